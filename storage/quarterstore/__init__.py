@@ -1,0 +1,1 @@
+"""What Quarterdeck keeps: the records every side speaks, the shelf of files, and the daemon's ledger."""

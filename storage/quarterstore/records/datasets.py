@@ -1,0 +1,53 @@
+"""Datasets: files of rows, known by the hash of their bytes."""
+
+from __future__ import annotations
+
+from quarterstore.records.base import Act, Event, Query, Record
+
+
+class Column(Record):
+    """One column as it was read: `kind` is number, integer, text, boolean or time; `missing` counts blank cells."""
+
+    name: str
+    kind: str
+    missing: int = 0
+    distinct: int | None = None
+
+
+class Dataset(Record):
+    """A file of rows in the artefact store; `id` is the SHA-256 of its bytes."""
+
+    id: str
+    name: str
+    format: str
+    rows: int
+    size: int
+    columns: tuple[Column, ...]
+    created: float
+    created_by: str
+
+
+class AddDataset(Act[Dataset], tag="datasets.add"):
+    """Keep an uploaded CSV or Parquet file (see `store.put_blob`) as a dataset; the daemon reads its schema in a child."""
+
+    digest: str
+    name: str
+    format: str
+    rows: int
+    columns: tuple[Column, ...]
+
+
+class ListDatasets(Query[list[Dataset]], tag="datasets.list"):
+    """Every dataset, newest first."""
+
+
+class ShowDataset(Query[Dataset], tag="datasets.show"):
+    """One dataset by its hash, or the start of it."""
+
+    dataset: str
+
+
+class DatasetAdded(Event, tag="datasets.added"):
+    """A dataset is kept."""
+
+    dataset: Dataset

@@ -1,0 +1,427 @@
+"""Deployments: which version answers at an endpoint, which one is on trial, and how much traffic each has."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from quarterstore.records.base import Act, Event, Pulse, Query, Record
+from quarterstore.records.registry import Signature
+
+DeploymentState = Literal["ADMITTING", "LIVE", "CANARY", "STOPPED", "REFUSED"]
+Verdict = Literal["PASS", "HOLD", "FAIL"]
+LADDER: tuple[int, ...] = (5, 10, 25, 50, 100)
+
+
+class CanaryRule(Record):
+    """What a step of a canary must show. `effect` is the rise of the error rate (absolute) that must be seen with
+    `power` at one-sided level `alpha`; the requests needed per arm follow from it and are never fewer than `least`.
+    `latency` is the factor by which P95 may exceed the live one's, judged from `least` requests on."""
+
+    effect: float = 0.01
+    baseline: float = 0.01
+    alpha: float = 0.05
+    power: float = 0.8
+    latency: float = 2.0
+    least: int = 50
+    soak: float = 0.0
+    """Seconds a step lasts at least."""
+
+
+class ArmCounts(Record):
+    """What one arm did since a step began: answers, errors (5xx or non-finite output), latency histogram in
+    log-spaced buckets (see `measures.latency`)."""
+
+    version: str
+    requests: int = 0
+    errors: int = 0
+    histogram: tuple[int, ...] = ()
+
+
+class CanaryVerdict(Record):
+    """A step judged: the verdict, why in words, and how many requests the candidate has of those it needs."""
+
+    verdict: Verdict
+    why: str
+    need: int
+    have: int
+    metric: str = "error rate"
+    value: float | None = None
+    limit: float | None = None
+
+
+class Canary(Record):
+    """A rollout in progress: candidate, ladder, the step it is at and how that step was last judged."""
+
+    candidate: str
+    ladder: tuple[int, ...]
+    step: int
+    rule: CanaryRule
+    since: float
+    step_since: float
+    asked_by: str
+    approval: str | None = None
+    approved_by: str | None = None
+    judged: CanaryVerdict | None = None
+
+    @property
+    def share(self) -> int:
+        """Percent of the traffic the candidate has at this step."""
+        return self.ladder[self.step]
+
+
+class Deployment(Record):
+    """An endpoint: the live version, the one before it, the canary if one runs. `epoch` grows with every change of
+    the routes, so that each answer can say under which routes it was given."""
+
+    id: str
+    endpoint: str
+    model: str
+    environment: str
+    state: DeploymentState
+    live: str | None
+    epoch: int
+    created: float
+    changed: float
+    asked_by: str
+    approval: str | None = None
+    approved_by: str | None = None
+    pending: str | None = None
+    """A version that has to answer its golden rows before it gets traffic."""
+    pending_plan: Literal["switch", "canary"] = "switch"
+    pending_canary: Canary | None = None
+    canary: Canary | None = None
+    previous: tuple[str, ...] = ()
+    """Versions that were live before, newest last: what rollback goes back to."""
+    salt: str = ""
+    why: str = ""
+
+
+class Slot(Record):
+    """One version as a host holds it."""
+
+    version: str
+    path: str
+    digest: str
+    signature: Signature
+    share: int
+    """Percent of the traffic."""
+    role: Literal["live", "candidate", "shadow"]
+
+
+class RecordingRule(Record):
+    """What is kept of each prediction: `fields` maps a feature to keep, hash or drop; `days` bounds the retention."""
+
+    fields: dict[str, Literal["keep", "hash", "drop"]] = msgspec.field(default_factory=dict)
+    default: Literal["keep", "hash", "drop"] = "keep"
+    days: int = 90
+    salt: str = ""
+
+
+class Route(Record):
+    """The traffic of one endpoint."""
+
+    endpoint: str
+    epoch: int
+    slots: tuple[Slot, ...]
+    salt: str
+    recording: RecordingRule = RecordingRule()
+
+
+class RoutingTable(Record):
+    """Everything a host needs to know; the launcher keeps the last one on disk and serves it without the daemon."""
+
+    epoch: int
+    routes: tuple[Route, ...]
+
+
+class HostState(Record):
+    """One serving host as its launcher sees it."""
+
+    pid: int
+    epoch: int
+    started: float
+    requests: int = 0
+    ready: bool = False
+
+
+class ServingState(Record):
+    """The serving side as it is: the launcher, its hosts, the routes they acknowledged, the address they answer at."""
+
+    launcher: int | None
+    address: str | None
+    epoch: int
+    hosts: tuple[HostState, ...]
+    crashes: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Deploy(Act[Deployment], tag="deployments.deploy"):
+    """Give all traffic of an endpoint to a version that is in Production (blue-green: the old one keeps answering
+    until the new one has answered its golden rows)."""
+
+    version: str
+    endpoint: str | None = None
+    """The model's name unless given."""
+    environment: str = "default"
+
+
+class StartCanary(Act[Deployment], tag="deployments.start_canary"):
+    """Try a Staging version on a growing share of live traffic; it moves on evidence only and rolls back by itself."""
+
+    version: str
+    endpoint: str | None = None
+    ladder: tuple[int, ...] = LADDER
+    rule: CanaryRule = CanaryRule()
+
+
+class JudgeStep(Act[Deployment], tag="deployments.judge_step"):
+    """Judge the running step by what both arms did since it began: hold, go on or roll back; spoken by the daemon's
+    clock each second; kept only when the verdict changes or the step does."""
+
+    endpoint: str
+    epoch: int
+    live: ArmCounts
+    candidate: ArmCounts
+
+
+class RollBack(Act[Deployment], tag="deployments.roll_back"):
+    """Take the candidate's traffic away or, without a canary, give it back to the version before; stages follow."""
+
+    endpoint: str
+    reason: str = ""
+
+
+class StopEndpoint(Act[Deployment], tag="deployments.stop"):
+    """Take an endpoint down; the version keeps its stage."""
+
+    endpoint: str
+    reason: str = ""
+
+
+class SetRecording(Act[RecordingRule], tag="deployments.set_recording"):
+    """Say which fields of the predictions of an endpoint are kept, hashed or dropped, and for how long."""
+
+    endpoint: str
+    fields: dict[str, Literal["keep", "hash", "drop"]] = {}
+    default: Literal["keep", "hash", "drop"] = "keep"
+    days: int = 90
+
+
+class NoteCrash(Act[Deployment], tag="deployments.note_crash"):
+    """Say that a host died while a slot was running; the second crash of one version rolls it back."""
+
+    endpoint: str
+    version: str
+    detail: str = ""
+
+
+class ListDeployments(Query[list[Deployment]], tag="deployments.list"):
+    """Every endpoint."""
+
+
+class ShowDeployment(Query[Deployment], tag="deployments.show"):
+    """One endpoint."""
+
+    endpoint: str
+
+
+class ShowServing(Query[ServingState], tag="deployments.serving"):
+    """The launcher, its hosts and the routes they acknowledged."""
+
+
+class StopServing(Act[ServingState], tag="deployments.stop_serving"):
+    """Stop the launcher and its hosts; the endpoints are kept and come back with `resume`."""
+
+    resume: bool = False
+
+
+class DeploymentAsked(Event, tag="deployments.asked"):
+    """An endpoint shall have another version, once that one has answered its golden rows."""
+
+    deployment: Deployment
+
+
+class VersionAdmitted(Event, tag="deployments.version_admitted"):
+    """A version answered its golden rows in a throw-away process and may have traffic."""
+
+    version: str
+    at: float
+    figures: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class AdmissionFailed(Event, tag="deployments.admission_failed"):
+    """A version did not load, or did not give its golden answers: it never gets traffic."""
+
+    endpoint: str
+    version: str
+    at: float
+    why: str
+
+
+class Switched(Event, tag="deployments.switched"):
+    """All traffic of an endpoint goes to another version."""
+
+    endpoint: str
+    before: str | None
+    after: str
+    epoch: int
+    at: float
+
+
+class CanaryStarted(Event, tag="deployments.canary_started"):
+    """A candidate has its first share of the traffic."""
+
+    endpoint: str
+    canary: Canary
+    epoch: int
+    at: float
+
+
+class CanaryJudged(Event, tag="deployments.canary_judged"):
+    """A step was judged and its verdict is another than before."""
+
+    endpoint: str
+    verdict: CanaryVerdict
+    at: float
+
+
+class CanaryAdvanced(Event, tag="deployments.canary_advanced"):
+    """The candidate has a larger share, on the evidence given."""
+
+    endpoint: str
+    step: int
+    share: int
+    verdict: CanaryVerdict
+    epoch: int
+    at: float
+
+
+class CanaryFinished(Event, tag="deployments.canary_finished"):
+    """The candidate has all the traffic and is live."""
+
+    endpoint: str
+    before: str | None
+    after: str
+    epoch: int
+    at: float
+    verdict: CanaryVerdict
+
+
+class RolledBack(Event, tag="deployments.rolled_back"):
+    """Traffic went back: from a candidate to the live version, or from the live version to the one before."""
+
+    endpoint: str
+    from_version: str
+    to_version: str
+    epoch: int
+    at: float
+    by: str
+    reason: str
+    automatic: bool = False
+    verdict: CanaryVerdict | None = None
+
+
+class EndpointStopped(Event, tag="deployments.stopped"):
+    """An endpoint answers no more."""
+
+    endpoint: str
+    epoch: int
+    at: float
+    reason: str
+
+
+class RecordingSet(Event, tag="deployments.recording_set"):
+    """What is kept of an endpoint's predictions changed."""
+
+    endpoint: str
+    recording: RecordingRule
+
+
+class SlotCrashed(Event, tag="deployments.slot_crashed"):
+    """A host died while this version was running."""
+
+    endpoint: str
+    version: str
+    count: int
+    at: float
+    detail: str
+
+
+class ServingStopped(Event, tag="deployments.serving_stopped"):
+    """Serving was stopped, or resumed, by a person."""
+
+    stopped: bool
+    at: float
+
+
+class LatencySummary(Pulse, tag="deployments.latency"):
+    """One second of one arm: requests, errors, P50, P95 and P99 in milliseconds."""
+
+    endpoint: str
+    version: str
+    role: str
+    epoch: int
+    at: float
+    requests: int
+    errors: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    total_requests: int
+    total_errors: int
+
+
+class AdmissionSpec(Record):
+    """What an admission job is given: a version's file and golden rows, as local paths."""
+
+    endpoint: str
+    version: str
+    model: str
+    digest: str
+    golden: str | None
+    signature: Signature
+
+
+class AdmissionResult(Record):
+    """What an admission job answers: how many golden rows were given again, the largest difference, P50 in ms."""
+
+    rows: int
+    largest_difference: float
+    p50: float
+
+
+class Golden(Record):
+    """A version's golden rows: input and output tensors by name, as nested lists (64 to 1,000 rows held out from
+    training; float64 numbers in JSON), and the true labels where they are known."""
+
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+    labels: list[Any] | None = None
+    tolerance: float = 1e-4
+
+
+class PushRoutes(Record):
+    """To the launcher: serve by this table; answered when every host has acknowledged its epoch."""
+
+    table: RoutingTable
+
+
+class AskServing(Record):
+    """To the launcher: say how things are (`state`), or stop with all hosts (`stop`)."""
+
+    what: Literal["state", "stop"]
+
+
+class HostNews(Record):
+    """From the launcher, unasked: one second of latency, a crash with the slot that was running, a drop count."""
+
+    kind: Literal["latency", "crash", "dropped"]
+    latency: LatencySummary | None = None
+    counts: dict[str, ArmCounts] = msgspec.field(default_factory=dict)
+    """Cumulative counts since the route's epoch began, by version; of one endpoint."""
+    endpoint: str = ""
+    version: str = ""
+    epoch: int = 0
+    detail: str = ""
+    dropped: int = 0

@@ -1,0 +1,153 @@
+"""Jobs: work in a child process, followed from the outside and never lost sight of."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from quarterstore.records.base import Act, Event, Pulse, Query, Record
+
+JobState = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
+JobKind = Literal["pipeline", "drift", "optimise", "admission"]
+
+
+class Limits(Record):
+    """What a job may use; exceeding one ends the whole process group and says which."""
+
+    seconds: float = 3600.0
+    memory: int = 8 * 1024**3
+    disk: int = 4 * 1024**3
+
+
+class Job(Record):
+    """One piece of work; `spec` is what its kind needs, `result` what it answered."""
+
+    id: str
+    kind: JobKind
+    subject: str
+    state: JobState
+    created: float
+    actor: str
+    spec: dict[str, Any] = msgspec.field(default_factory=dict)
+    limits: Limits = Limits()
+    started: float | None = None
+    ended: float | None = None
+    pid: int | None = None
+    born: int | None = None
+    """Start time of the process in clock ticks since boot, so that a reused pid is not taken for it."""
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    cause: str | None = None
+    """What asked for it: a person, a schedule, a reaction."""
+
+
+class CancelJob(Act[Job], tag="jobs.cancel"):
+    """End a job: its whole process group is stopped."""
+
+    job: str
+    reason: str = ""
+
+
+class BeginJob(Act[Job], tag="jobs.begin"):
+    """Say that a job's process runs; spoken by the supervisor."""
+
+    job: str
+    pid: int
+    born: int
+
+
+class EndJob(Act[Job], tag="jobs.end"):
+    """Say how a job ended; spoken by the supervisor from the result file. What a success leads to (a version is
+    registered, a drift is recorded) happens in the same entry."""
+
+    job: str
+    state: JobState
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class ListJobs(Query[list[Job]], tag="jobs.list"):
+    """Jobs, newest first; `live` leaves out those that ended."""
+
+    live: bool = False
+    kind: JobKind | None = None
+    limit: int = 100
+
+
+class ShowJob(Query[Job], tag="jobs.show"):
+    """One job."""
+
+    job: str
+
+
+class JobLog(Query[list[str]], tag="jobs.log"):
+    """The last lines a job wrote."""
+
+    job: str
+    lines: int = 100
+
+
+class JobQueued(Event, tag="jobs.queued"):
+    """A job waits for its process."""
+
+    job: Job
+
+
+class JobBegan(Event, tag="jobs.began"):
+    """A job's process runs."""
+
+    job: str
+    pid: int
+    born: int
+    at: float
+
+
+class JobEnded(Event, tag="jobs.ended"):
+    """A job is over."""
+
+    job: str
+    state: JobState
+    at: float
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class Progress(Pulse, tag="jobs.progress"):
+    """How far a job is: the step, a fraction from 0 to 1 when it can be told, and words."""
+
+    job: str
+    step: str
+    fraction: float | None = None
+    words: str = ""
+
+
+class JobSpec(Record):
+    """`spec.json` in a job's folder: what the worker is asked to do; `spec` is the record its kind names."""
+
+    job: str
+    kind: JobKind
+    spec: dict[str, Any]
+    limits: Limits = Limits()
+
+
+class JobResult(Record):
+    """`result.json` in a job's folder, written under another name and renamed: exactly one of `result` and `error`."""
+
+    ok: bool
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class Line(Record):
+    """One line of `progress.jsonl` in a job's folder: `kind` step (a `pipelines.Step` in `step`), progress (`name`,
+    `fraction`, `words`) or point (one value of a metric: `name`, `number`, `value` as text where it is not finite)."""
+
+    kind: Literal["step", "progress", "point"]
+    at: float
+    name: str = ""
+    step: dict[str, Any] | None = None
+    fraction: float | None = None
+    words: str = ""
+    number: int = 0
+    value: float | str | None = None

@@ -1,0 +1,62 @@
+"""Every message there is, in one explicit list per kind: what the decoders, the command line and the docs are made from."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+
+from quarterstore.records import (
+    base,
+    compression,
+    datasets,
+    deployments,
+    governance,
+    jobs,
+    monitoring,
+    people,
+    pipelines,
+    predictions,
+    registry,
+    runs,
+    schedules,
+    store,
+)
+
+NOUNS: tuple[ModuleType, ...] = (
+    runs,
+    registry,
+    datasets,
+    pipelines,
+    schedules,
+    jobs,
+    deployments,
+    predictions,
+    monitoring,
+    compression,
+    governance,
+    people,
+    store,
+)
+"""The nouns, in the order people read them."""
+
+
+def _of(kind: type) -> tuple[type, ...]:
+    return tuple(
+        found
+        for noun in NOUNS
+        for found in vars(noun).values()
+        if inspect.isclass(found) and found.__module__ == noun.__name__ and issubclass(found, kind)
+    )
+
+
+QUERIES = _of(base.Query)
+ACTS = _of(base.Act)
+SAMPLES = _of(base.Sample)
+BLOBS = _of(base.Blob)
+EVENTS = _of(base.Event)
+PULSES = _of(base.Pulse)
+ASKABLE: tuple[type, ...] = QUERIES + ACTS + SAMPLES + BLOBS
+"""Everything that has an answer."""
+
+BY_TAG: dict[str, type] = {base.tag_of(kind): kind for kind in ASKABLE + EVENTS + PULSES}
+"""Tag on the wire -> message class."""

@@ -1,0 +1,47 @@
+"""What a name may be: cleaned when written and again before it is drawn."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+from quarterstore.records.faults import got
+
+LONGEST: Final = 200
+
+_word = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_bidi: Final = set(map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+_invisible: Final = set(map(chr, (0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)))
+
+
+def checked_word(field: str, name: str) -> str:
+    """A name that becomes part of a path, a URL or a socket: letters, digits, `.`, `_`, `-`; at most 200 characters."""
+    if len(name) > LONGEST or not _word.match(name) or ".." in name:
+        raise got(field, name[:LONGEST], "letters, digits, '.', '_' or '-', starting with a letter or digit")
+    return name
+
+
+def checked_text(field: str, text: str, *, longest: int = LONGEST) -> str:
+    """A name people choose freely: NFC, printable, one line; control, bidi and zero-width characters are refused."""
+    if len(text) > longest:
+        raise got(field, f"{len(text)} characters", f"at most {longest}")
+    if not text.strip():
+        raise got(field, text, "a name that is not blank")
+    normal = unicodedata.normalize("NFC", text)
+    if drawn(normal) != normal:
+        raise got(field, normal, "no control, direction or zero-width characters")
+    return normal
+
+
+def drawn(text: str, *, longest: int | None = None) -> str:
+    """Text as it may be drawn in a terminal: every control, direction or invisible character replaced by U+FFFD."""
+    if longest is not None and len(text) > longest:
+        text = text[: longest - 1] + "…"
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join("\ufffd" if _unsafe(char) else char for char in text)
+
+
+def _unsafe(char: str) -> bool:
+    return char in _bidi or char in _invisible or unicodedata.category(char) in ("Cc", "Cs", "Cn", "Zl", "Zp")

@@ -1,0 +1,211 @@
+"""Pipelines: a definition as data, and what each run of it did step by step."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from quarterstore.records.base import Act, Event, Query, Record
+from quarterstore.records.registry import Metric, Signature
+
+StepState = Literal["WAITING", "RUNNING", "DONE", "FAILED", "SKIPPED"]
+STEPS: tuple[str, ...] = ("validate", "split", "train", "evaluate", "export", "register", "gate", "deploy")
+
+
+class DataSection(Record):
+    """`[data]`: where the rows are and what they mean; `dataset` is a hash once it is uploaded, `builtin` a
+    scikit-learn set (breast_cancer, digits, wine, iris, diabetes) that needs no file."""
+
+    target: str
+    dataset: str | None = None
+    builtin: str | None = None
+    file: str | None = None
+    time: str | None = None
+    group: str | None = None
+    ignore: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ("", "?", "NA", "NaN")
+    columns: dict[str, str] = {}
+    """Column -> number, integer, text, boolean or time, where the guess of `records.tables` shall not hold."""
+
+
+class SplitSection(Record):
+    """`[split]`: `by` random, time or group; `test` is the share held out."""
+
+    by: Literal["random", "time", "group"] = "random"
+    test: float = 0.25
+    seed: int = 7
+
+
+class TrainSection(Record):
+    """`[train]`: a built-in learner (mlp, logistic, forest, ridge, boosting) or `python = "train.py:train"`."""
+
+    learner: str = "logistic"
+    python: str | None = None
+    params: dict[str, Any] = {}
+    seed: int = 7
+
+
+class GateSection(Record):
+    """`[gate]`: limits such as `accuracy = 0.9`; `set = true` also makes them the model's gate."""
+
+    limits: dict[str, float] = {}
+    set: bool = False
+
+
+class DeploySection(Record):
+    """`[deploy]`: what happens to a version that passed: `none`, `staging` or `canary` on an endpoint."""
+
+    then: Literal["none", "staging", "canary"] = "none"
+    endpoint: str | None = None
+
+
+class Definition(Record):
+    """A pipeline as it is written in TOML."""
+
+    name: str
+    model: str
+    data: DataSection
+    split: SplitSection = SplitSection()
+    train: TrainSection = TrainSection()
+    gate: GateSection = GateSection()
+    deploy: DeploySection = DeploySection()
+    task: Literal["auto", "classification", "regression"] = "auto"
+
+
+class Pipeline(Record):
+    """A kept definition; `digest` is the SHA-256 of its canonical form."""
+
+    name: str
+    definition: Definition
+    digest: str
+    code: str | None
+    """Artefact of the user's own training file, exactly as it was when the run was asked for."""
+    updated: float
+
+
+class Step(Record):
+    """One step of a pipeline run, with what it found in words and figures."""
+
+    name: str
+    state: StepState = "WAITING"
+    started: float | None = None
+    ended: float | None = None
+    words: str = ""
+    figures: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class PipelineRun(Record):
+    """One run of a pipeline: its steps, its job, and the version that came of it."""
+
+    id: str
+    pipeline: str
+    digest: str
+    state: Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
+    steps: tuple[Step, ...]
+    job: str
+    run: str
+    created: float
+    actor: str
+    cause: str | None = None
+    version: str | None = None
+    error: str | None = None
+
+
+class RunPipeline(Act[PipelineRun], tag="pipelines.run"):
+    """Run a definition: it is kept under its name, a run is opened and a job queued; follow it on the feed."""
+
+    definition: Definition
+    code: str | None = None
+    cause: str | None = None
+
+
+class RerunPipeline(Act[PipelineRun], tag="pipelines.rerun"):
+    """Run a kept pipeline again by its name, optionally on other rows (`dataset`, a hash)."""
+
+    pipeline: str
+    cause: str | None = None
+    dataset: str | None = None
+
+
+class NoteStep(Act[PipelineRun], tag="pipelines.note_step"):
+    """Say where a pipeline run is; spoken by the supervisor."""
+
+    pipeline_run: str
+    step: Step
+
+
+class ListPipelines(Query[list[Pipeline]], tag="pipelines.list"):
+    """Every kept definition."""
+
+
+class ListPipelineRuns(Query[list[PipelineRun]], tag="pipelines.runs"):
+    """Pipeline runs, newest first."""
+
+    pipeline: str | None = None
+    limit: int = 50
+
+
+class ShowPipelineRun(Query[PipelineRun], tag="pipelines.show"):
+    """One pipeline run with its steps."""
+
+    pipeline_run: str
+
+
+class PipelineKept(Event, tag="pipelines.kept"):
+    """A definition is kept under its name."""
+
+    pipeline: Pipeline
+
+
+class PipelineStarted(Event, tag="pipelines.started"):
+    """A pipeline run is queued."""
+
+    pipeline_run: PipelineRun
+
+
+class StepNoted(Event, tag="pipelines.step_noted"):
+    """A step changed its state."""
+
+    pipeline_run: str
+    step: Step
+
+
+class PipelineEnded(Event, tag="pipelines.ended"):
+    """A pipeline run is over."""
+
+    pipeline_run: str
+    state: Literal["SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
+    at: float
+    version: str | None = None
+    error: str | None = None
+
+
+class PipelineSpec(Record):
+    """What a pipeline job is given: the definition, and the files as local paths (read only)."""
+
+    pipeline_run: str
+    run: str
+    definition: Definition
+    data: str | None = None
+    code: str | None = None
+
+
+class PipelineResult(Record):
+    """What a pipeline job answers: files are paths inside the job's folder; the daemon takes them over by hash."""
+
+    model: str
+    reference: str
+    golden: str
+    format: str
+    signature: Signature
+    metrics: tuple[Metric, ...]
+    params: dict[str, Any]
+    dataset: str
+    """SHA-256 of the rows that were used."""
+    rows: int
+    parity: float
+    """Largest absolute difference between the trained model and the exported file."""
+    device: str
+    framework: str
+    steps: tuple[Step, ...] = ()

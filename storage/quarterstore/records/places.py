@@ -1,0 +1,123 @@
+"""Every path of the product in one file: where a home is, and what lies in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def default_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """`QUARTERDECK_HOME`, else `$XDG_DATA_HOME/quarterdeck`, else `~/.local/share/quarterdeck`."""
+    named = environ.get("QUARTERDECK_HOME")
+    if named:
+        return Path(named).expanduser().absolute()
+    data = environ.get("XDG_DATA_HOME") or Path(environ.get("HOME") or Path.home()) / ".local" / "share"
+    return Path(data) / "quarterdeck"
+
+
+def runtime_folder(home: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """The 0700 folder of this home's sockets; named by a hash because a socket's path ends at 107 bytes."""
+    base = environ.get("XDG_RUNTIME_DIR")
+    root = Path(base) / "quarterdeck" if base else Path("/tmp") / f"quarterdeck-{os.getuid()}"
+    return root / hashlib.sha256(os.fsencode(os.path.realpath(home))).hexdigest()[:16]
+
+
+class Home:
+    """The places of one store; pure path arithmetic, creates nothing."""
+
+    def __init__(self, root: Path, environ: Mapping[str, str] = os.environ) -> None:
+        self.root = Path(root).expanduser().absolute()
+        self.runtime = runtime_folder(self.root, environ)
+
+    # the ledger
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "projection.duckdb"
+
+    @property
+    def reserve(self) -> Path:
+        return self.root / "reserve"
+
+    # the shelf
+    @property
+    def artefacts(self) -> Path:
+        return self.root / "artefacts"
+
+    @property
+    def samples(self) -> Path:
+        return self.root / "samples"
+
+    @property
+    def incoming(self) -> Path:
+        """Half-sent uploads; emptied at start."""
+        return self.root / "incoming"
+
+    # work and serving
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    @property
+    def serving(self) -> Path:
+        """The launcher's own folder: last routing table, prediction spool, log."""
+        return self.root / "serving"
+
+    @property
+    def backups(self) -> Path:
+        return self.root / "backups"
+
+    # identity and settings
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def server_public(self) -> Path:
+        return self.keys / "server.public"
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "quarterdeck.toml"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "quarterdeckd.log"
+
+    # sockets
+    @property
+    def ask_socket(self) -> Path:
+        return self.runtime / "ask.sock"
+
+    @property
+    def feed_socket(self) -> Path:
+        return self.runtime / "feed.sock"
+
+    @property
+    def serving_socket(self) -> Path:
+        return self.runtime / "serving.sock"
+
+    @property
+    def ask_address(self) -> str:
+        return f"ipc://{self.ask_socket}"
+
+    @property
+    def feed_address(self) -> str:
+        return f"ipc://{self.feed_socket}"
+
+    @property
+    def serving_address(self) -> str:
+        return f"ipc://{self.serving_socket}"
+
+    def secret_key(self, name: str) -> Path:
+        """The 0600 file that holds the CURVE secret of one caller."""
+        return self.keys / f"{name}.secret"

@@ -1,0 +1,256 @@
+"""The registry: models, their versions, and the stage each version is in."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from quarterstore.records.base import Act, Event, Query, Record
+
+Stage = Literal["None", "Staging", "Production", "Archived"]
+STAGES: tuple[Stage, ...] = ("None", "Staging", "Production", "Archived")
+
+
+class Tensor(Record):
+    """One input or output of the file: Open Inference datatype (`FP32`, `INT64`, `BYTES`, …) and shape, -1 for the batch."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class Feature(Record):
+    """One column a model sees: `kind` number or category; `input` names the tensor and `index` its column there."""
+
+    name: str
+    kind: Literal["number", "category"]
+    input: str
+    index: int = 0
+    categories: tuple[str, ...] = ()
+    optional: bool = False
+
+
+class Signature(Record):
+    """What goes in and what comes out; `label` names the output tensor that holds the prediction, `score` the one
+    with probabilities, `classes` their order; `task` is classification or regression."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    features: tuple[Feature, ...] = ()
+    task: Literal["classification", "regression"] = "classification"
+    label: str | None = None
+    score: str | None = None
+    classes: tuple[str, ...] = ()
+
+
+class Metric(Record):
+    """A measured value with its 95 % interval and the number of rows behind it."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+class Version(Record):
+    """One version of a model; `id` is `name@number`, `number` is never reused, `semver` comes from the signature diff."""
+
+    id: str
+    model: str
+    number: int
+    semver: str
+    stage: Stage
+    digest: str
+    """SHA-256 of the model file in the artefact store."""
+    size: int
+    format: str
+    signature: Signature
+    created: float
+    created_by: str
+    reason: str
+    """Why the semantic version is what it is, in words."""
+    metrics: tuple[Metric, ...] = ()
+    run: str | None = None
+    dataset: str | None = None
+    parent: str | None = None
+    """The version this one was made from (int8, pruned, fine-tuned)."""
+    reference: str | None = None
+    """Artefact: Parquet of the training rows' features and predictions, what drift is measured against."""
+    golden: str | None = None
+    """Artefact: rows and the answers the file gave when it was made; a host must give them again before traffic."""
+    notes: str = ""
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    environment: str = "default"
+    removed: float | None = None
+
+
+class Model(Record):
+    """A name under which versions are registered; `production` maps an environment to the number that is live."""
+
+    name: str
+    created: float
+    latest: int
+    production: dict[str, int] = msgspec.field(default_factory=dict)
+    description: str = ""
+
+
+class Tenure(Record):
+    """What was Production over a span of time, who asked, who approved, and the deployment that carried it."""
+
+    model: str
+    version: str
+    environment: str
+    since: float
+    until: float | None
+    asked_by: str
+    approved_by: str | None
+    deployment: str | None = None
+    entry: int = 0
+
+
+class Lineage(Record):
+    """What one version came from (up) and what came of it (down), as (kind, id, words) rows."""
+
+    version: str
+    up: tuple[tuple[str, str, str], ...]
+    down: tuple[tuple[str, str, str], ...]
+
+
+class RegisterVersion(Act[Version], tag="registry.register"):
+    """Register an uploaded model file under a name (made when new); the semantic version is worked out unless `bump`
+    asks for more than the signature diff demands (auto, patch, minor, major)."""
+
+    model: str
+    digest: str
+    size: int
+    format: str
+    signature: Signature
+    metrics: tuple[Metric, ...] = ()
+    run: str | None = None
+    dataset: str | None = None
+    parent: str | None = None
+    reference: str | None = None
+    golden: str | None = None
+    bump: str = "auto"
+    notes: str = ""
+    tags: dict[str, str] = {}
+
+
+class MoveStage(Act[Version], tag="registry.move_stage"):
+    """Move a version to a stage; Production takes the place of the former one in the same act, which is archived.
+    Refused without the gate and, in `team`, without another person's approval (`governance.propose`)."""
+
+    version: str
+    stage: Stage
+    environment: str = "default"
+    skip_stage: bool = False
+    reason: str = ""
+
+
+class RemoveVersion(Act[Version], tag="registry.remove"):
+    """Take a version out of sight; refused while it is in Production or in a deployment; `undo` brings it back."""
+
+    version: str
+
+
+class RestoreVersion(Act[Version], tag="registry.restore"):
+    """Bring a removed version back, byte-equal."""
+
+    version: str
+
+
+class TagVersion(Act[Version], tag="registry.tag"):
+    """Set tags of a version; an empty value removes the tag."""
+
+    version: str
+    tags: dict[str, str]
+
+
+class ListModels(Query[list[Model]], tag="registry.models"):
+    """Every model with its latest and its Production number."""
+
+
+class ListVersions(Query[list[Version]], tag="registry.versions"):
+    """Versions, newest first; of one model when named."""
+
+    model: str | None = None
+    stage: Stage | None = None
+    removed: bool = False
+
+
+class ShowVersion(Query[Version], tag="registry.show"):
+    """One version: `name@3`, `name@1.2.0`, `name@Production` or `name@latest`."""
+
+    version: str
+
+
+class ShowLineage(Query[Lineage], tag="registry.lineage"):
+    """What a version came from and what came of it."""
+
+    version: str
+
+
+class ProductionAt(Query[Tenure], tag="registry.at"):
+    """What was Production at an instant, who asked and who approved; `NotFound` before the first one."""
+
+    model: str
+    at: float
+    environment: str = "default"
+
+
+class ListTenures(Query[list[Tenure]], tag="registry.history"):
+    """Every span of Production of one model, oldest first."""
+
+    model: str
+
+
+class ModelAdded(Event, tag="registry.model_added"):
+    """A model name is new."""
+
+    model: Model
+
+
+class VersionRegistered(Event, tag="registry.version_registered"):
+    """A version is registered."""
+
+    version: Version
+
+
+class StageMoved(Event, tag="registry.stage_moved"):
+    """A version is in another stage; for Production with who asked, who approved and the deployment that carries it."""
+
+    version: str
+    before: Stage
+    after: Stage
+    environment: str
+    at: float
+    asked_by: str
+    reason: str = ""
+    skipped: bool = False
+    approval: str | None = None
+    approved_by: str | None = None
+    deployment: str | None = None
+
+
+class VersionRemoved(Event, tag="registry.version_removed"):
+    """A version is out of sight."""
+
+    version: str
+    at: float
+
+
+class VersionRestored(Event, tag="registry.version_restored"):
+    """A version is in sight again."""
+
+    version: str
+
+
+class VersionTagged(Event, tag="registry.version_tagged"):
+    """Tags of a version were set or removed."""
+
+    version: str
+    tags: dict[str, str]
+
+

@@ -1,0 +1,294 @@
+"""Runs: what was tried, with which parameters, and what came out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from quarterstore.records.base import Act, Event, Pulse, Query, Record, Sample
+
+RunState = Literal["RUNNING", "FINISHED", "FAILED", "KILLED", "LOST"]
+Value = str | int | float | bool | None
+
+
+class Source(Record):
+    """Where a run came from, taken without asking."""
+
+    command: str | None = None
+    commit: str | None = None
+    patch: str | None = None
+    host: str | None = None
+    python: str | None = None
+    packages: str | None = None
+    seed: int | None = None
+
+
+class Experiment(Record):
+    """A named collection of runs."""
+
+    name: str
+    created: float
+
+
+class Artefact(Record):
+    """A file of a run, by its path inside the run and the SHA-256 of its bytes."""
+
+    path: str
+    digest: str
+    size: int
+
+
+class Run(Record):
+    """One run as it is read; `metrics` holds the last value of each (NaN and infinities as text in JSON)."""
+
+    id: str
+    experiment: str
+    name: str
+    state: RunState
+    started: float
+    actor: str
+    ended: float | None = None
+    heard: float | None = None
+    params: dict[str, Value] = msgspec.field(default_factory=dict)
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    source: Source = Source()
+    artefacts: tuple[Artefact, ...] = ()
+    datasets: tuple[str, ...] = ()
+    job: str | None = None
+    parent: str | None = None
+    error: str | None = None
+    removed: float | None = None
+    metrics: dict[str, float] = msgspec.field(default_factory=dict)
+
+
+class Curve(Record):
+    """The history of one metric of one run, in order of arrival."""
+
+    run: str
+    key: str
+    steps: list[int]
+    times: list[float]
+    values: list[float]
+
+
+class RunPage(Record):
+    """One page of runs and the cursor of the next, `None` at the end; `total` counts all that match."""
+
+    runs: list[Run]
+    total: int
+    next: str | None = None
+
+
+class Difference(Record):
+    """One thing that differs between runs: where (`param`, `metric`, `source`, `dataset`), its name, a value per run."""
+
+    where: str
+    name: str
+    values: tuple[Value, ...]
+
+
+class Comparison(Record):
+    """Several runs side by side; only what differs unless asked for all."""
+
+    runs: tuple[str, ...]
+    rows: tuple[Difference, ...]
+
+
+class StartRun(Act[Run], tag="runs.start"):
+    """Open a run in an experiment (made when new); the asker may choose the id, so that a spooled run keeps its own."""
+
+    experiment: str
+    name: str = ""
+    run: str | None = None
+    params: dict[str, Value] = {}
+    tags: dict[str, str] = {}
+    source: Source = Source()
+    datasets: tuple[str, ...] = ()
+    parent: str | None = None
+    started: float | None = None
+
+
+class EndRun(Act[Run], tag="runs.end"):
+    """Close a run as FINISHED, FAILED or KILLED."""
+
+    run: str
+    state: RunState = "FINISHED"
+    error: str | None = None
+    ended: float | None = None
+
+
+class LoseRun(Act[Run], tag="runs.lose"):
+    """Say that a run has not been heard of for too long; spoken by the daemon's clock."""
+
+    run: str
+    heard: float
+
+
+class LogParams(Act[Run], tag="runs.log_params"):
+    """Add parameters to a run; a parameter that is there already keeps its value, another value is a conflict."""
+
+    run: str
+    params: dict[str, Value]
+
+
+class SetTags(Act[Run], tag="runs.set_tags"):
+    """Set tags of a run; an empty value removes the tag."""
+
+    run: str
+    tags: dict[str, str]
+
+
+class LogArtefact(Act[Run], tag="runs.log_artefact"):
+    """Bind an uploaded file (see `store.put_blob`) to a run under a path."""
+
+    run: str
+    path: str
+    digest: str
+    size: int
+
+
+class RemoveRun(Act[Run], tag="runs.remove"):
+    """Take a run out of sight; `undo` brings it back; refused while a registered version came from it."""
+
+    run: str
+
+
+class RestoreRun(Act[Run], tag="runs.restore"):
+    """Bring a removed run back, with metrics and artefacts."""
+
+    run: str
+
+
+class Logged(Record):
+    """How many points were taken, and how durable they are: `written` survives kill -9, `synced` power loss too."""
+
+    points: int
+    durability: Literal["written", "synced"]
+
+
+class LogMetrics(Sample[Logged], tag="runs.log_metrics"):
+    """Points of one run in columns: `keys` names the metrics, `key` indexes it (uint16), `step` int64, `time` and
+    `value` float64, each little-endian and equally long; `batch` makes a resent batch count once."""
+
+    run: str
+    batch: str
+    keys: tuple[str, ...]
+    key: bytes
+    step: bytes
+    time: bytes
+    value: bytes
+    durable: bool = False
+
+
+class Beat(Sample[None], tag="runs.beat"):
+    """A run says that it is alive."""
+
+    run: str
+
+
+class ListExperiments(Query[list[Experiment]], tag="runs.list_experiments"):
+    """Every experiment."""
+
+
+class ListRuns(Query[RunPage], tag="runs.list"):
+    """A page of runs: filtered by experiment, state and a text in id, name or experiment; `sort` is a field or
+    `metrics.NAME` / `params.NAME`, `-` before it for descending; NaN and missing come last either way."""
+
+    experiment: str | None = None
+    state: RunState | None = None
+    text: str = ""
+    sort: str = "-started"
+    limit: int = 50
+    after: str | None = None
+    removed: bool = False
+
+
+class ShowRun(Query[Run], tag="runs.show"):
+    """One run by id, or by a start of it that no other has."""
+
+    run: str
+
+
+class MetricHistory(Query[list[Curve]], tag="runs.history"):
+    """Curves of one run; all keys unless named; thinned to at most `points` a curve, first and last kept."""
+
+    run: str
+    keys: tuple[str, ...] = ()
+    points: int = 1000
+
+
+class CompareRuns(Query[Comparison], tag="runs.compare"):
+    """Params, metrics, source and datasets of up to 200 runs side by side."""
+
+    runs: tuple[str, ...]
+    all: bool = False
+
+
+class ExperimentAdded(Event, tag="runs.experiment_added"):
+    """An experiment is new."""
+
+    experiment: Experiment
+
+
+class RunStarted(Event, tag="runs.started"):
+    """A run is open."""
+
+    run: Run
+
+
+class RunEnded(Event, tag="runs.ended"):
+    """A run is closed, by itself or as LOST."""
+
+    run: str
+    state: RunState
+    at: float
+    error: str | None = None
+
+
+class RunHeard(Event, tag="runs.heard"):
+    """A lost run spoke again and is RUNNING."""
+
+    run: str
+    at: float
+
+
+class ParamsLogged(Event, tag="runs.params_logged"):
+    """Parameters were added."""
+
+    run: str
+    params: dict[str, Value]
+
+
+class TagsSet(Event, tag="runs.tags_set"):
+    """Tags were set or removed."""
+
+    run: str
+    tags: dict[str, str]
+
+
+class ArtefactLogged(Event, tag="runs.artefact_logged"):
+    """A file was bound to a run."""
+
+    run: str
+    artefact: Artefact
+
+
+class RunRemoved(Event, tag="runs.removed"):
+    """A run is out of sight."""
+
+    run: str
+    at: float
+
+
+class RunRestored(Event, tag="runs.restored"):
+    """A run is in sight again."""
+
+    run: str
+
+
+class CurvePoint(Pulse, tag="runs.curve_point"):
+    """The newest points of a run, thinned: name -> (step, value)."""
+
+    run: str
+    points: dict[str, tuple[int, float]]

@@ -1,0 +1,140 @@
+"""The store itself: status, uploads and downloads, backup, undo."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+from quarterstore.records.base import Act, Blob, Event, Query, Record, Role
+
+
+class Finding(Record):
+    """One thing the doctor looked at."""
+
+    name: str
+    ok: bool
+    words: str
+    next: str = ""
+
+
+class Status(Record):
+    """The daemon in one record."""
+
+    version: str
+    home: str
+    profile: str
+    pid: int
+    started: float
+    seq: int
+    posted: int
+    counts: dict[str, int]
+    disk_free: int
+    disk_used: dict[str, int]
+    read_only: str | None
+    stale: tuple[str, ...]
+    recovered: str
+    serving: str
+    alerts: int
+    approvals: int
+    jobs: int
+    dropped: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Received(Record):
+    """How much of an upload is here; `digest` once it is whole and kept."""
+
+    upload: str
+    size: int
+    digest: str | None = None
+
+
+class PutBlob(Blob[Received], tag="store.put_blob"):
+    """One chunk of an upload, in order; the last one carries the SHA-256 of the whole, which is checked."""
+
+    upload: str
+    offset: int
+    data: bytes
+    digest: str | None = None
+
+
+class Chunk(Record):
+    """Bytes of a kept file and the size of the whole."""
+
+    data: bytes
+    size: int
+
+
+class GetBlob(Blob[Chunk], tag="store.get_blob"):
+    """One chunk of a kept file by its SHA-256."""
+
+    role: ClassVar[Role] = "viewer"
+    digest: str
+    offset: int = 0
+    length: int = 4 * 1024 * 1024
+
+
+class BackupMade(Record):
+    """A backup in the artefact store: its digest, its size, the entry it ends at."""
+
+    digest: str
+    size: int
+    seq: int
+    hash: str
+
+
+class Backup(Act[BackupMade], tag="store.backup"):
+    """Write a backup of the store as it is at one seq, while writing goes on; fetch it with `get_blob`."""
+
+    role: ClassVar[Role] = "admin"
+
+
+class Undone(Record):
+    """What was taken back, and how."""
+
+    entry: int
+    act: str
+    words: str
+
+
+class Undo(Act[Undone], tag="store.undo"):
+    """Take back your own last act, while it still can be (stage, removal, tags, traffic)."""
+
+
+class ShowStatus(Query[Status], tag="store.status"):
+    """The daemon in one record."""
+
+
+class Diagnose(Query[list[Finding]], tag="store.doctor"):
+    """Everything the daemon can check about itself."""
+
+
+class Replay(Query[list[msgspec.Raw]], tag="store.replay"):
+    """Entries after a seq, as they were published: for a follower that missed some."""
+
+    after: int
+    limit: int = 1000
+
+
+class BackedUp(Event, tag="store.backed_up"):
+    """A backup was written."""
+
+    digest: str
+    seq: int
+    at: float
+
+
+class ActUndone(Event, tag="store.act_undone"):
+    """Somebody took back an act of their own."""
+
+    entry: int
+    by: str
+    at: float
+
+
+class ModeChanged(Event, tag="store.mode_changed"):
+    """The store went read-only, or came back."""
+
+    mode: Literal["read-only", "read-write"]
+    why: str
+    at: float

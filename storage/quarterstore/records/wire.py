@@ -1,0 +1,70 @@
+"""How a message travels: the envelope, the protocol version, the limits, the encoders."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from quarterstore.records.faults import FaultRecord
+
+PROTOCOL: Final = 1
+"""Version of the envelope; a daemon answers `Protocol` to one it does not know."""
+
+MAX_MESSAGE: Final = 16 * 1024 * 1024
+"""Bytes of one request over all its frames."""
+
+CHUNK: Final = 4 * 1024 * 1024
+"""Bytes of a blob sent in one chunk."""
+
+
+class Ask(msgspec.Struct, frozen=True, array_like=True):
+    """A request: protocol, request id (chosen by the asker, the same on a retry), the message, the last seq seen."""
+
+    protocol: int
+    id: str
+    body: msgspec.Raw
+    seen: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """A reply: protocol, the request's id, the answer or the fault, and the journal's seq it reflects."""
+
+    protocol: int
+    id: str
+    body: msgspec.Raw | None
+    fault: FaultRecord | None
+    seq: int
+
+
+class Published(msgspec.Struct, frozen=True, array_like=True):
+    """What followers get for one journal entry; `seq` has no gaps, so a follower sees one it missed."""
+
+    protocol: int
+    seq: int
+    at: float
+    actor: str
+    act: str
+    events: msgspec.Raw
+    """A list of events, each with its `type`."""
+
+
+EVENT_TOPIC: Final = b"event"
+"""First frame of a `Published`; the second is its msgpack."""
+
+PULSE_TOPIC: Final = b"pulse"
+"""First frame of a pulse; the second is its msgpack, with `type`."""
+
+_encoder = msgspec.msgpack.Encoder()
+_json = msgspec.json.Encoder()
+
+encode = _encoder.encode
+"""Any record to msgpack bytes."""
+
+encode_json = _json.encode
+"""Any record to JSON bytes; NaN and infinities become null, so a record that may hold them says so."""
+
+
+def decode(data: bytes | memoryview, kind: Any) -> Any:
+    """msgpack bytes to `kind`; raises `msgspec.ValidationError` or `msgspec.DecodeError`."""
+    return msgspec.msgpack.decode(data, type=kind)
