@@ -1,0 +1,1 @@
+"""What a person or a script holds: the client, the command line, the console."""

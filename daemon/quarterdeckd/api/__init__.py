@@ -1,0 +1,1 @@
+"""From a frame on the socket to a kept act and back."""

@@ -1,0 +1,1 @@
+"""Smaller children of a model, measured against it."""

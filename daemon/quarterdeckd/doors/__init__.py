@@ -1,0 +1,1 @@
+"""Ways in besides the socket: each translates, then dispatches."""

@@ -1,0 +1,1 @@
+"""One HTTP server under every door and host."""

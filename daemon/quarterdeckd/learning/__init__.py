@@ -1,0 +1,1 @@
+"""Training: data in, a fitted model and its ONNX file out."""

@@ -1,0 +1,1 @@
+"""How traffic moves: pure state machines."""

@@ -1,0 +1,1 @@
+"""The processes that answer predictions, with or without the daemon."""

@@ -1,0 +1,1 @@
+"""What the daemon does on its own: the clock, the supervisor, the link to serving."""

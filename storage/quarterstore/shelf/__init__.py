@@ -1,0 +1,1 @@
+"""Files that the ledger and the children share: Parquet, artefacts, queries over them."""
