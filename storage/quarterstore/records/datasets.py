@@ -5,7 +5,7 @@ from __future__ import annotations
 from quarterstore.records.base import Act, Event, Query, Record
 
 
-class Column(Record):
+class Column(Record, frozen=True):
     """One column as it was read: `kind` is number, integer, text, boolean or time; `missing` counts blank cells."""
 
     name: str
@@ -14,7 +14,7 @@ class Column(Record):
     distinct: int | None = None
 
 
-class Dataset(Record):
+class Dataset(Record, frozen=True):
     """A file of rows in the artefact store; `id` is the SHA-256 of its bytes."""
 
     id: str
@@ -27,7 +27,7 @@ class Dataset(Record):
     created_by: str
 
 
-class AddDataset(Act[Dataset], tag="datasets.add"):
+class AddDataset(Act[Dataset], tag="datasets.add", frozen=True):
     """Keep an uploaded CSV or Parquet file (see `store.put_blob`) as a dataset; the daemon reads its schema in a child."""
 
     digest: str
@@ -37,17 +37,17 @@ class AddDataset(Act[Dataset], tag="datasets.add"):
     columns: tuple[Column, ...]
 
 
-class ListDatasets(Query[list[Dataset]], tag="datasets.list"):
+class ListDatasets(Query[list[Dataset]], tag="datasets.list", frozen=True):
     """Every dataset, newest first."""
 
 
-class ShowDataset(Query[Dataset], tag="datasets.show"):
+class ShowDataset(Query[Dataset], tag="datasets.show", frozen=True):
     """One dataset by its hash, or the start of it."""
 
     dataset: str
 
 
-class DatasetAdded(Event, tag="datasets.added"):
+class DatasetAdded(Event, tag="datasets.added", frozen=True):
     """A dataset is kept."""
 
     dataset: Dataset

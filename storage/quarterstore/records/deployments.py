@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Any, Literal
 
 import msgspec
 
-from quarterstore.records.base import Act, Event, Pulse, Query, Record
+from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
 from quarterstore.records.registry import Signature
 
 DeploymentState = Literal["ADMITTING", "LIVE", "CANARY", "STOPPED", "REFUSED"]
@@ -14,7 +14,7 @@ Verdict = Literal["PASS", "HOLD", "FAIL"]
 LADDER: tuple[int, ...] = (5, 10, 25, 50, 100)
 
 
-class CanaryRule(Record):
+class CanaryRule(Record, frozen=True):
     """What a step of a canary must show. `effect` is the rise of the error rate (absolute) that must be seen with
     `power` at one-sided level `alpha`; the requests needed per arm follow from it and are never fewer than `least`.
     `latency` is the factor by which P95 may exceed the live one's, judged from `least` requests on."""
@@ -29,7 +29,7 @@ class CanaryRule(Record):
     """Seconds a step lasts at least."""
 
 
-class ArmCounts(Record):
+class ArmCounts(Record, frozen=True):
     """What one arm did since a step began: answers, errors (5xx or non-finite output), latency histogram in
     log-spaced buckets (see `measures.latency`)."""
 
@@ -39,7 +39,7 @@ class ArmCounts(Record):
     histogram: tuple[int, ...] = ()
 
 
-class CanaryVerdict(Record):
+class CanaryVerdict(Record, frozen=True):
     """A step judged: the verdict, why in words, and how many requests the candidate has of those it needs."""
 
     verdict: Verdict
@@ -51,7 +51,7 @@ class CanaryVerdict(Record):
     limit: float | None = None
 
 
-class Canary(Record):
+class Canary(Record, frozen=True):
     """A rollout in progress: candidate, ladder, the step it is at and how that step was last judged."""
 
     candidate: str
@@ -71,7 +71,7 @@ class Canary(Record):
         return self.ladder[self.step]
 
 
-class Deployment(Record):
+class Deployment(Record, frozen=True):
     """An endpoint: the live version, the one before it, the canary if one runs. `epoch` grows with every change of
     the routes, so that each answer can say under which routes it was given."""
 
@@ -98,7 +98,7 @@ class Deployment(Record):
     why: str = ""
 
 
-class Slot(Record):
+class Slot(Record, frozen=True):
     """One version as a host holds it."""
 
     version: str
@@ -110,7 +110,7 @@ class Slot(Record):
     role: Literal["live", "candidate", "shadow"]
 
 
-class RecordingRule(Record):
+class RecordingRule(Record, frozen=True):
     """What is kept of each prediction: `fields` maps a feature to keep, hash or drop; `days` bounds the retention."""
 
     fields: dict[str, Literal["keep", "hash", "drop"]] = msgspec.field(default_factory=dict)
@@ -119,7 +119,7 @@ class RecordingRule(Record):
     salt: str = ""
 
 
-class Route(Record):
+class Route(Record, frozen=True):
     """The traffic of one endpoint."""
 
     endpoint: str
@@ -129,14 +129,14 @@ class Route(Record):
     recording: RecordingRule = RecordingRule()
 
 
-class RoutingTable(Record):
+class RoutingTable(Record, frozen=True):
     """Everything a host needs to know; the launcher keeps the last one on disk and serves it without the daemon."""
 
     epoch: int
     routes: tuple[Route, ...]
 
 
-class HostState(Record):
+class HostState(Record, frozen=True):
     """One serving host as its launcher sees it."""
 
     pid: int
@@ -146,7 +146,7 @@ class HostState(Record):
     ready: bool = False
 
 
-class ServingState(Record):
+class ServingState(Record, frozen=True):
     """The serving side as it is: the launcher, its hosts, the routes they acknowledged, the address they answer at."""
 
     launcher: int | None
@@ -156,7 +156,7 @@ class ServingState(Record):
     crashes: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-class Deploy(Act[Deployment], tag="deployments.deploy"):
+class Deploy(Act[Deployment], tag="deployments.deploy", frozen=True):
     """Give all traffic of an endpoint to a version that is in Production (blue-green: the old one keeps answering
     until the new one has answered its golden rows)."""
 
@@ -166,7 +166,7 @@ class Deploy(Act[Deployment], tag="deployments.deploy"):
     environment: str = "default"
 
 
-class StartCanary(Act[Deployment], tag="deployments.start_canary"):
+class StartCanary(Act[Deployment], tag="deployments.start_canary", frozen=True):
     """Try a Staging version on a growing share of live traffic; it moves on evidence only and rolls back by itself."""
 
     version: str
@@ -175,31 +175,32 @@ class StartCanary(Act[Deployment], tag="deployments.start_canary"):
     rule: CanaryRule = CanaryRule()
 
 
-class JudgeStep(Act[Deployment], tag="deployments.judge_step"):
+class JudgeStep(Act[Deployment], tag="deployments.judge_step", frozen=True):
     """Judge the running step by what both arms did since it began: hold, go on or roll back; spoken by the daemon's
     clock each second; kept only when the verdict changes or the step does."""
 
+    role: ClassVar[Role] = "daemon"
     endpoint: str
     epoch: int
     live: ArmCounts
     candidate: ArmCounts
 
 
-class RollBack(Act[Deployment], tag="deployments.roll_back"):
+class RollBack(Act[Deployment], tag="deployments.roll_back", frozen=True):
     """Take the candidate's traffic away or, without a canary, give it back to the version before; stages follow."""
 
     endpoint: str
     reason: str = ""
 
 
-class StopEndpoint(Act[Deployment], tag="deployments.stop"):
+class StopEndpoint(Act[Deployment], tag="deployments.stop", frozen=True):
     """Take an endpoint down; the version keeps its stage."""
 
     endpoint: str
     reason: str = ""
 
 
-class SetRecording(Act[RecordingRule], tag="deployments.set_recording"):
+class SetRecording(Act[RecordingRule], tag="deployments.set_recording", frozen=True):
     """Say which fields of the predictions of an endpoint are kept, hashed or dropped, and for how long."""
 
     endpoint: str
@@ -208,41 +209,53 @@ class SetRecording(Act[RecordingRule], tag="deployments.set_recording"):
     days: int = 90
 
 
-class NoteCrash(Act[Deployment], tag="deployments.note_crash"):
+class NoteCrash(Act[Deployment], tag="deployments.note_crash", frozen=True):
     """Say that a host died while a slot was running; the second crash of one version rolls it back."""
 
+    role: ClassVar[Role] = "daemon"
     endpoint: str
     version: str
     detail: str = ""
 
 
-class ListDeployments(Query[list[Deployment]], tag="deployments.list"):
+class AdmitVersion(Act[Deployment], tag="deployments.admit", frozen=True):
+    """Say that a version answered its golden rows, or why not; what waited for it goes ahead or is called off."""
+
+    role: ClassVar[Role] = "daemon"
+    endpoint: str
+    version: str
+    ok: bool
+    why: str = ""
+    figures: dict[str, Any] = {}
+
+
+class ListDeployments(Query[list[Deployment]], tag="deployments.list", frozen=True):
     """Every endpoint."""
 
 
-class ShowDeployment(Query[Deployment], tag="deployments.show"):
+class ShowDeployment(Query[Deployment], tag="deployments.show", frozen=True):
     """One endpoint."""
 
     endpoint: str
 
 
-class ShowServing(Query[ServingState], tag="deployments.serving"):
+class ShowServing(Query[ServingState], tag="deployments.serving", frozen=True):
     """The launcher, its hosts and the routes they acknowledged."""
 
 
-class StopServing(Act[ServingState], tag="deployments.stop_serving"):
+class StopServing(Act[ServingState], tag="deployments.stop_serving", frozen=True):
     """Stop the launcher and its hosts; the endpoints are kept and come back with `resume`."""
 
     resume: bool = False
 
 
-class DeploymentAsked(Event, tag="deployments.asked"):
+class DeploymentAsked(Event, tag="deployments.asked", frozen=True):
     """An endpoint shall have another version, once that one has answered its golden rows."""
 
     deployment: Deployment
 
 
-class VersionAdmitted(Event, tag="deployments.version_admitted"):
+class VersionAdmitted(Event, tag="deployments.version_admitted", frozen=True):
     """A version answered its golden rows in a throw-away process and may have traffic."""
 
     version: str
@@ -250,7 +263,7 @@ class VersionAdmitted(Event, tag="deployments.version_admitted"):
     figures: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class AdmissionFailed(Event, tag="deployments.admission_failed"):
+class AdmissionFailed(Event, tag="deployments.admission_failed", frozen=True):
     """A version did not load, or did not give its golden answers: it never gets traffic."""
 
     endpoint: str
@@ -259,7 +272,7 @@ class AdmissionFailed(Event, tag="deployments.admission_failed"):
     why: str
 
 
-class Switched(Event, tag="deployments.switched"):
+class Switched(Event, tag="deployments.switched", frozen=True):
     """All traffic of an endpoint goes to another version."""
 
     endpoint: str
@@ -269,7 +282,7 @@ class Switched(Event, tag="deployments.switched"):
     at: float
 
 
-class CanaryStarted(Event, tag="deployments.canary_started"):
+class CanaryStarted(Event, tag="deployments.canary_started", frozen=True):
     """A candidate has its first share of the traffic."""
 
     endpoint: str
@@ -278,7 +291,7 @@ class CanaryStarted(Event, tag="deployments.canary_started"):
     at: float
 
 
-class CanaryJudged(Event, tag="deployments.canary_judged"):
+class CanaryJudged(Event, tag="deployments.canary_judged", frozen=True):
     """A step was judged and its verdict is another than before."""
 
     endpoint: str
@@ -286,7 +299,7 @@ class CanaryJudged(Event, tag="deployments.canary_judged"):
     at: float
 
 
-class CanaryAdvanced(Event, tag="deployments.canary_advanced"):
+class CanaryAdvanced(Event, tag="deployments.canary_advanced", frozen=True):
     """The candidate has a larger share, on the evidence given."""
 
     endpoint: str
@@ -297,7 +310,7 @@ class CanaryAdvanced(Event, tag="deployments.canary_advanced"):
     at: float
 
 
-class CanaryFinished(Event, tag="deployments.canary_finished"):
+class CanaryFinished(Event, tag="deployments.canary_finished", frozen=True):
     """The candidate has all the traffic and is live."""
 
     endpoint: str
@@ -308,7 +321,7 @@ class CanaryFinished(Event, tag="deployments.canary_finished"):
     verdict: CanaryVerdict
 
 
-class RolledBack(Event, tag="deployments.rolled_back"):
+class RolledBack(Event, tag="deployments.rolled_back", frozen=True):
     """Traffic went back: from a candidate to the live version, or from the live version to the one before."""
 
     endpoint: str
@@ -322,7 +335,7 @@ class RolledBack(Event, tag="deployments.rolled_back"):
     verdict: CanaryVerdict | None = None
 
 
-class EndpointStopped(Event, tag="deployments.stopped"):
+class EndpointStopped(Event, tag="deployments.stopped", frozen=True):
     """An endpoint answers no more."""
 
     endpoint: str
@@ -331,14 +344,14 @@ class EndpointStopped(Event, tag="deployments.stopped"):
     reason: str
 
 
-class RecordingSet(Event, tag="deployments.recording_set"):
+class RecordingSet(Event, tag="deployments.recording_set", frozen=True):
     """What is kept of an endpoint's predictions changed."""
 
     endpoint: str
     recording: RecordingRule
 
 
-class SlotCrashed(Event, tag="deployments.slot_crashed"):
+class SlotCrashed(Event, tag="deployments.slot_crashed", frozen=True):
     """A host died while this version was running."""
 
     endpoint: str
@@ -348,14 +361,14 @@ class SlotCrashed(Event, tag="deployments.slot_crashed"):
     detail: str
 
 
-class ServingStopped(Event, tag="deployments.serving_stopped"):
+class ServingStopped(Event, tag="deployments.serving_stopped", frozen=True):
     """Serving was stopped, or resumed, by a person."""
 
     stopped: bool
     at: float
 
 
-class LatencySummary(Pulse, tag="deployments.latency"):
+class LatencySummary(Pulse, tag="deployments.latency", frozen=True):
     """One second of one arm: requests, errors, P50, P95 and P99 in milliseconds."""
 
     endpoint: str
@@ -372,7 +385,7 @@ class LatencySummary(Pulse, tag="deployments.latency"):
     total_errors: int
 
 
-class AdmissionSpec(Record):
+class AdmissionSpec(Record, frozen=True):
     """What an admission job is given: a version's file and golden rows, as local paths."""
 
     endpoint: str
@@ -383,7 +396,7 @@ class AdmissionSpec(Record):
     signature: Signature
 
 
-class AdmissionResult(Record):
+class AdmissionResult(Record, frozen=True):
     """What an admission job answers: how many golden rows were given again, the largest difference, P50 in ms."""
 
     rows: int
@@ -391,7 +404,7 @@ class AdmissionResult(Record):
     p50: float
 
 
-class Golden(Record):
+class Golden(Record, frozen=True):
     """A version's golden rows: input and output tensors by name, as nested lists (64 to 1,000 rows held out from
     training; float64 numbers in JSON), and the true labels where they are known."""
 
@@ -401,19 +414,19 @@ class Golden(Record):
     tolerance: float = 1e-4
 
 
-class PushRoutes(Record):
+class PushRoutes(Record, frozen=True):
     """To the launcher: serve by this table; answered when every host has acknowledged its epoch."""
 
     table: RoutingTable
 
 
-class AskServing(Record):
+class AskServing(Record, frozen=True):
     """To the launcher: say how things are (`state`), or stop with all hosts (`stop`)."""
 
     what: Literal["state", "stop"]
 
 
-class HostNews(Record):
+class HostNews(Record, frozen=True):
     """From the launcher, unasked: one second of latency, a crash with the slot that was running, a drop count."""
 
     kind: Literal["latency", "crash", "dropped"]

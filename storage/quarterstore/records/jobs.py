@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Any, Literal
 
 import msgspec
 
-from quarterstore.records.base import Act, Event, Pulse, Query, Record
+from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
 
 JobState = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
 JobKind = Literal["pipeline", "drift", "optimise", "admission"]
 
 
-class Limits(Record):
+class Limits(Record, frozen=True):
     """What a job may use; exceeding one ends the whole process group and says which."""
 
     seconds: float = 3600.0
@@ -20,7 +20,7 @@ class Limits(Record):
     disk: int = 4 * 1024**3
 
 
-class Job(Record):
+class Job(Record, frozen=True):
     """One piece of work; `spec` is what its kind needs, `result` what it answered."""
 
     id: str
@@ -42,32 +42,34 @@ class Job(Record):
     """What asked for it: a person, a schedule, a reaction."""
 
 
-class CancelJob(Act[Job], tag="jobs.cancel"):
+class CancelJob(Act[Job], tag="jobs.cancel", frozen=True):
     """End a job: its whole process group is stopped."""
 
     job: str
     reason: str = ""
 
 
-class BeginJob(Act[Job], tag="jobs.begin"):
+class BeginJob(Act[Job], tag="jobs.begin", frozen=True):
     """Say that a job's process runs; spoken by the supervisor."""
 
+    role: ClassVar[Role] = "daemon"
     job: str
     pid: int
     born: int
 
 
-class EndJob(Act[Job], tag="jobs.end"):
+class EndJob(Act[Job], tag="jobs.end", frozen=True):
     """Say how a job ended; spoken by the supervisor from the result file. What a success leads to (a version is
     registered, a drift is recorded) happens in the same entry."""
 
+    role: ClassVar[Role] = "daemon"
     job: str
     state: JobState
     result: dict[str, Any] | None = None
     error: str | None = None
 
 
-class ListJobs(Query[list[Job]], tag="jobs.list"):
+class ListJobs(Query[list[Job]], tag="jobs.list", frozen=True):
     """Jobs, newest first; `live` leaves out those that ended."""
 
     live: bool = False
@@ -75,26 +77,26 @@ class ListJobs(Query[list[Job]], tag="jobs.list"):
     limit: int = 100
 
 
-class ShowJob(Query[Job], tag="jobs.show"):
+class ShowJob(Query[Job], tag="jobs.show", frozen=True):
     """One job."""
 
     job: str
 
 
-class JobLog(Query[list[str]], tag="jobs.log"):
+class JobLog(Query[list[str]], tag="jobs.log", frozen=True):
     """The last lines a job wrote."""
 
     job: str
     lines: int = 100
 
 
-class JobQueued(Event, tag="jobs.queued"):
+class JobQueued(Event, tag="jobs.queued", frozen=True):
     """A job waits for its process."""
 
     job: Job
 
 
-class JobBegan(Event, tag="jobs.began"):
+class JobBegan(Event, tag="jobs.began", frozen=True):
     """A job's process runs."""
 
     job: str
@@ -103,7 +105,7 @@ class JobBegan(Event, tag="jobs.began"):
     at: float
 
 
-class JobEnded(Event, tag="jobs.ended"):
+class JobEnded(Event, tag="jobs.ended", frozen=True):
     """A job is over."""
 
     job: str
@@ -113,7 +115,7 @@ class JobEnded(Event, tag="jobs.ended"):
     error: str | None = None
 
 
-class Progress(Pulse, tag="jobs.progress"):
+class Progress(Pulse, tag="jobs.progress", frozen=True):
     """How far a job is: the step, a fraction from 0 to 1 when it can be told, and words."""
 
     job: str
@@ -122,7 +124,7 @@ class Progress(Pulse, tag="jobs.progress"):
     words: str = ""
 
 
-class JobSpec(Record):
+class JobSpec(Record, frozen=True):
     """`spec.json` in a job's folder: what the worker is asked to do; `spec` is the record its kind names."""
 
     job: str
@@ -131,7 +133,7 @@ class JobSpec(Record):
     limits: Limits = Limits()
 
 
-class JobResult(Record):
+class JobResult(Record, frozen=True):
     """`result.json` in a job's folder, written under another name and renamed: exactly one of `result` and `error`."""
 
     ok: bool
@@ -139,7 +141,7 @@ class JobResult(Record):
     error: str | None = None
 
 
-class Line(Record):
+class Line(Record, frozen=True):
     """One line of `progress.jsonl` in a job's folder: `kind` step (a `pipelines.Step` in `step`), progress (`name`,
     `fraction`, `words`) or point (one value of a metric: `name`, `number`, `value` as text where it is not finite)."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from quarterstore.records.base import Act, Event, Query, Record
+from quarterstore.records.base import Act, Event, Query, Record, Role
 from quarterstore.records.jobs import Job
 from quarterstore.records.registry import Feature
 
 DriftVerdict = Literal["DRIFT", "NEGLIGIBLE", "NONE", "NOT ENOUGH DATA", "UNDEFINED"]
 
 
-class DriftRule(Record):
+class DriftRule(Record, frozen=True):
     """When a feature counts as drifted: significant after Benjamini-Hochberg at `level` over all features, and an
     effect of at least `effect` (PSI); `literal` is the plain p < 0.05 of the textbooks. A window of fewer than
     `least` rows is never judged."""
@@ -22,7 +22,7 @@ class DriftRule(Record):
     literal: bool = False
 
 
-class FeatureDrift(Record):
+class FeatureDrift(Record, frozen=True):
     """One feature: the test, its statistic and p, q after FDR, the effect size (PSI), rows on both sides, verdict."""
 
     feature: str
@@ -37,7 +37,7 @@ class FeatureDrift(Record):
     note: str = ""
 
 
-class Drift(Record):
+class Drift(Record, frozen=True):
     """A window of live traffic compared with the training rows of the version that answered it."""
 
     id: str
@@ -55,7 +55,7 @@ class Drift(Record):
     job: str | None = None
 
 
-class Alert(Record):
+class Alert(Record, frozen=True):
     """Something that somebody should look at: what, since when, how large, what to do next."""
 
     id: str
@@ -73,7 +73,7 @@ class Alert(Record):
     count: int = 1
 
 
-class Reaction(Record):
+class Reaction(Record, frozen=True):
     """A switchable rule from an event to an act: `retrain` runs the pipeline of the drifted model; off until set."""
 
     endpoint: str
@@ -86,7 +86,7 @@ class Reaction(Record):
     cooldown: float = 3600.0
 
 
-class CheckDrift(Act[Job], tag="monitoring.check_drift"):
+class CheckDrift(Act[Job], tag="monitoring.check_drift", frozen=True):
     """Compare the last `window` seconds of recorded predictions with the training rows, in a job."""
 
     endpoint: str
@@ -94,21 +94,57 @@ class CheckDrift(Act[Job], tag="monitoring.check_drift"):
     rule: DriftRule = DriftRule()
 
 
-class AckAlert(Act[Alert], tag="monitoring.ack"):
+class RecordDrift(Act[Drift], tag="monitoring.record_drift", frozen=True):
+    """Keep what a drift job found; raises or resolves the alert."""
+
+    role: ClassVar[Role] = "daemon"
+    job: str
+    endpoint: str
+    version: str
+    since: float
+    until: float
+    rule: DriftRule
+    n_reference: int
+    n_current: int
+    features: tuple[FeatureDrift, ...]
+    verdict: DriftVerdict
+    words: str
+
+
+class RaiseAlert(Act[Alert], tag="monitoring.raise", frozen=True):
+    """Say that somebody should look at something; the same kind and subject raised again is counted, not doubled."""
+
+    role: ClassVar[Role] = "daemon"
+    kind: str
+    subject: str
+    severity: Literal["info", "warning", "critical"]
+    words: str
+    next: str = ""
+
+
+class React(Act[Reaction], tag="monitoring.react", frozen=True):
+    """Do what the reaction to drift at an endpoint says, or note why not (off, cooling down, one in flight)."""
+
+    role: ClassVar[Role] = "daemon"
+    endpoint: str
+    drift: str
+
+
+class AckAlert(Act[Alert], tag="monitoring.ack", frozen=True):
     """Say that somebody looks after an alert."""
 
     alert: str
     note: str = ""
 
 
-class ResolveAlert(Act[Alert], tag="monitoring.resolve"):
+class ResolveAlert(Act[Alert], tag="monitoring.resolve", frozen=True):
     """Close an alert."""
 
     alert: str
     note: str = ""
 
 
-class SetReaction(Act[Reaction], tag="monitoring.set_reaction"):
+class SetReaction(Act[Reaction], tag="monitoring.set_reaction", frozen=True):
     """Switch on or off that drift at an endpoint starts a pipeline."""
 
     endpoint: str
@@ -117,48 +153,48 @@ class SetReaction(Act[Reaction], tag="monitoring.set_reaction"):
     cooldown: float = 3600.0
 
 
-class ListDrift(Query[list[Drift]], tag="monitoring.drift"):
+class ListDrift(Query[list[Drift]], tag="monitoring.drift", frozen=True):
     """Drift checks, newest first."""
 
     endpoint: str | None = None
     limit: int = 20
 
 
-class ShowDrift(Query[Drift], tag="monitoring.show_drift"):
+class ShowDrift(Query[Drift], tag="monitoring.show_drift", frozen=True):
     """One drift check, feature by feature; the newest of an endpoint when given its name."""
 
     drift: str
 
 
-class ListAlerts(Query[list[Alert]], tag="monitoring.alerts"):
+class ListAlerts(Query[list[Alert]], tag="monitoring.alerts", frozen=True):
     """Alerts, newest first; only open ones unless `all`."""
 
     all: bool = False
 
 
-class ListReactions(Query[list[Reaction]], tag="monitoring.reactions"):
+class ListReactions(Query[list[Reaction]], tag="monitoring.reactions", frozen=True):
     """Every reaction, and whether it is on."""
 
 
-class DriftChecked(Event, tag="monitoring.drift_checked"):
+class DriftChecked(Event, tag="monitoring.drift_checked", frozen=True):
     """A window was compared and is as the training rows are, or too small to tell."""
 
     drift: Drift
 
 
-class DriftFound(Event, tag="monitoring.drift_found"):
+class DriftFound(Event, tag="monitoring.drift_found", frozen=True):
     """A window differs from the training rows by more than the rule allows."""
 
     drift: Drift
 
 
-class AlertRaised(Event, tag="monitoring.alert_raised"):
+class AlertRaised(Event, tag="monitoring.alert_raised", frozen=True):
     """Somebody should look at something."""
 
     alert: Alert
 
 
-class AlertAcked(Event, tag="monitoring.alert_acked"):
+class AlertAcked(Event, tag="monitoring.alert_acked", frozen=True):
     """Somebody looks after it."""
 
     alert: str
@@ -167,7 +203,7 @@ class AlertAcked(Event, tag="monitoring.alert_acked"):
     note: str
 
 
-class AlertResolved(Event, tag="monitoring.alert_resolved"):
+class AlertResolved(Event, tag="monitoring.alert_resolved", frozen=True):
     """It is over."""
 
     alert: str
@@ -175,13 +211,13 @@ class AlertResolved(Event, tag="monitoring.alert_resolved"):
     note: str
 
 
-class ReactionSet(Event, tag="monitoring.reaction_set"):
+class ReactionSet(Event, tag="monitoring.reaction_set", frozen=True):
     """A reaction was switched on or off."""
 
     reaction: Reaction
 
 
-class ReactionFired(Event, tag="monitoring.reaction_fired"):
+class ReactionFired(Event, tag="monitoring.reaction_fired", frozen=True):
     """A reaction spoke its act; or did not, and says why."""
 
     endpoint: str
@@ -191,7 +227,7 @@ class ReactionFired(Event, tag="monitoring.reaction_fired"):
     fired: bool
 
 
-class DriftSpec(Record):
+class DriftSpec(Record, frozen=True):
     """What a drift job is given: local Parquet files of both sides, one column a feature under its own name; rows of
     `current` are filtered to `endpoint`, `version` and the window by their columns `endpoint`, `version`, `at`."""
 
@@ -205,7 +241,7 @@ class DriftSpec(Record):
     rule: DriftRule
 
 
-class DriftResult(Record):
+class DriftResult(Record, frozen=True):
     """What a drift job answers."""
 
     n_reference: int

@@ -7,7 +7,7 @@ from typing import ClassVar
 from quarterstore.records.base import Act, Event, Query, Record, Role
 
 
-class Person(Record):
+class Person(Record, frozen=True):
     """One person; several keys may be theirs, and four eyes means two persons, not two keys."""
 
     name: str
@@ -15,7 +15,7 @@ class Person(Record):
     created: float
 
 
-class Key(Record):
+class Key(Record, frozen=True):
     """A CURVE public key (Z85, 40 characters) and whose it is; `job` limits it to the run of that job."""
 
     public: str
@@ -26,7 +26,7 @@ class Key(Record):
     revoked: float | None = None
 
 
-class Caller(Record):
+class Caller(Record, frozen=True):
     """Who the daemon says you are."""
 
     person: str
@@ -34,7 +34,7 @@ class Caller(Record):
     profile: str
 
 
-class AddKey(Act[Key], tag="people.add_key"):
+class AddKey(Act[Key], tag="people.add_key", frozen=True):
     """Let a key speak for a person; the person is made with these roles when new."""
 
     role: ClassVar[Role] = "admin"
@@ -43,14 +43,14 @@ class AddKey(Act[Key], tag="people.add_key"):
     roles: tuple[Role, ...] = ("viewer",)
 
 
-class RevokeKey(Act[Key], tag="people.revoke_key"):
+class RevokeKey(Act[Key], tag="people.revoke_key", frozen=True):
     """Stop a key from speaking at once."""
 
     role: ClassVar[Role] = "admin"
     public: str
 
 
-class SetRoles(Act[Person], tag="people.set_roles"):
+class SetRoles(Act[Person], tag="people.set_roles", frozen=True):
     """Replace the roles of a person."""
 
     role: ClassVar[Role] = "admin"
@@ -58,31 +58,31 @@ class SetRoles(Act[Person], tag="people.set_roles"):
     roles: tuple[Role, ...]
 
 
-class ListKeys(Query[list[Key]], tag="people.list_keys"):
+class ListKeys(Query[list[Key]], tag="people.list_keys", frozen=True):
     """Every key, with the person it speaks for."""
 
 
-class ListPeople(Query[list[Person]], tag="people.list"):
+class ListPeople(Query[list[Person]], tag="people.list", frozen=True):
     """Every person, with roles."""
 
 
-class WhoAmI(Query[Caller], tag="people.who_am_i"):
+class WhoAmI(Query[Caller], tag="people.who_am_i", frozen=True):
     """The person and roles of the asking key."""
 
 
-class PersonChanged(Event, tag="people.changed"):
+class PersonChanged(Event, tag="people.changed", frozen=True):
     """A person was made, or holds other roles now."""
 
     person: Person
 
 
-class KeyAdded(Event, tag="people.key_added"):
+class KeyAdded(Event, tag="people.key_added", frozen=True):
     """A key may speak."""
 
     key: Key
 
 
-class KeyRevoked(Event, tag="people.key_revoked"):
+class KeyRevoked(Event, tag="people.key_revoked", frozen=True):
     """A key may no longer speak."""
 
     public: str

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Any, Literal
 
 import msgspec
 
-from quarterstore.records.base import Act, Event, Query, Record
+from quarterstore.records.base import Act, Event, Query, Record, Role
 from quarterstore.records.registry import Metric, Signature
 
 StepState = Literal["WAITING", "RUNNING", "DONE", "FAILED", "SKIPPED"]
 STEPS: tuple[str, ...] = ("validate", "split", "train", "evaluate", "export", "register", "gate", "deploy")
 
 
-class DataSection(Record):
+class DataSection(Record, frozen=True):
     """`[data]`: where the rows are and what they mean; `dataset` is a hash once it is uploaded, `builtin` a
     scikit-learn set (breast_cancer, digits, wine, iris, diabetes) that needs no file."""
 
@@ -29,7 +29,7 @@ class DataSection(Record):
     """Column -> number, integer, text, boolean or time, where the guess of `records.tables` shall not hold."""
 
 
-class SplitSection(Record):
+class SplitSection(Record, frozen=True):
     """`[split]`: `by` random, time or group; `test` is the share held out."""
 
     by: Literal["random", "time", "group"] = "random"
@@ -37,7 +37,7 @@ class SplitSection(Record):
     seed: int = 7
 
 
-class TrainSection(Record):
+class TrainSection(Record, frozen=True):
     """`[train]`: a built-in learner (mlp, logistic, forest, ridge, boosting) or `python = "train.py:train"`."""
 
     learner: str = "logistic"
@@ -46,21 +46,21 @@ class TrainSection(Record):
     seed: int = 7
 
 
-class GateSection(Record):
+class GateSection(Record, frozen=True):
     """`[gate]`: limits such as `accuracy = 0.9`; `set = true` also makes them the model's gate."""
 
     limits: dict[str, float] = {}
     set: bool = False
 
 
-class DeploySection(Record):
+class DeploySection(Record, frozen=True):
     """`[deploy]`: what happens to a version that passed: `none`, `staging` or `canary` on an endpoint."""
 
     then: Literal["none", "staging", "canary"] = "none"
     endpoint: str | None = None
 
 
-class Definition(Record):
+class Definition(Record, frozen=True):
     """A pipeline as it is written in TOML."""
 
     name: str
@@ -73,7 +73,7 @@ class Definition(Record):
     task: Literal["auto", "classification", "regression"] = "auto"
 
 
-class Pipeline(Record):
+class Pipeline(Record, frozen=True):
     """A kept definition; `digest` is the SHA-256 of its canonical form."""
 
     name: str
@@ -84,7 +84,7 @@ class Pipeline(Record):
     updated: float
 
 
-class Step(Record):
+class Step(Record, frozen=True):
     """One step of a pipeline run, with what it found in words and figures."""
 
     name: str
@@ -95,7 +95,7 @@ class Step(Record):
     figures: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class PipelineRun(Record):
+class PipelineRun(Record, frozen=True):
     """One run of a pipeline: its steps, its job, and the version that came of it."""
 
     id: str
@@ -112,7 +112,7 @@ class PipelineRun(Record):
     error: str | None = None
 
 
-class RunPipeline(Act[PipelineRun], tag="pipelines.run"):
+class RunPipeline(Act[PipelineRun], tag="pipelines.run", frozen=True):
     """Run a definition: it is kept under its name, a run is opened and a job queued; follow it on the feed."""
 
     definition: Definition
@@ -120,7 +120,7 @@ class RunPipeline(Act[PipelineRun], tag="pipelines.run"):
     cause: str | None = None
 
 
-class RerunPipeline(Act[PipelineRun], tag="pipelines.rerun"):
+class RerunPipeline(Act[PipelineRun], tag="pipelines.rerun", frozen=True):
     """Run a kept pipeline again by its name, optionally on other rows (`dataset`, a hash)."""
 
     pipeline: str
@@ -128,50 +128,63 @@ class RerunPipeline(Act[PipelineRun], tag="pipelines.rerun"):
     dataset: str | None = None
 
 
-class NoteStep(Act[PipelineRun], tag="pipelines.note_step"):
+class NoteStep(Act[PipelineRun], tag="pipelines.note_step", frozen=True):
     """Say where a pipeline run is; spoken by the supervisor."""
 
+    role: ClassVar[Role] = "daemon"
     pipeline_run: str
     step: Step
 
 
-class ListPipelines(Query[list[Pipeline]], tag="pipelines.list"):
+class EndPipeline(Act[PipelineRun], tag="pipelines.end", frozen=True):
+    """Say how a pipeline run ended; after a success the version is registered, judged and sent where the definition says,
+    all in the same entry."""
+
+    role: ClassVar[Role] = "daemon"
+    pipeline_run: str
+    state: Literal["SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
+    result: dict[str, Any] | None = None
+    """A `PipelineResult` whose files are digests by now, with `size` of the model file."""
+    error: str | None = None
+
+
+class ListPipelines(Query[list[Pipeline]], tag="pipelines.list", frozen=True):
     """Every kept definition."""
 
 
-class ListPipelineRuns(Query[list[PipelineRun]], tag="pipelines.runs"):
+class ListPipelineRuns(Query[list[PipelineRun]], tag="pipelines.runs", frozen=True):
     """Pipeline runs, newest first."""
 
     pipeline: str | None = None
     limit: int = 50
 
 
-class ShowPipelineRun(Query[PipelineRun], tag="pipelines.show"):
+class ShowPipelineRun(Query[PipelineRun], tag="pipelines.show", frozen=True):
     """One pipeline run with its steps."""
 
     pipeline_run: str
 
 
-class PipelineKept(Event, tag="pipelines.kept"):
+class PipelineKept(Event, tag="pipelines.kept", frozen=True):
     """A definition is kept under its name."""
 
     pipeline: Pipeline
 
 
-class PipelineStarted(Event, tag="pipelines.started"):
+class PipelineStarted(Event, tag="pipelines.started", frozen=True):
     """A pipeline run is queued."""
 
     pipeline_run: PipelineRun
 
 
-class StepNoted(Event, tag="pipelines.step_noted"):
+class StepNoted(Event, tag="pipelines.step_noted", frozen=True):
     """A step changed its state."""
 
     pipeline_run: str
     step: Step
 
 
-class PipelineEnded(Event, tag="pipelines.ended"):
+class PipelineEnded(Event, tag="pipelines.ended", frozen=True):
     """A pipeline run is over."""
 
     pipeline_run: str
@@ -181,7 +194,7 @@ class PipelineEnded(Event, tag="pipelines.ended"):
     error: str | None = None
 
 
-class PipelineSpec(Record):
+class PipelineSpec(Record, frozen=True):
     """What a pipeline job is given: the definition, and the files as local paths (read only)."""
 
     pipeline_run: str
@@ -191,7 +204,7 @@ class PipelineSpec(Record):
     code: str | None = None
 
 
-class PipelineResult(Record):
+class PipelineResult(Record, frozen=True):
     """What a pipeline job answers: files are paths inside the job's folder; the daemon takes them over by hash."""
 
     model: str

@@ -9,7 +9,7 @@ import msgspec
 from quarterstore.records.base import Query, Record
 
 
-class Prediction(Record):
+class Prediction(Record, frozen=True):
     """One recorded request: the values it kept by feature, the answer, and which version gave it under which routes."""
 
     id: str
@@ -27,7 +27,7 @@ class Prediction(Record):
     error: str | None = None
 
 
-class PredictionCount(Record):
+class PredictionCount(Record, frozen=True):
     """How many predictions an endpoint has kept, by version, and how many were counted but not kept."""
 
     endpoint: str
@@ -35,7 +35,7 @@ class PredictionCount(Record):
     dropped: int = 0
 
 
-class ListPredictions(Query[list[Prediction]], tag="predictions.list"):
+class ListPredictions(Query[list[Prediction]], tag="predictions.list", frozen=True):
     """The newest recorded predictions of an endpoint."""
 
     endpoint: str
@@ -43,13 +43,13 @@ class ListPredictions(Query[list[Prediction]], tag="predictions.list"):
     version: str | None = None
 
 
-class ShowPrediction(Query[Prediction], tag="predictions.show"):
+class ShowPrediction(Query[Prediction], tag="predictions.show", frozen=True):
     """One recorded prediction by the id its answer carried."""
 
     prediction: str
 
 
-class CountPredictions(Query[PredictionCount], tag="predictions.count"):
+class CountPredictions(Query[PredictionCount], tag="predictions.count", frozen=True):
     """How many predictions of an endpoint are kept, by version."""
 
     endpoint: str

@@ -12,7 +12,7 @@ Stage = Literal["None", "Staging", "Production", "Archived"]
 STAGES: tuple[Stage, ...] = ("None", "Staging", "Production", "Archived")
 
 
-class Tensor(Record):
+class Tensor(Record, frozen=True):
     """One input or output of the file: Open Inference datatype (`FP32`, `INT64`, `BYTES`, …) and shape, -1 for the batch."""
 
     name: str
@@ -20,7 +20,7 @@ class Tensor(Record):
     shape: tuple[int, ...]
 
 
-class Feature(Record):
+class Feature(Record, frozen=True):
     """One column a model sees: `kind` number or category; `input` names the tensor and `index` its column there."""
 
     name: str
@@ -31,7 +31,7 @@ class Feature(Record):
     optional: bool = False
 
 
-class Signature(Record):
+class Signature(Record, frozen=True):
     """What goes in and what comes out; `label` names the output tensor that holds the prediction, `score` the one
     with probabilities, `classes` their order; `task` is classification or regression."""
 
@@ -44,7 +44,7 @@ class Signature(Record):
     classes: tuple[str, ...] = ()
 
 
-class Metric(Record):
+class Metric(Record, frozen=True):
     """A measured value with its 95 % interval and the number of rows behind it."""
 
     name: str
@@ -54,7 +54,7 @@ class Metric(Record):
     n: int | None = None
 
 
-class Version(Record):
+class Version(Record, frozen=True):
     """One version of a model; `id` is `name@number`, `number` is never reused, `semver` comes from the signature diff."""
 
     id: str
@@ -86,7 +86,7 @@ class Version(Record):
     removed: float | None = None
 
 
-class Model(Record):
+class Model(Record, frozen=True):
     """A name under which versions are registered; `production` maps an environment to the number that is live."""
 
     name: str
@@ -96,7 +96,7 @@ class Model(Record):
     description: str = ""
 
 
-class Tenure(Record):
+class Tenure(Record, frozen=True):
     """What was Production over a span of time, who asked, who approved, and the deployment that carried it."""
 
     model: str
@@ -110,7 +110,7 @@ class Tenure(Record):
     entry: int = 0
 
 
-class Lineage(Record):
+class Lineage(Record, frozen=True):
     """What one version came from (up) and what came of it (down), as (kind, id, words) rows."""
 
     version: str
@@ -118,7 +118,7 @@ class Lineage(Record):
     down: tuple[tuple[str, str, str], ...]
 
 
-class RegisterVersion(Act[Version], tag="registry.register"):
+class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
     """Register an uploaded model file under a name (made when new); the semantic version is worked out unless `bump`
     asks for more than the signature diff demands (auto, patch, minor, major)."""
 
@@ -138,7 +138,7 @@ class RegisterVersion(Act[Version], tag="registry.register"):
     tags: dict[str, str] = {}
 
 
-class MoveStage(Act[Version], tag="registry.move_stage"):
+class MoveStage(Act[Version], tag="registry.move_stage", frozen=True):
     """Move a version to a stage; Production takes the place of the former one in the same act, which is archived.
     Refused without the gate and, in `team`, without another person's approval (`governance.propose`)."""
 
@@ -147,32 +147,34 @@ class MoveStage(Act[Version], tag="registry.move_stage"):
     environment: str = "default"
     skip_stage: bool = False
     reason: str = ""
+    former: str | None = None
+    """The version the asker saw in Production (`none` for none): another one there by now is a conflict, naming it."""
 
 
-class RemoveVersion(Act[Version], tag="registry.remove"):
+class RemoveVersion(Act[Version], tag="registry.remove", frozen=True):
     """Take a version out of sight; refused while it is in Production or in a deployment; `undo` brings it back."""
 
     version: str
 
 
-class RestoreVersion(Act[Version], tag="registry.restore"):
+class RestoreVersion(Act[Version], tag="registry.restore", frozen=True):
     """Bring a removed version back, byte-equal."""
 
     version: str
 
 
-class TagVersion(Act[Version], tag="registry.tag"):
+class TagVersion(Act[Version], tag="registry.tag", frozen=True):
     """Set tags of a version; an empty value removes the tag."""
 
     version: str
     tags: dict[str, str]
 
 
-class ListModels(Query[list[Model]], tag="registry.models"):
+class ListModels(Query[list[Model]], tag="registry.models", frozen=True):
     """Every model with its latest and its Production number."""
 
 
-class ListVersions(Query[list[Version]], tag="registry.versions"):
+class ListVersions(Query[list[Version]], tag="registry.versions", frozen=True):
     """Versions, newest first; of one model when named."""
 
     model: str | None = None
@@ -180,19 +182,19 @@ class ListVersions(Query[list[Version]], tag="registry.versions"):
     removed: bool = False
 
 
-class ShowVersion(Query[Version], tag="registry.show"):
+class ShowVersion(Query[Version], tag="registry.show", frozen=True):
     """One version: `name@3`, `name@1.2.0`, `name@Production` or `name@latest`."""
 
     version: str
 
 
-class ShowLineage(Query[Lineage], tag="registry.lineage"):
+class ShowLineage(Query[Lineage], tag="registry.lineage", frozen=True):
     """What a version came from and what came of it."""
 
     version: str
 
 
-class ProductionAt(Query[Tenure], tag="registry.at"):
+class ProductionAt(Query[Tenure], tag="registry.at", frozen=True):
     """What was Production at an instant, who asked and who approved; `NotFound` before the first one."""
 
     model: str
@@ -200,25 +202,25 @@ class ProductionAt(Query[Tenure], tag="registry.at"):
     environment: str = "default"
 
 
-class ListTenures(Query[list[Tenure]], tag="registry.history"):
+class ListTenures(Query[list[Tenure]], tag="registry.history", frozen=True):
     """Every span of Production of one model, oldest first."""
 
     model: str
 
 
-class ModelAdded(Event, tag="registry.model_added"):
+class ModelAdded(Event, tag="registry.model_added", frozen=True):
     """A model name is new."""
 
     model: Model
 
 
-class VersionRegistered(Event, tag="registry.version_registered"):
+class VersionRegistered(Event, tag="registry.version_registered", frozen=True):
     """A version is registered."""
 
     version: Version
 
 
-class StageMoved(Event, tag="registry.stage_moved"):
+class StageMoved(Event, tag="registry.stage_moved", frozen=True):
     """A version is in another stage; for Production with who asked, who approved and the deployment that carries it."""
 
     version: str
@@ -234,20 +236,20 @@ class StageMoved(Event, tag="registry.stage_moved"):
     deployment: str | None = None
 
 
-class VersionRemoved(Event, tag="registry.version_removed"):
+class VersionRemoved(Event, tag="registry.version_removed", frozen=True):
     """A version is out of sight."""
 
     version: str
     at: float
 
 
-class VersionRestored(Event, tag="registry.version_restored"):
+class VersionRestored(Event, tag="registry.version_restored", frozen=True):
     """A version is in sight again."""
 
     version: str
 
 
-class VersionTagged(Event, tag="registry.version_tagged"):
+class VersionTagged(Event, tag="registry.version_tagged", frozen=True):
     """Tags of a version were set or removed."""
 
     version: str

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
-from quarterstore.records.base import Act, Event, Pulse, Query, Record, Sample
+from quarterstore.records.base import Act, Event, Pulse, Query, Record, Sample, Role
 
 RunState = Literal["RUNNING", "FINISHED", "FAILED", "KILLED", "LOST"]
 Value = str | int | float | bool | None
 
 
-class Source(Record):
+class Source(Record, frozen=True):
     """Where a run came from, taken without asking."""
 
     command: str | None = None
@@ -24,14 +24,14 @@ class Source(Record):
     seed: int | None = None
 
 
-class Experiment(Record):
+class Experiment(Record, frozen=True):
     """A named collection of runs."""
 
     name: str
     created: float
 
 
-class Artefact(Record):
+class Artefact(Record, frozen=True):
     """A file of a run, by its path inside the run and the SHA-256 of its bytes."""
 
     path: str
@@ -39,7 +39,7 @@ class Artefact(Record):
     size: int
 
 
-class Run(Record):
+class Run(Record, frozen=True):
     """One run as it is read; `metrics` holds the last value of each (NaN and infinities as text in JSON)."""
 
     id: str
@@ -62,7 +62,7 @@ class Run(Record):
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
 
 
-class Curve(Record):
+class Curve(Record, frozen=True):
     """The history of one metric of one run, in order of arrival."""
 
     run: str
@@ -72,7 +72,7 @@ class Curve(Record):
     values: list[float]
 
 
-class RunPage(Record):
+class RunPage(Record, frozen=True):
     """One page of runs and the cursor of the next, `None` at the end; `total` counts all that match."""
 
     runs: list[Run]
@@ -80,7 +80,7 @@ class RunPage(Record):
     next: str | None = None
 
 
-class Difference(Record):
+class Difference(Record, frozen=True):
     """One thing that differs between runs: where (`param`, `metric`, `source`, `dataset`), its name, a value per run."""
 
     where: str
@@ -88,14 +88,14 @@ class Difference(Record):
     values: tuple[Value, ...]
 
 
-class Comparison(Record):
+class Comparison(Record, frozen=True):
     """Several runs side by side; only what differs unless asked for all."""
 
     runs: tuple[str, ...]
     rows: tuple[Difference, ...]
 
 
-class StartRun(Act[Run], tag="runs.start"):
+class StartRun(Act[Run], tag="runs.start", frozen=True):
     """Open a run in an experiment (made when new); the asker may choose the id, so that a spooled run keeps its own."""
 
     experiment: str
@@ -109,7 +109,7 @@ class StartRun(Act[Run], tag="runs.start"):
     started: float | None = None
 
 
-class EndRun(Act[Run], tag="runs.end"):
+class EndRun(Act[Run], tag="runs.end", frozen=True):
     """Close a run as FINISHED, FAILED or KILLED."""
 
     run: str
@@ -118,28 +118,29 @@ class EndRun(Act[Run], tag="runs.end"):
     ended: float | None = None
 
 
-class LoseRun(Act[Run], tag="runs.lose"):
+class LoseRun(Act[Run], tag="runs.lose", frozen=True):
     """Say that a run has not been heard of for too long; spoken by the daemon's clock."""
 
+    role: ClassVar[Role] = "daemon"
     run: str
     heard: float
 
 
-class LogParams(Act[Run], tag="runs.log_params"):
+class LogParams(Act[Run], tag="runs.log_params", frozen=True):
     """Add parameters to a run; a parameter that is there already keeps its value, another value is a conflict."""
 
     run: str
     params: dict[str, Value]
 
 
-class SetTags(Act[Run], tag="runs.set_tags"):
+class SetTags(Act[Run], tag="runs.set_tags", frozen=True):
     """Set tags of a run; an empty value removes the tag."""
 
     run: str
     tags: dict[str, str]
 
 
-class LogArtefact(Act[Run], tag="runs.log_artefact"):
+class LogArtefact(Act[Run], tag="runs.log_artefact", frozen=True):
     """Bind an uploaded file (see `store.put_blob`) to a run under a path."""
 
     run: str
@@ -148,26 +149,26 @@ class LogArtefact(Act[Run], tag="runs.log_artefact"):
     size: int
 
 
-class RemoveRun(Act[Run], tag="runs.remove"):
+class RemoveRun(Act[Run], tag="runs.remove", frozen=True):
     """Take a run out of sight; `undo` brings it back; refused while a registered version came from it."""
 
     run: str
 
 
-class RestoreRun(Act[Run], tag="runs.restore"):
+class RestoreRun(Act[Run], tag="runs.restore", frozen=True):
     """Bring a removed run back, with metrics and artefacts."""
 
     run: str
 
 
-class Logged(Record):
+class Logged(Record, frozen=True):
     """How many points were taken, and how durable they are: `written` survives kill -9, `synced` power loss too."""
 
     points: int
     durability: Literal["written", "synced"]
 
 
-class LogMetrics(Sample[Logged], tag="runs.log_metrics"):
+class LogMetrics(Sample[Logged], tag="runs.log_metrics", frozen=True):
     """Points of one run in columns: `keys` names the metrics, `key` indexes it (uint16), `step` int64, `time` and
     `value` float64, each little-endian and equally long; `batch` makes a resent batch count once."""
 
@@ -181,17 +182,17 @@ class LogMetrics(Sample[Logged], tag="runs.log_metrics"):
     durable: bool = False
 
 
-class Beat(Sample[None], tag="runs.beat"):
+class Beat(Sample[None], tag="runs.beat", frozen=True):
     """A run says that it is alive."""
 
     run: str
 
 
-class ListExperiments(Query[list[Experiment]], tag="runs.list_experiments"):
+class ListExperiments(Query[list[Experiment]], tag="runs.list_experiments", frozen=True):
     """Every experiment."""
 
 
-class ListRuns(Query[RunPage], tag="runs.list"):
+class ListRuns(Query[RunPage], tag="runs.list", frozen=True):
     """A page of runs: filtered by experiment, state and a text in id, name or experiment; `sort` is a field or
     `metrics.NAME` / `params.NAME`, `-` before it for descending; NaN and missing come last either way."""
 
@@ -204,13 +205,13 @@ class ListRuns(Query[RunPage], tag="runs.list"):
     removed: bool = False
 
 
-class ShowRun(Query[Run], tag="runs.show"):
+class ShowRun(Query[Run], tag="runs.show", frozen=True):
     """One run by id, or by a start of it that no other has."""
 
     run: str
 
 
-class MetricHistory(Query[list[Curve]], tag="runs.history"):
+class MetricHistory(Query[list[Curve]], tag="runs.history", frozen=True):
     """Curves of one run; all keys unless named; thinned to at most `points` a curve, first and last kept."""
 
     run: str
@@ -218,26 +219,26 @@ class MetricHistory(Query[list[Curve]], tag="runs.history"):
     points: int = 1000
 
 
-class CompareRuns(Query[Comparison], tag="runs.compare"):
+class CompareRuns(Query[Comparison], tag="runs.compare", frozen=True):
     """Params, metrics, source and datasets of up to 200 runs side by side."""
 
     runs: tuple[str, ...]
     all: bool = False
 
 
-class ExperimentAdded(Event, tag="runs.experiment_added"):
+class ExperimentAdded(Event, tag="runs.experiment_added", frozen=True):
     """An experiment is new."""
 
     experiment: Experiment
 
 
-class RunStarted(Event, tag="runs.started"):
+class RunStarted(Event, tag="runs.started", frozen=True):
     """A run is open."""
 
     run: Run
 
 
-class RunEnded(Event, tag="runs.ended"):
+class RunEnded(Event, tag="runs.ended", frozen=True):
     """A run is closed, by itself or as LOST."""
 
     run: str
@@ -246,48 +247,48 @@ class RunEnded(Event, tag="runs.ended"):
     error: str | None = None
 
 
-class RunHeard(Event, tag="runs.heard"):
+class RunHeard(Event, tag="runs.heard", frozen=True):
     """A lost run spoke again and is RUNNING."""
 
     run: str
     at: float
 
 
-class ParamsLogged(Event, tag="runs.params_logged"):
+class ParamsLogged(Event, tag="runs.params_logged", frozen=True):
     """Parameters were added."""
 
     run: str
     params: dict[str, Value]
 
 
-class TagsSet(Event, tag="runs.tags_set"):
+class TagsSet(Event, tag="runs.tags_set", frozen=True):
     """Tags were set or removed."""
 
     run: str
     tags: dict[str, str]
 
 
-class ArtefactLogged(Event, tag="runs.artefact_logged"):
+class ArtefactLogged(Event, tag="runs.artefact_logged", frozen=True):
     """A file was bound to a run."""
 
     run: str
     artefact: Artefact
 
 
-class RunRemoved(Event, tag="runs.removed"):
+class RunRemoved(Event, tag="runs.removed", frozen=True):
     """A run is out of sight."""
 
     run: str
     at: float
 
 
-class RunRestored(Event, tag="runs.restored"):
+class RunRestored(Event, tag="runs.restored", frozen=True):
     """A run is in sight again."""
 
     run: str
 
 
-class CurvePoint(Pulse, tag="runs.curve_point"):
+class CurvePoint(Pulse, tag="runs.curve_point", frozen=True):
     """The newest points of a run, thinned: name -> (step, value)."""
 
     run: str

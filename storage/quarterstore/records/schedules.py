@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Any, Literal
 
-from quarterstore.records.base import Act, Event, Query, Record
+from quarterstore.records.base import Act, Event, Query, Record, Role
 
 Missed = Literal["once", "skip", "all"]
 
 
-class Schedule(Record):
+class Schedule(Record, frozen=True):
     """An act and when it is due: `cron` (five fields, cron's own OR of day and weekday) or `every` seconds, in a zone."""
 
     name: str
@@ -28,7 +28,7 @@ class Schedule(Record):
     last_error: str | None = None
 
 
-class AddSchedule(Act[Schedule], tag="schedules.add"):
+class AddSchedule(Act[Schedule], tag="schedules.add", frozen=True):
     """Speak an act when it is due; replaces a schedule of the same name."""
 
     name: str
@@ -39,47 +39,57 @@ class AddSchedule(Act[Schedule], tag="schedules.add"):
     missed: Missed = "once"
 
 
-class PauseSchedule(Act[Schedule], tag="schedules.pause"):
+class PauseSchedule(Act[Schedule], tag="schedules.pause", frozen=True):
     """Stop a schedule from firing, or let it fire again."""
 
     name: str
     paused: bool = True
 
 
-class RemoveSchedule(Act[Schedule], tag="schedules.remove"):
+class RemoveSchedule(Act[Schedule], tag="schedules.remove", frozen=True):
     """Forget a schedule."""
 
     name: str
 
 
-class FireSchedule(Act[Schedule], tag="schedules.fire"):
+class FireSchedule(Act[Schedule], tag="schedules.fire", frozen=True):
     """Say that a schedule was due at `due` and how many firings before it were missed; spoken by the clock. The
     scheduled act follows under the request id made of name and due time, so that it happens once."""
 
+    role: ClassVar[Role] = "daemon"
     name: str
     due: float
     missed: int = 0
     run: bool = True
 
 
-class ListSchedules(Query[list[Schedule]], tag="schedules.list"):
+class NoteFailure(Act[Schedule], tag="schedules.note_failure", frozen=True):
+    """Say that a scheduled act met a fault."""
+
+    role: ClassVar[Role] = "daemon"
+    name: str
+    due: float
+    error: str
+
+
+class ListSchedules(Query[list[Schedule]], tag="schedules.list", frozen=True):
     """Every schedule with its next due time, what it missed and its last error."""
 
 
-class NextFirings(Query[list[float]], tag="schedules.next"):
+class NextFirings(Query[list[float]], tag="schedules.next", frozen=True):
     """The next due times of one schedule."""
 
     name: str
     count: int = 5
 
 
-class ScheduleAdded(Event, tag="schedules.added"):
+class ScheduleAdded(Event, tag="schedules.added", frozen=True):
     """A schedule is set."""
 
     schedule: Schedule
 
 
-class SchedulePaused(Event, tag="schedules.paused"):
+class SchedulePaused(Event, tag="schedules.paused", frozen=True):
     """A schedule was paused or resumed."""
 
     name: str
@@ -87,13 +97,13 @@ class SchedulePaused(Event, tag="schedules.paused"):
     next: float | None
 
 
-class ScheduleRemoved(Event, tag="schedules.removed"):
+class ScheduleRemoved(Event, tag="schedules.removed", frozen=True):
     """A schedule is gone."""
 
     name: str
 
 
-class ScheduleFired(Event, tag="schedules.fired"):
+class ScheduleFired(Event, tag="schedules.fired", frozen=True):
     """A schedule was due; `run` is false when its policy skips what was missed."""
 
     name: str
@@ -104,7 +114,7 @@ class ScheduleFired(Event, tag="schedules.fired"):
     next: float | None
 
 
-class ScheduledActFailed(Event, tag="schedules.act_failed"):
+class ScheduledActFailed(Event, tag="schedules.act_failed", frozen=True):
     """A scheduled act met a fault."""
 
     name: str

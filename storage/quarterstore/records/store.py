@@ -9,7 +9,7 @@ import msgspec
 from quarterstore.records.base import Act, Blob, Event, Query, Record, Role
 
 
-class Finding(Record):
+class Finding(Record, frozen=True):
     """One thing the doctor looked at."""
 
     name: str
@@ -18,7 +18,7 @@ class Finding(Record):
     next: str = ""
 
 
-class Status(Record):
+class Status(Record, frozen=True):
     """The daemon in one record."""
 
     version: str
@@ -41,7 +41,7 @@ class Status(Record):
     dropped: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-class Received(Record):
+class Received(Record, frozen=True):
     """How much of an upload is here; `digest` once it is whole and kept."""
 
     upload: str
@@ -49,7 +49,7 @@ class Received(Record):
     digest: str | None = None
 
 
-class PutBlob(Blob[Received], tag="store.put_blob"):
+class PutBlob(Blob[Received], tag="store.put_blob", frozen=True):
     """One chunk of an upload, in order; the last one carries the SHA-256 of the whole, which is checked."""
 
     upload: str
@@ -58,14 +58,14 @@ class PutBlob(Blob[Received], tag="store.put_blob"):
     digest: str | None = None
 
 
-class Chunk(Record):
+class Chunk(Record, frozen=True):
     """Bytes of a kept file and the size of the whole."""
 
     data: bytes
     size: int
 
 
-class GetBlob(Blob[Chunk], tag="store.get_blob"):
+class GetBlob(Blob[Chunk], tag="store.get_blob", frozen=True):
     """One chunk of a kept file by its SHA-256."""
 
     role: ClassVar[Role] = "viewer"
@@ -74,7 +74,7 @@ class GetBlob(Blob[Chunk], tag="store.get_blob"):
     length: int = 4 * 1024 * 1024
 
 
-class BackupMade(Record):
+class BackupMade(Record, frozen=True):
     """A backup in the artefact store: its digest, its size, the entry it ends at."""
 
     digest: str
@@ -83,13 +83,13 @@ class BackupMade(Record):
     hash: str
 
 
-class Backup(Act[BackupMade], tag="store.backup"):
+class Backup(Act[BackupMade], tag="store.backup", frozen=True):
     """Write a backup of the store as it is at one seq, while writing goes on; fetch it with `get_blob`."""
 
     role: ClassVar[Role] = "admin"
 
 
-class Undone(Record):
+class Undone(Record, frozen=True):
     """What was taken back, and how."""
 
     entry: int
@@ -97,26 +97,26 @@ class Undone(Record):
     words: str
 
 
-class Undo(Act[Undone], tag="store.undo"):
+class Undo(Act[Undone], tag="store.undo", frozen=True):
     """Take back your own last act, while it still can be (stage, removal, tags, traffic)."""
 
 
-class ShowStatus(Query[Status], tag="store.status"):
+class ShowStatus(Query[Status], tag="store.status", frozen=True):
     """The daemon in one record."""
 
 
-class Diagnose(Query[list[Finding]], tag="store.doctor"):
+class Diagnose(Query[list[Finding]], tag="store.doctor", frozen=True):
     """Everything the daemon can check about itself."""
 
 
-class Replay(Query[list[msgspec.Raw]], tag="store.replay"):
+class Replay(Query[list[msgspec.Raw]], tag="store.replay", frozen=True):
     """Entries after a seq, as they were published: for a follower that missed some."""
 
     after: int
     limit: int = 1000
 
 
-class BackedUp(Event, tag="store.backed_up"):
+class BackedUp(Event, tag="store.backed_up", frozen=True):
     """A backup was written."""
 
     digest: str
@@ -124,7 +124,7 @@ class BackedUp(Event, tag="store.backed_up"):
     at: float
 
 
-class ActUndone(Event, tag="store.act_undone"):
+class ActUndone(Event, tag="store.act_undone", frozen=True):
     """Somebody took back an act of their own."""
 
     entry: int
@@ -132,7 +132,7 @@ class ActUndone(Event, tag="store.act_undone"):
     at: float
 
 
-class ModeChanged(Event, tag="store.mode_changed"):
+class ModeChanged(Event, tag="store.mode_changed", frozen=True):
     """The store went read-only, or came back."""
 
     mode: Literal["read-only", "read-write"]

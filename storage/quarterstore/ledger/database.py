@@ -1,0 +1,223 @@
+"""The projection: DuckDB tables made from the journal, for questions too wide for memory; may be thrown away and made again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import msgspec
+
+from quarterstore.ledger.book import Book, Changes
+from quarterstore.ledger.journal import Entry, Head
+from quarterstore.records.base import Record
+from quarterstore.records.faults import Corrupt, TimedOut
+
+SCHEMA = 1
+"""Grows when the projection's own tables change; a difference means: make it again."""
+
+_ENTRY_COLUMNS = {
+    "seq": "BIGINT",
+    "at": "DOUBLE",
+    "actor": "VARCHAR",
+    "act": "VARCHAR",
+    "words": "VARCHAR",
+    "key": "VARCHAR",
+    "request": "VARCHAR",
+    "body": "VARCHAR",
+    "hash": "VARCHAR",
+    "position": "BIGINT",
+}
+
+
+class Posting(NamedTuple):
+    """An entry on its way into the projection."""
+
+    entry: Entry
+    hash: bytes
+    position: int
+
+
+class Posted(NamedTuple):
+    """How far the projection has come: the newest entry it holds and where that lies in the journal."""
+
+    head: Head
+    position: int
+
+
+class Damaged(Exception):
+    """The projection cannot be used; the journal can make it again."""
+
+
+class Database:
+    """The one connection to the projection's file; readers get cursors of their own."""
+
+    def __init__(self, path: Path, books: dict[str, Book[Any]]) -> None:
+        self.books = books
+        self._fingerprint = _fingerprint(books)
+        try:
+            self._connection = duckdb.connect(
+                str(path),
+                config={
+                    "threads": 2,
+                    "memory_limit": "1GB",
+                    "enable_external_access": "false",
+                    "autoinstall_known_extensions": "false",
+                    "autoload_known_extensions": "false",
+                },
+            )
+            if not self._matches():
+                raise Damaged("it was made for another version of the records")
+        except duckdb.Error as error:
+            raise Damaged(str(error).splitlines()[0]) from error
+
+    def _matches(self) -> bool:
+        tables = self._connection.execute("SELECT count(*) FROM duckdb_tables()").fetchone()
+        if tables == (0,):
+            self._create()
+            return True
+        row = self._connection.execute("SELECT fingerprint FROM head").fetchone()
+        return row == (self._fingerprint,)
+
+    def _create(self) -> None:
+        run = self._connection.execute
+        run("BEGIN")
+        run("CREATE TABLE head (seq BIGINT, hash VARCHAR, position BIGINT, fingerprint VARCHAR)")
+        run("INSERT INTO head VALUES (0, ?, 0, ?)", [bytes(32).hex(), self._fingerprint])
+        run(f"CREATE TABLE entries ({_declared(_ENTRY_COLUMNS)})")
+        for book in self.books.values():
+            run(f"CREATE TABLE {_quoted(book.name)} ({_declared(_table_columns(book))})")
+        run("COMMIT")
+
+    def posted(self) -> Posted:
+        """How far the projection has come."""
+        row = self._connection.execute("SELECT seq, hash, position FROM head").fetchone()
+        if row is None:
+            raise Damaged("it has no head")
+        return Posted(Head(row[0], bytes.fromhex(row[1])), row[2])
+
+    def load(self) -> None:
+        """Fill the books from the tables."""
+        for book in self.books.values():
+            decode = msgspec.msgpack.Decoder(book.kind).decode
+            rows = self._connection.execute(f"SELECT _key, _record FROM {_quoted(book.name)} ORDER BY _key").fetchall()
+            book.rows.update((key, decode(record)) for key, record in rows)
+
+    def post(self, changes: Changes, postings: Sequence[Posting], *, fresh: bool = False) -> None:
+        """Write what changed and the head in one transaction; with `fresh` no row can be there yet, so none is deleted."""
+        by_book: dict[str, list[tuple[str, Record | None]]] = {}
+        for (name, key), record in changes.items():
+            by_book.setdefault(name, []).append((key, record))
+        run = self._connection.execute
+        try:
+            run("BEGIN")
+            for name, rows in by_book.items():
+                if not fresh:
+                    keys = [key for key, _ in rows]
+                    run(f"DELETE FROM {_quoted(name)} WHERE _key IN (SELECT unnest(?::VARCHAR[]))", [keys])
+                self._insert(self.books[name], rows)
+            if postings:
+                self._insert_entries(postings)
+                last = postings[-1]
+                run("UPDATE head SET seq = ?, hash = ?, position = ?", [last.entry.seq, last.hash.hex(), last.position])
+            run("COMMIT")
+        except duckdb.Error as error:
+            raise Damaged(str(error).splitlines()[0]) from error
+
+    def _insert(self, book: Book[Any], rows: Iterable[tuple[str, Record | None]]) -> None:
+        encode = msgspec.msgpack.Encoder().encode
+        columns = _table_columns(book)
+        dicts = []
+        for key, record in rows:
+            if record is None:
+                continue
+            row = {name: getattr(record, name) for name in book.columns}
+            row["_key"] = key
+            row["_record"] = base64.b64encode(encode(record)).decode()
+            dicts.append(row)
+        self._bulk(book.name, columns, dicts)
+
+    def _insert_entries(self, postings: Sequence[Posting]) -> None:
+        rows = [
+            {
+                "seq": entry.seq,
+                "at": entry.at,
+                "actor": entry.actor,
+                "act": entry.act,
+                "words": entry.words,
+                "key": entry.key,
+                "request": entry.request,
+                "body": entry.body.hex(),
+                "hash": hash_.hex(),
+                "position": position,
+            }
+            for entry, hash_, position in postings
+        ]
+        self._bulk("entries", _ENTRY_COLUMNS, rows)
+
+    def _bulk(self, table: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> None:
+        """One JSON text for all rows, taken apart by DuckDB: 9 us a row here, against 20 for list parameters and 400+ for
+        executemany, and without pyarrow's 54 MB in the daemon."""
+        if not rows:
+            return
+        shape = msgspec.json.encode([{name: "VARCHAR" if kind == "BLOB" else kind for name, kind in columns.items()}])
+        picked = ", ".join(
+            f"from_base64(r.{_quoted(name)})" if kind == "BLOB" else f"r.{_quoted(name)}" for name, kind in columns.items()
+        )
+        for start in range(0, len(rows), 20_000):
+            text = msgspec.json.encode(rows[start : start + 20_000]).decode()
+            self._connection.execute(
+                f"INSERT INTO {_quoted(table)} SELECT {picked} FROM (SELECT unnest(from_json(?, '{shape.decode()}')) AS r)",
+                [text],
+            )
+
+    def query(self, sql: str, parameters: Sequence[Any] = (), *, seconds: float = 10.0) -> list[tuple[Any, ...]]:
+        """Rows of a statement of our own, with bound values, on a cursor of its own; interrupted at the deadline."""
+        cursor = self._connection.cursor()
+        timer = threading.Timer(seconds, cursor.interrupt)
+        timer.start()
+        try:
+            return cursor.execute(sql, list(parameters)).fetchall()
+        except duckdb.InterruptException as error:
+            raise TimedOut(f"got no answer in {seconds:g} s", field="query") from error
+        finally:
+            timer.cancel()
+            cursor.close()
+
+    def close(self) -> None:
+        """Checkpoint and close."""
+        self._connection.close()
+
+
+def _fingerprint(books: dict[str, Book[Any]]) -> str:
+    shape = sorted((book.name, sorted(book.columns.items()), msgspec.json.schema(book.kind)) for book in books.values())
+    return hashlib.sha256(msgspec.json.encode([SCHEMA, _ENTRY_COLUMNS, shape])).hexdigest()
+
+
+def _table_columns(book: Book[Any]) -> dict[str, str]:
+    return {"_key": "VARCHAR", **book.columns, "_record": "BLOB"}
+
+
+def _declared(columns: dict[str, str]) -> str:
+    return ", ".join(f"{_quoted(name)} {kind}" for name, kind in columns.items())
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def damaged_aside(path: Path, why: str) -> Path:
+    """Move a projection that cannot be used out of the way, with its write-ahead log; says where it went."""
+    for number in range(1, 1000):
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+        if not aside.exists():
+            for suffix in ("", ".wal"):
+                part = path.with_name(path.name + suffix)
+                if part.exists():
+                    part.rename(aside.with_name(aside.name + suffix))
+            return aside
+    raise Corrupt(f"got 999 damaged projections beside {path.name} ({why}), expected somebody to look", field="store")

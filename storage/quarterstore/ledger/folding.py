@@ -1,0 +1,59 @@
+"""The one fold: an event changes the state, the same way for the writer, the rebuild and the crash model of the tests."""
+
+from __future__ import annotations
+
+from typing import Union
+
+import msgspec
+
+from quarterstore.ledger import (
+    compression,
+    datasets,
+    deployments,
+    governance,
+    jobs,
+    monitoring,
+    people,
+    pipelines,
+    registry,
+    runs,
+    schedules,
+    store,
+)
+from quarterstore.ledger.journal import Entry
+from quarterstore.ledger.state import Context, Fold, State
+from quarterstore.records.base import Event
+from quarterstore.records.messages import EVENTS
+
+FOLDS: dict[type, Fold] = {}
+for _book in (
+    people,
+    runs,
+    datasets,
+    registry,
+    governance,
+    jobs,
+    pipelines,
+    schedules,
+    deployments,
+    monitoring,
+    compression,
+    store,
+):
+    FOLDS |= _book.FOLDS
+
+events_of = msgspec.msgpack.Decoder(list[Union[EVENTS]]).decode  # type: ignore[valid-type]
+"""The events of an entry from their msgpack."""
+
+
+def fold(state: State, events: list[Event], context: Context) -> None:
+    """Change the state by the events of one entry; each is lifted to its newest version first."""
+    state.context = context
+    for event in events:
+        newest = event.lift()
+        FOLDS[type(newest)](state, newest)
+
+
+def fold_entry(state: State, entry: Entry) -> None:
+    """Fold an entry as it was read from the journal."""
+    fold(state, events_of(entry.events), Context(entry.seq, entry.at, entry.actor, entry.act, entry.words))

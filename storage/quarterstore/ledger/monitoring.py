@@ -1,0 +1,45 @@
+"""The book of drift checks, alerts and reactions."""
+
+from __future__ import annotations
+
+from quarterstore.ledger.state import Fold, State, copy_of
+from quarterstore.records import monitoring
+
+
+def _drift(state: State, event: monitoring.DriftChecked | monitoring.DriftFound) -> None:
+    state.drifts.put(event.drift)
+
+
+def _raised(state: State, event: monitoring.AlertRaised) -> None:
+    state.alerts.put(event.alert)
+
+
+def _acked(state: State, event: monitoring.AlertAcked) -> None:
+    alert = state.alerts[event.alert]
+    state.alerts.put(copy_of(alert, acked_by=event.by, acked=event.at, note=event.note))
+
+
+def _resolved(state: State, event: monitoring.AlertResolved) -> None:
+    alert = state.alerts[event.alert]
+    state.alerts.put(copy_of(alert, resolved=event.at, note=event.note or alert.note))
+
+
+def _reaction(state: State, event: monitoring.ReactionSet) -> None:
+    state.reactions.put(event.reaction)
+
+
+def _fired(state: State, event: monitoring.ReactionFired) -> None:
+    reaction = state.reactions.get(event.endpoint)
+    if reaction is not None and event.fired:
+        state.reactions.put(copy_of(reaction, last=event.at))
+
+
+FOLDS: dict[type, Fold] = {
+    monitoring.DriftChecked: _drift,
+    monitoring.DriftFound: _drift,
+    monitoring.AlertRaised: _raised,
+    monitoring.AlertAcked: _acked,
+    monitoring.AlertResolved: _resolved,
+    monitoring.ReactionSet: _reaction,
+    monitoring.ReactionFired: _fired,
+}

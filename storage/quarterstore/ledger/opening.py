@@ -1,0 +1,157 @@
+"""Opening a store: the lock, the heads of journal and projection compared, the state loaded or made again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from quarterstore.ledger.database import Damaged, Database, Posting, damaged_aside
+from quarterstore.ledger.folding import fold_entry
+from quarterstore.ledger.journal import GENESIS, Head, Journal, read, read_at
+from quarterstore.ledger.state import State
+from quarterstore.records.faults import Conflict, Corrupt, Protocol
+from quarterstore.records.places import Home
+from quarterstore.shelf.files import write_whole
+
+STORE = 1
+"""Version of what lies on disk; a newer one is refused untouched."""
+
+RESERVE = 5 * 1024 * 1024
+"""Bytes kept aside, so that on a full disk cancelling, deleting and auditing still work."""
+
+
+class Ledger:
+    """An open store: journal, state and projection, agreed with one another."""
+
+    def __init__(self, home: Home, journal: Journal, database: Database, state: State, lock: int, recovered: str) -> None:
+        self.home = home
+        self.journal = journal
+        self.database = database
+        self.state = state
+        self.recovered = recovered
+        self._lock = lock
+
+    def close(self) -> None:
+        """Close everything; the lock goes last."""
+        self.journal.close()
+        self.database.close()
+        os.close(self._lock)
+
+
+def lock_home(home: Home) -> int:
+    """Hold the home: one daemon a store. `Conflict` names the process that holds it."""
+    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise Conflict(f"got {home.root}, held by process {holder or 'unknown'}; expected no other daemon", field="home") from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def check_version(home: Home) -> None:
+    """Refuse a store written by a newer Quarterdeck, before anything in it is touched."""
+    path = home.root / "store.json"
+    if not path.exists():
+        write_whole(path, msgspec.json.encode({"store": STORE}))
+        return
+    try:
+        found = int(msgspec.json.decode(path.read_bytes())["store"])
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+        raise Corrupt(f"got an unreadable {path.name}, expected its version", field="store") from error
+    if found > STORE:
+        raise Protocol(f"got version {found}, expected at most {STORE}; it is untouched", field="store", next="install the Quarterdeck that wrote it")
+
+
+def open_ledger(home: Home) -> Ledger:
+    """Open a store or make one: lock, compare the heads, load the state, fold what the projection lacks."""
+    lock = lock_home(home)
+    try:
+        check_version(home)
+        for folder in (home.journal, home.artefacts, home.samples, home.incoming, home.jobs, home.serving, home.keys):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _keep_reserve(home.reserve)
+        return _open(home, lock)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _open(home: Home, lock: int) -> Ledger:
+    said: list[str] = []
+    state = State()
+    known = Head(0, GENESIS)
+    try:
+        database = Database(home.database, state.books())
+        known, position = database.posted()
+        _check_head(home.journal, known, position)
+        database.load()
+    except Damaged as damage:
+        aside = damaged_aside(home.database, str(damage))
+        said.append(f"projection made again ({damage}; the old one is {aside.name})")
+        state, known = State(), Head(0, GENESIS)
+        database = Database(home.database, state.books())
+    journal = Journal(home.journal, known)
+    if journal.recovered:
+        said.append(journal.recovered)
+    caught_up = catch_up(home.journal, state, database, known.seq)
+    if caught_up:
+        said.append(f"posted {caught_up} entries the projection lacked")
+    state.take()
+    return Ledger(home, journal, database, state, lock, "; ".join(said))
+
+
+def _check_head(journal: Path, known: Head, position: int) -> None:
+    """The projection's newest entry must be in the journal, under the same hash: else one of them is not ours."""
+    if known.seq == 0:
+        return
+    try:
+        entry = read_at(journal, position)
+    except (OSError, msgspec.DecodeError, ValueError) as error:
+        raise Corrupt(
+            f"got no entry {known.seq} where the projection saw it, expected it: acknowledged changes missing", field="journal"
+        ) from error
+    if entry.seq != known.seq:
+        raise Corrupt(f"got entry {entry.seq} where the projection saw {known.seq}", field="journal")
+
+
+def catch_up(journal: Path, state: State, database: Database, after: int) -> int:
+    """Fold and post the entries beyond `after`, in one transaction; answers how many there were."""
+    fresh = after == 0
+    postings: list[Posting] = []
+    for found in read(journal, after):
+        fold_entry(state, found.entry)
+        postings.append(Posting(found.entry, found.hash, found.position))
+    if postings:
+        database.post(state.take(), postings, fresh=fresh)
+    return len(postings)
+
+
+def rebuild(home: Home) -> tuple[int, float]:
+    """Make the projection again from the journal alone, beside the store; answers entries and seconds."""
+    began = time.perf_counter()
+    state = State()
+    path = home.database.with_name("rebuilt.duckdb")
+    path.unlink(missing_ok=True)
+    database = Database(path, state.books())
+    count = catch_up(home.journal, state, database, 0)
+    database.close()
+    return count, time.perf_counter() - began
+
+
+def _keep_reserve(path: Path) -> None:
+    if path.exists() and path.stat().st_size == RESERVE:
+        return
+    try:
+        with path.open("wb") as file:
+            file.write(bytes(RESERVE))
+    except OSError:
+        path.unlink(missing_ok=True)

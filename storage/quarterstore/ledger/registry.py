@@ -1,0 +1,81 @@
+"""The book of models, versions and who was Production when."""
+
+from __future__ import annotations
+
+from quarterstore.ledger.state import Fold, State, copy_of, undoable
+from quarterstore.records import registry
+
+
+def _model(state: State, event: registry.ModelAdded) -> None:
+    state.models.put(event.model)
+
+
+def _version(state: State, event: registry.VersionRegistered) -> None:
+    version = event.version
+    state.versions.put(version)
+    state.models.put(copy_of(state.models[version.model], latest=version.number))
+
+
+def _moved(state: State, event: registry.StageMoved) -> None:
+    version = state.versions[event.version]
+    undoable(
+        state,
+        registry.StageMoved(
+            version=event.version,
+            before=event.after,
+            after=event.before,
+            environment=event.environment,
+            at=0.0,
+            asked_by="",
+            reason=f"undo of entry {state.context.seq}",
+        ),
+    )
+    state.versions.put(copy_of(version, stage=event.after, environment=event.environment))
+    model = state.models[version.model]
+    if event.after == "Production":
+        state.models.put(copy_of(model, production={**model.production, event.environment: version.number}))
+        state.tenures.put(
+            registry.Tenure(
+                model=version.model,
+                version=version.id,
+                environment=event.environment,
+                since=event.at,
+                until=None,
+                asked_by=event.asked_by,
+                approved_by=event.approved_by,
+                deployment=event.deployment,
+                entry=state.context.seq,
+            )
+        )
+    elif event.before == "Production":
+        left = {place: number for place, number in model.production.items() if number != version.number}
+        state.models.put(copy_of(model, production=left))
+        for tenure in list(state.tenures):
+            if tenure.version == version.id and tenure.until is None:
+                state.tenures.put(copy_of(tenure, until=event.at))
+
+
+def _removed(state: State, event: registry.VersionRemoved) -> None:
+    undoable(state, registry.VersionRestored(version=event.version))
+    state.versions.put(copy_of(state.versions[event.version], removed=event.at))
+
+
+def _restored(state: State, event: registry.VersionRestored) -> None:
+    state.versions.put(copy_of(state.versions[event.version], removed=None))
+
+
+def _tagged(state: State, event: registry.VersionTagged) -> None:
+    version = state.versions[event.version]
+    undoable(state, registry.VersionTagged(version=version.id, tags={name: version.tags.get(name, "") for name in event.tags}))
+    merged = {**version.tags, **event.tags}
+    state.versions.put(copy_of(version, tags={name: value for name, value in merged.items() if value}))
+
+
+FOLDS: dict[type, Fold] = {
+    registry.ModelAdded: _model,
+    registry.VersionRegistered: _version,
+    registry.StageMoved: _moved,
+    registry.VersionRemoved: _removed,
+    registry.VersionRestored: _restored,
+    registry.VersionTagged: _tagged,
+}

@@ -1,0 +1,63 @@
+"""The book of runs and experiments."""
+
+from __future__ import annotations
+
+from quarterstore.ledger.state import Fold, State, copy_of, undoable
+from quarterstore.records import runs
+
+
+def _experiment(state: State, event: runs.ExperimentAdded) -> None:
+    state.experiments.put(event.experiment)
+
+
+def _started(state: State, event: runs.RunStarted) -> None:
+    state.runs.put(event.run)
+
+
+def _ended(state: State, event: runs.RunEnded) -> None:
+    run = state.runs[event.run]
+    state.runs.put(copy_of(run, state=event.state, ended=event.at, error=event.error))
+
+
+def _heard(state: State, event: runs.RunHeard) -> None:
+    state.runs.put(copy_of(state.runs[event.run], state="RUNNING", ended=None, heard=event.at))
+
+
+def _params(state: State, event: runs.ParamsLogged) -> None:
+    run = state.runs[event.run]
+    state.runs.put(copy_of(run, params={**run.params, **event.params}))
+
+
+def _tags(state: State, event: runs.TagsSet) -> None:
+    run = state.runs[event.run]
+    undoable(state, runs.TagsSet(run=run.id, tags={name: run.tags.get(name, "") for name in event.tags}))
+    merged = {**run.tags, **event.tags}
+    state.runs.put(copy_of(run, tags={name: value for name, value in merged.items() if value}))
+
+
+def _artefact(state: State, event: runs.ArtefactLogged) -> None:
+    run = state.runs[event.run]
+    others = tuple(artefact for artefact in run.artefacts if artefact.path != event.artefact.path)
+    state.runs.put(copy_of(run, artefacts=(*others, event.artefact)))
+
+
+def _removed(state: State, event: runs.RunRemoved) -> None:
+    undoable(state, runs.RunRestored(run=event.run))
+    state.runs.put(copy_of(state.runs[event.run], removed=event.at))
+
+
+def _restored(state: State, event: runs.RunRestored) -> None:
+    state.runs.put(copy_of(state.runs[event.run], removed=None))
+
+
+FOLDS: dict[type, Fold] = {
+    runs.ExperimentAdded: _experiment,
+    runs.RunStarted: _started,
+    runs.RunEnded: _ended,
+    runs.RunHeard: _heard,
+    runs.ParamsLogged: _params,
+    runs.TagsSet: _tags,
+    runs.ArtefactLogged: _artefact,
+    runs.RunRemoved: _removed,
+    runs.RunRestored: _restored,
+}

@@ -1,0 +1,161 @@
+"""The state: everything the rules look at, in memory, made of books and changed by folding events only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from quarterstore.ledger.book import Book, Changes, Former
+from quarterstore.records import (
+    compression,
+    datasets,
+    deployments,
+    governance,
+    jobs,
+    monitoring,
+    people,
+    pipelines,
+    registry,
+    runs,
+    schedules,
+)
+from quarterstore.records.base import Event, Record
+
+R = TypeVar("R", bound=Record)
+Fold = Callable[["State", Any], None]
+
+
+class Step(Record, frozen=True):
+    """An act that its actor can still take back: the entry, and the events that undo it."""
+
+    entry: int
+    actor: str
+    act: str
+    words: str
+    inverse: tuple[dict[str, Any], ...]
+    """Events that take it back, last one first."""
+
+
+class Recording(Record, frozen=True):
+    """The recording rule of one endpoint."""
+
+    endpoint: str
+    rule: deployments.RecordingRule
+
+
+class Admission(Record, frozen=True):
+    """A version that has answered its golden rows."""
+
+    version: str
+    at: float
+
+
+class Cursor(Record, frozen=True):
+    """A number that has to survive: the reactions' place in the journal, the read-only mode, whether serving is stopped."""
+
+    name: str
+    value: str
+
+
+class Context(NamedTuple):
+    """The entry whose events are being folded."""
+
+    seq: int
+    at: float
+    actor: str
+    act: str
+    words: str
+
+
+class State:
+    """The books of every noun; `take` hands over what changed since the last time."""
+
+    def __init__(self) -> None:
+        self.changes: Changes = {}
+        self.former: Former = []
+        self.context = Context(0, 0.0, "", "", "")
+        book = self._book
+        self.people = book("people", people.Person, lambda r: r.name)
+        self.keys = book("keys", people.Key, lambda r: r.public)
+        self.experiments = book("experiments", runs.Experiment, lambda r: r.name)
+        self.runs = book("runs", runs.Run, lambda r: r.id)
+        self.datasets = book("datasets", datasets.Dataset, lambda r: r.id)
+        self.models = book("models", registry.Model, lambda r: r.name)
+        self.versions = book("versions", registry.Version, lambda r: r.id)
+        self.tenures = book("tenures", registry.Tenure, lambda r: f"{r.model}/{r.environment}/{r.entry:012d}")
+        self.gates = book("gates", governance.Gate, lambda r: r.model)
+        self.approvals = book("approvals", governance.Approval, lambda r: r.id)
+        self.jobs = book("jobs", jobs.Job, lambda r: r.id)
+        self.pipelines = book("pipelines", pipelines.Pipeline, lambda r: r.name)
+        self.pipeline_runs = book("pipeline_runs", pipelines.PipelineRun, lambda r: r.id)
+        self.schedules = book("schedules", schedules.Schedule, lambda r: r.name)
+        self.deployments = book("deployments", deployments.Deployment, lambda r: r.endpoint)
+        self.recordings = book("recordings", Recording, lambda r: r.endpoint)
+        self.admissions = book("admissions", Admission, lambda r: r.version)
+        self.drifts = book("drifts", monitoring.Drift, lambda r: r.id)
+        self.alerts = book("alerts", monitoring.Alert, lambda r: r.id)
+        self.reactions = book("reactions", monitoring.Reaction, lambda r: r.endpoint)
+        self.optimisations = book("optimisations", compression.Optimisation, lambda r: r.id)
+        self.undo = book("undo", Step, lambda r: f"{r.entry:012d}")
+        self.cursors = book("cursors", Cursor, lambda r: r.name)
+        self._books = {book.name: book for book in vars(self).values() if isinstance(book, Book)}
+
+    def _book(self, name: str, kind: type[R], key: Callable[[R], str]) -> Book[R]:
+        return Book(name, kind, key, self.changes, self.former)
+
+
+    def books(self) -> dict[str, Book[Any]]:
+        """Every book by its name."""
+        return self._books
+
+    def begin(self) -> None:
+        """From here on `roll_back` restores: one act, whole or not at all."""
+        self.former.clear()
+
+    def roll_back(self) -> None:
+        """Put back what was there at `begin`; what is noted as changed is noted as it was."""
+        books = self.books()
+        for name, key, record in reversed(self.former):
+            if record is None:
+                books[name].rows.pop(key, None)
+            else:
+                books[name].rows[key] = record
+            self.changes[name, key] = record
+        self.former.clear()
+
+    def take(self) -> Changes:
+        """What changed since the last call."""
+        taken = dict(self.changes)
+        self.changes.clear()
+        self.former.clear()
+        return taken
+
+    def apply(self, changes: Changes) -> None:
+        """Follow another state: take over what changed there."""
+        books = self.books()
+        for (name, key), record in changes.items():
+            if record is None:
+                books[name].rows.pop(key, None)
+            else:
+                books[name].rows[key] = record
+
+
+def copy_of(record: Record, **changes: Any) -> Any:
+    """A record with some fields replaced (`msgspec.structs.replace`, named for what the folds do with it)."""
+    return msgspec.structs.replace(record, **changes)
+
+
+UNDO_KEPT = 200
+
+
+def undoable(state: State, inverse: Event) -> None:
+    """Note that `inverse` takes back what is being folded now; the oldest notes go."""
+    context = state.context
+    key = f"{context.seq:012d}"
+    former = state.undo.get(key)
+    inverses = (msgspec.to_builtins(inverse), *(former.inverse if former else ()))
+    state.undo.put(Step(entry=context.seq, actor=context.actor, act=context.act, words=context.words, inverse=inverses))
+    while len(state.undo) > UNDO_KEPT:
+        state.undo.drop(next(iter(state.undo.rows)))
