@@ -1,0 +1,108 @@
+"""A job's process: reads `spec.json`, does what its kind says, leaves `result.json`; outlives the daemon."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from quarterdeckd.pipeline.progress import Report
+from quarterdeckd.pipeline.watch import Outcome, Watch, set_limits
+from quarterstore.records.compression import OptimiseSpec
+from quarterstore.records.deployments import AdmissionSpec
+from quarterstore.records.faults import Fault
+from quarterstore.records.jobs import JobResult, JobSpec
+from quarterstore.records.monitoring import DriftSpec
+from quarterstore.records.names import drawn
+from quarterstore.records.pipelines import PipelineSpec
+
+KINDS: dict[str, tuple[str, type]] = {
+    "pipeline": ("quarterdeckd.pipeline.run", PipelineSpec),
+    "drift": ("quarterdeckd.pipeline.drift", DriftSpec),
+    "optimise": ("quarterdeckd.compression.quantise", OptimiseSpec),
+    "admission": ("quarterdeckd.serving.admission", AdmissionSpec),
+}
+"""Kind of job -> the module whose `run(spec, report)` does it, and the record it is given. By name, so that a drift
+job loads no torch (2.2 s here) and the floors stay apart."""
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+
+
+def set_threads(environ: Any = os.environ) -> int:
+    """Threads of every numeric library, from `QUARTERDECK_JOB_THREADS` (default 1), before any of them is loaded."""
+    threads = max(1, int(environ.get("QUARTERDECK_JOB_THREADS", "1")))
+    for name in THREADS:
+        environ[name] = str(threads)
+    return threads
+
+
+def carry_out(spec: JobSpec, report: Report) -> dict[str, Any]:
+    """Do the work of one spec; raises a `Fault` or whatever the work raised."""
+    module, kind = KINDS[spec.kind]
+    asked = msgspec.convert(spec.spec, kind)
+    result = importlib.import_module(module).run(asked, report)
+    plain: dict[str, Any] = msgspec.to_builtins(result)
+    return plain
+
+
+def explain(error: BaseException) -> str:
+    """One line for a person; the traceback stays in the log."""
+    if isinstance(error, Fault):
+        text = error.line()
+    elif isinstance(error, SystemExit):
+        text = f"the training code called sys.exit({error.code!r}) instead of returning a model"
+    elif isinstance(error, KeyboardInterrupt):
+        text = "cancelled"
+    elif isinstance(error, MemoryError):
+        text = "memory: the job asked for more than its limit"
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return drawn(" ".join(text.split()), longest=500)
+
+
+def work(folder: Path) -> JobResult:
+    """Run the job of a folder to its result; never raises."""
+    try:
+        spec = msgspec.json.decode((folder / "spec.json").read_bytes(), type=JobSpec)
+        with Report(folder / "progress.jsonl") as report:
+            return JobResult(ok=True, result=carry_out(spec, report))
+    except BaseException as error:  # a job's end is always a result: SystemExit of user code included
+        traceback.print_exc()
+        return JobResult(ok=False, error=explain(error))
+
+
+def main(argv: list[str]) -> int:
+    """`python -m quarterdeckd.pipeline.worker JOBDIR`; 0 when the job succeeded, else 1."""
+    if len(argv) != 2 or not (Path(argv[1]) / "spec.json").is_file():
+        print("usage: python -m quarterdeckd.pipeline.worker JOBDIR (a folder with spec.json)", file=sys.stderr)
+        return 2
+    folder = Path(argv[1]).absolute()
+    os.chdir(folder)
+    set_threads()
+    outcome = Outcome(folder)
+    try:
+        limits = msgspec.json.decode((folder / "spec.json").read_bytes(), type=JobSpec).limits
+    except (msgspec.DecodeError, OSError) as error:
+        outcome.settle(JobResult(ok=False, error=f"spec.json: {drawn(str(error), longest=300)}"))
+        return 1
+    set_limits(limits)
+    watch = Watch(outcome, limits)
+    signal.signal(signal.SIGTERM, watch.on_signal)
+    watch.start()
+    result = work(folder)
+    settled = outcome.settle(result)
+    sys.stdout.flush()
+    return 0 if settled.ok else 1
+
+
+if __name__ == "__main__":
+    code = main(sys.argv)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of user code or of a numeric library must not hold a finished job open
