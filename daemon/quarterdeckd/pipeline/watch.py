@@ -14,16 +14,15 @@ from types import FrameType
 from typing import NoReturn
 
 import msgspec
-
 from quarterstore.records.jobs import JobResult, Limits
 
 BEAT = 2.0
 """Seconds between two touches of the file `beat`; a stopped process stops touching it."""
 
 RESERVED = 4 * 1024**3
-"""Address space granted above the memory limit: measured on two cores without a GPU, VmPeak exceeds VmHWM by 0.9 GB with
-torch, scikit-learn, polars and onnxruntime loaded (mapped libraries, arenas, stacks); the rest is for more threads. What a
-process really holds (VmRSS) is watched as well, against the limit itself."""
+"""Address space granted above the memory limit: without a GPU, VmPeak exceeds VmHWM by XXX GB with torch, scikit-learn,
+polars and onnxruntime loaded (libraries, arenas, stacks); the rest is for more threads. What a process really holds
+(VmRSS) is watched as well, against the limit itself."""
 
 
 class Outcome:
@@ -35,11 +34,13 @@ class Outcome:
         self._result: JobResult | None = None
 
     def settle(self, result: JobResult) -> JobResult:
-        """Write `result.json` (temporary name, fsync, rename, fsync of the folder) unless it is there; returns what holds."""
+        """Write `result.json` unless it was settled before; returns what holds. A failure leaves nothing half-made."""
         with self._lock:
             if self._result is None:
                 if not result.ok:
-                    shutil.rmtree(self._folder / "out", ignore_errors=True)  # nothing half-made is left to be taken for whole
+                    shutil.rmtree(
+                        self._folder / "out", ignore_errors=True
+                    )  # nothing half-made is left to be taken for whole
                 write_whole(self._folder / "result.json", msgspec.json.encode(result))
                 self._result = result
             return self._result
@@ -61,7 +62,9 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def set_limits(limits: Limits) -> None:
-    """What the kernel can hold a job to: address space (not where a GPU is: CUDA reserves tens of GB), file size, no core."""
+    """What the kernel can hold a job to: address space, file size, no core.
+
+    Address space is not limited where there is a GPU, because CUDA reserves tens of GB of it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _lower(resource.RLIMIT_FSIZE, limits.disk)
     if not os.path.exists("/dev/nvidiactl"):

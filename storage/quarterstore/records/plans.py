@@ -1,0 +1,139 @@
+"""What a model may learn from a table: the task, the features, what is left out and why; faults where it cannot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from quarterstore.records.base import Record
+from quarterstore.records.datasets import Column
+from quarterstore.records.faults import Invalid, got, missing
+from quarterstore.records.names import drawn
+from quarterstore.records.tables import COUNTED, FEW, MOST_CLASSES, Table
+
+
+class Plan(Record):
+    """What a model learns from a table: the task, the features in order, what is left out and why, the classes."""
+
+    target: str
+    task: Literal["classification", "regression"]
+    features: tuple[Column, ...]
+    left_out: dict[str, str]
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def numeric(self) -> bool:
+        """Whether every feature is a number."""
+        return all(column.kind in ("number", "integer") for column in self.features)
+
+
+def plan(
+    table: Table,
+    target: str,
+    *,
+    task: str = "auto",
+    time: str | None = None,
+    group: str | None = None,
+    ignore: Sequence[str] = (),
+    strict: bool = True,
+) -> Plan:
+    """What to learn from a table to predict `target`.
+
+    Left out with a note: what is ignored, time and group columns, dates, identifiers and free text. A feature that
+    is all missing or constant is a fault that says how to ignore it; with `strict` off it is left out with a note.
+    """
+    names = [column.name for column in table.columns]
+    for field, name in (("target", target), ("time", time), ("group", group), *(("ignore", n) for n in ignore)):
+        if name is not None and name not in names:
+            raise missing(field, name, names)
+    for field, name in (("time", time), ("group", group), *(("ignore", n) for n in ignore)):
+        if name == target:
+            raise got(field, target, "a column that is not the target")
+    aim = table.column(target)
+    found = _task(table, aim, task)
+    classes = _classes(table, aim) if found == "classification" else ()
+    left_out, features = {}, []
+    for column in table.columns:
+        if column.name == target:
+            continue
+        why = _why_not(table, column, time, group, ignore)
+        if why is None and (empty := _emptiness(table, column)):
+            if strict:
+                raise Invalid(
+                    f"got {empty}, expected at least two different values",
+                    field=column.name,
+                    next=f"ignore it with --ignore {_quoted(column.name)} (data.ignore)",
+                )
+            why = empty
+        if why is None:
+            features.append(column)
+        else:
+            left_out[column.name] = why
+    if not features:
+        raise got("features", "no usable column", "at least one besides the target; left out: " + _listed(left_out))
+    notes = [f"{drawn(name)} is not used: {why}" for name, why in left_out.items() if name not in ignore]
+    return Plan(target, found, tuple(features), left_out, classes, (*table.notes, *notes))
+
+
+def _task(table: Table, aim: Column, task: str) -> Literal["classification", "regression"]:
+    if aim.missing == table.rows:
+        raise got(aim.name, "no value at all", "a target in every row")
+    if aim.distinct == 1:
+        raise got(aim.name, f"one class ({table.values[aim.name][0]}) in all rows", "at least two")
+    if aim.kind == "time":
+        raise got(aim.name, "dates", "a target of numbers or classes")
+    few = aim.distinct is not None and aim.distinct <= FEW
+    guess = "classification" if aim.kind in ("text", "boolean") or (aim.kind == "integer" and few) else "regression"
+    chosen = guess if task == "auto" else task
+    if chosen == "regression" and aim.kind in ("text", "boolean"):
+        raise got(aim.name, "text", "numbers for a regression")
+    if chosen == "classification" and (aim.distinct is None or aim.distinct > MOST_CLASSES):
+        seen = f"more than {COUNTED:,}" if aim.distinct is None else f"{aim.distinct:,}"
+        raise got(aim.name, f"{seen} classes", f"at most {MOST_CLASSES:,} (an identifier is no class)")
+    return "classification" if chosen == "classification" else "regression"
+
+
+def _classes(table: Table, aim: Column) -> tuple[str, ...]:
+    values = table.values[aim.name]
+    if aim.kind == "integer":
+        return tuple(map(str, sorted({int(value) for value in values})))
+    return tuple(sorted(values, key=float)) if aim.kind == "number" else values
+
+
+def _why_not(table: Table, column: Column, time: str | None, group: str | None, ignore: Sequence[str]) -> str | None:
+    if column.name in ignore:
+        return "ignored as asked"
+    if column.name == time:
+        return "it orders the rows"
+    if column.name == group:
+        return "it groups the rows"
+    if column.kind == "time":
+        return "it holds dates"
+    if column.name in table.sequence:
+        return "it counts the rows"
+    if column.kind != "text" or column.missing == table.rows:
+        return None
+    known = table.rows - column.missing
+    if column.distinct == known and known > FEW:
+        return f"an identifier ({known:,} rows, each another text)"
+    if column.distinct is None or column.distinct > MOST_CLASSES or (known > 100 and column.distinct > known / 2):
+        return f"free text ({column.distinct or COUNTED:,} different values in {known:,} rows)"
+    return None
+
+
+def _emptiness(table: Table, column: Column) -> str | None:
+    if column.missing == table.rows:
+        return "no value in any row"
+    if column.distinct == 1 and not column.missing:
+        return f"one value ({drawn(table.values[column.name][0], longest=40)}) in every row"
+    return None
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[\w.-]+", name) else "'" + name.replace("'", "'\\''") + "'"
+
+
+def _listed(left_out: dict[str, str]) -> str:
+    return "; ".join(f"{drawn(name)}: {why}" for name, why in list(left_out.items())[:5])
