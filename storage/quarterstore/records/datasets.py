@@ -33,8 +33,9 @@ class AddDataset(Act[Dataset], tag="datasets.add", frozen=True):
     digest: str
     name: str
     format: str
-    rows: int
-    columns: tuple[Column, ...]
+    size: int = 0
+    rows: int = 0
+    columns: tuple[Column, ...] = ()
 
 
 class ListDatasets(Query[list[Dataset]], tag="datasets.list", frozen=True):

@@ -67,6 +67,8 @@ class EndJob(Act[Job], tag="jobs.end", frozen=True):
     state: JobState
     result: dict[str, Any] | None = None
     error: str | None = None
+    metrics: dict[str, float] = {}
+    """The last value of each metric of the job's run."""
 
 
 class ListJobs(Query[list[Job]], tag="jobs.list", frozen=True):

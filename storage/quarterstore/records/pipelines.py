@@ -146,6 +146,15 @@ class EndPipeline(Act[PipelineRun], tag="pipelines.end", frozen=True):
     result: dict[str, Any] | None = None
     """A `PipelineResult` whose files are digests by now, with `size` of the model file."""
     error: str | None = None
+    metrics: dict[str, float] = {}
+
+
+class ClosePipeline(Act[PipelineRun], tag="pipelines.close", frozen=True):
+    """Say which version came of a pipeline run; the last act of the entry that `EndPipeline` began."""
+
+    role: ClassVar[Role] = "daemon"
+    pipeline_run: str
+    version: str
 
 
 class ListPipelines(Query[list[Pipeline]], tag="pipelines.list", frozen=True):

@@ -13,7 +13,7 @@ from quarterstore.records.names import drawn
 from quarterstore.records.tables import COUNTED, FEW, MOST_CLASSES, Table
 
 
-class Plan(Record):
+class Plan(Record, frozen=True):
     """What a model learns from a table: the task, the features in order, what is left out and why, the classes."""
 
     target: str

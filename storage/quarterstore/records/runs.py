@@ -116,6 +116,8 @@ class EndRun(Act[Run], tag="runs.end", frozen=True):
     state: RunState = "FINISHED"
     error: str | None = None
     ended: float | None = None
+    metrics: dict[str, float] = {}
+    """Added by the daemon: the last value of each metric."""
 
 
 class LoseRun(Act[Run], tag="runs.lose", frozen=True):
@@ -124,6 +126,14 @@ class LoseRun(Act[Run], tag="runs.lose", frozen=True):
     role: ClassVar[Role] = "daemon"
     run: str
     heard: float
+    metrics: dict[str, float] = {}
+
+
+class FindRun(Act[Run], tag="runs.find", frozen=True):
+    """Say that a lost run spoke again; spoken by the daemon when it does."""
+
+    role: ClassVar[Role] = "daemon"
+    run: str
 
 
 class LogParams(Act[Run], tag="runs.log_params", frozen=True):
@@ -245,6 +255,7 @@ class RunEnded(Event, tag="runs.ended", frozen=True):
     state: RunState
     at: float
     error: str | None = None
+    metrics: dict[str, float] = {}
 
 
 class RunHeard(Event, tag="runs.heard", frozen=True):

@@ -83,7 +83,25 @@ class BackupMade(Record, frozen=True):
     hash: str
 
 
-class Backup(Act[BackupMade], tag="store.backup", frozen=True):
+class NoteBackup(Act[BackupMade], tag="store.note_backup", frozen=True):
+    """Say that a backup was written; spoken by the daemon."""
+
+    role: ClassVar[Role] = "daemon"
+    digest: str
+    size: int
+    seq: int
+    hash: str
+
+
+class SetMode(Act[None], tag="store.set_mode", frozen=True):
+    """Say that the store went read-only, or came back; spoken by the daemon."""
+
+    role: ClassVar[Role] = "daemon"
+    mode: Literal["read-only", "read-write"]
+    why: str
+
+
+class Backup(Blob[BackupMade], tag="store.backup", frozen=True):
     """Write a backup of the store as it is at one seq, while writing goes on; fetch it with `get_blob`."""
 
     role: ClassVar[Role] = "admin"

@@ -42,7 +42,7 @@ _time = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-
 _WORDS: Final = (frozenset({"yes", "no"}), frozenset({"true", "false"}), frozenset({"y", "n"}), frozenset({"t", "f"}))
 
 
-class Table(Record):
+class Table(Record, frozen=True):
     """A file as it was read: its columns in order, its rows, and for each column with at most `MOST_CLASSES` + 1
     different values those values (sorted); `sequence` names integer columns that count the rows."""
 
@@ -65,7 +65,7 @@ def read(path: Path, *, blank: Iterable[str] = MISSING, kinds: dict[str, str] | 
     """
     _check_size(path)
     asked = _checked_kinds(kinds or {})
-    blanks = frozenset(cell.strip() for cell in blank)
+    blanks = frozenset(("", *(cell.strip() for cell in blank)))
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = _rows(path, file)
         header = _header(path, rows)

@@ -1,0 +1,135 @@
+"""The dispatch: every message, from whichever way in, is permitted, routed to its rule or reader, and answered once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from msgspec.structs import replace
+
+from quarterdeckd.api.permissions import DAEMON, Speaker, check
+from quarterdeckd.api.posting import Poster
+from quarterdeckd.api.writer import EXIT_UNSYNCED, Asked, Group, Outcome, Writer, body_of
+from quarterdeckd.bus import Bus
+from quarterdeckd.services.deciding import Answerer, Asking
+from quarterstore.ledger.state import State
+from quarterstore.records.base import Act, Query, tag_of
+from quarterstore.records.faults import Failed, Fault
+from quarterstore.records.ids import new_id
+from quarterstore.records.wire import decode, encode
+
+log = logging.getLogger(__name__)
+Reply = Callable[[Outcome], None]
+Wide = Callable[[Any, Speaker, int], Any]
+"""A reader that may take a while: message, speaker, the seq that must be visible; runs in a thread."""
+Quick = Callable[[Any, Speaker], Any]
+"""A taker of samples: runs on the loop."""
+
+
+class Dispatch:
+    """Routes messages; owns `view`, the state as it is certain, which queries read on the loop."""
+
+    def __init__(self, view: State, answers: dict[type[Query[Any]], Answerer], bus: Bus, profile: str) -> None:
+        self.view = view
+        self.seq = 0
+        self.profile = profile
+        self.wide: dict[type, Wide] = {}
+        self.quick: dict[type, Quick] = {}
+        self.enrich: dict[type, Callable[[Any], Any]] = {}
+        """Acts that the daemon adds something to before they are decided (the last metrics to the end of a run)."""
+        self.writer: Writer
+        self.poster: Poster
+        self._answers = answers
+        self._bus = bus
+        self._loop = asyncio.get_running_loop()
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="reader")
+
+    def ask(self, message: Any, request: str, speaker: Speaker, seen: int, reply: Reply) -> None:
+        """Handle one message; `reply` is called once, on the loop."""
+        kind = type(message)
+        try:
+            check(speaker, kind)
+            if kind in self._answers:
+                reply(Outcome(encode(self._answered(message, speaker)), self.seq, None))
+            elif kind in self.quick:
+                reply(Outcome(encode(self.quick[kind](message, speaker)), self.seq, None))
+            elif isinstance(message, Act):
+                self._act(message, request, speaker, reply)
+            else:
+                self._widely(message, speaker, max(seen, self.seq), reply)
+        except Fault as fault:
+            reply(Outcome(None, self.seq, fault))
+        except Exception as error:
+            reply(Outcome(None, self.seq, _own_error(kind, error)))
+
+    def _answered(self, query: Any, speaker: Speaker) -> Any:
+        asking = Asking(speaker.person, speaker.roles, time.time(), self.seq, self.profile, speaker.key)
+        return self._answers[type(query)](self.view, query, asking)
+
+    def _act(self, act: Act[Any], request: str, speaker: Speaker, reply: Reply) -> None:
+        body = body_of(act)
+        add = self.enrich.get(type(act))
+        self.writer.ask(Asked(add(act) if add else act, body, request, speaker, reply))
+
+    def _widely(self, message: Any, speaker: Speaker, seen: int, reply: Reply) -> None:
+        reader = self.wide[type(message)]
+
+        def read() -> Outcome:
+            try:
+                return Outcome(encode(reader(message, speaker, seen)), seen, None)
+            except Fault as fault:
+                return Outcome(None, seen, fault)
+            except Exception as error:
+                return Outcome(None, seen, _own_error(type(message), error))
+
+        future = self._loop.run_in_executor(self._readers, read)
+        future.add_done_callback(lambda done: None if done.cancelled() else reply(done.result()))
+
+    def on_group(self, group: Group) -> None:
+        """From the writer's thread: make a certain group visible and answer it, on the loop."""
+        self._loop.call_soon_threadsafe(self._settle, group)
+
+    def _settle(self, group: Group) -> None:
+        self.view.apply(group.changes)
+        if group.postings:
+            self.seq = group.postings[-1].entry.seq
+            self.poster.add(group)
+        for asked, outcome in group.outcomes:
+            asked.done(outcome)
+        for kept in group.kept:
+            self._bus.kept(kept)
+        if group.fatal:
+            log.critical("leaving: the restart reads what was kept")
+            self._loop.call_later(0.05, os._exit, EXIT_UNSYNCED)
+
+    async def speak(self, act: Act[Any], answer: Any = None, *, request: str | None = None, speaker: Speaker = DAEMON) -> Any:
+        """An act of the daemon's own (clock, supervisor, reaction); answers it decoded as `answer`, raises its fault."""
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        self.ask(act, request or new_id("own"), speaker, 0, lambda outcome: None if future.done() else future.set_result(outcome))
+        outcome = await future
+        if outcome.fault is not None:
+            raise outcome.fault
+        return decode(outcome.answer or b"", answer) if answer is not None else None
+
+    def close(self) -> None:
+        """Wait for the readers that still run."""
+        self._readers.shutdown(cancel_futures=True)
+
+
+def with_metrics(latest: Callable[[str], dict[str, float]]) -> Callable[[Any], Any]:
+    """Add the last value of each metric to an act that ends a run."""
+    return lambda act: replace(act, metrics=latest(act.run))
+
+
+def _own_error(kind: type, error: Exception) -> Fault:
+    error_id = new_id("error")
+    log.error("%s %s", error_id, tag_of(kind), exc_info=error)
+    return Failed(f"{tag_of(kind)} met an error of the daemon's own; the log has it as {error_id}", field="daemon")
+
+
+

@@ -1,0 +1,51 @@
+"""Who is who at the start: the server's key, the owner's key, the first person."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+
+import zmq
+
+from quarterdeckd.api.dispatch import Dispatch
+from quarterstore.ledger.state import State
+from quarterstore.records.faults import Invalid
+from quarterstore.records.names import checked_word
+from quarterstore.records.people import AddKey
+from quarterstore.records.places import Home
+from quarterstore.shelf.files import write_whole
+
+
+def server_secret(home: Home) -> bytes:
+    """The server's CURVE secret, made at the first start; its public half lies beside it for the clients."""
+    path = home.secret_key("server")
+    if not path.exists():
+        public, secret = zmq.curve_keypair()
+        write_whole(path, secret)
+        write_whole(home.server_public, public)
+    return path.read_bytes().strip()
+
+
+async def enrol_owner(home: Home, view: State, dispatch: Dispatch) -> None:
+    """At the first start, make the owner's key and let it speak with every role; later the owner's file is what it is."""
+    if len(view.keys):
+        return
+    path = home.secret_key("owner")
+    if not path.exists():
+        write_whole(path, zmq.curve_keypair()[1])
+    public = zmq.curve_public(path.read_bytes().strip()).decode()
+    await dispatch.speak(AddKey(public=public, person=owner_name(), roles=("admin", "operator", "approver")))
+
+
+def owner_name() -> str:
+    """The login name where it can be a name here, else `owner`."""
+    try:
+        return checked_word("person", getpass.getuser())
+    except (OSError, KeyError, Invalid):
+        return "owner"
+
+
+def modes_wrong(paths: list[Path]) -> list[Path]:
+    """Key files that somebody else can read."""
+    return [path for path in paths if path.exists() and path.stat().st_mode & 0o077]
+

@@ -1,0 +1,255 @@
+"""The intake of metric points: written before they are answered, synced twice a second, folded into Parquet by day."""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import threading
+import time
+import zlib
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from quarterstore.ledger.journal import crash
+from quarterstore.records.faults import Full, got
+from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.runs import Curve, Logged, LogMetrics
+from quarterstore.records.wire import encode
+from quarterstore.shelf import parquet
+
+log = logging.getLogger(__name__)
+SYNC_EVERY = 0.5
+FOLD_AT = 32 * 1024 * 1024
+MOST_POINTS = 500_000
+_frame = struct.Struct("<II")
+
+
+class Points:
+    """Points of one run that are not in Parquet yet."""
+
+    __slots__ = ("batches",)
+
+    def __init__(self) -> None:
+        self.batches: list[LogMetrics] = []
+
+
+class Intake:
+    """An append-only log of batches and what it says of each run; `take` on the loop, `sync` and `fold` in threads."""
+
+    def __init__(self, folder: Path, heard: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.latest: dict[str, dict[str, float]] = {}
+        self.heard_at: dict[str, float] = {}
+        self.points = 0
+        self._heard = heard
+        self._recent: dict[str, Points] = {}
+        self._seen: set[str] = set()
+        self._folding = threading.Lock()
+        self._unsynced = False
+        self._number = 0
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in sorted(folder.glob("*.log")):
+            self._restore(path)
+        self._open()
+
+    def _open(self) -> None:
+        self._number += 1
+        self._path = self.folder / f"{self._number:08d}.log"
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._size = os.fstat(self._file).st_size
+
+    def _restore(self, path: Path) -> None:
+        """Read a log of before; a frame that was cut by a power loss ends it."""
+        self._number = int(path.stem)
+        for batch in frames(path):
+            self._remember(batch)
+
+    def take(self, batch: LogMetrics) -> Logged:
+        """Keep one batch; answers once it is written (with `durable`, synced). The same batch again is answered, not kept."""
+        count = _checked(batch)
+        durability = "synced" if batch.durable else "written"
+        if batch.batch in self._seen:
+            return Logged(points=count, durability=durability)  # type: ignore[arg-type]
+        payload = encode(batch)
+        data = _frame.pack(len(payload), zlib.crc32(payload)) + payload
+        try:
+            if os.write(self._file, data) != len(data):
+                raise OSError(28, "only a part was written")
+        except OSError as error:
+            os.ftruncate(self._file, self._size)
+            raise Full(f"the points could not be written ({error.strerror})", field="samples") from error
+        self._size += len(data)
+        crash("samples.written")
+        self._unsynced = True
+        if batch.durable:
+            self.sync()
+        self._remember(batch)
+        self._heard(batch.run)
+        return Logged(points=count, durability=durability)  # type: ignore[arg-type]
+
+    def _remember(self, batch: LogMetrics) -> None:
+        self._seen.add(batch.batch)
+        self._recent.setdefault(batch.run, Points()).batches.append(batch)
+        key, value = array("H", batch.key), array("d", batch.value)
+        self.points += len(key)
+        # the last position of each key wins: dict keeps the last of equal keys, at C speed
+        last = dict(zip(key, value, strict=True))
+        latest = self.latest.setdefault(batch.run, {})
+        for index, number in last.items():
+            latest[batch.keys[index]] = number
+
+    def beat(self, run: str) -> None:
+        """A run says that it is alive."""
+        self._heard(run)
+
+    def sync(self) -> None:
+        """Make what is written survive power loss; a failure is the caller's to say."""
+        if self._unsynced:
+            self._unsynced = False
+            os.fdatasync(self._file)
+
+    def due(self) -> bool:
+        """Whether the log is large enough to be folded."""
+        return self._size >= FOLD_AT
+
+    def roll(self) -> list[Path]:
+        """Begin a new log; answers the closed ones, to be folded in a thread."""
+        if self._size:
+            self.sync()
+            os.close(self._file)
+            self._open()
+        return sorted(path for path in self.folder.glob("*.log") if path != self._path)
+
+    def fold(self, closed: list[Path]) -> None:
+        """Turn closed logs into Parquet, one file a log and day, then drop them; in a thread."""
+        with self._folding:
+            for path in closed:
+                if path.exists():
+                    self._fold_one(path)
+
+    def _fold_one(self, path: Path) -> None:
+        import polars
+
+        batches = list(frames(path))
+        if batches:
+            parts = [_frame_of(batch, polars) for batch in batches]
+            frame = polars.concat(parts).sort("run", "key", maintain_order=True)
+            day = time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime))
+            parquet.write(frame, self.folder / f"day={day}" / f"{path.stem}.parquet")
+            crash("samples.folded")
+        path.unlink()
+        for batch in batches:
+            recent = self._recent.get(batch.run)
+            if recent is not None:
+                recent.batches = [each for each in recent.batches if each.batch != batch.batch]
+                if not recent.batches:
+                    self._recent.pop(batch.run, None)
+
+    def history(self, run: str, keys: tuple[str, ...], most: int) -> list[Curve]:
+        """Every point of a run, by key, in the order of arrival; from Parquet (checked) and from what is not folded yet."""
+        found: dict[str, Curve] = {}
+        with self._folding:
+            for path in sorted(self.folder.glob("day=*/*.parquet"), key=lambda each: each.stem):
+                _read_parquet(path, run, found)
+            for batch in list(self._recent.get(run, Points()).batches):
+                _read_batch(batch, found)
+        wanted = [found[key] for key in found if not keys or key in keys]
+        return [_thinned(curve, max(2, most)) for curve in wanted]
+
+    def close(self) -> None:
+        """Sync and close."""
+        self.sync()
+        os.close(self._file)
+
+
+def frames(path: Path) -> Iterator[LogMetrics]:
+    """The batches of a log, until its end or the first frame that is not whole."""
+    data = memoryview(path.read_bytes())
+    decode = msgspec.msgpack.Decoder(LogMetrics).decode
+    offset = 0
+    while offset + _frame.size <= len(data):
+        length, crc = _frame.unpack_from(data, offset)
+        payload = data[offset + _frame.size : offset + _frame.size + length]
+        if len(payload) < length or zlib.crc32(payload) != crc:
+            log.error("%s: a batch at %d is not whole; %d bytes are left out", path.name, offset, len(data) - offset)
+            return
+        yield decode(payload)
+        offset += _frame.size + length
+
+
+def _checked(batch: LogMetrics) -> int:
+    count = len(batch.key) // 2
+    if count > MOST_POINTS:
+        raise got("points", count, f"at most {MOST_POINTS}")
+    lengths = (len(batch.key), len(batch.step), len(batch.time), len(batch.value))
+    if lengths != (2 * count, 8 * count, 8 * count, 8 * count):
+        raise got("points", f"columns of {lengths} bytes", "2, 8, 8 and 8 bytes a point")
+    if len(batch.keys) > 65_535:
+        raise got("keys", len(batch.keys), "at most 65535")
+    for key in batch.keys:
+        checked_text("keys", key)
+    checked_word("run", batch.run)
+    checked_word("batch", batch.batch)
+    if count and max(array("H", batch.key)) >= len(batch.keys):
+        raise got("key", max(array("H", batch.key)), f"an index below {len(batch.keys)}")
+    return count
+
+
+def _frame_of(batch: LogMetrics, polars: object) -> object:
+    import polars as pl
+
+    names = [batch.keys[index] for index in array("H", batch.key)]
+    return pl.DataFrame(
+        {
+            "key": pl.Series(names, dtype=pl.String),
+            "step": pl.Series(array("q", batch.step), dtype=pl.Int64),
+            "time": pl.Series(array("d", batch.time), dtype=pl.Float64),
+            "value": pl.Series(array("d", batch.value), dtype=pl.Float64),
+        }
+    ).with_columns(pl.lit(batch.run).alias("run"), pl.lit(batch.batch).alias("batch"))
+
+
+def _curve(run: str, key: str, found: dict[str, Curve]) -> Curve:
+    if key not in found:
+        found[key] = Curve(run=run, key=key, steps=[], times=[], values=[])
+    return found[key]
+
+
+def _read_parquet(path: Path, run: str, found: dict[str, Curve]) -> None:
+    import polars
+
+    parquet.checked(path)
+    frame = polars.scan_parquet(path).filter(polars.col("run") == run).select("key", "step", "time", "value").collect()
+    for (key,), part in frame.group_by(["key"], maintain_order=True):
+        curve = _curve(run, str(key), found)
+        curve.steps.extend(part["step"].to_list())
+        curve.times.extend(part["time"].to_list())
+        curve.values.extend(part["value"].to_list())
+
+
+def _read_batch(batch: LogMetrics, found: dict[str, Curve]) -> None:
+    rows = zip(array("H", batch.key), array("q", batch.step), array("d", batch.time), array("d", batch.value), strict=True)
+    for index, step, moment, value in rows:
+        curve = _curve(batch.run, batch.keys[index], found)
+        curve.steps.append(step)
+        curve.times.append(moment)
+        curve.values.append(value)
+
+
+def _thinned(curve: Curve, most: int) -> Curve:
+    """At most `most` points, evenly chosen, the first and the last among them."""
+    count = len(curve.steps)
+    if count <= most:
+        return curve
+    chosen = sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
+    return Curve(
+        run=curve.run,
+        key=curve.key,
+        steps=[curve.steps[index] for index in chosen],
+        times=[curve.times[index] for index in chosen],
+        values=[curve.values[index] for index in chosen],
+    )

@@ -1,0 +1,95 @@
+"""The poster: one thread that brings what is certain into the projection, in bulk, behind the answers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from quarterdeckd.api.writer import Group
+from quarterstore.ledger.book import Changes
+from quarterstore.ledger.database import Damaged, Database, Posting
+from quarterstore.ledger.journal import crash
+from quarterstore.records.faults import TimedOut
+
+log = logging.getLogger(__name__)
+EVERY = 0.1
+MOST = 1000
+
+
+class Poster:
+    """Collects changes and posts them every 100 ms or 1,000 entries, or at once when a query waits for them."""
+
+    def __init__(self, database: Database, posted: int) -> None:
+        self.posted = posted
+        self.stale: dict[str, str] = {}
+        self._database = database
+        self._changes: Changes = {}
+        self._postings: list[Posting] = []
+        self._wanted = 0
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="poster", daemon=True)
+
+    def start(self) -> None:
+        """Begin to post."""
+        self._thread.start()
+
+    def add(self, group: Group) -> None:
+        """Take over what a group changed."""
+        if not group.postings:
+            return
+        with self._wake:
+            self._changes.update(group.changes)
+            self._postings.extend(group.postings)
+            self._wake.notify_all()
+
+    def wait_for(self, seq: int, seconds: float) -> None:
+        """Return when entry `seq` is posted; `TimedOut` otherwise."""
+        deadline = time.monotonic() + seconds
+        with self._wake:
+            self._wanted = max(self._wanted, seq)
+            self._wake.notify_all()
+            while self.posted < seq:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimedOut(f"entry {seq} was not posted within {seconds:g} s", field="query")
+                self._wake.wait(left)
+
+    def stop(self) -> None:
+        """Post what is left and end the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        self._thread.join()
+
+    def _due(self, since: float) -> bool:
+        waited = time.monotonic() - since >= EVERY
+        return self._stopping or waited or len(self._postings) >= MOST or self._wanted > self.posted
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._postings and not self._stopping:
+                    self._wake.wait()
+                since = time.monotonic()
+                while not self._due(since):
+                    self._wake.wait(EVERY)
+                changes, postings = self._changes, self._postings
+                self._changes, self._postings = {}, []
+                if not postings and self._stopping:
+                    return
+            self._post(changes, postings)
+
+    def _post(self, changes: Changes, postings: list[Posting]) -> None:
+        crash("post.before")
+        try:
+            self._database.post(changes, postings)
+        except Damaged as damage:
+            # what is in the journal is kept; the projection is made again at the next start
+            log.error("the projection could not be written: %s; it is stale from entry %d on", damage, postings[0].entry.seq)
+            self.stale["projection"] = str(damage)
+        crash("post.after")
+        with self._wake:
+            self.posted = postings[-1].entry.seq
+            self._wake.notify_all()

@@ -1,0 +1,61 @@
+"""The reactions: one table from event to act; at least once, by a journalled cursor and an id made of event and rule."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.bus import Kept
+from quarterstore.records.base import Act, Event
+from quarterstore.records.faults import Fault
+from quarterstore.records.monitoring import DriftFound, React
+
+log = logging.getLogger(__name__)
+
+
+class Reaction(NamedTuple):
+    """When this event is kept, that act is asked."""
+
+    on: type[Event]
+    name: str
+    act: Callable[[Any], Act[Any]]
+
+
+TABLE: tuple[Reaction, ...] = (
+    Reaction(DriftFound, "retrain", lambda event: React(endpoint=event.drift.endpoint, drift=event.drift.id)),
+)
+"""Every reaction there is. What one does is decided, and refused, by the rule of its act."""
+
+
+class Reactions:
+    """Speaks the acts of the table for every kept entry. The act's request id is H(seq, place, rule), so one that is asked
+    again after a restart has one effect; `catch_up` asks for those that a crash may have cut off."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+        self._running: set[asyncio.Task[None]] = set()
+
+    def kept(self, kept: Kept) -> None:
+        """React to one entry."""
+        for place, event in enumerate(kept.events):
+            for reaction in TABLE:
+                if isinstance(event, reaction.on):
+                    task = asyncio.get_running_loop().create_task(self._ask(kept.entry.seq, place, reaction, event))
+                    self._running.add(task)
+                    task.add_done_callback(self._running.discard)
+
+    async def _ask(self, seq: int, place: int, reaction: Reaction, event: Event) -> None:
+        request = "reaction-" + hashlib.sha256(f"{seq}/{place}/{reaction.name}".encode()).hexdigest()[:32]
+        try:
+            await self._dispatch.speak(reaction.act(event), request=request)
+        except Fault as fault:
+            log.info("reaction %s to entry %d: %s", reaction.name, seq, fault.line())
+
+    def catch_up(self, recent: list[Kept]) -> None:
+        """React again to the newest entries of before the start; ids make what was done already harmless."""
+        for kept in recent:
+            self.kept(kept)

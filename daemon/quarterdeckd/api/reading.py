@@ -1,0 +1,165 @@
+"""The readers: queries that look into files or the projection, and the blobs; each runs in a thread, none blocks the loop."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+import msgspec
+
+from quarterdeckd.api.dispatch import Wide
+from quarterdeckd.api.intake import Intake
+from quarterdeckd.api.permissions import Speaker
+from quarterdeckd.api.posting import Poster
+from quarterdeckd.services import runs as run_rules
+from quarterstore.ledger import journal
+from quarterstore.ledger.finding import one_of, run_of
+from quarterstore.ledger.opening import Ledger
+from quarterstore.ledger.state import State
+from quarterstore.records import governance, jobs, runs, store
+from quarterstore.records.faults import got
+from quarterstore.records.wire import PROTOCOL, Published, encode
+from quarterstore.shelf.artefacts import Artefacts
+
+POSTED_WITHIN = 5.0
+
+
+class Readers:
+    """What the readers need: the open store, the certain state, the samples."""
+
+    def __init__(self, ledger: Ledger, view: State, poster: Poster, intake: Intake, artefacts: Artefacts) -> None:
+        self.ledger = ledger
+        self.view = view
+        self.poster = poster
+        self.intake = intake
+        self.artefacts = artefacts
+
+    def latest(self, run: runs.Run) -> dict[str, float]:
+        """The last value of each metric of a run, as far as the intake knows."""
+        return self.intake.latest.get(run.id, {})
+
+    def list_runs(self, query: runs.ListRuns, speaker: Speaker, seen: int) -> runs.RunPage:
+        """A page of runs."""
+        return run_rules.page(self.view, query, lambda run: self.latest(run) or run.metrics)
+
+    def show_run(self, query: runs.ShowRun, speaker: Speaker, seen: int) -> runs.Run:
+        """One run with its last metrics."""
+        run = run_of(self.view, query.run, removed=True)
+        return run_rules.with_metrics(run, self.latest(run))
+
+    def compare(self, query: runs.CompareRuns, speaker: Speaker, seen: int) -> runs.Comparison:
+        """Runs side by side."""
+        return run_rules.compare(self.view, query, lambda run: {**run.metrics, **self.latest(run)})
+
+    def history(self, query: runs.MetricHistory, speaker: Speaker, seen: int) -> list[runs.Curve]:
+        """Curves of a run."""
+        run = run_of(self.view, query.run, removed=True)
+        return self.intake.history(run.id, query.keys, query.points)
+
+    def job_log(self, query: jobs.JobLog, speaker: Speaker, seen: int) -> list[str]:
+        """The last lines of a job's log; at most 256 KiB are read."""
+        job: jobs.Job = one_of(self.view.jobs, "job", query.job)
+        path = self.ledger.home.jobs / job.id / "log.txt"
+        if not path.exists():
+            return []
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 256 * 1024))
+            text = file.read().decode("utf-8", errors="replace")
+        return text.splitlines()[-max(1, min(query.lines, 10_000)) :]
+
+    def audit(self, query: governance.ListAudit, speaker: Speaker, seen: int) -> list[governance.AuditEntry]:
+        """The audit trail, newest first."""
+        self.poster.wait_for(seen, POSTED_WITHIN)
+        pattern = "%" + query.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        rows = self.ledger.database.query(
+            "SELECT seq, at, actor, act, words, hash, position FROM entries WHERE seq < ? AND "
+            "(actor ILIKE ? ESCAPE '\\' OR act ILIKE ? ESCAPE '\\' OR words ILIKE ? ESCAPE '\\') ORDER BY seq DESC LIMIT ?",
+            [query.before or 2**62, pattern, pattern, pattern, max(1, min(query.limit, 10_000))],
+        )
+        return [
+            governance.AuditEntry(
+                seq=seq, at=at, actor=actor, act=act, words=words, hash=hash_, events=self._event_tags(position)
+            )
+            for seq, at, actor, act, words, hash_, position in rows
+        ]
+
+    def _event_tags(self, position: int) -> tuple[str, ...]:
+        entry = journal.read_at(self.ledger.home.journal, position)
+        return tuple(str(event.get("type")) for event in msgspec.msgpack.decode(entry.events))
+
+    def head(self, query: governance.ShowHead, speaker: Speaker, seen: int) -> governance.AuditHead:
+        """The newest entry that is certain."""
+        self.poster.wait_for(seen, POSTED_WITHIN)
+        posted = self.ledger.database.posted().head
+        return governance.AuditHead(seq=posted.seq, hash=posted.hash.hex())
+
+    def verify(self, query: governance.VerifyAudit, speaker: Speaker, seen: int) -> governance.AuditVerdict:
+        """The journal read from its first byte."""
+        anchor = None
+        if query.seq is not None and query.hash is not None:
+            try:
+                anchor = journal.Head(query.seq, bytes.fromhex(query.hash))
+            except ValueError as error:
+                raise got("hash", query.hash, "64 hex digits") from error
+        found = journal.verify(self.ledger.home.journal, anchor)
+        head = governance.AuditHead(seq=found.head.seq, hash=found.head.hash.hex())
+        return governance.AuditVerdict(
+            ok=found.first_bad is None, entries=found.entries, head=head, first_bad=found.first_bad, why=found.why
+        )
+
+    def replay(self, query: store.Replay, speaker: Speaker, seen: int) -> list[msgspec.Raw]:
+        """Entries as they were published, for a follower that missed some."""
+        self.poster.wait_for(seen, POSTED_WITHIN)
+        rows = self.ledger.database.query(
+            "SELECT position FROM entries WHERE seq > ? ORDER BY seq LIMIT ?", [query.after, max(1, min(query.limit, 5000))]
+        )
+        found: list[msgspec.Raw] = []
+        for (position,) in rows:
+            entry = journal.read_at(self.ledger.home.journal, position)
+            published = Published(PROTOCOL, entry.seq, entry.at, entry.actor, entry.act, entry.events)
+            found.append(msgspec.Raw(encode(published)))
+        return found
+
+    def put(self, blob: store.PutBlob, speaker: Speaker, seen: int) -> store.Received:
+        """One chunk of an upload."""
+        size, digest = self.artefacts.receive(blob.upload, blob.offset, blob.data, blob.digest)
+        return store.Received(upload=blob.upload, size=size, digest=digest)
+
+    def get(self, blob: store.GetBlob, speaker: Speaker, seen: int) -> store.Chunk:
+        """One chunk of a kept file; the first one is sent only after the whole was checked against its hash."""
+        if blob.offset == 0:
+            self.artefacts.checked(blob.digest)
+        if not 0 <= blob.offset or not 0 < blob.length <= 8 * 1024 * 1024:
+            raise got("length", blob.length, "1 to 8 MiB, from offset 0 on")
+        data, size = self.artefacts.read(blob.digest, blob.offset, blob.length)
+        return store.Chunk(data=data, size=size)
+
+
+def readers(found: Readers) -> dict[type, Wide]:
+    """The table of what is read in a thread."""
+    return {
+        runs.ListRuns: found.list_runs,
+        runs.ShowRun: found.show_run,
+        runs.CompareRuns: found.compare,
+        runs.MetricHistory: found.history,
+        jobs.JobLog: found.job_log,
+        governance.ListAudit: found.audit,
+        governance.ShowHead: found.head,
+        governance.VerifyAudit: found.verify,
+        store.Replay: found.replay,
+        store.PutBlob: found.put,
+        store.GetBlob: found.get,
+    }
+
+
+def folder_sizes(root: Path) -> dict[str, int]:
+    """Bytes under each folder of a home."""
+    sizes: dict[str, int] = {}
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        sizes[folder.name] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sizes
+
+
+def free_bytes(root: Path) -> int:
+    """Bytes free on the disk of a home."""
+    return shutil.disk_usage(root).free
+

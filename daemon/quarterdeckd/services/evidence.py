@@ -1,0 +1,84 @@
+"""The evidence for Production: the gate judged, its hash, and who has to say yes; used by every act that makes a version live."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import msgspec
+
+from quarterdeckd.services.deciding import Asking
+from quarterstore.ledger.finding import production_of
+from quarterstore.ledger.state import State
+from quarterstore.records.base import Act, Event
+from quarterstore.records.faults import NeedsApproval, Refused
+from quarterstore.records.governance import Check, GateOutcome, GateOverridden, GateRule
+from quarterstore.records.registry import Metric, Version
+
+
+def judge(state: State, version: Version) -> GateOutcome:
+    """Judge a version by its model's gate as it stands; without a gate there is nothing to fail."""
+    gate = state.gates.get(version.model)
+    rules = gate.rules if gate else ()
+    champion = production_of(state, version.model, version.environment)
+    checks = tuple(_check(rule, version, champion) for rule in rules)
+    return GateOutcome(version=version.id, ok=all(check.ok for check in checks), checks=checks, evidence=_hash(version, checks))
+
+
+def request_hash(act: Act[Any]) -> str:
+    """SHA-256 of an act as it would be asked: what an approval is bound to."""
+    return hashlib.sha256(msgspec.msgpack.encode(act, order="deterministic")).hexdigest()
+
+
+def cleared_for_production(state: State, version: Version, asking: Asking, reason: str) -> list[Event]:
+    """The events that clearing a version for Production leaves; raises when the gate or a missing approval says no.
+
+    `solo`: a failed gate is passed over only with a reason, and that is kept. `team`, `regulated`: the gate must hold and
+    the act must come from an approval of another person.
+    """
+    outcome = judge(state, version)
+    failed = tuple(f"{check.rule.metric}: {check.why}" for check in outcome.checks if not check.ok)
+    if asking.profile == "solo":
+        if not failed:
+            return []
+        if not reason:
+            raise Refused(f"the gate says no ({'; '.join(failed)})", field="gate", next="go on with --reason R, which is kept")
+        return [GateOverridden(version=version.id, reason=reason, failed=failed)]
+    if failed:
+        raise Refused(f"the gate says no ({'; '.join(failed)})", field="gate")
+    if asking.approval is None:
+        raise NeedsApproval(
+            f"{version.id} needs another person's approval for Production", field="approval", next="ask for it with governance.propose"
+        )
+    return []
+
+
+def _check(rule: GateRule, version: Version, champion: Version | None) -> Check:
+    metric = _metric(version, rule.metric)
+    if metric is None:
+        return Check(rule=rule, found=None, ok=False, why="not measured, and a missing metric never passes")
+    found = metric.value
+    if rule.bound:
+        worse = metric.low if rule.op == ">=" else metric.high
+        found = metric.value if worse is None else worse
+    if not math.isfinite(found):
+        return Check(rule=rule, found=None, ok=False, why=f"{found} never passes")
+    limit, beside = rule.limit, ""
+    if rule.against == "production":
+        former = _metric(champion, rule.metric) if champion and champion.id != version.id else None
+        if former is None:
+            return Check(rule=rule, found=found, ok=True, why="no champion to compare with")
+        limit = former.value - rule.limit if rule.op == ">=" else former.value + rule.limit
+        beside = f" ({former.value:.4g} in Production)"
+    ok = found >= limit if rule.op == ">=" else found <= limit
+    return Check(rule=rule, found=found, ok=ok, why=f"{found:.4g} {'meets' if ok else 'misses'} {rule.op} {limit:.4g}{beside}")
+
+
+def _metric(version: Version | None, name: str) -> Metric | None:
+    return next((metric for metric in version.metrics if metric.name == name), None) if version else None
+
+
+def _hash(version: Version, checks: tuple[Check, ...]) -> str:
+    seen = (version.id, version.digest, version.metrics, checks)
+    return hashlib.sha256(msgspec.msgpack.encode(seen, order="deterministic")).hexdigest()

@@ -1,0 +1,158 @@
+"""The rules of jobs, and what a finished job leads to in the same entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterstore.ledger.finding import one_of
+from quarterstore.ledger.state import State
+from quarterstore.records import compression, deployments, jobs, monitoring, pipelines, registry
+from quarterstore.records.base import Act
+from quarterstore.records.faults import Conflict, got
+from quarterstore.records.names import checked_text
+
+OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
+Led = Callable[[State, jobs.Job, jobs.EndJob], Iterator[Act[Any]]]
+
+
+def _cancel(state: State, act: jobs.CancelJob, asking: Asking) -> Decision:
+    job: jobs.Job = one_of(state.jobs, "job", act.job)
+    if job.state in OVER:
+        raise Conflict(f"{job.id} is {job.state} already", field="job")
+    reason = checked_text("reason", act.reason, longest=1000) if act.reason else f"cancelled by {asking.actor}"
+    return _over(job, jobs.EndJob(job=job.id, state="CANCELLED", error=reason), asking, f"cancelled {job.id}")
+
+
+def _begin(state: State, act: jobs.BeginJob, asking: Asking) -> Decision:
+    job = state.jobs[act.job]
+    if job.state != "QUEUED":
+        raise Conflict(f"{job.id} is {job.state}, not queued", field="job")
+    event = jobs.JobBegan(job=job.id, pid=act.pid, born=act.born, at=asking.now)
+    return Decision([event], f"began {job.id}", lambda after: after.jobs[job.id])
+
+
+def _end(state: State, act: jobs.EndJob, asking: Asking) -> Decision:
+    job = state.jobs[act.job]
+    if job.state in OVER:
+        raise Conflict(f"{job.id} is {job.state} already", field="job")
+    if act.state not in OVER:
+        raise got("state", act.state, ", ".join(OVER))
+    return _over(job, act, asking, f"{job.kind} {job.id} {act.state.lower()}")
+
+
+def _over(job: jobs.Job, act: jobs.EndJob, asking: Asking, words: str) -> Decision:
+    event = jobs.JobEnded(job=job.id, state=act.state, at=asking.now, result=act.result, error=act.error)
+
+    def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+        for following in LEADS_TO[job.kind](after, job, act):
+            yield following, asked._replace(actor=job.actor, chained=True)
+
+    return Decision([event], words, lambda after: after.jobs[job.id], then)
+
+
+def _after_pipeline(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    assert act.state in ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
+    yield pipelines.EndPipeline(pipeline_run=job.subject, state=act.state, result=act.result, error=act.error, metrics=act.metrics)
+
+
+def _after_drift(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    spec = msgspec.convert(job.spec, monitoring.DriftSpec)
+    if act.result is None:
+        yield _failed(job, act)
+        return
+    result = msgspec.convert(act.result, monitoring.DriftResult)
+    yield monitoring.RecordDrift(
+        job=job.id,
+        endpoint=spec.endpoint,
+        version=spec.version,
+        since=spec.since,
+        until=spec.until,
+        rule=spec.rule,
+        n_reference=result.n_reference,
+        n_current=result.n_current,
+        features=result.features,
+        verdict=result.verdict,
+        words=result.words,
+    )
+
+
+def _after_optimise(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    spec = msgspec.convert(job.spec, compression.OptimiseSpec)
+    if act.result is None:
+        yield _failed(job, act)
+        return
+    result = msgspec.convert(act.result, compression.OptimiseResult)
+    parent = state.versions[spec.version]
+    yield registry.RegisterVersion(
+        model=parent.model,
+        digest=result.model,
+        size=result.measured.size_after,
+        format="onnx",
+        signature=result.signature,
+        metrics=result.metrics,
+        run=parent.run,
+        dataset=parent.dataset,
+        parent=parent.id,
+        reference=parent.reference,
+        golden=result.golden,
+        tags={"recipe": spec.recipe},
+    )
+    child = f"{parent.model}@{state.models[parent.model].latest}"
+    yield compression.RecordOptimisation(
+        job=job.id,
+        parent=parent.id,
+        child=child,
+        recipe=spec.recipe,
+        measured=result.measured,
+        recommended=result.recommended,
+        words=result.words,
+    )
+
+
+def _after_admission(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    spec = msgspec.convert(job.spec, deployments.AdmissionSpec)
+    ok = act.state == "SUCCEEDED"
+    yield deployments.AdmitVersion(
+        endpoint=spec.endpoint, version=spec.version, ok=ok, why=act.error or "", figures=act.result or {}
+    )
+
+
+def _failed(job: jobs.Job, act: jobs.EndJob) -> Act[Any]:
+    return monitoring.RaiseAlert(
+        kind=f"{job.kind} job {act.state.lower()}",
+        subject=job.subject,
+        severity="warning",
+        words=(act.error or act.state)[:500],
+        next=f"qd jobs log --job {job.id}",
+    )
+
+
+LEADS_TO: dict[jobs.JobKind, Led] = {
+    "pipeline": _after_pipeline,
+    "drift": _after_drift,
+    "optimise": _after_optimise,
+    "admission": _after_admission,
+}
+"""What the end of each kind of job leads to."""
+
+
+def _list(state: State, query: jobs.ListJobs, asking: Asking) -> list[jobs.Job]:
+    found = [
+        job
+        for job in state.jobs
+        if (not query.live or job.state not in OVER) and (query.kind is None or job.kind == query.kind)
+    ]
+    return sorted(found, key=lambda job: job.created, reverse=True)[: max(1, query.limit)]
+
+
+def _show(state: State, query: jobs.ShowJob, asking: Asking) -> jobs.Job:
+    found: jobs.Job = one_of(state.jobs, "job", query.job)
+    return found
+
+
+RULES: Rules = {jobs.CancelJob: _cancel, jobs.BeginJob: _begin, jobs.EndJob: _end}
+ANSWERS: Answerers = {jobs.ListJobs: _list, jobs.ShowJob: _show}

@@ -1,0 +1,257 @@
+"""The rules of the registry: versions, stages, who was Production when."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import get_args
+
+from msgspec.structs import replace
+
+from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterdeckd.services.evidence import cleared_for_production
+from quarterdeckd.services.signatures import ORDER, diff, next_semver
+from quarterstore.ledger.finding import in_use, model_of, production_of, run_of, version_of
+from quarterstore.ledger.state import State
+from quarterstore.records import registry
+from quarterstore.records.base import Event
+from quarterstore.records.faults import Conflict, NotFound, Refused, got
+from quarterstore.records.names import checked_text, checked_word
+
+_digest = re.compile(r"[0-9a-f]{64}\Z")
+FORMATS = ("onnx",)
+
+
+def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> Decision:
+    name = checked_word("model", act.model)
+    _check_new(state, act)
+    model = state.models.get(name)
+    events: list[Event] = []
+    if model is None:
+        model = registry.Model(name=name, created=asking.now, latest=0)
+        events.append(registry.ModelAdded(model=model))
+    number = model.latest + 1
+    semver, reason = _semver(state, model, act)
+    version = registry.Version(
+        id=f"{name}@{number}",
+        model=name,
+        number=number,
+        semver=semver,
+        stage="None",
+        digest=act.digest,
+        size=act.size,
+        format=act.format,
+        signature=act.signature,
+        created=asking.now,
+        created_by=asking.actor,
+        reason=reason,
+        metrics=act.metrics,
+        run=act.run,
+        dataset=act.dataset,
+        parent=act.parent,
+        reference=act.reference,
+        golden=act.golden,
+        notes=act.notes,
+        tags=act.tags,
+    )
+    events.append(registry.VersionRegistered(version=version))
+    return Decision(events, f"registered {version.id} as {semver}", lambda after: after.versions[version.id])
+
+
+def _check_new(state: State, act: registry.RegisterVersion) -> None:
+    if act.format not in FORMATS:
+        raise got("format", act.format, " or ".join(FORMATS))
+    for field in ("digest", "reference", "golden"):
+        value = getattr(act, field)
+        if value is not None and not _digest.match(value):
+            raise got(field, value, "a SHA-256 in hex")
+    if not act.signature.inputs or not act.signature.outputs:
+        raise got("signature", "no input schema", "inputs and outputs (give --signature or a sample)")
+    for metric in act.metrics:
+        if not math.isfinite(metric.value):
+            raise got(f"metrics.{metric.name}", metric.value, "a finite number")
+    if act.run is not None:
+        run_of(state, act.run)
+    if act.parent is not None:
+        version_of(state, act.parent)
+    if act.notes:
+        checked_text("notes", act.notes, longest=2000)
+
+
+def _semver(state: State, model: registry.Model, act: registry.RegisterVersion) -> tuple[str, str]:
+    if act.bump not in ("auto", *ORDER):
+        raise got("bump", act.bump, "auto, patch, minor or major")
+    former = [version for version in state.versions if version.model == model.name]
+    if not former:
+        return "1.0.0", "the first version"
+    base = former[-1]
+    changed = diff(base.signature, act.signature)
+    bump = changed.bump if act.bump == "auto" else act.bump
+    words = "; ".join(changed.words) or "the same signature, retrained"
+    if ORDER.index(bump) < ORDER.index(changed.bump):
+        raise Refused(f"got {bump}, expected {changed.bump}: {words}", field="bump")
+    highest = max((version.semver for version in former), key=lambda text: tuple(map(int, text.split("."))))
+    return next_semver(highest, bump), f"{bump}: {words} (against {base.id})"  # type: ignore[arg-type]
+
+
+def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
+    version = version_of(state, act.version, environment=act.environment)
+    checked_word("environment", act.environment)
+    if act.stage not in get_args(registry.Stage):
+        raise got("stage", act.stage, ", ".join(registry.STAGES))
+    champion = production_of(state, version.model, act.environment)
+    if act.former is not None and act.former != (champion.id if champion else "none"):
+        raise Conflict(
+            f"got {champion.id if champion else 'none'} in Production by now, expected {act.former}", field="former"
+        )
+    if version.stage == act.stage and (act.stage != "Production" or version.environment == act.environment):
+        raise Conflict(f"{version.id} is in {act.stage} already", field="stage")
+    used_at = in_use(state, version.id)
+    if version.stage == "Production" and used_at is not None:
+        raise Refused(f"{version.id} is live at {used_at}", field="stage", next=f"qd rollback {used_at}, or deploy another version")
+    events: list[Event] = []
+    skipped = act.stage == "Production" and version.stage in ("None", "Archived")
+    if skipped and not (act.skip_stage and act.reason) and not asking.chained:
+        raise Refused(
+            f"{version.id} is in {version.stage}", field="stage", next="Staging first, or --skip-stage --reason R"
+        )
+    if act.stage == "Production":
+        events += cleared_for_production(state, version, asking, act.reason)
+        events += to_production(version, champion, act, asking, skipped=skipped)
+    else:
+        events.append(_moved(version, act.stage, act, asking, skipped=False))
+    return Decision(events, f"moved {version.id} from {version.stage} to {act.stage}", lambda after: after.versions[version.id])
+
+
+def to_production(
+    version: registry.Version,
+    champion: registry.Version | None,
+    act: registry.MoveStage,
+    asking: Asking,
+    *,
+    skipped: bool,
+) -> list[Event]:
+    """The champion steps down and the version takes its place: two moves, one entry."""
+    events: list[Event] = []
+    if champion is not None and champion.id != version.id:
+        step_down = replace(act, reason=f"{version.id} takes its place")
+        events.append(_moved(champion, "Archived", step_down, asking, skipped=False))
+    events.append(_moved(version, "Production", act, asking, skipped=skipped))
+    return events
+
+
+def _moved(
+    version: registry.Version, after: registry.Stage, act: registry.MoveStage, asking: Asking, *, skipped: bool
+) -> registry.StageMoved:
+    return registry.StageMoved(
+        version=version.id,
+        before=version.stage,
+        after=after,
+        environment=act.environment,
+        at=asking.now,
+        asked_by=asking.actor,
+        reason=act.reason,
+        skipped=skipped,
+        approval=asking.approval,
+        approved_by=asking.approved_by,
+    )
+
+
+def _remove(state: State, act: registry.RemoveVersion, asking: Asking) -> Decision:
+    version = version_of(state, act.version)
+    used_at = in_use(state, version.id)
+    if version.stage == "Production" or used_at is not None:
+        where = f"live at {used_at}" if used_at else "in Production"
+        raise Refused(f"{version.id} is {where}", field="version")
+    event = registry.VersionRemoved(version=version.id, at=asking.now)
+    return Decision([event], f"removed {version.id}", lambda after: after.versions[version.id])
+
+
+def _restore(state: State, act: registry.RestoreVersion, asking: Asking) -> Decision:
+    version = version_of(state, act.version, removed=True)
+    if version.removed is None:
+        raise Conflict(f"{version.id} is not removed", field="version")
+    event = registry.VersionRestored(version=version.id)
+    return Decision([event], f"restored {version.id}", lambda after: after.versions[version.id])
+
+
+def _tag(state: State, act: registry.TagVersion, asking: Asking) -> Decision:
+    version = version_of(state, act.version)
+    tags = {checked_text("tags", name): value and checked_text("tags", value, longest=1000) for name, value in act.tags.items()}
+    event = registry.VersionTagged(version=version.id, tags=tags)
+    return Decision([event], f"tagged {version.id}", lambda after: after.versions[version.id])
+
+
+def _versions(state: State, query: registry.ListVersions, asking: Asking) -> list[registry.Version]:
+    if query.model is not None:
+        model_of(state, query.model)
+    found = [
+        version
+        for version in state.versions
+        if (query.model is None or version.model == query.model)
+        and (query.stage is None or version.stage == query.stage)
+        and (query.removed or version.removed is None)
+    ]
+    return sorted(found, key=lambda version: (version.created, version.number), reverse=True)
+
+
+def _at(state: State, query: registry.ProductionAt, asking: Asking) -> registry.Tenure:
+    model_of(state, query.model)
+    for tenure in state.tenures:
+        if (tenure.model, tenure.environment) != (query.model, query.environment):
+            continue
+        if tenure.since <= query.at and (tenure.until is None or query.at < tenure.until):
+            return tenure
+    raise NotFound("nothing in Production then", field="at")
+
+
+def _history(state: State, query: registry.ListTenures, asking: Asking) -> list[registry.Tenure]:
+    model_of(state, query.model)
+    return sorted((tenure for tenure in state.tenures if tenure.model == query.model), key=lambda tenure: tenure.since)
+
+
+def _lineage(state: State, query: registry.ShowLineage, asking: Asking) -> registry.Lineage:
+    version = version_of(state, query.version, removed=True)
+    up: list[tuple[str, str, str]] = []
+    parent = version.parent
+    while parent is not None:
+        above = state.versions[parent]
+        up.append(("parent", above.id, f"{above.semver}, {above.stage}"))
+        parent = above.parent
+    if version.run and (run := state.runs.get(version.run)):
+        up.append(("run", run.id, f"{run.experiment} / {run.name}, {run.state}"))
+        if run.source.commit:
+            up.append(("code", run.source.commit, "git commit"))
+    if version.dataset:
+        dataset = state.datasets.get(version.dataset)
+        up.append(("dataset", version.dataset, dataset.name if dataset else "rows by hash"))
+    down = [("child", other.id, f"{other.semver}, {other.stage}") for other in state.versions if other.parent == version.id]
+    for tenure in state.tenures:
+        if tenure.version == version.id:
+            down.append(("production", tenure.environment, f"since {tenure.since:.0f}"))
+    for deployment in state.deployments:
+        if version.id in (deployment.live, deployment.canary.candidate if deployment.canary else None):
+            down.append(("deployment", deployment.endpoint, deployment.state))
+    down += [("drift", drift.id, drift.verdict) for drift in state.drifts if drift.version == version.id]
+    return registry.Lineage(version=version.id, up=tuple(up), down=tuple(down))
+
+
+def _show(state: State, query: registry.ShowVersion, asking: Asking) -> registry.Version:
+    return version_of(state, query.version, removed=True)
+
+
+RULES: Rules = {
+    registry.RegisterVersion: _register,
+    registry.MoveStage: _move,
+    registry.RemoveVersion: _remove,
+    registry.RestoreVersion: _restore,
+    registry.TagVersion: _tag,
+}
+ANSWERS: Answerers = {
+    registry.ListModels: lambda state, query, asking: sorted(state.models, key=lambda model: model.name),
+    registry.ListVersions: _versions,
+    registry.ShowVersion: _show,
+    registry.ShowLineage: _lineage,
+    registry.ProductionAt: _at,
+    registry.ListTenures: _history,
+}

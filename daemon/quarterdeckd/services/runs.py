@@ -1,0 +1,239 @@
+"""The rules of runs: opened, added to, closed, lost and found again."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterstore.ledger.finding import run_of
+from quarterstore.ledger.state import State, copy_of
+from quarterstore.records import runs
+from quarterstore.records.base import Event
+from quarterstore.records.faults import Conflict, Forbidden, Refused, got, missing
+from quarterstore.records.names import checked_text, checked_word
+
+MOST_PARAMS = 2000
+MOST_COMPARED = 200
+
+
+def _own(run: runs.Run, asking: Asking) -> None:
+    if asking.run is not None and asking.run != run.id:
+        raise Forbidden(f"this key may write {asking.run} only", field="run")
+
+
+def _params(params: dict[str, runs.Value]) -> dict[str, runs.Value]:
+    if len(params) > MOST_PARAMS:
+        raise got("params", f"{len(params)} of them", f"at most {MOST_PARAMS}")
+    checked: dict[str, runs.Value] = {}
+    for name, value in params.items():
+        name = checked_text("params", name)
+        if isinstance(value, str) and len(value) > 8000:
+            raise got(f"params.{name}", f"{len(value)} characters", "at most 8000")
+        if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
+            raise got(f"params.{name}", value, "a 64-bit integer")
+        checked[name] = value
+    return checked
+
+
+def _tags(tags: dict[str, str]) -> dict[str, str]:
+    for name, value in tags.items():
+        checked_text("tags", name)
+        if len(value) > 8000:
+            raise got(f"tags.{name}", f"{len(value)} characters", "at most 8000")
+    return tags
+
+
+def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
+    experiment = checked_text("experiment", act.experiment)
+    run_id = act.run or asking.id("run")
+    checked_word("run", run_id)
+    if run_id in state.runs:
+        raise Conflict(f"{run_id} is there already", field="run")
+    if act.parent is not None:
+        run_of(state, act.parent)
+    events: list[Event] = []
+    if experiment not in state.experiments:
+        events.append(runs.ExperimentAdded(experiment=runs.Experiment(name=experiment, created=asking.now)))
+    run = runs.Run(
+        id=run_id,
+        experiment=experiment,
+        name=checked_text("name", act.name) if act.name else run_id[-6:],
+        state="RUNNING",
+        started=act.started or asking.now,
+        actor=asking.actor,
+        heard=asking.now,
+        params=_params(act.params),
+        tags=_tags(act.tags),
+        source=act.source,
+        datasets=act.datasets,
+        parent=act.parent,
+    )
+    events.append(runs.RunStarted(run=run))
+    return Decision(events, f"started {run_id} in {experiment}", lambda after: after.runs[run_id])
+
+
+def _end(state: State, act: runs.EndRun, asking: Asking) -> Decision:
+    run = run_of(state, act.run)
+    _own(run, asking)
+    if act.state not in ("FINISHED", "FAILED", "KILLED"):
+        raise got("state", act.state, "FINISHED, FAILED or KILLED")
+    if run.state not in ("RUNNING", "LOST"):
+        raise Conflict(f"{run.id} is {run.state} already", field="run")
+    error = act.error[:20_000] if act.error else None
+    event = runs.RunEnded(run=run.id, state=act.state, at=act.ended or asking.now, error=error, metrics=act.metrics)
+    return Decision([event], f"ended {run.id} as {act.state}", lambda after: after.runs[run.id])
+
+
+def _lose(state: State, act: runs.LoseRun, asking: Asking) -> Decision:
+    run = run_of(state, act.run, removed=True)
+    if run.state != "RUNNING":
+        raise Conflict(f"{run.id} is {run.state} already", field="run")
+    words = f"last heard of {asking.now - act.heard:.0f} s ago"
+    event = runs.RunEnded(run=run.id, state="LOST", at=act.heard, error=words, metrics=act.metrics)
+    return Decision([event], f"lost {run.id}, {words}", lambda after: after.runs[run.id])
+
+
+def _find(state: State, act: runs.FindRun, asking: Asking) -> Decision:
+    run = run_of(state, act.run, removed=True)
+    if run.state != "LOST":
+        raise Conflict(f"{run.id} is {run.state}, not lost", field="run")
+    event = runs.RunHeard(run=run.id, at=asking.now)
+    return Decision([event], f"heard {run.id} again", lambda after: after.runs[run.id])
+
+
+def _log_params(state: State, act: runs.LogParams, asking: Asking) -> Decision:
+    run = run_of(state, act.run)
+    _own(run, asking)
+    params = _params(act.params)
+    for name, value in params.items():
+        if name in run.params and run.params[name] != value:
+            raise Conflict(f"got {value!r}, it is {run.params[name]!r} already", field=f"params.{name}")
+    event = runs.ParamsLogged(run=run.id, params=params)
+    return Decision([event], f"added {len(params)} parameters to {run.id}", lambda after: after.runs[run.id])
+
+
+def _set_tags(state: State, act: runs.SetTags, asking: Asking) -> Decision:
+    run = run_of(state, act.run)
+    _own(run, asking)
+    event = runs.TagsSet(run=run.id, tags=_tags(act.tags))
+    return Decision([event], f"tagged {run.id}", lambda after: after.runs[run.id])
+
+
+def _artefact(state: State, act: runs.LogArtefact, asking: Asking) -> Decision:
+    run = run_of(state, act.run)
+    _own(run, asking)
+    parts = act.path.split("/")
+    for part in parts:
+        checked_text("path", part)
+        if part in (".", "..") or "\\" in part or len(parts) > 20:
+            raise got("path", act.path, "a relative path inside the run, without . or ..")
+    event = runs.ArtefactLogged(
+        run=run.id, artefact=runs.Artefact(path=act.path, digest=act.digest, size=act.size)
+    )
+    return Decision([event], f"kept {act.path} with {run.id}", lambda after: after.runs[run.id])
+
+
+def _remove(state: State, act: runs.RemoveRun, asking: Asking) -> Decision:
+    run = run_of(state, act.run)
+    behind = [version.id for version in state.versions if version.run == run.id and version.removed is None]
+    if behind:
+        raise Refused(f"{behind[0]} came from {run.id}", field="run")
+    if run.state == "RUNNING":
+        raise Refused(f"{run.id} is running", field="run")
+    event = runs.RunRemoved(run=run.id, at=asking.now)
+    return Decision([event], f"removed {run.id}", lambda after: after.runs[run.id])
+
+
+def _restore(state: State, act: runs.RestoreRun, asking: Asking) -> Decision:
+    run = run_of(state, act.run, removed=True)
+    if run.removed is None:
+        raise Conflict(f"{run.id} is not removed", field="run")
+    event = runs.RunRestored(run=run.id)
+    return Decision([event], f"restored {run.id}", lambda after: after.runs[run.id])
+
+
+def with_metrics(run: runs.Run, latest: dict[str, float]) -> runs.Run:
+    """A run as it is read, with the last value of each of its metrics."""
+    read: runs.Run = copy_of(run, metrics={**run.metrics, **latest}) if latest else run
+    return read
+
+
+def page(state: State, query: runs.ListRuns, latest: Any) -> runs.RunPage:
+    """One page of runs; `latest(run)` gives the last metrics. NaN and missing values come last either way."""
+    field = query.sort.removeprefix("-")
+    kind, _, name = field.partition(".")
+    if kind not in ("metrics", "params") and field not in ("started", "ended", "name", "experiment", "state", "id", "actor"):
+        raise missing("sort", field, ("started", "ended", "name", "experiment", "state", "id", "actor", "metrics.NAME", "params.NAME"))
+    limit = max(1, min(query.limit, 1000))
+    text = query.text.lower()
+    found = [
+        run
+        for run in state.runs
+        if (query.experiment is None or run.experiment == query.experiment)
+        and (query.state is None or run.state == query.state)
+        and (query.removed or run.removed is None)
+        and (not text or text in run.id or text in run.name.lower() or text in run.experiment.lower())
+    ]
+
+    def value(run: runs.Run) -> Any:
+        if kind == "metrics":
+            return latest(run).get(name)
+        return run.params.get(name) if kind == "params" else getattr(run, field)
+
+    known = [(found_value, run) for run in found if _sortable(found_value := value(run))]
+    unknown = [run for run in found if not _sortable(value(run))]
+    known.sort(key=lambda pair: (_rank(pair[0]), pair[1].id), reverse=query.sort.startswith("-"))
+    ordered = [run for _, run in known] + unknown
+    start = 0
+    if query.after is not None:
+        start = next((index + 1 for index, run in enumerate(ordered) if run.id == query.after), 0)
+    rows = ordered[start : start + limit]
+    following = rows[-1].id if start + limit < len(ordered) else None
+    return runs.RunPage(runs=[with_metrics(run, latest(run)) for run in rows], total=len(ordered), next=following)
+
+
+def _sortable(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    """Numbers before texts, so that a parameter of both kinds can be sorted."""
+    return (0, value) if isinstance(value, int | float) else (1, str(value))
+
+
+def compare(state: State, query: runs.CompareRuns, latest: Any) -> runs.Comparison:
+    """Runs side by side; only the rows that differ unless `all`."""
+    if not 2 <= len(query.runs) <= MOST_COMPARED:
+        raise got("runs", f"{len(query.runs)} of them", f"2 to {MOST_COMPARED}")
+    found = [run_of(state, text) for text in query.runs]
+    rows: list[runs.Difference] = []
+    for where, tables in (
+        ("param", [run.params for run in found]),
+        ("metric", [latest(run) for run in found]),
+        ("source", [msgspec.to_builtins(run.source) for run in found]),
+        ("dataset", [{"rows": ", ".join(run.datasets) or None} for run in found]),
+    ):
+        for name in dict.fromkeys(name for table in tables for name in table):
+            values = tuple(table.get(name) for table in tables)
+            if query.all or any(repr(value) != repr(values[0]) for value in values):
+                rows.append(runs.Difference(where=where, name=name, values=values))
+    return runs.Comparison(runs=tuple(run.id for run in found), rows=tuple(rows))
+
+
+RULES: Rules = {
+    runs.StartRun: _start,
+    runs.EndRun: _end,
+    runs.LoseRun: _lose,
+    runs.FindRun: _find,
+    runs.LogParams: _log_params,
+    runs.SetTags: _set_tags,
+    runs.LogArtefact: _artefact,
+    runs.RemoveRun: _remove,
+    runs.RestoreRun: _restore,
+}
+ANSWERS: Answerers = {
+    runs.ListExperiments: lambda state, query, asking: sorted(state.experiments, key=lambda found: found.name),
+}

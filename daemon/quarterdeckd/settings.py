@@ -1,0 +1,86 @@
+"""Settings: flag over environment over `quarterdeck.toml` over default; an unknown key is an error with the nearest names."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from quarterstore.records.faults import Invalid, got, missing
+
+PROFILES = ("solo", "team", "regulated")
+NOT_BUILT = ("grpc", "mlflow", "metrics")
+"""Doors that later versions bring; asking for one says so."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be set; each field is also `QUARTERDECK_<FIELD>` and a key of the TOML file."""
+
+    profile: str = "solo"
+    http: str | None = None
+    """HOST:PORT where predictions are answered; loopback on a free port unless given."""
+    listen: str | None = None
+    """A tcp:// address of the ask socket beside ipc, always with CURVE."""
+    grpc: str | None = None
+    mlflow: str | None = None
+    metrics: str | None = None
+    hosts: int = 1
+    workers: int = 2
+    """Jobs that run at once."""
+    lost_after: float = 15.0
+    """Seconds without a sign of life after which a run is LOST."""
+    judge_every: float = 1.0
+    log_level: str = "info"
+
+
+def load(path: Path, flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings; raises `Invalid` or `NotFound` naming the key and where it came from."""
+    found: dict[str, Any] = {}
+    if path.exists():
+        try:
+            found.update(tomllib.loads(path.read_text()))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise Invalid(f"got a file that is no TOML ({error})", field=path.name) from error
+    names = {field.name: field for field in msgspec.structs.fields(Settings)}
+    for name in names:
+        value = environ.get(f"QUARTERDECK_{name.upper()}")
+        if value:
+            found[name] = value
+    found.update({name: value for name, value in flags.items() if value is not None})
+    for name in found:
+        if name not in names:
+            raise missing("settings", name, names)
+    try:
+        settings = msgspec.convert(found, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error), field="settings") from error
+    return _checked(settings)
+
+
+def _checked(settings: Settings) -> Settings:
+    if settings.profile not in PROFILES:
+        raise got("profile", settings.profile, " or ".join(PROFILES))
+    for door in NOT_BUILT:
+        if getattr(settings, door) is not None:
+            raise Invalid(f"the {door} door is not built yet", field=door, next="leave it out")
+    if settings.http is not None:
+        host_and_port("http", settings.http)
+    if not 1 <= settings.hosts <= 64 or not 1 <= settings.workers <= 64:
+        raise got("hosts, workers", (settings.hosts, settings.workers), "1 to 64")
+    if settings.listen is not None and not settings.listen.startswith("tcp://"):
+        raise got("listen", settings.listen, "tcp://HOST:PORT")
+    return settings
+
+
+def host_and_port(field: str, text: str) -> tuple[str, int]:
+    """`127.0.0.1:8080` -> ("127.0.0.1", 8080)."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise got(field, text, "HOST:PORT")
+    return host, int(port)
+
+

@@ -1,0 +1,81 @@
+"""Finding a thing by what people call it: a start of an id, `model@3`, `model@1.2.0`, `model@Production`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quarterstore.ledger.book import Book
+from quarterstore.ledger.state import State
+from quarterstore.records.deployments import Deployment
+from quarterstore.records.faults import Conflict, got, missing
+from quarterstore.records.registry import STAGES, Model, Version
+from quarterstore.records.runs import Run
+
+
+def one_of(book: Book[Any], field: str, text: str) -> Any:
+    """The record whose key is `text` or the only one whose key starts with it; `NotFound` names the nearest."""
+    found = book.get(text)
+    if found is not None:
+        return found
+    starts = [key for key in book.rows if len(text) >= 4 and key.startswith(text)]
+    if len(starts) == 1:
+        return book[starts[0]]
+    if len(starts) > 1:
+        raise Conflict(f"got {text}, expected more of it: {len(starts)} ids start so", field=field, nearest=starts[:3])
+    raise missing(field, text, list(book.rows)[-2000:])
+
+
+def run_of(state: State, text: str, *, removed: bool = False) -> Run:
+    """A run by its id or a start of it; a removed one only when asked for."""
+    run: Run = one_of(state.runs, "run", text)
+    if run.removed is not None and not removed:
+        raise missing("run", text, [], next=f"it was removed; bring it back with: qd runs restore --run {run.id}")
+    return run
+
+
+def model_of(state: State, name: str) -> Model:
+    """A model by its name."""
+    model = state.models.get(name)
+    if model is None:
+        raise missing("model", name, state.models.rows)
+    return model
+
+
+def version_of(state: State, text: str, *, environment: str = "default", removed: bool = False) -> Version:
+    """A version by `name@3`, `name@1.2.0`, `name@Production`, `name@Staging` or `name@latest`."""
+    name, at, which = text.partition("@")
+    if not at or not which:
+        raise got("version", text, "NAME@NUMBER, NAME@SEMVER, NAME@STAGE or NAME@latest")
+    model = model_of(state, name)
+    versions = [version for version in state.versions if version.model == model.name]
+    seen = [version for version in versions if removed or version.removed is None]
+    for version in reversed(seen):
+        if which in (str(version.number), version.semver) or (which == "latest"):
+            return version
+        if which in STAGES and version.stage == which and (which != "Production" or version.environment == environment):
+            return version
+    raise missing("version", text, [f"{name}@{version.semver}" for version in seen])
+
+
+def deployment_of(state: State, endpoint: str) -> Deployment:
+    """A deployment by its endpoint."""
+    deployment = state.deployments.get(endpoint)
+    if deployment is None:
+        raise missing("endpoint", endpoint, state.deployments.rows)
+    return deployment
+
+
+def production_of(state: State, model: str, environment: str) -> Version | None:
+    """The version in Production, if any."""
+    record = state.models.get(model)
+    number = record.production.get(environment) if record is not None else None
+    return state.versions.get(f"{model}@{number}") if number is not None else None
+
+
+def in_use(state: State, version: str) -> str | None:
+    """The endpoint that a version has traffic at or waits for, if any."""
+    for deployment in state.deployments:
+        candidate = deployment.canary.candidate if deployment.canary else None
+        if version in (deployment.live, deployment.pending, candidate):
+            return deployment.endpoint
+    return None
