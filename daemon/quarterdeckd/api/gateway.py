@@ -18,7 +18,7 @@ from quarterdeckd.api.permissions import speaker_of
 from quarterdeckd.api.writer import Outcome
 from quarterstore.records.faults import Fault, Invalid, Protocol, TooLarge, got, missing
 from quarterstore.records.messages import ASKABLE, BY_TAG
-from quarterstore.records.wire import MAX_MESSAGE, PROTOCOL, Answer, Ask, encode
+from quarterstore.records.wire import MAX_MESSAGE, NIL, PROTOCOL, Answer, Ask, encode
 
 log = logging.getLogger(__name__)
 DOMAIN = b"quarterdeck"
@@ -150,7 +150,7 @@ class Gateway:
         self._dispatch.ask(message, request, speaker, ask.seen, lambda outcome: self._answer(peer, request, outcome))
 
     def _answer(self, peer: bytes, request: str, outcome: Outcome) -> None:
-        body = msgspec.Raw(outcome.answer) if outcome.answer is not None else None
+        body = msgspec.Raw(outcome.answer) if outcome.answer is not None else NIL
         record = outcome.fault.record() if outcome.fault is not None else None
         frame = encode(Answer(PROTOCOL, request, body, record, outcome.seq))
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 import msgspec
 
@@ -71,7 +70,7 @@ class Readers:
         self.poster.wait_for(seen, POSTED_WITHIN)
         pattern = "%" + query.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         rows = self.ledger.database.query(
-            "SELECT seq, at, actor, act, words, hash, position FROM entries WHERE seq < ? AND "
+            "SELECT seq, \"at\", actor, act, words, hash, position FROM entries WHERE seq < ? AND "
             "(actor ILIKE ? ESCAPE '\\' OR act ILIKE ? ESCAPE '\\' OR words ILIKE ? ESCAPE '\\') ORDER BY seq DESC LIMIT ?",
             [query.before or 2**62, pattern, pattern, pattern, max(1, min(query.limit, 10_000))],
         )
@@ -149,17 +148,4 @@ def readers(found: Readers) -> dict[type, Wide]:
         store.PutBlob: found.put,
         store.GetBlob: found.get,
     }
-
-
-def folder_sizes(root: Path) -> dict[str, int]:
-    """Bytes under each folder of a home."""
-    sizes: dict[str, int] = {}
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        sizes[folder.name] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return sizes
-
-
-def free_bytes(root: Path) -> int:
-    """Bytes free on the disk of a home."""
-    return shutil.disk_usage(root).free
 

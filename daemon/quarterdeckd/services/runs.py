@@ -19,6 +19,14 @@ MOST_PARAMS = 2000
 MOST_COMPARED = 200
 
 
+def writable(state: State, run: str, only: str | None) -> None:
+    """Raise unless samples of this run may be taken: it is known, and the key is not limited to another one."""
+    if run not in state.runs:
+        raise missing("run", run, list(state.runs.rows)[-500:])
+    if only is not None and only != run:
+        raise Forbidden(f"this key may write {only} only", field="run")
+
+
 def _own(run: runs.Run, asking: Asking) -> None:
     if asking.run is not None and asking.run != run.id:
         raise Forbidden(f"this key may write {asking.run} only", field="run")

@@ -283,6 +283,17 @@ def read_at(folder: Path, position: int) -> Entry:
         return _decoder.decode(file.read(length))
 
 
+def end_of(folder: Path, position: int) -> tuple[int, int]:
+    """The segment of an entry and where the entry ends in it; (1, header) before the first one."""
+    if position == 0:
+        return 1, _header.size
+    number, offset = position >> 32, position & 0xFFFFFFFF
+    with (folder / f"{number:08d}.journal").open("rb") as file:
+        file.seek(offset)
+        length, _ = _frame.unpack(file.read(_frame.size))
+    return number, offset + _frame.size + length
+
+
 class Verdict(NamedTuple):
     """What reading the whole journal found."""
 

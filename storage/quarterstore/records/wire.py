@@ -28,13 +28,17 @@ class Ask(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """A reply: protocol, the request's id, the answer or the fault, and the journal's seq it reflects."""
+    """A reply: protocol, the request's id, the answer (nil beside a fault), the fault or nil, the journal's seq it reflects."""
 
     protocol: int
     id: str
-    body: msgspec.Raw | None
+    body: msgspec.Raw
     fault: FaultRecord | None
     seq: int
+
+
+NIL: Final = msgspec.Raw(b"\xc0")
+"""msgpack's nil, where there is no answer."""
 
 
 class Published(msgspec.Struct, frozen=True, array_like=True):

@@ -1,0 +1,281 @@
+"""The assembly: every part of the daemon made and joined, in one place, by name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import zmq
+
+from quarterdeckd.api.broadcast import Broadcast
+from quarterdeckd.api.dispatch import Dispatch, with_metrics
+from quarterdeckd.api.gateway import Gateway, Handshakes, bind_privately, curve_server
+from quarterdeckd.api.identity import enrol_owner, server_secret
+from quarterdeckd.api.intake import Intake
+from quarterdeckd.api.permissions import Speaker
+from quarterdeckd.api.posting import Poster
+from quarterdeckd.api.reactions import Reactions
+from quarterdeckd.api.reading import Readers, readers
+from quarterdeckd.api.remembering import Remembered
+from quarterdeckd.api.writer import Writer
+from quarterdeckd.bus import Bus, Kept
+from quarterdeckd.services import (
+    compression,
+    datasets,
+    deployments,
+    governance,
+    jobs,
+    monitoring,
+    people,
+    pipelines,
+    registry,
+    runs,
+    schedules,
+    store,
+)
+from quarterdeckd.settings import Settings
+from quarterdeckd.work.backing_up import back_up
+from quarterdeckd.work.hearing import Hearing
+from quarterdeckd.work.health import Health
+from quarterdeckd.work.predictions import Predictions
+from quarterdeckd.work.rollouts import Rollouts
+from quarterdeckd.work.scheduler import Scheduler
+from quarterdeckd.work.serving_link import ServingLink
+from quarterdeckd.work.supervisor import Supervisor
+from quarterstore.ledger import journal
+from quarterstore.ledger.folding import events_of
+from quarterstore.ledger.opening import RESERVE, Ledger
+from quarterstore.ledger.state import State
+from quarterstore.records import deployments as deployment_records
+from quarterstore.records import predictions as prediction_records
+from quarterstore.records import runs as run_records
+from quarterstore.records import store as store_records
+from quarterstore.shelf.artefacts import Artefacts
+
+log = logging.getLogger(__name__)
+SERVICES = (
+    people,
+    runs,
+    datasets,
+    registry,
+    governance,
+    jobs,
+    pipelines,
+    schedules,
+    deployments,
+    monitoring,
+    compression,
+    store,
+)
+RULES = {act: rule for service in SERVICES for act, rule in service.RULES.items()}
+ANSWERS = {query: answer for service in SERVICES for query, answer in service.ANSWERS.items()}
+CAUGHT_UP = 1000
+"""Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
+FOLD_EVERY = 30.0
+
+
+class Daemon:
+    """The parts of one running daemon; `start` answers the first request, `work` does the rest behind it."""
+
+    def __init__(self, ledger: Ledger, settings: Settings) -> None:
+        home = ledger.home
+        self.ledger, self.settings = ledger, settings
+        self.view = State()
+        for name, book in ledger.state.books().items():
+            self.view.books()[name].rows.update(book.rows)
+        self.bus = Bus()
+        self.dispatch = Dispatch(self.view, ANSWERS, self.bus, settings.profile)
+        self.dispatch.seq = ledger.journal.head.seq
+        remembered = Remembered(ledger.database, self._answer_at)
+        self.remembered = remembered
+        self.writer = Writer(
+            ledger.state, ledger.journal, RULES, settings.profile, remembered, self.dispatch.on_group, self._reserve
+        )
+        self.poster = Poster(ledger.database, ledger.journal.head.seq)
+        self.dispatch.writer, self.dispatch.poster = self.writer, self.poster
+        self.artefacts = Artefacts(home.artefacts, home.incoming)
+        self.hearing = Hearing(self.view, self.dispatch, settings.lost_after)
+        self.intake = Intake(home.samples / "metrics", self.hearing.heard)
+        self.predictions = Predictions(home, self.view)
+        self.supervisor = Supervisor(
+            home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
+        )
+        self.link = ServingLink(home, self._news, settings.http, settings.hosts)
+        self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path)
+        self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
+        self.reactions = Reactions(self.dispatch)
+        self.ticked = time.monotonic()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _answer_at(self, seq: int) -> bytes:
+        rows = self.ledger.database.query("SELECT position FROM entries WHERE seq = ?", [seq])
+        return bytes(journal.read_at(self.ledger.home.journal, rows[0][0]).answer)
+
+    def _reserve(self, keep: bool) -> None:
+        path = self.ledger.home.reserve
+        if keep:
+            path.write_bytes(bytes(RESERVE))
+        else:
+            path.unlink(missing_ok=True)
+
+    def _news(self, news: deployment_records.HostNews) -> None:
+        self.rollouts.news(news)
+
+    async def start(self) -> None:
+        """Open the sockets: from here the daemon answers."""
+        home = self.ledger.home
+        self.writer.start()
+        self.poster.start()
+        self._context: zmq.Context[Any] = zmq.Context()
+        secret = server_secret(home)
+        await enrol_owner(home, self.view, self.dispatch)
+        self.handshakes = Handshakes(self._context, self._known)
+        self.health = Health(
+            self.ledger, self.view, self.writer, self.poster, self.rollouts, self.settings.profile, self.handshakes
+        )
+        self._join()
+        feed = curve_server(self._context, zmq.PUB, secret)
+        bind_privately(feed, home.feed_address, home.feed_socket)
+        self._feed = feed
+        self.broadcast = Broadcast(feed, self.bus)
+        self.bus.on_kept(self.reactions.kept)
+        self.gateway = Gateway(self._context, secret, self.dispatch)
+        self.gateway.bind(home.ask_address, home.ask_socket)
+        if self.settings.listen is not None:
+            self.gateway.bind(self.settings.listen)
+        self.gateway.start()
+
+    def _known(self, public: str) -> bool:
+        key = self.view.keys.get(public)
+        return key is not None and key.revoked is None
+
+    def _join(self) -> None:
+        """The tables of what is read in threads, what is taken at once, and what is added to an act."""
+        found = Readers(self.ledger, self.view, self.poster, self.intake, self.artefacts)
+        wide = self.dispatch.wide
+        wide.update(readers(found))
+        wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
+        wide[store_records.Backup] = self._back_up
+        wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(
+            query.endpoint, max(1, min(query.limit, 10_000)), query.version
+        )
+        wide[prediction_records.ShowPrediction] = lambda query, speaker, seen: self.predictions.one(query.prediction)
+        wide[prediction_records.CountPredictions] = self._count
+        quick = self.dispatch.quick
+        quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
+        quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving
+        quick[run_records.LogMetrics] = self._points
+        quick[run_records.Beat] = self._beat
+        add = with_metrics(lambda run: self.intake.latest.get(run, {}))
+        self.dispatch.enrich[run_records.EndRun] = add
+        self.dispatch.enrich[run_records.LoseRun] = add
+
+    def _points(self, batch: run_records.LogMetrics, speaker: Speaker) -> run_records.Logged:
+        runs.writable(self.view, batch.run, speaker.run)
+        return self.intake.take(batch)
+
+    def _beat(self, beat: run_records.Beat, speaker: Speaker) -> None:
+        runs.writable(self.view, beat.run, speaker.run)
+        self.intake.beat(beat.run)
+
+    def _count(self, query: Any, speaker: Speaker, seen: int) -> prediction_records.PredictionCount:
+        counts = self.predictions.count(query.endpoint)
+        return prediction_records.PredictionCount(
+            endpoint=query.endpoint, versions=counts, dropped=self.rollouts.dropped
+        )
+
+    def _back_up(self, query: Any, speaker: Speaker, seen: int) -> store_records.BackupMade:
+        self.poster.wait_for(seen, 10.0)
+        posted = self.ledger.database.posted()
+        segment, end = journal.end_of(self.ledger.home.journal, posted.position)
+        self.intake.fold(asyncio.run_coroutine_threadsafe(self._rolled(), self._loop).result(10))
+        self.predictions.fold()
+        made = back_up(self.ledger.home, self.artefacts, posted.head, end, segment)
+        noted = store_records.NoteBackup(digest=made.digest, size=made.size, seq=made.seq, hash=made.hash)
+        speaking = self.dispatch.speak(noted, store_records.BackupMade)
+        answer: store_records.BackupMade = asyncio.run_coroutine_threadsafe(speaking, self._loop).result(30)
+        return answer
+
+    async def _rolled(self) -> Any:
+        return self.intake.roll()
+
+    async def work(self) -> None:
+        """Behind the first answer: adopt, schedule, watch, until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self.remembered.fill)
+        await self._react_again()
+        self.supervisor.before_start["drift"] = self.predictions.fold
+        self.scheduler.start()
+        endless: tuple[Coroutine[Any, Any, None], ...] = (
+            self.supervisor.run(),
+            self.rollouts.run(self.settings.judge_every),
+            self.hearing.watch(),
+            self.scheduler.watch_jumps(),
+            self._every(0.5, self._sync),
+            self._every(FOLD_EVERY, self._fold),
+            self._tick(),
+        )
+        self._tasks = [asyncio.create_task(each) for each in endless]
+        await asyncio.gather(*self._tasks)
+
+    async def _react_again(self) -> None:
+        after = max(0, self.ledger.journal.head.seq - CAUGHT_UP)
+        found = await asyncio.to_thread(lambda: list(journal.read(self.ledger.home.journal, after)))
+        self.reactions.catch_up([Kept(each.entry, events_of(each.entry.events)) for each in found])
+
+    async def _every(self, seconds: float, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await do()
+            except Exception:
+                log.exception("%s failed; it is tried again in %g s", do.__name__, seconds)
+
+    async def _sync(self) -> None:
+        await asyncio.to_thread(self.intake.sync)
+
+    async def _fold(self) -> None:
+        if self.intake.due():
+            await asyncio.to_thread(self.intake.fold, self.intake.roll())
+        if self.predictions.waiting():
+            await asyncio.to_thread(self.predictions.fold)
+        await asyncio.to_thread(self.predictions.drop_old)
+
+    async def _tick(self) -> None:
+        while True:
+            self.ticked = time.monotonic()
+            await asyncio.sleep(0.5)
+
+    def alive(self, within: float) -> bool:
+        """Whether the loop and the writer both ticked lately: what the watchdog is told."""
+        now = time.monotonic()
+        return now - self.ticked < within and now - self.writer.ticked < within
+
+    async def stop(self) -> None:
+        """Take nothing new, finish what is queued, post, close. Jobs and serving go on."""
+        self.gateway.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            self.scheduler.stop()
+        await asyncio.to_thread(self.writer.stop)
+        await asyncio.sleep(0)  # the last group settles on this loop
+        await asyncio.to_thread(self.poster.stop)
+        self.dispatch.close()
+        self.link.close()
+        self.intake.close()
+        self.gateway.close()
+        self.handshakes.close()
+        self._feed.close()
+        self._context.term()
+        self.ledger.close()
+
+
+def words(status: store_records.Status) -> str:
+    """One line for the service manager."""
+    return f"entry {status.seq}, {status.jobs} jobs, {status.serving}"
+

@@ -1,0 +1,116 @@
+"""`quarterdeckd`: options, signals, readiness; runs one daemon until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from quarterdeckd import notify
+from quarterdeckd.assembly import Daemon, words
+from quarterdeckd.settings import Settings, load
+from quarterstore.ledger.opening import open_ledger
+from quarterstore.records.faults import MEANINGS, Fault
+from quarterstore.records.places import Home, default_home
+
+log = logging.getLogger("quarterdeckd")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; each but --home can also be set in `quarterdeck.toml` or as `QUARTERDECK_*`."""
+    options = argparse.ArgumentParser(prog="quarterdeckd", description=__doc__, allow_abbrev=False)
+    options.add_argument("--home", type=Path, default=None, help="the store's folder (QUARTERDECK_HOME, else XDG)")
+    options.add_argument("--profile", choices=("solo", "team", "regulated"), default=None)
+    options.add_argument("--http", metavar="HOST:PORT", default=None, help="where predictions are answered")
+    options.add_argument("--listen", metavar="tcp://HOST:PORT", default=None, help="answer on tcp as well, with CURVE")
+    for door in ("grpc", "mlflow", "metrics"):
+        options.add_argument(f"--{door}", metavar="HOST:PORT", default=None, help="not built yet")
+    options.add_argument("--hosts", type=int, default=None, help="serving hosts")
+    options.add_argument("--workers", type=int, default=None, help="jobs that run at once")
+    options.add_argument("--lost-after", type=float, default=None, help="seconds of silence after which a run is LOST")
+    options.add_argument("--log-level", default=None)
+    return options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the daemon; answers its exit code."""
+    os.umask(0o077)
+    given = vars(parser().parse_args(argv))
+    home = Home(given.pop("home") or default_home())
+    try:
+        settings = load(home.settings, given)
+        _log_to_stderr(settings.log_level)
+        return uvloop.run(_serve(home, settings, given))
+    except Fault as fault:
+        print(f"error: {fault.line()}", file=sys.stderr)
+        return MEANINGS[type(fault)].exit
+    except OSError as error:
+        print(f"error: home: got {error.strerror} for {error.filename}, expected a folder that can be written", file=sys.stderr)
+        return 1
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+
+
+async def _serve(home: Home, settings: Settings, flags: dict[str, object]) -> int:
+    loop = asyncio.get_running_loop()
+    daemon = Daemon(open_ledger(home), settings)
+    await daemon.start()
+    if daemon.ledger.recovered:
+        log.warning("recovered: %s", daemon.ledger.recovered)
+    log.info("answering at %s (process %d, profile %s)", home.ask_address, os.getpid(), settings.profile)
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            os._exit(1)  # the second signal does not wait
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, _reload, home, flags)
+    notify.ready()
+    tasks = [asyncio.create_task(daemon.work()), asyncio.create_task(_watchdog(daemon))]
+    waiting = asyncio.create_task(stopping.wait())
+    done, _ = await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
+    failed = next((task.exception() for task in done if task is not waiting and task.exception()), None)
+    if failed is not None:
+        log.critical("a part of the daemon ended", exc_info=failed)
+    notify.stopping()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await daemon.stop()
+    log.info("stopped")
+    return 1 if failed is not None else 0
+
+
+def _reload(home: Home, flags: dict[str, object]) -> None:
+    """SIGHUP: read the settings again; wrong ones are said and the old ones stay."""
+    notify.reloading()
+    try:
+        settings = load(home.settings, flags)
+        logging.getLogger().setLevel(settings.log_level.upper())
+        log.info("settings read again; those of sockets and serving need a restart")
+    except (Fault, ValueError) as fault:
+        log.error("settings kept as they were: %s", fault)
+    notify.ready()
+
+
+async def _watchdog(daemon: Daemon) -> None:
+    interval = notify.watchdog_interval()
+    while True:
+        await asyncio.sleep(min(interval or 10.0, 10.0))
+        if interval and daemon.alive(2 * interval):
+            notify.watchdog()
+        notify.status(words(daemon.health.status(daemon.dispatch.seq)))

@@ -1,0 +1,46 @@
+"""Processes that outlive the daemon: known again by pid and start time, and by the lock their job's folder holds."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from pathlib import Path
+
+
+def born(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat), None when it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def alive(pid: int | None, since: int | None) -> bool:
+    """Whether that very process still runs: a pid that was given to another does not count."""
+    return pid is not None and since is not None and born(pid) == since
+
+
+def holder(folder: Path) -> int | None:
+    """The pid of the worker that holds a job's folder, None when nobody does."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        text = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isdigit() else None
+    finally:
+        os.close(descriptor)
+
+
+def end_group(pid: int, number: signal.Signals) -> None:
+    """Signal a job's whole process group; one that is gone already is what was wanted."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return

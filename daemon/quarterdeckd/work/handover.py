@@ -1,0 +1,61 @@
+"""What goes into a job's folder and what comes out of it: hashes become paths on the way in, files become hashes on the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from quarterstore.ledger.state import State
+from quarterstore.records import jobs
+from quarterstore.records.faults import got
+from quarterstore.records.places import Home
+from quarterstore.shelf.artefacts import Artefacts
+from quarterstore.shelf.parquet import checked
+
+PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
+    "pipeline": ("data", "code"),
+    "drift": ("reference",),
+    "optimise": ("model", "golden"),
+    "admission": ("model", "golden"),
+}
+FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
+    "pipeline": ("model", "reference", "golden"),
+    "drift": (),
+    "optimise": ("model", "golden"),
+    "admission": (),
+}
+
+
+class Handover:
+    """Resolves specs and takes over results, for each kind of job."""
+
+    def __init__(self, home: Home, view: State, artefacts: Artefacts) -> None:
+        self._home = home
+        self._view = view
+        self._artefacts = artefacts
+
+    def resolved(self, job: jobs.Job) -> dict[str, Any]:
+        """The spec with every hash replaced by the path of a file that was checked just now."""
+        spec = dict(job.spec)
+        for field in PATHS_IN[job.kind]:
+            if spec.get(field):
+                spec[field] = str(self._artefacts.checked(spec[field]))
+        if job.kind == "drift":
+            spec["current"] = [str(checked(path)) for path in self.predictions(spec["endpoint"])]
+        return spec
+
+    def predictions(self, endpoint: str) -> list[Path]:
+        """The Parquet files of an endpoint's recorded predictions, oldest first."""
+        return sorted((self._home.samples / "predictions" / f"endpoint={endpoint}").glob("day=*/*.parquet"))
+
+    def taken_over(self, job: jobs.Job, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+        """The result with every file replaced by the hash it is kept under, and the size of the model file."""
+        taken = dict(result)
+        for field in FILES_OUT[job.kind]:
+            path = (folder / str(result[field])).resolve()
+            if not path.is_relative_to(folder.resolve()):
+                raise got(field, result[field], "a file inside the job's folder")
+            taken[field], size = self._artefacts.adopt(path)
+            if field == "model":
+                taken["size"] = size
+        return taken

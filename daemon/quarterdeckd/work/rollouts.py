@@ -1,0 +1,172 @@
+"""The daemon's hand on serving: wanted routes pushed, running canaries judged on what the hosts counted, crashes noted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.bus import Bus, Kept
+from quarterdeckd.rollout import canary as rollout
+from quarterdeckd.services.deployments import table_of
+from quarterdeckd.work.serving_link import ServingLink
+from quarterstore.ledger.state import State
+from quarterstore.records import deployments, monitoring
+from quarterstore.records.faults import Conflict, Fault, Unreachable
+
+log = logging.getLogger(__name__)
+SAY_EVERY = 5.0
+"""Seconds after which a canary that holds says anew how far it is."""
+ROUTING = (
+    deployments.Switched,
+    deployments.CanaryStarted,
+    deployments.CanaryAdvanced,
+    deployments.CanaryFinished,
+    deployments.RolledBack,
+    deployments.EndpointStopped,
+    deployments.RecordingSet,
+    deployments.ServingStopped,
+)
+
+
+class Rollouts:
+    """Level-triggered: `push` works the routing table out from the state and sends it whenever it is not what was
+    acknowledged last; a canary's step is judged by an act, from the counts of its own epoch only."""
+
+    def __init__(
+        self, view: State, dispatch: Dispatch, bus: Bus, link: ServingLink, path_of: Callable[[str], Path]
+    ) -> None:
+        self.serving = deployments.ServingState(launcher=None, address=None, epoch=0, hosts=())
+        self.dropped = 0
+        self._view = view
+        self._dispatch = dispatch
+        self._bus = bus
+        self._link = link
+        self._path_of = path_of
+        self._acknowledged: deployments.RoutingTable | None = None
+        self._counts: dict[str, tuple[int, dict[str, deployments.ArmCounts]]] = {}
+        self._said: dict[str, float] = {}
+        self._wake = asyncio.Event()
+        bus.on_kept(self._kept)
+
+    def _kept(self, kept: Kept) -> None:
+        if any(isinstance(event, ROUTING) for event in kept.events):
+            self._wake.set()
+
+    def stopped(self) -> bool:
+        """Whether a person stopped serving."""
+        cursor = self._view.cursors.get("serving")
+        return cursor is not None and cursor.value == "stopped"
+
+    async def run(self, every: float) -> None:
+        """Until cancelled: push what is not acknowledged, judge what is on trial."""
+        while True:
+            try:
+                await self.push()
+                await self.judge()
+            except (Fault, OSError) as error:
+                log.warning("serving: %s", error)
+            try:
+                await asyncio.wait_for(self._wake.wait(), every)
+            except TimeoutError:
+                continue
+            finally:
+                self._wake.clear()
+
+    async def push(self) -> None:
+        """Make the hosts serve what the deployments say."""
+        if self.stopped():
+            if self._acknowledged is not None or self.serving.launcher is not None:
+                await self._link.stop()
+                self._acknowledged = None
+                self.serving = replace(self.serving, launcher=None, hosts=())
+            return
+        table = table_of(self._view, self._path_of)
+        alive = self._link.alive()
+        if not table.routes and self._acknowledged is None and not alive:
+            return
+        if table == self._acknowledged and alive:
+            return
+        await self._link.start()
+        began = time.perf_counter()
+        self.serving = await self._link.push(table)
+        self._acknowledged = table
+        log.info("epoch %d acknowledged after %.0f ms", table.epoch, (time.perf_counter() - began) * 1000)
+
+    def news(self, news: deployments.HostNews) -> None:
+        """Take what the hosts say of themselves."""
+        if news.kind == "latency":
+            if news.latency is not None:
+                self._bus.pulse(news.latency)
+            if news.counts:
+                self._counts[news.endpoint] = (news.epoch, news.counts)
+        elif news.kind == "dropped":
+            self.dropped = news.dropped
+            self._later(
+                monitoring.RaiseAlert(
+                    kind="predictions dropped",
+                    subject="serving",
+                    severity="warning",
+                    words=f"{news.dropped} predictions were answered but not recorded: {news.detail}",
+                    next="qd doctor",
+                )
+            )
+        elif news.endpoint:
+            self._later(deployments.NoteCrash(endpoint=news.endpoint, version=news.version, detail=news.detail))
+
+    def _later(self, act: monitoring.RaiseAlert | deployments.NoteCrash) -> None:
+        async def speak() -> None:
+            try:
+                await self._dispatch.speak(act)
+            except Fault as fault:
+                log.warning("%s: %s", type(act).__name__, fault.line())
+
+        task = asyncio.get_running_loop().create_task(speak())
+        task.add_done_callback(lambda done: done.exception() and log.error("news", exc_info=done.exception()))
+
+    async def judge(self) -> None:
+        """Judge every running canary; only a changed verdict or a step is worth an entry."""
+        for deployment in list(self._view.deployments):
+            canary = deployment.canary
+            epoch, counts = self._counts.get(deployment.endpoint, (-1, {}))
+            if canary is None or epoch != deployment.epoch or deployment.live is None:
+                continue
+            live = counts.get(deployment.live) or deployments.ArmCounts(version=deployment.live)
+            candidate = counts.get(canary.candidate) or deployments.ArmCounts(version=canary.candidate)
+            verdict = rollout.judge(canary.rule, live, candidate, time.time() - canary.step_since)
+            if not self._worth_saying(deployment.endpoint, canary, verdict):
+                continue
+            act = deployments.JudgeStep(
+                endpoint=deployment.endpoint, epoch=deployment.epoch, live=live, candidate=candidate
+            )
+            try:
+                await self._dispatch.speak(act)
+            except Conflict as fault:
+                log.info("canary at %s: %s", deployment.endpoint, fault.line())
+
+    def _worth_saying(
+        self, endpoint: str, canary: deployments.Canary, verdict: deployments.CanaryVerdict
+    ) -> bool:
+        now = time.monotonic()
+        before = canary.judged
+        same = before is not None and (before.verdict, before.metric, before.have) == ("HOLD", verdict.metric, verdict.have)
+        if verdict.verdict != "HOLD" or before is None or before.metric != verdict.metric or before.verdict != "HOLD":
+            self._said[endpoint] = now
+            return True
+        if not same and now - self._said.get(endpoint, 0.0) > SAY_EVERY:
+            self._said[endpoint] = now
+            return True
+        return False
+
+    async def state(self) -> deployments.ServingState:
+        """The launcher and its hosts as they are now."""
+        try:
+            self.serving = await self._link.state()
+        except (Unreachable, OSError):
+            self.serving = replace(self.serving, launcher=None, hosts=())
+        return self.serving

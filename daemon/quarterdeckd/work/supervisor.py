@@ -1,0 +1,282 @@
+"""The supervisor: starts the jobs that are queued, follows their files, says how each ended; level-triggered, at start and always."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.api.intake import Intake
+from quarterdeckd.bus import Bus, Kept
+from quarterdeckd.work.adoption import alive, born, end_group, holder
+from quarterdeckd.work.handover import Handover
+from quarterstore.ledger.state import State
+from quarterstore.records import jobs, pipelines
+from quarterstore.records.faults import Conflict, Fault
+from quarterstore.records.places import Home
+from quarterstore.records.runs import CurvePoint, LogMetrics
+from quarterstore.shelf.artefacts import Artefacts
+from quarterstore.shelf.files import write_whole
+
+log = logging.getLogger(__name__)
+GRACE = 5.0
+"""Seconds between asking a job to end and ending it."""
+SILENT = 15.0
+"""Seconds without a beat after which a process counts as stuck."""
+
+
+class Watched:
+    """A running job as the supervisor sees it."""
+
+    def __init__(self, job: str, pid: int, since: int, process: subprocess.Popen[bytes] | None) -> None:
+        self.job = job
+        self.pid = pid
+        self.born = since
+        self.process = process
+        self.offset = 0
+        self.asked_to_end: float | None = None
+
+    def over(self) -> bool:
+        """Whether the process has ended; reaps it when it is our own child."""
+        if self.process is not None:
+            return self.process.poll() is not None
+        return not alive(self.pid, self.born)
+
+
+class Supervisor:
+    """Keeps the jobs that run equal to the jobs that should: `look` may be called at any time, and does what is missing."""
+
+    def __init__(
+        self, home: Home, view: State, dispatch: Dispatch, intake: Intake, artefacts: Artefacts, bus: Bus, workers: int
+    ) -> None:
+        self.home = home
+        self.handover = Handover(home, view, artefacts)
+        self.before_start: dict[jobs.JobKind, Callable[[], Any]] = {}
+        """What has to be done before a job of a kind is started (predictions folded before drift is looked for)."""
+        self._view = view
+        self._dispatch = dispatch
+        self._intake = intake
+        self._bus = bus
+        self._workers = workers
+        self._watched: dict[str, Watched] = {}
+        self._looking = asyncio.Lock()
+        self._wake = asyncio.Event()
+        bus.on_kept(self._kept)
+
+    def _kept(self, kept: Kept) -> None:
+        if any(isinstance(event, jobs.JobQueued | jobs.JobEnded) for event in kept.events):
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled: look now, whenever a job is queued or ended, and five times a second while any runs."""
+        while True:
+            await self.look()
+            try:
+                await asyncio.wait_for(self._wake.wait(), 0.2 if self._watched else 5.0)
+            except TimeoutError:
+                continue
+            finally:
+                self._wake.clear()
+
+    async def look(self) -> None:
+        """Follow what runs, adopt what ran before the daemon did, end what was cancelled, start what is queued."""
+        async with self._looking:
+            for watched in list(self._watched.values()):
+                await self._follow(watched)
+            for job in [job for job in self._view.jobs if job.state == "RUNNING" and job.id not in self._watched]:
+                await self._adopt(job)
+            free = self._workers - len(self._watched)
+            queued = sorted(
+                (job for job in self._view.jobs if job.state == "QUEUED"),
+                key=lambda job: (job.kind != "admission", job.created),
+            )
+            for job in queued[: max(0, free)]:
+                await self._start(job)
+
+    async def _start(self, job: jobs.Job) -> None:
+        folder = self.home.jobs / job.id
+        pid = holder(folder)
+        if pid is None and not (folder / "result.json").exists():
+            try:
+                pid = await asyncio.to_thread(self._spawn, job, folder)
+            except (Fault, OSError) as error:
+                words = error.line() if isinstance(error, Fault) else f"it could not be started: {error.strerror}"
+                await self._speak(jobs.EndJob(job=job.id, state="FAILED", error=words))
+                return
+        since = born(pid) if pid is not None else None
+        await self._speak(jobs.BeginJob(job=job.id, pid=pid or 0, born=since or 0))
+        if pid is not None and since is not None and job.id not in self._watched:
+            self._watched[job.id] = Watched(job.id, pid, since, None)
+        if job.id not in self._watched:
+            await self._ended(job.id)
+
+    def _spawn(self, job: jobs.Job, folder: Path) -> int:
+        before = self.before_start.get(job.kind)
+        if before is not None:
+            before()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+        spec = jobs.JobSpec(job=job.id, kind=job.kind, spec=self.handover.resolved(job), limits=job.limits)
+        write_whole(folder / "spec.json", msgspec.json.encode(spec))
+        environment = {**os.environ, "QUARTERDECK_HOME": str(self.home.root)}
+        environment.pop("NOTIFY_SOCKET", None)
+        environment.pop("QD_CRASH_AT", None)
+        with (folder / "log.txt").open("ab") as log_file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "quarterdeckd.pipeline.worker", str(folder)],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                start_new_session=True,
+                env=environment,
+            )
+        self._watched[job.id] = Watched(job.id, process.pid, born(process.pid) or 0, process)
+        return process.pid
+
+    async def _adopt(self, job: jobs.Job) -> None:
+        if alive(job.pid, job.born):
+            assert job.pid is not None and job.born is not None
+            watched = Watched(job.id, job.pid, job.born, None)
+            watched.offset = self._offset_of(job.id)
+            self._watched[job.id] = watched
+            log.info("adopted %s, process %d", job.id, job.pid)
+        else:
+            await self._ended(job.id)
+
+    async def _follow(self, watched: Watched) -> None:
+        job = self._view.jobs[watched.job]
+        over = watched.over()
+        await self._read_progress(watched)
+        if over:
+            del self._watched[watched.job]
+            if job.state == "RUNNING":
+                await self._ended(watched.job)
+            return
+        if job.state != "RUNNING" or self._stuck(job, watched):
+            self._end(watched)
+
+    def _stuck(self, job: jobs.Job, watched: Watched) -> bool:
+        """Over its time by more than the grace, or silent: the worker keeps its own limits, this is for one that cannot."""
+        beat = self.home.jobs / job.id / "beat"
+        heard = beat.stat().st_mtime if beat.exists() else job.started or time.time()
+        late = job.started is not None and time.time() - job.started > job.limits.seconds + GRACE
+        return late or time.time() - heard > SILENT
+
+    def _end(self, watched: Watched) -> None:
+        now = time.monotonic()
+        if watched.asked_to_end is None:
+            watched.asked_to_end = now
+            end_group(watched.pid, signal.SIGTERM)
+        elif now - watched.asked_to_end > GRACE:
+            end_group(watched.pid, signal.SIGKILL)
+
+    async def _ended(self, job_id: str) -> None:
+        """Say how a job ended, by its result file; without one it is LOST."""
+        job = self._view.jobs[job_id]
+        folder = self.home.jobs / job_id
+        path = folder / "result.json"
+        run = self._run_of(job)
+        metrics = self._intake.latest.get(run, {}) if run else {}
+        if not path.exists():
+            act = jobs.EndJob(job=job_id, state="LOST", error="its process ended without a result", metrics=metrics)
+        else:
+            result = msgspec.json.decode(await asyncio.to_thread(path.read_bytes), type=jobs.JobResult)
+            act = await asyncio.to_thread(self._act_of, job, folder, result, metrics)
+        await self._speak(act)
+        if act.state != "SUCCEEDED":
+            await asyncio.to_thread(shutil.rmtree, folder / "out", True)
+
+    def _act_of(
+        self, job: jobs.Job, folder: Path, result: jobs.JobResult, metrics: dict[str, float]
+    ) -> jobs.EndJob:
+        if not result.ok or result.result is None:
+            state: jobs.JobState = "CANCELLED" if result.error == "cancelled" else "FAILED"
+            return jobs.EndJob(job=job.id, state=state, error=result.error, metrics=metrics)
+        try:
+            taken = self.handover.taken_over(job, folder, result.result)
+        except (Fault, OSError, msgspec.ValidationError) as error:
+            words = error.line() if isinstance(error, Fault) else str(error)
+            return jobs.EndJob(job=job.id, state="FAILED", error=words, metrics=metrics)
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        return jobs.EndJob(job=job.id, state="SUCCEEDED", result=taken, metrics=metrics)
+
+    async def _speak(self, act: Any) -> None:
+        """Speak an act once; a conflict means that somebody (a cancel) was faster."""
+        try:
+            await self._dispatch.speak(act, request=f"{type(act).__name__.lower()}-{act.job}")
+        except Conflict as fault:
+            log.info("%s: %s", act.job, fault.line())
+        except Fault as fault:
+            log.error("%s could not be ended as %s: %s", act.job, act, fault.line())
+            if isinstance(act, jobs.EndJob) and act.state == "SUCCEEDED":
+                failed = jobs.EndJob(job=act.job, state="FAILED", error=fault.line(), metrics=act.metrics)
+                await self._dispatch.speak(failed, request=f"failed-{act.job}")
+
+    def _run_of(self, job: jobs.Job) -> str | None:
+        run = job.spec.get("run")
+        return run if isinstance(run, str) else None
+
+    def _offset_of(self, job: str) -> int:
+        path = self.home.jobs / job / "offset"
+        return int(path.read_text() or 0) if path.exists() else 0
+
+    async def _read_progress(self, watched: Watched) -> None:
+        path = self.home.jobs / watched.job / "progress.jsonl"
+        if not path.exists() or path.stat().st_size <= watched.offset:
+            return
+        with path.open("rb") as file:
+            file.seek(watched.offset)
+            data = file.read(1 << 20)
+        whole = data[: data.rfind(b"\n") + 1]
+        lines = [msgspec.json.decode(line, type=jobs.Line) for line in whole.splitlines()]
+        job = self._view.jobs[watched.job]
+        end = watched.offset + len(whole)
+        self._log_points(job, [line for line in lines if line.kind == "point"], watched.offset, end)
+        watched.offset = end
+        (self.home.jobs / watched.job / "offset").write_text(str(end))
+        for line in lines:
+            if line.kind == "progress":
+                self._bus.pulse(jobs.Progress(job=job.id, step=line.name, fraction=line.fraction, words=line.words))
+            elif line.kind == "step" and line.step is not None and job.kind == "pipeline":
+                step = msgspec.convert(line.step, pipelines.Step)
+                try:
+                    await self._dispatch.speak(pipelines.NoteStep(pipeline_run=job.subject, step=step))
+                except Fault as fault:
+                    log.info("step of %s: %s", job.id, fault.line())
+
+    def _log_points(self, job: jobs.Job, lines: list[jobs.Line], start: int, end: int) -> None:
+        run = self._run_of(job)
+        if not lines or run is None:
+            return
+        keys = tuple(dict.fromkeys(line.name for line in lines))
+        index = {key: number for number, key in enumerate(keys)}
+        values = [float(line.value) if line.value is not None else float("nan") for line in lines]
+        batch = LogMetrics(
+            run=run,
+            batch=f"{job.id}.{start}.{end}",
+            keys=keys,
+            key=array("H", [index[line.name] for line in lines]).tobytes(),
+            step=array("q", [line.number for line in lines]).tobytes(),
+            time=array("d", [line.at for line in lines]).tobytes(),
+            value=array("d", values).tobytes(),
+        )
+        try:
+            self._intake.take(batch)
+        except Fault as fault:
+            log.error("points of %s: %s", job.id, fault.line())
+            return
+        last = {line.name: (line.number, value) for line, value in zip(lines, values, strict=True)}
+        self._bus.pulse(CurvePoint(run=run, points=last))
