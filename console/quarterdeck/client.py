@@ -1,0 +1,120 @@
+"""The client of scripts: `ask(message)` gives its typed answer; files go in and out by hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from quarterdeck.transport import Transport
+from quarterstore.records.base import Act, Blob, Pulse, Query, Sample, answer_type
+from quarterstore.records.faults import Corrupt, got
+from quarterstore.records.places import Home, default_home
+from quarterstore.records.store import Chunk, GetBlob, PutBlob, Received, ShowStatus, Status
+from quarterstore.records.wire import CHUNK, Published
+
+if TYPE_CHECKING:
+    from quarterdeck.live_run import LiveRun
+
+T = TypeVar("T")
+
+
+class Client:
+    """One caller's connection to one daemon."""
+
+    def __init__(self, home: Home, caller: str = "owner", timeout: float = 30.0) -> None:
+        self.home = home
+        self.caller = caller
+        self.timeout = timeout
+        self.transport = Transport(home, caller)
+
+    @overload
+    def ask(self, message: Act[T], *, request: str | None = ..., timeout: float | None = ...) -> T: ...
+    @overload
+    def ask(self, message: Query[T], *, request: str | None = ..., timeout: float | None = ...) -> T: ...
+    @overload
+    def ask(self, message: Sample[T], *, request: str | None = ..., timeout: float | None = ...) -> T: ...
+    @overload
+    def ask(self, message: Blob[T], *, request: str | None = ..., timeout: float | None = ...) -> T: ...
+    def ask(self, message: Any, *, request: str | None = None, timeout: float | None = None) -> Any:
+        """The answer to a message, typed by its class; raises the daemon's fault as the same class."""
+        return self.transport.ask(message, answer_type(type(message)), timeout or self.timeout, request)
+
+    def status(self) -> Status:
+        """The daemon in one record."""
+        return self.ask(ShowStatus())
+
+    def put(self, source: Path | str | bytes) -> tuple[str, int]:
+        """Send a file or bytes; answers its SHA-256 and size once the daemon keeps it."""
+        if isinstance(source, bytes):
+            return self._put(iter([source]), hashlib.sha256(source).hexdigest(), len(source))
+        path = Path(source)
+        if not path.is_file():
+            raise got("file", str(path), "a file that can be read")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._put(_chunks(path), digest, path.stat().st_size)
+
+    def _put(self, chunks: Iterator[bytes], digest: str, size: int) -> tuple[str, int]:
+        offset = 0
+        received: Received | None = None
+        pending = next(chunks, b"")
+        while received is None or received.digest is None:
+            part, pending = pending[:CHUNK], pending[CHUNK:] or next(chunks, b"")
+            last = not pending
+            received = self.ask(PutBlob(upload=digest, offset=offset, data=part, digest=digest if last else None))
+            offset += len(part)
+        return digest, size
+
+    def get(self, digest: str, path: Path) -> int:
+        """Fetch a kept file; what arrives is checked against its hash before it gets its name."""
+        aside = path.with_name(f".{path.name}.part")
+        hasher = hashlib.sha256()
+        offset = 0
+        with aside.open("wb") as file:
+            while True:
+                chunk: Chunk = self.ask(GetBlob(digest=digest, offset=offset))
+                file.write(chunk.data)
+                hasher.update(chunk.data)
+                offset += len(chunk.data)
+                if offset >= chunk.size or not chunk.data:
+                    break
+        if hasher.hexdigest() != digest:
+            aside.unlink()
+            raise Corrupt(f"got {hasher.hexdigest()}, expected {digest}", field="digest")
+        aside.replace(path)
+        return offset
+
+    def run(self, experiment: str, **about: Any) -> LiveRun:
+        """A live run to log to, as a context manager; works with the daemon away too."""
+        from quarterdeck.live_run import LiveRun
+
+        return LiveRun(self.home, self.caller, experiment, **about)
+
+    def follow(self, after: int | None = None) -> Iterator[Published | Pulse]:
+        """Kept entries, without a gap, and pulses, as they come; from entry `after` on when given."""
+        from quarterdeck.feed import follow
+
+        return follow(self, after)
+
+    def close(self) -> None:
+        """Let go of the sockets."""
+        self.transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(home: Path | str | None = None, as_: str = "owner", timeout: float = 30.0) -> Client:
+    """A client of the daemon of a home; `Unreachable` when none runs there."""
+    return Client(Home(Path(home) if home else default_home()), as_, timeout)
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk

@@ -1,0 +1,102 @@
+"""The asking socket: one DEALER, a deadline on every request, the same request id on a retry."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import msgspec
+import zmq
+
+from quarterdeck.keys import Pair, load
+from quarterstore.records.faults import Forbidden, TimedOut, Unreachable, raised
+from quarterstore.records.places import Home
+from quarterstore.records.wire import PROTOCOL, Answer, Ask, decode, encode
+
+RETRY = 2.0
+"""Seconds without an answer after which the request is sent again, under its id: it has one effect."""
+
+
+def dealer(context: zmq.Context[Any], home: Home, pair: Pair, kind: int = zmq.DEALER) -> zmq.Socket[bytes]:
+    """A socket with the caller's keys, not connected yet."""
+    socket: zmq.Socket[bytes] = context.socket(kind)
+    socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = pair.public, pair.secret, pair.server
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RECONNECT_IVL, 50)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+    socket.setsockopt(zmq.MAXMSGSIZE, 64 * 1024 * 1024)
+    return socket
+
+
+def unreachable(home: Home) -> Unreachable:
+    """What to say when nobody answers."""
+    return Unreachable(f"no daemon answers at {home.root}", next=f"start one with: quarterdeckd --home {home.root}")
+
+
+def new_request() -> str:
+    """An id that no other request has."""
+    return os.urandom(12).hex()
+
+
+class Transport:
+    """One connection of one caller; not for several threads at once."""
+
+    def __init__(self, home: Home, caller: str) -> None:
+        self.home = home
+        self.seen = 0
+        pair = load(home, caller)
+        if not home.ask_socket.exists():
+            raise unreachable(home)
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._socket = dealer(self._context, home, pair)
+        self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        self._socket.connect(home.ask_address)
+        self._early: dict[str, Answer] = {}
+
+    def send(self, message: Any, request: str) -> None:
+        """Send a request; `receive` waits for its answer."""
+        self._socket.send(encode(Ask(PROTOCOL, request, msgspec.Raw(encode(message)), self.seen)))
+
+    def receive(self, request: str, timeout: float, again: Any = None) -> Answer:
+        """The answer to a request. With `again` the message is sent again when none comes; raises `TimedOut`, or
+        `Unreachable` when the daemon's socket is gone."""
+        deadline = time.monotonic() + timeout
+        resend = time.monotonic() + RETRY
+        while request not in self._early:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise unreachable(self.home) if not self.home.ask_socket.exists() else TimedOut(
+                    f"no answer within {timeout:g} s; whether it was done is not known", field="timeout"
+                )
+            if self._socket.poll(min(left, 0.25) * 1000):
+                answer: Answer = decode(self._socket.recv(), Answer)
+                self.seen = max(self.seen, answer.seq)
+                self._early[answer.id] = answer
+                continue
+            self._check_refused()
+            if again is not None and time.monotonic() >= resend:
+                self.send(again, request)
+                resend = time.monotonic() + RETRY
+        return self._early.pop(request)
+
+    def _check_refused(self) -> None:
+        if self._monitor.poll(0):
+            self._monitor.recv_multipart()
+            raise Forbidden("the daemon does not know this key", field="as", next="an admin can add it: qd keys add")
+
+    def ask(self, message: Any, kind: Any, timeout: float, request: str | None = None) -> Any:
+        """Ask and wait: the answer decoded as `kind`, or the fault raised."""
+        request = request or new_request()
+        self.send(message, request)
+        answer = self.receive(request, timeout, message)
+        if answer.fault is not None:
+            raise raised(answer.fault)
+        return decode(answer.body, kind)
+
+    def close(self) -> None:
+        """Let go of the sockets."""
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(0)
+        self._context.term()

@@ -1,0 +1,1 @@
+"""The console: screens over the socket, one a noun."""

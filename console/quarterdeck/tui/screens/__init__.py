@@ -1,0 +1,1 @@
+"""One screen a noun; each says what it lists, how a row is drawn, and which acts it offers."""

@@ -1,0 +1,58 @@
+"""A dialog that says what will happen and asks: a reason where one is needed, the typed name where it cannot be undone."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+
+class AskDialog(ModalScreen[str | None]):
+    """Answers the typed text, or None when it was left. `expected` is what has to be typed exactly; without it `needed`
+    says whether an empty answer will do."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "leave")]
+
+    def __init__(self, title: str, body: Text, prompt: str, *, expected: str | None = None, needed: bool = True) -> None:
+        super().__init__()
+        self._title = title
+        self._body = body
+        self._prompt = prompt
+        self._expected = expected
+        self._needed = needed
+
+    def compose(self) -> ComposeResult:
+        """Title, what will happen, the question, what is wrong with the answer."""
+        with Vertical(id="dialog"):
+            yield Static(Text(self._title, style="bold"), id="dialog-title")
+            with VerticalScroll(id="dialog-body"):
+                yield Static(self._body)
+            yield Static(Text(self._prompt, style="grey62"))
+            yield Input(id="answer")
+            yield Static("", id="dialog-fault", markup=False)
+            yield Static(Text("enter does it, esc leaves everything as it is", style="grey62"))
+
+    def on_mount(self) -> None:
+        """Type at once."""
+        self.query_one(Input).focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Leave with the answer, or say what is missing."""
+        event.stop()
+        text = event.value.strip()
+        fault = self.query_one("#dialog-fault", Static)
+        if self._expected is not None and text != self._expected:
+            fault.update(f"got {text or 'nothing'}, expected {self._expected}")
+        elif self._needed and not text:
+            fault.update("got nothing, expected a few words")
+        else:
+            self.dismiss(text)
+
+    def action_leave(self) -> None:
+        """Nothing happens."""
+        self.dismiss(None)
