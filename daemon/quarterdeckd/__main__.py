@@ -10,7 +10,10 @@ def main() -> int:
     try:
         from quarterdeckd.main import main as run
     except ModuleNotFoundError as error:
-        print(f"error: daemon: got no module {error.name}, expected the extra: pip install 'quarterdeck[daemon]'", file=sys.stderr)
+        print(
+            f"error: daemon: got no module {error.name}, expected the extra: pip install 'quarterdeck[daemon]'",
+            file=sys.stderr,
+        )
         return 2
     return run()
 

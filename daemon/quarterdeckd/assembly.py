@@ -278,4 +278,3 @@ class Daemon:
 def words(status: store_records.Status) -> str:
     """One line for the service manager."""
     return f"entry {status.seq}, {status.jobs} jobs, {status.serving}"
-

@@ -51,7 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {fault.line()}", file=sys.stderr)
         return MEANINGS[type(fault)].exit
     except OSError as error:
-        print(f"error: home: got {error.strerror} for {error.filename}, expected a folder that can be written", file=sys.stderr)
+        print(
+            f"error: home: got {error.strerror} for {error.filename}, expected a folder that can be written",
+            file=sys.stderr,
+        )
         return 1
 
 

@@ -82,5 +82,3 @@ def host_and_port(field: str, text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise got(field, text, "HOST:PORT")
     return host, int(port)
-
-

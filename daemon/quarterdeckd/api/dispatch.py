@@ -107,10 +107,18 @@ class Dispatch:
             log.critical("leaving: the restart reads what was kept")
             self._loop.call_later(0.05, os._exit, EXIT_UNSYNCED)
 
-    async def speak(self, act: Act[Any], answer: Any = None, *, request: str | None = None, speaker: Speaker = DAEMON) -> Any:
+    async def speak(
+        self, act: Act[Any], answer: Any = None, *, request: str | None = None, speaker: Speaker = DAEMON
+    ) -> Any:
         """An act of the daemon's own (clock, supervisor, reaction); answers it decoded as `answer`, raises its fault."""
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        self.ask(act, request or new_id("own"), speaker, 0, lambda outcome: None if future.done() else future.set_result(outcome))
+        self.ask(
+            act,
+            request or new_id("own"),
+            speaker,
+            0,
+            lambda outcome: None if future.done() else future.set_result(outcome),
+        )
         outcome = await future
         if outcome.fault is not None:
             raise outcome.fault
@@ -130,6 +138,3 @@ def _own_error(kind: type, error: Exception) -> Fault:
     error_id = new_id("error")
     log.error("%s %s", error_id, tag_of(kind), exc_info=error)
     return Failed(f"{tag_of(kind)} met an error of the daemon's own; the log has it as {error_id}", field="daemon")
-
-
-

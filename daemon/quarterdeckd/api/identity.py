@@ -48,4 +48,3 @@ def owner_name() -> str:
 def modes_wrong(paths: list[Path]) -> list[Path]:
     """Key files that somebody else can read."""
     return [path for path in paths if path.exists() and path.stat().st_mode & 0o077]
-

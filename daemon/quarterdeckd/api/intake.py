@@ -232,7 +232,9 @@ def _read_parquet(path: Path, run: str, found: dict[str, Curve]) -> None:
 
 
 def _read_batch(batch: LogMetrics, found: dict[str, Curve]) -> None:
-    rows = zip(array("H", batch.key), array("q", batch.step), array("d", batch.time), array("d", batch.value), strict=True)
+    rows = zip(
+        array("H", batch.key), array("q", batch.step), array("d", batch.time), array("d", batch.value), strict=True
+    )
     for index, step, moment, value in rows:
         curve = _curve(batch.run, batch.keys[index], found)
         curve.steps.append(step)

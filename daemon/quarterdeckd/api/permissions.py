@@ -48,4 +48,6 @@ def check(speaker: Speaker, kind: type[Any]) -> None:
         return
     if needed == "viewer" and roles:
         return
-    raise Forbidden(f"{tag_of(kind)} needs the role {needed}; {speaker.person} holds {', '.join(roles) or 'none'}", field="role")
+    raise Forbidden(
+        f"{tag_of(kind)} needs the role {needed}; {speaker.person} holds {', '.join(roles) or 'none'}", field="role"
+    )

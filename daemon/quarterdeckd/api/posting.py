@@ -87,7 +87,9 @@ class Poster:
             self._database.post(changes, postings)
         except Damaged as damage:
             # what is in the journal is kept; the projection is made again at the next start
-            log.error("the projection could not be written: %s; it is stale from entry %d on", damage, postings[0].entry.seq)
+            log.error(
+                "the projection could not be written: %s; it is stale from entry %d on", damage, postings[0].entry.seq
+            )
             self.stale["projection"] = str(damage)
         crash("post.after")
         with self._wake:

@@ -70,7 +70,7 @@ class Readers:
         self.poster.wait_for(seen, POSTED_WITHIN)
         pattern = "%" + query.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         rows = self.ledger.database.query(
-            "SELECT seq, \"at\", actor, act, words, hash, position FROM entries WHERE seq < ? AND "
+            'SELECT seq, "at", actor, act, words, hash, position FROM entries WHERE seq < ? AND '
             "(actor ILIKE ? ESCAPE '\\' OR act ILIKE ? ESCAPE '\\' OR words ILIKE ? ESCAPE '\\') ORDER BY seq DESC LIMIT ?",
             [query.before or 2**62, pattern, pattern, pattern, max(1, min(query.limit, 10_000))],
         )
@@ -109,7 +109,8 @@ class Readers:
         """Entries as they were published, for a follower that missed some."""
         self.poster.wait_for(seen, POSTED_WITHIN)
         rows = self.ledger.database.query(
-            "SELECT position FROM entries WHERE seq > ? ORDER BY seq LIMIT ?", [query.after, max(1, min(query.limit, 5000))]
+            "SELECT position FROM entries WHERE seq > ? ORDER BY seq LIMIT ?",
+            [query.after, max(1, min(query.limit, 5000))],
         )
         found: list[msgspec.Raw] = []
         for (position,) in rows:
@@ -148,4 +149,3 @@ def readers(found: Readers) -> dict[type, Wide]:
         store.PutBlob: found.put,
         store.GetBlob: found.get,
     }
-

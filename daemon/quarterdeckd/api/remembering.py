@@ -41,7 +41,9 @@ class Remembered:
         if place is None:
             return None
         if place.body != body:
-            raise IdReused(f"got {name.partition(':')[2]} with another request, it was used for entry {place.seq}", field="id")
+            raise IdReused(
+                f"got {name.partition(':')[2]} with another request, it was used for entry {place.seq}", field="id"
+            )
         return place.seq, self._answer_at(place.seq) if place.answer is None else place.answer
 
     def add(self, name: str, entry: Entry) -> None:
@@ -53,7 +55,9 @@ class Remembered:
     def fill(self) -> None:
         """Read the ids of before from the projection; called once, behind the first answer."""
         rows = self._database.query(
-            "SELECT key, request, body, seq, \"at\" FROM entries WHERE \"at\" > ? ORDER BY seq", [time.time() - LONGEST], seconds=60
+            'SELECT key, request, body, seq, "at" FROM entries WHERE "at" > ? ORDER BY seq',
+            [time.time() - LONGEST],
+            seconds=60,
         )
         for key, request, body, seq, at in rows[-MOST:]:
             self._places.setdefault(f"{key}:{request}", Place(bytes.fromhex(body), seq, at, None))
@@ -61,7 +65,7 @@ class Remembered:
 
     def _from_projection(self, name: str) -> Place | None:
         key, _, request = name.partition(":")
-        rows = self._database.query("SELECT body, seq, \"at\" FROM entries WHERE request = ? AND key = ?", [request, key])
+        rows = self._database.query('SELECT body, seq, "at" FROM entries WHERE request = ? AND key = ?', [request, key])
         return Place(bytes.fromhex(rows[0][0]), rows[0][1], rows[0][2], None) if rows else None
 
     def _forget(self) -> None:

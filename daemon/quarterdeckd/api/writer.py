@@ -29,7 +29,14 @@ from quarterstore.records.wire import encode
 log = logging.getLogger(__name__)
 ROOM = 256 * 1024
 """Bytes that must be free in the journal before a group is decided, so that a full disk is found before, not in, the sync."""
-FREED_BY = ("jobs.cancel", "runs.remove", "registry.remove", "store.set_mode", "deployments.roll_back", "deployments.stop")
+FREED_BY = (
+    "jobs.cancel",
+    "runs.remove",
+    "registry.remove",
+    "store.set_mode",
+    "deployments.roll_back",
+    "deployments.stop",
+)
 """Acts that the reserve lets through on a full disk: those that stop, remove or take back."""
 EXIT_UNSYNCED = 75
 LEAVE_WITHIN = 5.0
@@ -159,7 +166,11 @@ class Writer:
     def _decide(self, asked: Asked, seq: int) -> Kept:
         act, speaker, state = asked.act, asked.speaker, self.state
         if self.read_only is not None and tag_of(type(act)) not in FREED_BY:
-            raise Full(f"the store is read-only: {self.read_only}", field="store", next="free some room; writing resumes by itself")
+            raise Full(
+                f"the store is read-only: {self.read_only}",
+                field="store",
+                next="free some room; writing resumes by itself",
+            )
         now = time.time()
         asking = Asking(speaker.person, speaker.roles, now, seq, self.profile, speaker.key, speaker.run)
         state.begin()
@@ -178,7 +189,10 @@ class Writer:
         except Exception as error:
             state.roll_back()
             log.exception("the rule of %s failed", tag_of(type(act)))
-            raise Failed(f"{tag_of(type(act))} met an error of its own ({type(error).__name__}); nothing was changed", field="daemon") from error
+            raise Failed(
+                f"{tag_of(type(act))} met an error of its own ({type(error).__name__}); nothing was changed",
+                field="daemon",
+            ) from error
         entry = Entry(
             seq=seq,
             at=now,
@@ -218,7 +232,10 @@ class Writer:
 
     def _unsynced(self, outcomes: list[tuple[Asked, Outcome]], error: OSError) -> NoReturn:
         """A failed sync: nobody knows what is on the disk. Say so, never retry, leave; the restart decides by reading."""
-        fault = Unknown(f"the journal could not be synced ({error.strerror}); the restart will tell whether this was kept", field="journal")
+        fault = Unknown(
+            f"the journal could not be synced ({error.strerror}); the restart will tell whether this was kept",
+            field="journal",
+        )
         log.critical("the journal could not be synced: %s; leaving for a restart", error)
         told = [(asked, Outcome(None, outcome.seq, fault)) for asked, outcome in outcomes]
         self._on_group(Group(told, [], {}, [], fatal=True))

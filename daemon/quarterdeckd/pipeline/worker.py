@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import signal
@@ -45,7 +46,7 @@ def set_threads(environ: Any = os.environ) -> int:
 def carry_out(spec: JobSpec, report: Report) -> dict[str, Any]:
     """Do the work of one spec; raises a `Fault` or whatever the work raised."""
     module, kind = KINDS[spec.kind]
-    asked = msgspec.convert(spec.spec, kind)
+    asked: Any = msgspec.convert(spec.spec, kind)
     result = importlib.import_module(module).run(asked, report)
     plain: dict[str, Any] = msgspec.to_builtins(result)
     return plain
@@ -77,6 +78,19 @@ def work(folder: Path) -> JobResult:
         return JobResult(ok=False, error=explain(error))
 
 
+def claim() -> bool:
+    """Hold the job's folder for as long as this process lives, with the pid inside, so that no job runs twice: a daemon that
+    died between starting a job and noting it finds who holds it. False when another process does."""
+    descriptor = os.open("lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return True
+
+
 def main(argv: list[str]) -> int:
     """`python -m quarterdeckd.pipeline.worker JOBDIR`; 0 when the job succeeded, else 1."""
     if len(argv) != 2 or not (Path(argv[1]) / "spec.json").is_file():
@@ -84,6 +98,9 @@ def main(argv: list[str]) -> int:
         return 2
     folder = Path(argv[1]).absolute()
     os.chdir(folder)
+    if not claim():
+        print("another process does this job already", file=sys.stderr)
+        return 3
     set_threads()
     outcome = Outcome(folder)
     try:

@@ -14,7 +14,9 @@ from quarterstore.records.faults import Conflict, Refused
 def _optimise(state: State, act: compression.Optimise, asking: Asking) -> Decision:
     version = version_of(state, act.version)
     if version.golden is None:
-        raise Refused(f"{version.id} has no golden rows to measure on", field="version", next="register it with golden rows")
+        raise Refused(
+            f"{version.id} has no golden rows to measure on", field="version", next="register it with golden rows"
+        )
     for job in state.jobs:
         if job.kind == "optimise" and job.subject == version.id and job.state in ("QUEUED", "RUNNING"):
             raise Conflict(f"{job.id} does this already", field="version")
@@ -34,7 +36,9 @@ def _optimise(state: State, act: compression.Optimise, asking: Asking) -> Decisi
         actor=asking.actor,
         spec=msgspec.to_builtins(spec),
     )
-    return Decision([jobs.JobQueued(job=job)], f"optimising {version.id}: {act.recipe}", lambda after: after.jobs[job.id])
+    return Decision(
+        [jobs.JobQueued(job=job)], f"optimising {version.id}: {act.recipe}", lambda after: after.jobs[job.id]
+    )
 
 
 def _record(state: State, act: compression.RecordOptimisation, asking: Asking) -> Decision:

@@ -29,10 +29,16 @@ def _free(deployment: deployments.Deployment | None) -> None:
     if deployment.canary is not None:
         canary = deployment.canary
         raise Conflict(
-            f"canary {canary.candidate} at {canary.share} %", field="endpoint", next=f"abort it (qd rollback {deployment.endpoint}) or wait"
+            f"canary {canary.candidate} at {canary.share} %",
+            field="endpoint",
+            next=f"abort it (qd rollback {deployment.endpoint}) or wait",
         )
     if deployment.pending is not None:
-        raise Conflict(f"{deployment.pending} is being admitted", field="endpoint", next="wait, or qd rollback " + deployment.endpoint)
+        raise Conflict(
+            f"{deployment.pending} is being admitted",
+            field="endpoint",
+            next="wait, or qd rollback " + deployment.endpoint,
+        )
 
 
 def _endpoint(state: State, given: str | None, version: registry.Version) -> tuple[str, deployments.Deployment | None]:
@@ -48,7 +54,9 @@ def _deploy(state: State, act: deployments.Deploy, asking: Asking) -> Decision:
     version = version_of(state, act.version, environment=act.environment)
     if version.stage != "Production":
         raise Refused(
-            f"{version.id} is in {version.stage}, expected Production", field="version", next=f"qd promote {version.id} Production"
+            f"{version.id} is in {version.stage}, expected Production",
+            field="version",
+            next=f"qd promote {version.id} Production",
         )
     endpoint, deployment = _endpoint(state, act.endpoint, version)
     if deployment is not None and deployment.live == version.id:
@@ -76,7 +84,12 @@ def _wanted(
 ) -> deployments.Deployment:
     if deployment is not None:
         return replace(
-            deployment, changed=asking.now, asked_by=asking.actor, approval=asking.approval, approved_by=approved_by, why=""
+            deployment,
+            changed=asking.now,
+            asked_by=asking.actor,
+            approval=asking.approval,
+            approved_by=approved_by,
+            why="",
         )
     deployment_id = asking.id("dep")
     return deployments.Deployment(
@@ -96,9 +109,7 @@ def _wanted(
     )
 
 
-def _admitting(
-    waiting: deployments.Deployment, version: registry.Version, asking: Asking, words: str
-) -> Decision:
+def _admitting(waiting: deployments.Deployment, version: registry.Version, asking: Asking, words: str) -> Decision:
     spec = deployments.AdmissionSpec(
         endpoint=waiting.endpoint,
         version=version.id,
@@ -127,12 +138,22 @@ def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) ->
     ladder, rule = rollout.checked_ladder(act.ladder), rollout.checked(act.rule)
     endpoint, deployment = _endpoint(state, act.endpoint, version)
     if deployment is None or deployment.live is None:
-        raise Refused(f"{endpoint} has no live version", field="endpoint", next=f"deploy one first: qd deploy {version.model}@Production")
+        raise Refused(
+            f"{endpoint} has no live version",
+            field="endpoint",
+            next=f"deploy one first: qd deploy {version.model}@Production",
+        )
     if deployment.live == version.id:
         raise Conflict(f"{version.id} is live at {endpoint} already", field="version")
     if version.stage != "Staging":
-        raise Refused(f"{version.id} is in {version.stage}, expected Staging", field="version", next=f"qd promote {version.id} Staging")
-    overrides = cleared_for_production(state, version, asking, "a canary asked for in solo" if asking.profile == "solo" else "")
+        raise Refused(
+            f"{version.id} is in {version.stage}, expected Staging",
+            field="version",
+            next=f"qd promote {version.id} Staging",
+        )
+    overrides = cleared_for_production(
+        state, version, asking, "a canary asked for in solo" if asking.profile == "solo" else ""
+    )
     canary = deployments.Canary(
         candidate=version.id,
         ladder=ladder,
@@ -146,7 +167,9 @@ def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) ->
     )
     if version.id in state.admissions:
         event = deployments.CanaryStarted(endpoint=endpoint, canary=canary, epoch=asking.seq, at=asking.now)
-        return Decision([*overrides, event], f"canary of {version.id} at {endpoint}", lambda after: after.deployments[endpoint])
+        return Decision(
+            [*overrides, event], f"canary of {version.id} at {endpoint}", lambda after: after.deployments[endpoint]
+        )
     waiting = replace(deployment, pending=version.id, pending_plan="canary", pending_canary=canary, changed=asking.now)
     decision = _admitting(waiting, version, asking, f"canary of {version.id} at {endpoint} asked for")
     return decision._replace(events=[*overrides, *decision.events])
@@ -173,7 +196,9 @@ def _admit(state: State, act: deployments.AdmitVersion, asking: Asking) -> Decis
                 asked,
             )
 
-        return Decision(events, f"{act.version} was not admitted: {act.why[:200]}", lambda after: after.deployments[answer], alert)
+        return Decision(
+            events, f"{act.version} was not admitted: {act.why[:200]}", lambda after: after.deployments[answer], alert
+        )
     events = [deployments.VersionAdmitted(version=act.version, at=asking.now, figures=act.figures)]
     if deployment.pending == act.version and deployment.pending_plan == "switch":
         events.append(
@@ -183,9 +208,7 @@ def _admit(state: State, act: deployments.AdmitVersion, asking: Asking) -> Decis
         )
     elif deployment.pending == act.version and deployment.pending_canary is not None:
         canary = replace(deployment.pending_canary, since=asking.now, step_since=asking.now)
-        events.append(
-            deployments.CanaryStarted(endpoint=answer, canary=canary, epoch=asking.seq, at=asking.now)
-        )
+        events.append(deployments.CanaryStarted(endpoint=answer, canary=canary, epoch=asking.seq, at=asking.now))
     return Decision(events, f"admitted {act.version}", lambda after: after.deployments[answer])
 
 
@@ -201,7 +224,9 @@ def _judge(state: State, act: deployments.JudgeStep, asking: Asking) -> Decision
         return _roll_back_canary(deployment, canary, asking, verdict.why, verdict)
     if move.what == "hold":
         event = deployments.CanaryJudged(endpoint=endpoint, verdict=verdict, at=asking.now)
-        return Decision([event], f"{endpoint} holds at {canary.share} %: {verdict.why}", lambda after: after.deployments[endpoint])
+        return Decision(
+            [event], f"{endpoint} holds at {canary.share} %: {verdict.why}", lambda after: after.deployments[endpoint]
+        )
     if move.what == "advance":
         step = move.step
         advanced = deployments.CanaryAdvanced(
@@ -237,7 +262,9 @@ def _finish(
         verdict=verdict,
     )
     champion = production_of(state, state.versions[canary.candidate].model, deployment.environment)
-    stages = _stages(state, canary.candidate, champion, deployment, canary, asking, f"canary at {endpoint} reached 100 %")
+    stages = _stages(
+        state, canary.candidate, champion, deployment, canary, asking, f"canary at {endpoint} reached 100 %"
+    )
     return Decision(
         [event, *stages],
         f"{endpoint}: {canary.candidate} is live: {verdict.why}",
@@ -480,6 +507,8 @@ RULES: Rules = {
     deployments.StopServing: _serving,
 }
 ANSWERS: Answerers = {
-    deployments.ListDeployments: lambda state, query, asking: sorted(state.deployments, key=lambda found: found.endpoint),
+    deployments.ListDeployments: lambda state, query, asking: sorted(
+        state.deployments, key=lambda found: found.endpoint
+    ),
     deployments.ShowDeployment: lambda state, query, asking: deployment_of(state, query.endpoint),
 }

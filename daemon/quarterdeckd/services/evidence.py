@@ -23,7 +23,9 @@ def judge(state: State, version: Version) -> GateOutcome:
     rules = gate.rules if gate else ()
     champion = production_of(state, version.model, version.environment)
     checks = tuple(_check(rule, version, champion) for rule in rules)
-    return GateOutcome(version=version.id, ok=all(check.ok for check in checks), checks=checks, evidence=_hash(version, checks))
+    return GateOutcome(
+        version=version.id, ok=all(check.ok for check in checks), checks=checks, evidence=_hash(version, checks)
+    )
 
 
 def request_hash(act: Act[Any]) -> str:
@@ -43,13 +45,17 @@ def cleared_for_production(state: State, version: Version, asking: Asking, reaso
         if not failed:
             return []
         if not reason:
-            raise Refused(f"the gate says no ({'; '.join(failed)})", field="gate", next="go on with --reason R, which is kept")
+            raise Refused(
+                f"the gate says no ({'; '.join(failed)})", field="gate", next="go on with --reason R, which is kept"
+            )
         return [GateOverridden(version=version.id, reason=reason, failed=failed)]
     if failed:
         raise Refused(f"the gate says no ({'; '.join(failed)})", field="gate")
     if asking.approval is None:
         raise NeedsApproval(
-            f"{version.id} needs another person's approval for Production", field="approval", next="ask for it with governance.propose"
+            f"{version.id} needs another person's approval for Production",
+            field="approval",
+            next="ask for it with governance.propose",
         )
     return []
 
@@ -72,7 +78,9 @@ def _check(rule: GateRule, version: Version, champion: Version | None) -> Check:
         limit = former.value - rule.limit if rule.op == ">=" else former.value + rule.limit
         beside = f" ({former.value:.4g} in Production)"
     ok = found >= limit if rule.op == ">=" else found <= limit
-    return Check(rule=rule, found=found, ok=ok, why=f"{found:.4g} {'meets' if ok else 'misses'} {rule.op} {limit:.4g}{beside}")
+    return Check(
+        rule=rule, found=found, ok=ok, why=f"{found:.4g} {'meets' if ok else 'misses'} {rule.op} {limit:.4g}{beside}"
+    )
 
 
 def _metric(version: Version | None, name: str) -> Metric | None:

@@ -106,7 +106,9 @@ def _approve(state: State, act: governance.Approve, asking: Asking) -> Decision:
     if request_hash(inner) != approval.request:
         raise Refused("the request is not the one that was proposed", field="approval")
     if act.evidence != approval.evidence:
-        raise Refused(f"got {act.evidence[:16]}, expected the hash that was shown, {approval.evidence[:16]}", field="evidence")
+        raise Refused(
+            f"got {act.evidence[:16]}, expected the hash that was shown, {approval.evidence[:16]}", field="evidence"
+        )
     now = judge(state, version_of(state, inner.version))  # type: ignore[attr-defined]
     if now.evidence != approval.evidence:
         raise Refused("the evidence has changed since this was asked", field="evidence", next="reject it and ask again")

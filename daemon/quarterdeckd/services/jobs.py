@@ -56,7 +56,9 @@ def _over(job: jobs.Job, act: jobs.EndJob, asking: Asking, words: str) -> Decisi
 
 def _after_pipeline(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     assert act.state in ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
-    yield pipelines.EndPipeline(pipeline_run=job.subject, state=act.state, result=act.result, error=act.error, metrics=act.metrics)
+    yield pipelines.EndPipeline(
+        pipeline_run=job.subject, state=act.state, result=act.result, error=act.error, metrics=act.metrics
+    )
 
 
 def _after_drift(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:

@@ -105,7 +105,9 @@ def _raise(state: State, act: monitoring.RaiseAlert, asking: Asking) -> Decision
             opened=asking.now,
             next=act.next,
         )
-    return Decision([monitoring.AlertRaised(alert=alert)], f"alert {act.kind}: {act.subject}", lambda after: after.alerts[alert.id])
+    return Decision(
+        [monitoring.AlertRaised(alert=alert)], f"alert {act.kind}: {act.subject}", lambda after: after.alerts[alert.id]
+    )
 
 
 def _ack(state: State, act: monitoring.AckAlert, asking: Asking) -> Decision:
@@ -158,7 +160,10 @@ def _react(state: State, act: monitoring.React, asking: Asking) -> Decision:
 
     def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
         if not why_not:
-            yield pipelines.RerunPipeline(pipeline=reaction.pipeline, cause=act.drift), asked._replace(actor=reaction.set_by)
+            yield (
+                pipelines.RerunPipeline(pipeline=reaction.pipeline, cause=act.drift),
+                asked._replace(actor=reaction.set_by),
+            )
 
     return Decision([event], f"reaction at {act.endpoint}: {words}", lambda after: after.reactions[act.endpoint], then)
 

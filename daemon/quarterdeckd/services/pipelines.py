@@ -89,7 +89,10 @@ def _started(
         started=asking.now,
         actor=asking.actor,
         heard=asking.now,
-        params={name: value if isinstance(value, str | int | float | bool) else str(value) for name, value in train.params.items()},
+        params={
+            name: value if isinstance(value, str | int | float | bool) else str(value)
+            for name, value in train.params.items()
+        },
         tags={"pipeline": definition.name},
         source=runs.Source(command=f"pipeline {definition.name}", seed=train.seed, commit=kept.code and kept.code[:16]),
         datasets=(definition.data.dataset,) if definition.data.dataset else (),
@@ -165,7 +168,9 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
         yield from _sent_on(after, definition, pipeline_run, version, ok, chained)
         yield pipelines.ClosePipeline(pipeline_run=pipeline_run.id, version=version.id), chained
 
-    return Decision(events, f"{pipeline_run.pipeline} succeeded", lambda after: after.pipeline_runs[pipeline_run.id], then)
+    return Decision(
+        events, f"{pipeline_run.pipeline} succeeded", lambda after: after.pipeline_runs[pipeline_run.id], then
+    )
 
 
 def _registration(
@@ -202,9 +207,7 @@ def _gate_step(
 ) -> tuple[bool, pipelines.Step]:
     outcome = judge(state, version)
     words = "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks) or "no gate is set"
-    step = pipelines.Step(
-        name="gate", state="DONE" if outcome.ok else "FAILED", started=now, ended=now, words=words
-    )
+    step = pipelines.Step(name="gate", state="DONE" if outcome.ok else "FAILED", started=now, ended=now, words=words)
     return outcome.ok, step
 
 
@@ -239,20 +242,21 @@ def _sent_on(
     yield pipelines.NoteStep(pipeline_run=pipeline_run.id, step=done), asked
 
 
-def _failed(
-    state: State, pipeline_run: pipelines.PipelineRun, act: pipelines.EndPipeline, asking: Asking
-) -> Decision:
+def _failed(state: State, pipeline_run: pipelines.PipelineRun, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     states: dict[str, runs.RunState] = {"CANCELLED": "KILLED", "LOST": "LOST"}
     events: list[Event] = [
         pipelines.StepNoted(
-            pipeline_run=pipeline_run.id, step=replace(step, state="FAILED", ended=asking.now, words=act.error or act.state)
+            pipeline_run=pipeline_run.id,
+            step=replace(step, state="FAILED", ended=asking.now, words=act.error or act.state),
         )
         for step in pipeline_run.steps
         if step.state == "RUNNING"
     ]
     if state.runs[pipeline_run.run].state == "RUNNING":
         run_state = states.get(act.state, "FAILED")
-        events.append(runs.RunEnded(run=pipeline_run.run, state=run_state, at=asking.now, error=act.error, metrics=act.metrics))
+        events.append(
+            runs.RunEnded(run=pipeline_run.run, state=run_state, at=asking.now, error=act.error, metrics=act.metrics)
+        )
     events.append(
         pipelines.PipelineEnded(pipeline_run=pipeline_run.id, state=act.state, at=asking.now, error=act.error)
     )

@@ -108,7 +108,11 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
         raise Conflict(f"{version.id} is in {act.stage} already", field="stage")
     used_at = in_use(state, version.id)
     if version.stage == "Production" and used_at is not None:
-        raise Refused(f"{version.id} is live at {used_at}", field="stage", next=f"qd rollback {used_at}, or deploy another version")
+        raise Refused(
+            f"{version.id} is live at {used_at}",
+            field="stage",
+            next=f"qd rollback {used_at}, or deploy another version",
+        )
     events: list[Event] = []
     skipped = act.stage == "Production" and version.stage in ("None", "Archived")
     if skipped and not (act.skip_stage and act.reason) and not asking.chained:
@@ -120,7 +124,9 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
         events += to_production(version, champion, act, asking, skipped=skipped)
     else:
         events.append(_moved(version, act.stage, act, asking, skipped=False))
-    return Decision(events, f"moved {version.id} from {version.stage} to {act.stage}", lambda after: after.versions[version.id])
+    return Decision(
+        events, f"moved {version.id} from {version.stage} to {act.stage}", lambda after: after.versions[version.id]
+    )
 
 
 def to_production(
@@ -177,7 +183,10 @@ def _restore(state: State, act: registry.RestoreVersion, asking: Asking) -> Deci
 
 def _tag(state: State, act: registry.TagVersion, asking: Asking) -> Decision:
     version = version_of(state, act.version)
-    tags = {checked_text("tags", name): value and checked_text("tags", value, longest=1000) for name, value in act.tags.items()}
+    tags = {
+        checked_text("tags", name): value and checked_text("tags", value, longest=1000)
+        for name, value in act.tags.items()
+    }
     event = registry.VersionTagged(version=version.id, tags=tags)
     return Decision([event], f"tagged {version.id}", lambda after: after.versions[version.id])
 
@@ -225,7 +234,9 @@ def _lineage(state: State, query: registry.ShowLineage, asking: Asking) -> regis
     if version.dataset:
         dataset = state.datasets.get(version.dataset)
         up.append(("dataset", version.dataset, dataset.name if dataset else "rows by hash"))
-    down = [("child", other.id, f"{other.semver}, {other.stage}") for other in state.versions if other.parent == version.id]
+    down = [
+        ("child", other.id, f"{other.semver}, {other.stage}") for other in state.versions if other.parent == version.id
+    ]
     for tenure in state.tenures:
         if tenure.version == version.id:
             down.append(("production", tenure.environment, f"since {tenure.since:.0f}"))

@@ -138,9 +138,7 @@ def _artefact(state: State, act: runs.LogArtefact, asking: Asking) -> Decision:
         checked_text("path", part)
         if part in (".", "..") or "\\" in part or len(parts) > 20:
             raise got("path", act.path, "a relative path inside the run, without . or ..")
-    event = runs.ArtefactLogged(
-        run=run.id, artefact=runs.Artefact(path=act.path, digest=act.digest, size=act.size)
-    )
+    event = runs.ArtefactLogged(run=run.id, artefact=runs.Artefact(path=act.path, digest=act.digest, size=act.size))
     return Decision([event], f"kept {act.path} with {run.id}", lambda after: after.runs[run.id])
 
 
@@ -173,8 +171,20 @@ def page(state: State, query: runs.ListRuns, latest: Any) -> runs.RunPage:
     """One page of runs; `latest(run)` gives the last metrics. NaN and missing values come last either way."""
     field = query.sort.removeprefix("-")
     kind, _, name = field.partition(".")
-    if kind not in ("metrics", "params") and field not in ("started", "ended", "name", "experiment", "state", "id", "actor"):
-        raise missing("sort", field, ("started", "ended", "name", "experiment", "state", "id", "actor", "metrics.NAME", "params.NAME"))
+    if kind not in ("metrics", "params") and field not in (
+        "started",
+        "ended",
+        "name",
+        "experiment",
+        "state",
+        "id",
+        "actor",
+    ):
+        raise missing(
+            "sort",
+            field,
+            ("started", "ended", "name", "experiment", "state", "id", "actor", "metrics.NAME", "params.NAME"),
+        )
     limit = max(1, min(query.limit, 1000))
     text = query.text.lower()
     found = [

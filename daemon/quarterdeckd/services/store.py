@@ -37,7 +37,9 @@ def _checked(state: State, event: Event, asking: Asking) -> Event:
     if version.stage != event.before:
         raise Conflict(f"{version.id} is in {version.stage} by now, expected {event.before}", field="undo")
     if "Production" in (event.before, event.after) and asking.profile != "solo":
-        raise Refused("a move in or out of Production needs another person", field="undo", next="qd promote or qd rollback")
+        raise Refused(
+            "a move in or out of Production needs another person", field="undo", next="qd promote or qd rollback"
+        )
     used_at = in_use(state, version.id)
     if used_at is not None and event.before == "Production":
         raise Refused(f"{version.id} is live at {used_at}", field="undo", next=f"qd rollback {used_at}")

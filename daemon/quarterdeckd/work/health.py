@@ -24,7 +24,14 @@ class Health:
     """Looks at the parts of a running daemon."""
 
     def __init__(
-        self, ledger: Ledger, view: State, writer: Writer, poster: Poster, rollouts: Rollouts, profile: str, refused: object
+        self,
+        ledger: Ledger,
+        view: State,
+        writer: Writer,
+        poster: Poster,
+        rollouts: Rollouts,
+        profile: str,
+        refused: object,
     ) -> None:
         self._ledger = ledger
         self._view = view
@@ -47,7 +54,9 @@ class Health:
             started=self._started,
             seq=seq,
             posted=self._poster.posted,
-            counts={name: len(book) for name, book in view.books().items() if name not in ("undo", "cursors", "admissions")},
+            counts={
+                name: len(book) for name, book in view.books().items() if name not in ("undo", "cursors", "admissions")
+            },
             disk_free=shutil.disk_usage(home.root).free,
             disk_used={},
             read_only=self._writer.read_only,
@@ -57,7 +66,10 @@ class Health:
             alerts=sum(alert.resolved is None for alert in view.alerts),
             approvals=sum(approval.state == "WAITING" for approval in view.approvals),
             jobs=sum(job.state in ("QUEUED", "RUNNING") for job in view.jobs),
-            dropped={"predictions": self._rollouts.dropped, "handshakes refused": int(getattr(self._refused, "refused", 0))},
+            dropped={
+                "predictions": self._rollouts.dropped,
+                "handshakes refused": int(getattr(self._refused, "refused", 0)),
+            },
         )
 
     def findings(self) -> list[store.Finding]:
@@ -71,15 +83,37 @@ class Health:
         checks = [
             ("store", self._writer.read_only is None, self._writer.read_only or "writing goes on", "free some room"),
             ("disk", free > FEW, f"{free / 1e9:.1f} GB free", "free some room: qd status --json shows what uses it"),
-            ("projection", not self._poster.stale, "as the journal" if not self._poster.stale else str(self._poster.stale), "restart: it is made again"),
+            (
+                "projection",
+                not self._poster.stale,
+                "as the journal" if not self._poster.stale else str(self._poster.stale),
+                "restart: it is made again",
+            ),
             ("recovery", True, self._ledger.recovered or "nothing had to be recovered", ""),
-            ("keys", not loose, "only you can read them" if not loose else f"others can read {', '.join(loose)}", "chmod 600 them"),
+            (
+                "keys",
+                not loose,
+                "only you can read them" if not loose else f"others can read {', '.join(loose)}",
+                "chmod 600 them",
+            ),
             ("sockets", _private(home.runtime), f"{home.runtime}", "chmod 700 it"),
             ("open files", files >= 1024, f"limit {files}", "raise LimitNOFILE"),
-            ("serving", not live or bool(serving.hosts), _serving(serving.address, len(serving.hosts), self._rollouts.stopped()), "qd serving status"),
-            ("predictions", self._rollouts.dropped == 0, f"{self._rollouts.dropped} dropped", "free some room under serving/"),
+            (
+                "serving",
+                not live or bool(serving.hosts),
+                _serving(serving.address, len(serving.hosts), self._rollouts.stopped()),
+                "qd serving status",
+            ),
+            (
+                "predictions",
+                self._rollouts.dropped == 0,
+                f"{self._rollouts.dropped} dropped",
+                "free some room under serving/",
+            ),
         ]
-        return [store.Finding(name=name, ok=ok, words=words, next="" if ok else todo) for name, ok, words, todo in checks]
+        return [
+            store.Finding(name=name, ok=ok, words=words, next="" if ok else todo) for name, ok, words, todo in checks
+        ]
 
     def disk_used(self) -> dict[str, int]:
         """Bytes under each folder of the home."""

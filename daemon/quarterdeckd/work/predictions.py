@@ -16,7 +16,20 @@ from quarterstore.records.places import Home
 from quarterstore.shelf import parquet
 
 log = logging.getLogger(__name__)
-COLUMNS = ("id", "row", "at", "endpoint", "version", "role", "epoch", "status", "latency", "prediction", "score", "error")
+COLUMNS = (
+    "id",
+    "row",
+    "at",
+    "endpoint",
+    "version",
+    "role",
+    "epoch",
+    "status",
+    "latency",
+    "prediction",
+    "score",
+    "error",
+)
 
 
 class Predictions:
@@ -56,13 +69,20 @@ class Predictions:
     def _write(self, endpoint: str, found: dict[str, list[Any]], name: str) -> None:
         import polars
 
-        kinds = {feature.name: feature.kind for version in self._view.versions for feature in version.signature.features}
-        series = [polars.Series(column, values, dtype=_dtype(column, kinds, polars), strict=False) for column, values in found.items()]
+        kinds = {
+            feature.name: feature.kind for version in self._view.versions for feature in version.signature.features
+        }
+        series = [
+            polars.Series(column, values, dtype=_dtype(column, kinds, polars), strict=False)
+            for column, values in found.items()
+        ]
         day = time.strftime("%Y-%m-%d", time.gmtime(found["at"][0]))
         parquet.write(polars.DataFrame(series), self.folder / f"endpoint={endpoint}" / f"day={day}" / f"{name}.parquet")
 
     def _files(self, endpoint: str) -> list[Path]:
-        return sorted((self.folder / f"endpoint={endpoint}").glob("day=*/*.parquet"), key=lambda path: path.stat().st_mtime)
+        return sorted(
+            (self.folder / f"endpoint={endpoint}").glob("day=*/*.parquet"), key=lambda path: path.stat().st_mtime
+        )
 
     def count(self, endpoint: str) -> dict[str, int]:
         """Kept predictions of an endpoint by version."""
@@ -156,4 +176,3 @@ def _dtype(column: str, kinds: dict[str, str], polars: Any) -> Any:
     if column in fixed:
         return fixed[column]
     return polars.Float64 if kinds.get(column) == "number" else polars.String
-

@@ -149,12 +149,14 @@ class Rollouts:
             except Conflict as fault:
                 log.info("canary at %s: %s", deployment.endpoint, fault.line())
 
-    def _worth_saying(
-        self, endpoint: str, canary: deployments.Canary, verdict: deployments.CanaryVerdict
-    ) -> bool:
+    def _worth_saying(self, endpoint: str, canary: deployments.Canary, verdict: deployments.CanaryVerdict) -> bool:
         now = time.monotonic()
         before = canary.judged
-        same = before is not None and (before.verdict, before.metric, before.have) == ("HOLD", verdict.metric, verdict.have)
+        same = before is not None and (before.verdict, before.metric, before.have) == (
+            "HOLD",
+            verdict.metric,
+            verdict.have,
+        )
         if verdict.verdict != "HOLD" or before is None or before.metric != verdict.metric or before.verdict != "HOLD":
             self._said[endpoint] = now
             return True

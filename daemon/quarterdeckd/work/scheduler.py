@@ -106,7 +106,9 @@ class Scheduler:
     async def _fire(self, name: str, due: float, missed: int, run: bool) -> None:
         request = f"schedule-{name}-{due:.3f}"
         try:
-            await self._dispatch.speak(schedules.FireSchedule(name=name, due=due, missed=missed, run=run), request=request)
+            await self._dispatch.speak(
+                schedules.FireSchedule(name=name, due=due, missed=missed, run=run), request=request
+            )
         except Conflict as fault:
             log.info("schedule %s: %s", name, fault.line())
             await self._note(name, due, fault)

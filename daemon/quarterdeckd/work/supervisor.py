@@ -199,9 +199,7 @@ class Supervisor:
         if act.state != "SUCCEEDED":
             await asyncio.to_thread(shutil.rmtree, folder / "out", True)
 
-    def _act_of(
-        self, job: jobs.Job, folder: Path, result: jobs.JobResult, metrics: dict[str, float]
-    ) -> jobs.EndJob:
+    def _act_of(self, job: jobs.Job, folder: Path, result: jobs.JobResult, metrics: dict[str, float]) -> jobs.EndJob:
         if not result.ok or result.result is None:
             state: jobs.JobState = "CANCELLED" if result.error == "cancelled" else "FAILED"
             return jobs.EndJob(job=job.id, state=state, error=result.error, metrics=metrics)

@@ -1,0 +1,65 @@
+"""The built-in learners by name: each takes rows and gives a fitted model; only the library it needs is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quarterdeckd.learning.fitted import Fitted, Learning, Meaning, Points, checked_params
+from quarterstore.records.faults import missing
+
+LEARNERS = ("mlp", "logistic", "forest", "boosting", "ridge")
+
+
+def fit(learner: str, rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, points: Points) -> Fitted:
+    """Train a built-in learner; `NotFound` with the nearest for another name."""
+    if learner not in LEARNERS:
+        raise missing("train.learner", learner, LEARNERS)
+    if learner == "mlp":
+        return _mlp(rows, meaning, params, seed, points)
+    return _tabular(learner, rows, meaning, params, seed, points)
+
+
+def _mlp(rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, points: Points) -> Fitted:
+    import torch
+
+    from quarterdeckd.learning import adapters, encoding, torch_loop
+
+    chosen = checked_params("mlp", params, torch_loop.DEFAULTS)
+    learnt = encoding.learn_encoding(rows.frame, meaning)
+    classes = len(meaning.classes)
+    x, x_watch = encoding.encode(rows.frame, learnt), encoding.encode(rows.watch, learnt)
+    mlp = torch_loop.fit(x, rows.target, x_watch, rows.watch_target, classes, chosen, seed, points)
+    words = f"{learnt.width}-{'-'.join(str(len(bias)) for _, bias in mlp.layers)} network, epoch {mlp.epoch} of {mlp.epochs} kept"
+    return Fitted(
+        answer=lambda frame: torch_loop.answer(mlp, encoding.encode(frame, learnt), classes),
+        export=lambda: adapters.mlp_onnx(mlp.layers, learnt, meaning, mlp.shift, mlp.scale),
+        params=chosen,
+        framework=f"torch {torch.__version__.partition('+')[0]}",
+        device=mlp.device,
+        words=words,
+    )
+
+
+def _tabular(
+    learner: str, rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, points: Points
+) -> Fitted:
+    import sklearn
+
+    from quarterdeckd.learning import tabular
+
+    chosen = checked_params(learner, params, tabular.DEFAULTS[learner])
+    estimator = tabular.fit(learner, rows, meaning, chosen, seed, points)
+    return Fitted(
+        answer=lambda frame: tabular.answer(estimator, frame, meaning),
+        export=lambda: _converted(estimator, meaning),
+        params=chosen,
+        framework=f"scikit-learn {sklearn.__version__}",
+        device="cpu",
+        words=type(estimator.steps[-1][1]).__name__,
+    )
+
+
+def _converted(estimator: Any, meaning: Meaning) -> bytes:
+    from quarterdeckd.learning import adapters
+
+    return adapters.sklearn_onnx(estimator, meaning)

@@ -1,0 +1,182 @@
+"""A user's own training function: loaded from the copy that was taken when the run was asked for, and called once."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from quarterdeckd.learning.fitted import Fitted, Learning, Meaning, Points, matrix
+from quarterstore.records.faults import Failed, Invalid, got
+from quarterstore.records.names import drawn
+
+MODULE = "quarterdeck_training_code"
+
+
+class Log:
+    """`log(loss=0.3, step=5)`: points of live curves; without a step the calls count themselves from 1."""
+
+    def __init__(self, points: Points) -> None:
+        self._points = points
+        self._calls = 0
+
+    def __call__(self, step: int | None = None, **metrics: float) -> None:
+        self._calls += 1
+        self._points(self._calls if step is None else int(step), {name: float(v) for name, v in metrics.items()})
+
+
+def fit(
+    python: str, code: Path, rows: Learning, meaning: Meaning, target: str, params: dict[str, Any], points: Points
+) -> Fitted:
+    """Call `train(frame, target, params, log)` of `FILE.py:FUNCTION` and take the model it returns.
+
+    frame: a `polars.DataFrame` of the rows to learn from: the features in order (numbers as Float32 with NaN for what is
+    missing, texts as String with "" for it), then the target under its own name (text or integer classes, or Float64).
+    Returns a fitted scikit-learn estimator (given the n x d float32 matrix of the features where all are numbers, else
+    the frame), a `torch.nn.Module` (n x d float32 to n x k logits in the order of the sorted classes, or to n values) or
+    the bytes of an ONNX file. Whatever it raises becomes one line with the line number in its file.
+    """
+    function = _function(python, code)
+    labels = meaning.labels()[rows.target] if meaning.task == "classification" else rows.target
+    frame = rows.frame.with_columns(pl.Series(target, list(labels)))
+    try:
+        model = function(frame, target, params, Log(points))
+    except SystemExit as error:
+        raise Failed(
+            f"called sys.exit({error.code!r}), expected a model to be returned", field=python
+        ) from error
+    except Exception as error:
+        raise Failed(_where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
+    return _fitted(python, model, meaning, params)
+
+
+def _function(python: str, code: Path) -> Callable[..., Any]:
+    _, _, name = python.partition(":")
+    if not name.isidentifier():
+        raise got("train.python", python, "FILE.py:FUNCTION, as train.py:train")
+    spec = importlib.util.spec_from_file_location(MODULE, code, loader=_loader(code))
+    if spec is None or spec.loader is None:
+        raise got("train.python", str(code), "a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE] = module
+    try:
+        spec.loader.exec_module(module)
+    except SystemExit as error:
+        raise Failed(f"called sys.exit({error.code!r}) while it was loaded", field=python) from error
+    except SyntaxError as error:
+        raise Invalid(f"line {error.lineno}: {error.msg}", field=python) from error
+    except Exception as error:
+        raise Failed(_where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        known = [one for one in vars(module) if callable(vars(module)[one]) and not one.startswith("_")]
+        raise got("train.python", f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
+    return found  # type: ignore[no-any-return]
+
+
+def _loader(code: Path) -> Any:
+    """Python source whatever the copy is called (artefacts are named by their hash)."""
+    from importlib.machinery import SourceFileLoader
+
+    return SourceFileLoader(MODULE, str(code))
+
+
+def _where(error: BaseException, code: Path) -> str:
+    """`line 12: ` of the user's file, the innermost one the traceback names."""
+    line, at = None, error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code.co_filename == str(code):
+            line = at.tb_lineno
+        at = at.tb_next
+    return f"line {line}: " if line else ""
+
+
+def _fitted(python: str, model: Any, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+    kind = type(model)
+    if isinstance(model, bytes):
+        return _given(model, meaning, params)
+    if "torch" in sys.modules and isinstance(model, sys.modules["torch"].nn.Module):
+        return _module(python, model, meaning, params)
+    if hasattr(model, "predict") and hasattr(model, "get_params"):
+        return _estimator(model, meaning, params)
+    said = drawn(f"{kind.__module__}.{kind.__name__}", longest=80)
+    raise got(python, said, "a fitted scikit-learn estimator, a torch.nn.Module or the bytes of an ONNX file")
+
+
+def _estimator(model: Any, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+    import sklearn
+
+    from quarterdeckd.learning import adapters, tabular
+
+    return Fitted(
+        answer=lambda frame: tabular.answer(model, frame, meaning),
+        export=lambda: adapters.sklearn_onnx(model, meaning),
+        params=params,
+        framework=f"scikit-learn {sklearn.__version__}",
+        device="cpu",
+        words=type(model).__name__,
+    )
+
+
+def _module(python: str, model: Any, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+    import torch
+
+    from quarterdeckd.learning import adapters, torch_loop
+
+    if meaning.texts:
+        raise got(python, f"a torch module and text features ({meaning.texts[0]})", "numbers only (or data.ignore)")
+    first = next(model.parameters(), torch.zeros(0))
+    where = torch_loop.said(first.device)
+    model.eval().cpu()
+
+    def answer(frame: pl.DataFrame) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            out = model(torch.from_numpy(matrix(frame, meaning.numbers)))
+            width = len(meaning.classes) or 1
+            if out.ndim == 1:
+                out = out[:, None]
+            if tuple(out.shape) != (frame.height, width):
+                raise got(python, f"an output of shape {tuple(out.shape)}", f"({frame.height}, {width})")
+            return np.asarray((torch.softmax(out, dim=1) if meaning.classes else out[:, 0]).numpy(), dtype=np.float64)
+
+    return Fitted(
+        answer=answer,
+        export=lambda: adapters.torch_onnx(model, meaning),
+        params=params,
+        framework=f"torch {torch.__version__.partition('+')[0]}",
+        device=where,
+        words=type(model).__name__,
+    )
+
+
+def _given(data: bytes, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+    import onnxruntime
+
+    from quarterdeckd.learning import adapters
+    from quarterdeckd.learning.fitted import tensor_names
+
+    checked = adapters.given_onnx(data, meaning)
+    session = onnxruntime.InferenceSession(checked, providers=["CPUExecutionProvider"])
+
+    def answer(frame: pl.DataFrame) -> NDArray[np.float64]:
+        feeds: dict[str, Any] = {"x": matrix(frame, meaning.numbers)}
+        if meaning.texts:
+            feeds = {
+                name: frame[column.name].to_numpy().reshape(-1, 1)
+                for name, column in zip(tensor_names(meaning), meaning.features, strict=True)
+            }
+        found = session.run(["score" if meaning.classes else "value"], feeds)[0]
+        return np.asarray(found if meaning.classes else found[:, 0], dtype=np.float64)
+
+    return Fitted(answer, lambda: checked, params, f"onnx by {python_version()}", "cpu", "an ONNX model of its own")
+
+
+def python_version() -> str:
+    """As in `python 3.11.7`."""
+    return "python " + sys.version.partition(" ")[0]

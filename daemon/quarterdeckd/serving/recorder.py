@@ -1,0 +1,172 @@
+"""Predictions on their way to the disk: written before they are answered, into segments that the daemon folds into Parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from quarterstore.records.deployments import RecordingRule
+
+SEGMENT = 4 * 1024 * 1024
+CLOSE_AFTER = 1.0
+SYNC_EVERY = 0.5
+BOUND = 512 * 1024 * 1024
+"""Bytes of segments that may wait for the daemon; beyond it predictions are counted, not kept."""
+_frame = struct.Struct("<II")
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True):
+    """One answered request: `features` holds a list per feature, one value a row, after the recording rule."""
+
+    id: str
+    at: float
+    endpoint: str
+    version: str
+    role: str
+    epoch: int
+    status: int
+    latency: float
+    features: dict[str, list[Any]]
+    predictions: list[Any]
+    scores: list[float]
+    error: str | None = None
+
+
+def kept(rule: RecordingRule, features: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The features as the rule lets them be kept: as they are, as salted SHA-256 (32 hex digits), or not at all."""
+    if not rule.fields and rule.default == "keep":
+        return features
+    found: dict[str, list[Any]] = {}
+    for name, values in features.items():
+        what = rule.fields.get(name, rule.default)
+        if what == "keep":
+            found[name] = values
+        elif what == "hash":
+            found[name] = [hashlib.sha256(f"{rule.salt}{value!r}".encode()).hexdigest()[:32] for value in values]
+    return found
+
+
+class Recorder:
+    """One host's segments. `write` costs one write(2); syncing and closing are a thread's work."""
+
+    def __init__(self, folder: Path, pid: int, bound: int = BOUND) -> None:
+        self.dropped = 0
+        self.why = ""
+        self._folder = folder
+        self._pid = pid
+        self._bound = bound
+        self._number = 0
+        self._file = -1
+        self._size = 0
+        self._began = 0.0
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._encode = msgspec.msgpack.Encoder().encode
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._measure()
+
+    def _measure(self) -> None:
+        self._waiting = sum(path.stat().st_size for path in self._folder.iterdir())
+
+    def write(self, frame: Frame) -> bool:
+        """Keep one prediction; False when it was counted instead."""
+        payload = self._encode(frame)
+        data = _frame.pack(len(payload), zlib.crc32(payload)) + payload
+        with self._lock:
+            if self._waiting > self._bound:
+                return self._drop(f"{self._waiting} bytes wait for the daemon, the bound is {self._bound}")
+            try:
+                if self._file < 0:
+                    self._open()
+                if os.write(self._file, data) != len(data):
+                    os.ftruncate(self._file, self._size)
+                    return self._drop("the disk is full")
+            except OSError as error:
+                return self._drop(error.strerror or "the disk cannot be written")
+            self._size += len(data)
+            self._waiting += len(data)
+        return True
+
+    def _drop(self, why: str) -> bool:
+        self.dropped += 1
+        self.why = why
+        return False
+
+    def _open(self) -> None:
+        self._number += 1
+        # the time first, so that segments of all hosts sort by age
+        self._path = self._folder / f"{time.time_ns()}-{self._pid}-{self._number}.seg"
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
+        self._size = 0
+        self._began = time.monotonic()
+
+    def tend(self, *, close: bool = False) -> None:
+        """Sync what is open; close it when it is old or large enough, so that the daemon may take it."""
+        with self._lock:
+            self._measure()
+            if self._file < 0:
+                return
+            file, path = self._file, self._path
+            done = close or self._size >= SEGMENT or time.monotonic() - self._began >= CLOSE_AFTER
+            if done:
+                self._file = -1
+        os.fdatasync(file)
+        if done:
+            os.close(file)
+            path.rename(path.with_suffix(".done"))
+
+
+def adopt_segments(folder: Path) -> None:
+    """Close the segments that a dead host left open."""
+    for path in folder.glob("*.seg"):
+        pid = path.stem.split("-")[1]
+        if not Path(f"/proc/{pid}").exists():
+            path.rename(path.with_suffix(".done"))
+
+
+def read_segment(path: Path) -> Iterator[Frame]:
+    """The predictions of a segment, until its end or the first frame that is not whole."""
+    data = memoryview(path.read_bytes())
+    decode = msgspec.msgpack.Decoder(Frame).decode
+    offset = 0
+    while offset + _frame.size <= len(data):
+        length, crc = _frame.unpack_from(data, offset)
+        payload = data[offset + _frame.size : offset + _frame.size + length]
+        if len(payload) < length or zlib.crc32(payload) != crc:
+            return
+        yield decode(payload)
+        offset += _frame.size + length
+
+
+def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:
+    """One row a predicted row, as columns; a feature that a frame lacks is None there."""
+    fixed = ("id", "row", "at", "endpoint", "version", "role", "epoch", "status", "latency", "prediction", "score", "error")
+    found: dict[str, list[Any]] = {name: [] for name in fixed}
+    count = 0
+    for frame in frames:
+        rows = max([1, len(frame.predictions), *(len(values) for values in frame.features.values())])
+        about = (frame.at, frame.endpoint, frame.version, frame.role, frame.epoch, frame.status, frame.latency)
+        for row in range(rows):
+            for name, value in zip(fixed[2:9], about, strict=True):
+                found[name].append(value)
+            found["id"].append(frame.id)
+            found["row"].append(row)
+            found["prediction"].append(str(frame.predictions[row]) if row < len(frame.predictions) else None)
+            found["score"].append(frame.scores[row] if row < len(frame.scores) else None)
+            found["error"].append(frame.error)
+        for name in frame.features.keys() - found.keys():
+            found[name] = [None] * count
+        for name in found.keys() - set(fixed):
+            values = frame.features.get(name, [])
+            found[name].extend(values[row] if row < len(values) else None for row in range(rows))
+        count += rows
+    return found

@@ -1,0 +1,111 @@
+"""Which version answers: the routing table with its sessions, and what each arm has done since its epoch began."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+from quarterdeckd.measures import latency
+from quarterdeckd.rollout.arms import arm
+from quarterdeckd.serving.session import Loaded
+from quarterstore.records.deployments import ArmCounts, Route, RoutingTable, Slot
+
+WARM = 4
+"""Sessions kept that no route names any more: what makes a rollback instant."""
+
+
+class Arm:
+    """One slot of a route: its session, and its counts since the route's epoch began."""
+
+    __slots__ = ("errors", "histogram", "loaded", "number", "recent", "recent_errors", "requests", "route", "slot")
+
+    def __init__(self, route: Route, slot: Slot, loaded: Loaded, number: int) -> None:
+        self.route = route
+        self.slot = slot
+        self.loaded = loaded
+        self.number = number
+        self.requests = 0
+        self.errors = 0
+        self.histogram = latency.empty()
+        self.recent = latency.empty()
+        self.recent_errors = 0
+
+    def count(self, milliseconds: float, failed: bool) -> None:
+        """One answered request."""
+        bucket = latency.bucket(milliseconds)
+        self.requests += 1
+        self.histogram[bucket] += 1
+        self.recent[bucket] += 1
+        if failed:
+            self.errors += 1
+            self.recent_errors += 1
+
+    def counts(self) -> ArmCounts:
+        """The counts as a record."""
+        return ArmCounts(
+            version=self.slot.version, requests=self.requests, errors=self.errors, histogram=tuple(self.histogram)
+        )
+
+
+class Way:
+    """One endpoint: its arms and their shares."""
+
+    __slots__ = ("arms", "route", "shares")
+
+    def __init__(self, route: Route, arms: list[Arm]) -> None:
+        self.route = route
+        self.arms = arms
+        self.shares = tuple(each.slot.share for each in arms)
+
+    def pick(self, key: str) -> Arm:
+        """The arm of a key: the same one for the same key, whatever host answers."""
+        if len(self.arms) == 1:
+            return self.arms[0]
+        return self.arms[arm(self.route.salt, key, self.shares)]
+
+
+class Routes:
+    """Sessions by digest, ways by endpoint."""
+
+    def __init__(self) -> None:
+        self.epoch = -1
+        self.ways: dict[str, Way] = {}
+        self._sessions: OrderedDict[str, Loaded] = OrderedDict()
+
+    def lacking(self, table: RoutingTable) -> list[Slot]:
+        """The slots whose files are not loaded yet."""
+        slots = {slot.digest: slot for route in table.routes for slot in route.slots}
+        return [slot for digest, slot in slots.items() if digest not in self._sessions]
+
+    def load(self, slots: list[Slot]) -> dict[str, Loaded]:
+        """Load slots; in a thread. Raises `Corrupt` or `Failed` and changes nothing."""
+        return {slot.digest: Loaded(Path(slot.path), slot.digest, slot.signature) for slot in slots}
+
+    def swap(self, table: RoutingTable, loaded: dict[str, Loaded]) -> None:
+        """Serve by another table, from the next request on; what runs ends on the arm it began with. A way whose epoch is
+        the same keeps its counts."""
+        self._sessions.update(loaded)
+        ways: dict[str, Way] = {}
+        number = 0
+        for route in table.routes:
+            before = self.ways.get(route.endpoint)
+            if before is not None and before.route == route:
+                ways[route.endpoint] = before
+                number += len(before.arms)
+                continue
+            arms = []
+            for slot in route.slots:
+                number += 1
+                arms.append(Arm(route, slot, self._sessions[slot.digest], number))
+            ways[route.endpoint] = Way(route, arms)
+        for index, each in enumerate(each for way in ways.values() for each in way.arms):
+            each.number = index + 1
+        self.ways, self.epoch = ways, table.epoch
+        self._cool({slot.digest for route in table.routes for slot in route.slots})
+
+    def _cool(self, used: set[str]) -> None:
+        for digest in used:
+            self._sessions.move_to_end(digest)
+        spare = [digest for digest in self._sessions if digest not in used]
+        for digest in spare[: max(0, len(spare) - WARM)]:
+            del self._sessions[digest]

@@ -1,0 +1,93 @@
+"""One version loaded: an ONNX Runtime session whose file was checked, and what goes in and out of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from quarterstore.records.faults import Corrupt, Failed, got
+from quarterstore.records.registry import Signature, Tensor
+
+DTYPES: dict[str, Any] = {
+    "BOOL": np.bool_,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "BYTES": np.object_,
+}
+ONNX_TYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+
+
+def name_of(array: np.ndarray[Any, Any]) -> str:
+    """The Open Inference datatype of an array."""
+    if array.dtype.kind in "OUS":
+        return "BYTES"
+    return next(name for name, dtype in DTYPES.items() if name != "BYTES" and array.dtype == dtype)
+
+
+class Loaded:
+    """A session and its signature as the file has it."""
+
+    def __init__(self, path: Path, digest: str, signature: Signature | None = None) -> None:
+        data = path.read_bytes()
+        found = hashlib.sha256(data).hexdigest()
+        if found != digest:
+            raise Corrupt(f"{digest[:16]}: got {found}, expected {digest}", field="model")
+        if data[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK"):
+            raise got("model", "a pickle or an archive", "an ONNX file")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            # from bytes, not from the path: external data has nowhere to be looked for
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise Failed(f"the file could not be loaded ({_short(error)})", field="model") from error
+        self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
+        self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
+        self.signature = signature or Signature(inputs=self.inputs, outputs=self.outputs)
+        self.names = [tensor.name for tensor in self.outputs]
+        self.mean = 0.0
+        """Moving mean of one run, in seconds: what decides whether it runs on the loop or in a thread."""
+
+    def run(self, feed: Mapping[str, np.ndarray[Any, Any]], names: list[str] | None = None) -> list[Any]:
+        """The outputs, in the order of `names` or of the file."""
+        found: list[Any] = self._session.run(names or self.names, feed)
+        return found
+
+
+def _tensor(node: Any) -> Tensor:
+    shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
+    return Tensor(name=node.name, datatype=ONNX_TYPES.get(node.type, node.type), shape=shape)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
