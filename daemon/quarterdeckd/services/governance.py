@@ -39,7 +39,7 @@ def proposed_act(fields: dict[str, Any]) -> Act[Any]:
 def _set_gate(state: State, act: governance.SetGate, asking: Asking) -> Decision:
     model = checked_word("model", act.model)
     for rule in act.rules:
-        checked_word("rules.metric", rule.metric)
+        checked_text("rules.metric", rule.metric)
         if not math.isfinite(rule.limit):
             raise got("rules.limit", rule.limit, "a finite number")
     gate = governance.Gate(model=model, rules=act.rules, set_by=asking.actor, at=asking.now)

@@ -20,7 +20,7 @@ from quarterstore.records.names import checked_text, checked_word
 
 LEARNERS = ("mlp", "logistic", "forest", "boosting", "ridge")
 BUILTINS = ("breast_cancer", "digits", "wine", "iris", "diabetes")
-LOWER_IS_BETTER = ("log_loss", "brier", "rmse", "mae")
+LOWER_IS_BETTER = ("log loss", "brier", "rmse", "mae")
 
 
 def checked(state: State, definition: pipelines.Definition) -> pipelines.Definition:
@@ -196,9 +196,10 @@ def _registration(
 
 
 def _rules(definition: pipelines.Definition) -> tuple[governance.GateRule, ...]:
+    named = {metric.replace("_", " "): limit for metric, limit in definition.gate.limits.items()}
     return tuple(
         governance.GateRule(metric=metric, op="<=" if metric in LOWER_IS_BETTER else ">=", limit=limit)
-        for metric, limit in definition.gate.limits.items()
+        for metric, limit in named.items()
     )
 
 

@@ -17,7 +17,7 @@ from quarterdeckd.services.deployments import table_of
 from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring
-from quarterstore.records.faults import Conflict, Fault, Unreachable
+from quarterstore.records.faults import Conflict, Failed, Fault, Unreachable
 
 log = logging.getLogger(__name__)
 SAY_EVERY = 5.0
@@ -95,6 +95,8 @@ class Rollouts:
         await self._link.start()
         began = time.perf_counter()
         self.serving = await self._link.push(table)
+        if self.serving.epoch < table.epoch:
+            raise Failed(f"got epoch {self.serving.epoch} from the hosts, expected {table.epoch}", field="serving")
         self._acknowledged = table
         log.info("epoch %d acknowledged after %.0f ms", table.epoch, (time.perf_counter() - began) * 1000)
 

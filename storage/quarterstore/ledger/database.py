@@ -166,7 +166,8 @@ class Database:
             return
         shape = msgspec.json.encode([{name: "VARCHAR" if kind == "BLOB" else kind for name, kind in columns.items()}])
         picked = ", ".join(
-            f"from_base64(r.{_quoted(name)})" if kind == "BLOB" else f"r.{_quoted(name)}" for name, kind in columns.items()
+            f"from_base64(r.{_quoted(name)})" if kind == "BLOB" else f"r.{_quoted(name)}"
+            for name, kind in columns.items()
         )
         for start in range(0, len(rows), 20_000):
             text = msgspec.json.encode(rows[start : start + 20_000]).decode()

@@ -33,9 +33,7 @@ def _approved(state: State, event: governance.Approved) -> None:
 
 def _rejected(state: State, event: governance.Rejected) -> None:
     approval = state.approvals[event.approval]
-    state.approvals.put(
-        copy_of(approval, state="REJECTED", decided_by=event.by, decided=event.at, note=event.reason)
-    )
+    state.approvals.put(copy_of(approval, state="REJECTED", decided_by=event.by, decided=event.at, note=event.reason))
 
 
 def _voided(state: State, event: governance.ApprovalVoided) -> None:

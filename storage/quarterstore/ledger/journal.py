@@ -106,7 +106,10 @@ class Journal:
         end, head, torn = _scan_end(last)
         if known is not None and known.seq > head.seq:
             lost = known.seq - head.seq
-            raise Corrupt(f"got entry {head.seq} as the last, expected {known.seq}: {lost} acknowledged changes missing", field="journal")
+            raise Corrupt(
+                f"got entry {head.seq} as the last, expected {known.seq}: {lost} acknowledged changes missing",
+                field="journal",
+            )
         self.head = head
         self._file = os.open(last.path, os.O_RDWR)
         self._length = os.fstat(self._file).st_size
@@ -214,7 +217,9 @@ def segments_of(folder: Path) -> list[Segment]:
         _, first, before = _header.unpack(raw)
         found.append(Segment(int(path.stem), path, first, before))
         if len(found) > 1 and found[-1].number != found[-2].number + 1:
-            raise Corrupt(f"got segment {found[-1].number} after {found[-2].number}, expected none missing", field="journal")
+            raise Corrupt(
+                f"got segment {found[-1].number} after {found[-2].number}, expected none missing", field="journal"
+            )
     return found
 
 
@@ -228,7 +233,10 @@ def _frames(segment: Segment) -> Iterator[tuple[int, bytes, memoryview]]:
             break
         end = offset + _frame.size + length
         if length > LARGEST or end > len(data):
-            raise Corrupt(f"got a frame of {length} bytes at {offset} of {segment.path.name}, expected it to end in the file", field="journal")
+            raise Corrupt(
+                f"got a frame of {length} bytes at {offset} of {segment.path.name}, expected it to end in the file",
+                field="journal",
+            )
         yield offset, stored, data[offset + _frame.size : end]
         offset = end
     if bytes(data[offset:]).strip(b"\0"):
@@ -262,7 +270,8 @@ def read(folder: Path, after: int = 0) -> Iterator[Found]:
             expected = chained(head.hash, payload)
             if expected != stored:
                 raise Corrupt(
-                    f"entry {head.seq + 1}: got hash {stored.hex()[:16]}, expected {expected.hex()[:16]}", field="journal"
+                    f"entry {head.seq + 1}: got hash {stored.hex()[:16]}, expected {expected.hex()[:16]}",
+                    field="journal",
                 )
             entry = _decoder.decode(payload)
             if entry.seq != head.seq + 1:
@@ -271,7 +280,9 @@ def read(folder: Path, after: int = 0) -> Iterator[Found]:
             if entry.seq > after:
                 yield Found(entry, stored, (segment.number << 32) | offset)
         if following is not None and (following.first, following.before) != (head.seq + 1, head.hash):
-            raise Corrupt(f"entry {head.seq + 1}: got a segment that does not continue {segment.path.name}", field="journal")
+            raise Corrupt(
+                f"entry {head.seq + 1}: got a segment that does not continue {segment.path.name}", field="journal"
+            )
 
 
 def read_at(folder: Path, position: int) -> Entry:
@@ -315,5 +326,7 @@ def verify(folder: Path, anchor: Head | None = None) -> Verdict:
     except Corrupt as fault:
         return Verdict(head.seq, head, head.seq + 1, fault.message)
     if anchor is not None and anchor.seq > head.seq:
-        return Verdict(head.seq, head, head.seq + 1, f"the journal ends here, the head kept outside is entry {anchor.seq}")
+        return Verdict(
+            head.seq, head, head.seq + 1, f"the journal ends here, the head kept outside is entry {anchor.seq}"
+        )
     return Verdict(head.seq, head, None, "")

@@ -27,7 +27,9 @@ RESERVE = 5 * 1024 * 1024
 class Ledger:
     """An open store: journal, state and projection, agreed with one another."""
 
-    def __init__(self, home: Home, journal: Journal, database: Database, state: State, lock: int, recovered: str) -> None:
+    def __init__(
+        self, home: Home, journal: Journal, database: Database, state: State, lock: int, recovered: str
+    ) -> None:
         self.home = home
         self.journal = journal
         self.database = database
@@ -51,7 +53,9 @@ def lock_home(home: Home) -> int:
     except BlockingIOError as error:
         holder = os.read(descriptor, 32).decode(errors="replace").strip()
         os.close(descriptor)
-        raise Conflict(f"got {home.root}, held by process {holder or 'unknown'}; expected no other daemon", field="home") from error
+        raise Conflict(
+            f"got {home.root}, held by process {holder or 'unknown'}; expected no other daemon", field="home"
+        ) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
@@ -68,7 +72,11 @@ def check_version(home: Home) -> None:
     except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
         raise Corrupt(f"got an unreadable {path.name}, expected its version", field="store") from error
     if found > STORE:
-        raise Protocol(f"got version {found}, expected at most {STORE}; it is untouched", field="store", next="install the Quarterdeck that wrote it")
+        raise Protocol(
+            f"got version {found}, expected at most {STORE}; it is untouched",
+            field="store",
+            next="install the Quarterdeck that wrote it",
+        )
 
 
 def open_ledger(home: Home) -> Ledger:
@@ -117,7 +125,8 @@ def _check_head(journal: Path, known: Head, position: int) -> None:
         entry = read_at(journal, position)
     except (OSError, msgspec.DecodeError, ValueError) as error:
         raise Corrupt(
-            f"got no entry {known.seq} where the projection saw it, expected it: acknowledged changes missing", field="journal"
+            f"got no entry {known.seq} where the projection saw it, expected it: acknowledged changes missing",
+            field="journal",
         ) from error
     if entry.seq != known.seq:
         raise Corrupt(f"got entry {entry.seq} where the projection saw {known.seq}", field="journal")

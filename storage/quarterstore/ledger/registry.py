@@ -66,7 +66,10 @@ def _restored(state: State, event: registry.VersionRestored) -> None:
 
 def _tagged(state: State, event: registry.VersionTagged) -> None:
     version = state.versions[event.version]
-    undoable(state, registry.VersionTagged(version=version.id, tags={name: version.tags.get(name, "") for name in event.tags}))
+    undoable(
+        state,
+        registry.VersionTagged(version=version.id, tags={name: version.tags.get(name, "") for name in event.tags}),
+    )
     merged = {**version.tags, **event.tags}
     state.versions.put(copy_of(version, tags={name: value for name, value in merged.items() if value}))
 

@@ -16,7 +16,9 @@ def _started(state: State, event: runs.RunStarted) -> None:
 
 def _ended(state: State, event: runs.RunEnded) -> None:
     run = state.runs[event.run]
-    state.runs.put(copy_of(run, state=event.state, ended=event.at, error=event.error, metrics={**run.metrics, **event.metrics}))
+    state.runs.put(
+        copy_of(run, state=event.state, ended=event.at, error=event.error, metrics={**run.metrics, **event.metrics})
+    )
 
 
 def _heard(state: State, event: runs.RunHeard) -> None:

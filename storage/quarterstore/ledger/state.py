@@ -105,7 +105,6 @@ class State:
     def _book(self, name: str, kind: type[R], key: Callable[[R], str]) -> Book[R]:
         return Book(name, kind, key, self.changes, self.former)
 
-
     def books(self) -> dict[str, Book[Any]]:
         """Every book by its name."""
         return self._books

@@ -254,5 +254,3 @@ class VersionTagged(Event, tag="registry.version_tagged", frozen=True):
 
     version: str
     tags: dict[str, str]
-
-
