@@ -1,0 +1,59 @@
+"""A pipeline definition in TOML: read, checked, its file and code sent, run."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from quarterdeck.cli.context import Context
+from quarterstore.records import plans, tables
+from quarterstore.records.datasets import AddDataset
+from quarterstore.records.faults import Invalid, got, missing
+from quarterstore.records.pipelines import Definition, PipelineRun, RunPipeline
+
+
+def read(path: Path) -> Definition:
+    """A definition from a TOML file; a fault names what is wrong in it."""
+    if not path.is_file():
+        raise got("file", str(path), "a pipeline definition in TOML")
+    try:
+        fields = tomllib.loads(path.read_text())
+        known = {"name", "model", "task", "data", "split", "train", "gate", "deploy"}
+        for name in fields:
+            if name not in known:
+                raise missing(path.name, name, known)
+        return msgspec.convert(fields, Definition)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"got a file that is no TOML ({error})", field=path.name) from error
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error), field=path.name) from error
+
+
+def run_file(context: Context, path: Path) -> PipelineRun:
+    """Send what the definition names and run it."""
+    definition = read(path)
+    data, code = definition.data, None
+    if data.file:
+        file = (path.parent / data.file).resolve() if not Path(data.file).is_absolute() else Path(data.file)
+        if not file.exists() and Path(data.file).exists():
+            file = Path(data.file)
+        if not file.is_file():
+            raise got("data.file", data.file, "a file beside the definition")
+        parquet = file.suffix.lower() in (".parquet", ".pq")
+        if parquet:
+            tables.check_parquet(file)
+        else:
+            table = tables.read(file, blank=data.missing, kinds=data.columns)
+            plans.plan(table, data.target, task=definition.task, time=data.time, group=data.group, ignore=data.ignore)
+        digest, size = context.client.put(file)
+        context.client.ask(AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size))
+        definition = replace(definition, data=replace(data, dataset=digest, file=None))
+    if definition.train.python:
+        source = path.parent / definition.train.python.partition(":")[0]
+        if not source.is_file():
+            raise got("train.python", definition.train.python, "FILE.py:FUNCTION beside the definition")
+        code = context.client.put(source)[0]
+    return context.client.ask(RunPipeline(definition=definition, code=code))

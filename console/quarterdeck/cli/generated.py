@@ -1,0 +1,126 @@
+"""The generated commands: `qd <noun> <verb>` for every message a person may ask, made from its class when it is needed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_args, get_origin, get_type_hints
+
+import click
+import msgspec
+
+from quarterdeck.cli.context import Context, global_options
+from quarterstore.records.faults import Invalid
+
+HIDDEN = ("store.put_blob", "store.get_blob", "runs.log_metrics", "store.replay", "runs.beat")
+
+
+def askable() -> dict[str, dict[str, type]]:
+    """Noun -> verb -> message class, for what people may ask."""
+    from quarterstore.records.base import tag_of
+    from quarterstore.records.messages import ASKABLE
+
+    found: dict[str, dict[str, type]] = {}
+    for kind in ASKABLE:
+        tag = tag_of(kind)
+        if kind.role != "daemon" and tag not in HIDDEN:  # type: ignore[attr-defined]
+            noun, _, verb = tag.partition(".")
+            found.setdefault(noun, {})[verb.replace("_", "-")] = kind
+    return found
+
+
+def command_of(kind: type, verb: str) -> click.Command:
+    """A command whose options are the fields of a message."""
+    hints = get_type_hints(kind)
+    parameters: list[click.Parameter] = []
+    for field in msgspec.structs.fields(kind):
+        parameters.append(_option(field, hints[field.name]))
+
+    def run(**given: Any) -> None:
+        context = click.get_current_context().find_object(Context)
+        assert context is not None
+        context.out(context.client.ask(message_of(kind, {name: value for name, value in given.items() if value is not None})))
+
+    help_text = " ".join(inspect.getdoc(kind).split()) if kind.__doc__ else ""  # type: ignore[union-attr]
+    return global_options(click.Command(verb, callback=run, params=parameters, help=help_text))  # type: ignore[no-any-return]
+
+
+def message_of(kind: type, given: dict[str, Any]) -> Any:
+    """A message from texts: numbers and booleans as they are written, everything nested as JSON."""
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, str) and not _is_text(hints[name]):
+            try:
+                value = msgspec.json.decode(value.encode())
+            except msgspec.DecodeError as error:
+                raise Invalid(f"got {value[:100]}, expected JSON ({error})", field=name) from error
+        values[name] = value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error), field=verb_of(kind)) from error
+
+
+def verb_of(kind: type) -> str:
+    """`qd registry move-stage` of `MoveStage`."""
+    from quarterstore.records.base import tag_of
+
+    noun, _, verb = tag_of(kind).partition(".")
+    return f"{noun} {verb.replace('_', '-')}"
+
+
+def _option(field: Any, hint: Any) -> click.Option:
+    flag = f"--{field.name.replace('_', '-')}"
+    plain = _plain(hint)
+    required = field.required
+    if plain is bool:
+        return click.Option([f"{flag}/--no-{field.name.replace('_', '-')}", field.name], default=None)
+    kind: Any = {int: click.INT, float: click.FLOAT}.get(plain, click.STRING)
+    literal = get_args(plain) if get_origin(plain) is not None and all(isinstance(each, str) for each in get_args(plain)) else ()
+    if literal:
+        kind = click.Choice(literal)
+    words = None if _is_text(hint) or plain in (int, float) or literal else "JSON"
+    return click.Option([flag, field.name], type=kind, required=required, help=words)
+
+
+def _plain(hint: Any) -> Any:
+    options = [each for each in get_args(hint) if each is not type(None)]
+    return options[0] if len(options) == 1 and type(None) in get_args(hint) else hint
+
+
+def _is_text(hint: Any) -> bool:
+    plain = _plain(hint)
+    arguments = get_args(plain)
+    return plain is str or bool(arguments) and all(isinstance(each, str) for each in arguments)
+
+
+class Noun(click.Group):
+    """The verbs of one noun, made when they are looked for."""
+
+    def __init__(self, name: str, extra: dict[str, Callable[[], click.Command]] | None = None) -> None:
+        super().__init__(name, help=f"every act and query of {name}")
+        self._extra = extra or {}
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted({*askable().get(self.name or "", {}), *self._extra})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in self._extra:
+            return self._extra[name]()
+        kind = askable().get(self.name or "", {}).get(name)
+        return command_of(kind, name) if kind is not None else None
+
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        found = self.get_command(context, args[0]) if args else None
+        if found is None and args and not args[0].startswith("-"):
+            raise click.UsageError(unknown(args[0], self.list_commands(context)), context)
+        return super().resolve_command(context, args)
+
+
+def unknown(name: str, known: list[str]) -> str:
+    """The complaint about an unknown word, with the nearest three."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    return f"got {name}, expected a known command" + (f"; nearest: {', '.join(near)}" if near else "")

@@ -1,0 +1,109 @@
+"""`quarterdeck` and `qd`: the console without words, the command line with them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from quarterdeck.cli import short
+from quarterdeck.cli.context import Context, global_options, guarded
+
+NOUNS = {
+    "registry": "models, versions, stages",
+    "datasets": "files of rows",
+    "pipelines": "definitions and their runs",
+    "schedules": "acts that the clock speaks",
+    "jobs": "work in child processes",
+    "deployments": "who answers where",
+    "predictions": "what was asked and answered",
+    "monitoring": "drift, alerts, reactions",
+    "compression": "smaller children, measured",
+    "governance": "gates, approvals, audit",
+    "people": "keys and roles",
+    "store": "status, backup, undo",
+}
+
+
+class Words(click.Group):
+    """Short forms first, then the generated commands of each noun; nothing is made before it is asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return [*short.HELP, *(noun for noun in NOUNS if noun not in short.HELP)]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in short.COMMANDS:
+            return short.COMMANDS[name]()
+        if name == "runs":
+            return self._runs()
+        if name in NOUNS or name in short.GROUPS:
+            from quarterdeck.cli.generated import Noun
+
+            return global_options(Noun(name, short.GROUPS[name]() if name in short.GROUPS else None))  # type: ignore[no-any-return]
+        return None
+
+    def _runs(self) -> click.Command:
+        """`qd runs` lists; with a verb behind it, it is the noun."""
+        words = [word for word in sys.argv[1:] if not word.startswith("-")]
+        verb = words[words.index("runs") + 1] if "runs" in words[:-1] else ""
+        from quarterdeck.cli.generated import Noun, askable
+
+        return global_options(Noun("runs")) if verb in askable()["runs"] else short.runs()  # type: ignore[no-any-return]
+
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(context, args[0]) is None:
+            from quarterdeck.cli.generated import unknown
+
+            raise click.UsageError(unknown(args[0], self.list_commands(context)), context)
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """From two small tables, so that --help makes no command (60 ms against 250)."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(short.HELP.items()))
+        with formatter.section("Every act and query, by noun (qd NOUN --help)"):
+            formatter.write_dl([(noun, words) for noun, words in NOUNS.items()])
+
+
+def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        print(f"quarterdeck {version('quarterdeck')}")
+        context.exit(0)
+
+
+def _root(context: click.Context) -> None:
+    found = context.ensure_object(Context)
+    if context.invoked_subcommand is not None:
+        return
+    if not sys.stdout.isatty():
+        print("error: qd: got no command and no terminal, expected one of them; see qd --help", file=sys.stderr)
+        context.exit(3 if not found.place().ask_socket.exists() else 2)
+    from quarterdeck.tui.app import open_console
+
+    context.exit(open_console(found.place(), found.caller))
+
+
+def command() -> click.Command:
+    """The root of the command line."""
+    root: Any = Words(
+        "qd",
+        callback=click.pass_context(_root),
+        invoke_without_command=True,
+        help="Quarterdeck: one model's whole life. Without a command it opens the console.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    root = click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)(root)
+    made: click.Command = global_options(root)
+    return made
+
+
+def main() -> int:
+    """Run; the exit code is that of the fault, if any."""
+    return guarded(lambda: command().main(prog_name="qd", standalone_mode=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

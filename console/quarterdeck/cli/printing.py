@@ -1,0 +1,126 @@
+"""Records on stdout: an aligned table for people, JSON with a schema version for programs."""
+
+from __future__ import annotations
+
+import sys
+import time
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from quarterstore.records.names import drawn
+
+SCHEMA = 1
+TIMES = {"at", "created", "started", "ended", "since", "until", "asked", "decided", "opened", "changed", "next", "last", "expires", "heard", "updated", "removed"}
+WIDEST = 60
+
+
+def out(answer: Any, as_json: bool, columns: Sequence[str] = ()) -> None:
+    """Print an answer: a list as rows, a record as lines of name and value."""
+    if as_json:
+        for record in answer if isinstance(answer, list) else [answer]:
+            print(json_line(record))
+    elif isinstance(answer, list):
+        table([msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else {"value": record} for record in answer], columns)
+    elif isinstance(answer, msgspec.Struct):
+        lines(plain(answer))
+    elif answer is not None:
+        print(drawn(str(answer)))
+
+
+def plain(record: Any) -> dict[str, Any]:
+    """A record as a dict, floats kept."""
+    found: dict[str, Any] = msgspec.to_builtins(record)
+    return found
+
+
+def json_line(record: Any) -> str:
+    """One JSON object with `schema_version`; NaN and infinities as text, because JSON has none."""
+    fields = msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else {"value": record}
+    return msgspec.json.encode({"schema_version": SCHEMA, **_finite(fields)}).decode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+def say(words: str) -> None:
+    """Talk: on stderr, so that stdout stays data."""
+    print(drawn(words), file=sys.stderr)
+
+
+def lines(fields: dict[str, Any]) -> None:
+    """Name and value on a line each; nested records as JSON."""
+    width = max((len(name) for name in fields), default=0)
+    for name, value in fields.items():
+        if value in (None, "", [], {}, ()):
+            continue
+        print(f"{name:<{width}}  {shown(name, value, 2000)}")
+
+
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Aligned columns; width counts what a terminal draws, not characters."""
+    if not rows:
+        say("none")
+        return
+    names = list(columns) or [name for name, value in rows[0].items() if not isinstance(value, dict | list)][:8]
+    cells = [[shown(name, row.get(name), WIDEST) for name in names] for row in rows]
+    widths = [max(wide(text) for text in (name, *(line[index] for line in cells))) for index, name in enumerate(names)]
+    print("  ".join(pad(name.upper(), width) for name, width in zip(names, widths, strict=True)).rstrip())
+    for line in cells:
+        print("  ".join(pad(text, width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def shown(name: str, value: Any, longest: int) -> str:
+    """A value as one safe line."""
+    if value is None:
+        return "-"
+    if isinstance(value, float) and name in TIMES:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict | list | tuple):
+        value = msgspec.json.encode(_finite(value)).decode()
+    return drawn(str(value).replace("\n", " "), longest=longest)
+
+
+def wide(text: str) -> int:
+    """Columns a text takes in a terminal (Unicode TR 11: wide and full width count two, combining none)."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def pad(text: str, width: int) -> str:
+    """A text filled up to a width."""
+    return text + " " * max(0, width - wide(text))
+
+
+class ProgressBar:
+    """A bar on stderr when that is a terminal, else nothing."""
+
+    def __init__(self) -> None:
+        self._on = sys.stderr.isatty()
+
+    def show(self, step: str, fraction: float | None, words: str) -> None:
+        """Draw anew."""
+        if not self._on:
+            return
+        filled = round((fraction or 0.0) * 24)
+        line = f"{step:<10} {'█' * filled}{'░' * (24 - filled)} {words}"
+        print(f"\r\x1b[K{drawn(line, longest=100)}", end="", file=sys.stderr, flush=True)
+
+    def done(self) -> None:
+        """Leave an empty line."""
+        if self._on:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+

@@ -1,0 +1,60 @@
+"""`--wait`: a job, a pipeline run or a deployment followed on the feed to its end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from quarterdeck.cli.context import Context
+from quarterdeck.cli.printing import ProgressBar
+from quarterdeck.feed import follow
+from quarterstore.records.base import Query
+from quarterstore.records.deployments import Deployment, ShowDeployment
+from quarterstore.records.faults import Failed, TimedOut
+from quarterstore.records.jobs import Job, Progress, ShowJob
+from quarterstore.records.pipelines import PipelineRun, ShowPipelineRun
+
+GOING = ("QUEUED", "RUNNING", "ADMITTING", "CANARY")
+PATIENCE = 3600.0
+
+
+def to_the_end(context: Context, answer: Any) -> Any:
+    """The record as it ends; raises `Failed` with its error when the end is not a good one."""
+    question = _question(answer)
+    bar, deadline = ProgressBar(), time.monotonic() + max(PATIENCE, context.timeout)
+    found = context.client.ask(question)
+    feed = follow(context.client, None)
+    try:
+        while _going(found):
+            item = next(feed)
+            if isinstance(item, Progress):
+                bar.show(item.step, item.fraction, item.words)
+                continue
+            found = context.client.ask(question)
+            if time.monotonic() > deadline:
+                raise TimedOut(f"it still goes on after {PATIENCE:g} s", field="wait")
+    finally:
+        bar.done()
+        feed.close()  # type: ignore[attr-defined]
+    return _judged(found)
+
+
+def _question(answer: Any) -> Query[Any]:
+    if isinstance(answer, Job):
+        return ShowJob(job=answer.id)
+    if isinstance(answer, PipelineRun):
+        return ShowPipelineRun(pipeline_run=answer.id)
+    assert isinstance(answer, Deployment)
+    return ShowDeployment(endpoint=answer.endpoint)
+
+
+def _going(found: Any) -> bool:
+    return found.state in GOING or (isinstance(found, Deployment) and found.pending is not None)
+
+
+def _judged(found: Any) -> Any:
+    if isinstance(found, Job | PipelineRun) and found.state != "SUCCEEDED":
+        raise Failed(f"{found.state.lower()}: {found.error or 'no reason was given'}", field=found.id)
+    if isinstance(found, Deployment) and (found.state == "REFUSED" or found.why):
+        raise Failed(found.why or "it was refused", field=found.endpoint)
+    return found
