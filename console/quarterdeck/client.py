@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -23,11 +23,35 @@ T = TypeVar("T")
 class Client:
     """One caller's connection to one daemon."""
 
-    def __init__(self, home: Home, caller: str = "owner", timeout: float = 30.0) -> None:
+    def __init__(self, home: Home, caller: str = "owner", timeout: float = 30.0, *, spooled: bool = True) -> None:
+        """Connects with the first question, so that a run can be opened with no daemon there; what ended processes
+        spooled goes first unless `spooled` is false."""
         self.home = home
         self.caller = caller
         self.timeout = timeout
-        self.transport = Transport(home, caller)
+        self._spooled = spooled
+        self._transport: Transport | None = None
+
+    @property
+    def transport(self) -> Transport:
+        """The connection; `Unreachable` when no daemon runs there."""
+        if self._transport is None:
+            self._transport = Transport(self.home, self.caller)
+            if self._spooled:
+                self._deliver()
+        return self._transport
+
+    def _deliver(self) -> None:
+        if not (self.home.root / "spool").is_dir():
+            return
+        from quarterdeck import spool
+
+        def sender(caller: str) -> tuple[spool.Send, Callable[[], None]]:
+            client = Client(self.home, caller, self.timeout, spooled=False)
+            return (lambda message, request: spool.asked(client, message, request)), client.close
+
+        if spool.left_behind(self.home):
+            spool.deliver_left(self.home, sender)
 
     @overload
     def ask(self, message: Act[T], *, request: str | None = ..., timeout: float | None = ...) -> T: ...
@@ -88,9 +112,12 @@ class Client:
 
     def run(self, experiment: str, **about: Any) -> LiveRun:
         """A live run to log to, as a context manager; works with the daemon away too."""
-        from quarterdeck.live_run import LiveRun
+        from quarterdeck.live_run import PATIENCE, LiveRun
 
-        return LiveRun(self.home, self.caller, experiment, **about)
+        def dial() -> Client:
+            return Client(self.home, self.caller, PATIENCE, spooled=False)
+
+        return LiveRun(self.home, self.caller, experiment, dial=dial, **about)
 
     def follow(self, after: int | None = None) -> Iterator[Published | Pulse]:
         """Kept entries, without a gap, and pulses, as they come; from entry `after` on when given."""
@@ -100,7 +127,9 @@ class Client:
 
     def close(self) -> None:
         """Let go of the sockets."""
-        self.transport.close()
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
 
     def __enter__(self) -> Client:
         return self
@@ -110,7 +139,7 @@ class Client:
 
 
 def connect(home: Path | str | None = None, as_: str = "owner", timeout: float = 30.0) -> Client:
-    """A client of the daemon of a home; `Unreachable` when none runs there."""
+    """A client of the daemon of a home; its first question raises `Unreachable` when none runs there."""
     return Client(Home(Path(home) if home else default_home()), as_, timeout)
 
 

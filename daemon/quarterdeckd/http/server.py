@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -10,12 +12,25 @@ from typing import NamedTuple
 import httptools
 import msgspec
 
-HEADERS = 16 * 1024
-BODY = 64 * 1024 * 1024
-SLOW = 30.0
-"""Seconds within which a request has to be whole."""
-IDLE = 75.0
-"""Seconds a connection may wait for its next request."""
+log = logging.getLogger("quarterdeck.http")
+LINGER = 1.0
+"""Seconds a refused sender may go on sending before the connection closes: closed at once, it would see a reset."""
+WAITING = 32
+"""Pipelined requests that may wait on one connection before it is no longer read."""
+
+
+class Limits(NamedTuple):
+    """What one connection may do: bytes of headers and body, seconds for a whole request and between two; the names it
+    may give as `Host` (all of them where None: predictions hold no management verb)."""
+
+    headers: int = 16 * 1024
+    body: int = 64 * 1024 * 1024
+    slow: float = 30.0
+    idle: float = 75.0
+    hosts: frozenset[str] | None = None
+
+
+LIMITS = Limits()
 
 REASONS = {
     200: "OK",
@@ -76,14 +91,16 @@ def render(response: Response, keep: bool) -> bytes:
 class Protocol(asyncio.Protocol):
     """One connection. Requests that come before the last answer is out wait their turn, so answers keep the order."""
 
-    def __init__(self, handler: Handler, connections: set[Protocol]) -> None:
+    def __init__(self, handler: Handler, connections: set[Protocol], limits: Limits = LIMITS) -> None:
         self._handler = handler
+        self._limits = limits
         self._connections = connections
         self._transport: asyncio.Transport
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: list[tuple[Request, bool]] = []
         self._busy = False
         self._closing = False
+        self._draining = False
         self._timer: asyncio.TimerHandle | None = None
         self._reset()
 
@@ -99,7 +116,7 @@ class Protocol(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._connections.add(self)
-        self._arm(IDLE)
+        self._arm(self._limits.idle)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self)
@@ -114,22 +131,23 @@ class Protocol(asyncio.Protocol):
 
     def _too_slow(self) -> None:
         if self._began and not self._closing:
-            self._refuse(408, f"got no whole request within {SLOW:g} s")
+            self._refuse(408, f"got no whole request within {self._limits.slow:g} s")
         elif not self._busy:
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if not self._began:
-            self._began = time.perf_counter()
-            self._arm(SLOW)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._refuse(400, "got an upgrade, expected plain HTTP/1.1")
         except httptools.HttpParserError:
             self._refuse(400, "got bytes that are no HTTP/1.1 request")
+
+    def on_message_begin(self) -> None:
+        self._began = time.perf_counter()
+        self._arm(self._limits.slow)
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -141,20 +159,28 @@ class Protocol(asyncio.Protocol):
 
     def _count(self, size: int) -> None:
         self._header_bytes += size
-        if self._header_bytes > HEADERS:
-            self._refuse(431, f"got more than {HEADERS} bytes of headers")
+        if self._header_bytes > self._limits.headers:
+            self._refuse(431, f"got more than {self._limits.headers} bytes of headers")
 
     def on_headers_complete(self) -> None:
         length = self._headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > BODY:
-            self._refuse(413, f"got a body of {int(length)} bytes, expected at most {BODY}")
+        if length.isdigit() and int(length) > self._limits.body:
+            self._refuse(413, f"got a body of {int(length)} bytes, expected at most {self._limits.body}")
+        elif not self._known_host():
+            self._refuse(403, "host: got a name that is not served here")
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._closing:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _known_host(self) -> bool:
+        if self._limits.hosts is None:
+            return True
+        host = self._headers.get(b"host", b"").decode("latin-1").lower()
+        return (host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]) in self._limits.hosts
+
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
-        if self._body_bytes > BODY:
-            self._refuse(413, f"got a body of more than {BODY} bytes")
+        if self._body_bytes > self._limits.body:
+            self._refuse(413, f"got a body of more than {self._limits.body} bytes")
         elif not self._closing:
             self._body.append(body)
 
@@ -167,14 +193,19 @@ class Protocol(asyncio.Protocol):
         request = Request(method, path, self._headers, body, self._began)
         keep = self._parser.should_keep_alive()
         self._reset()
-        self._arm(IDLE)
+        self._arm(self._limits.idle)
         if self._busy:
             self._waiting.append((request, keep))
+            if len(self._waiting) >= WAITING:
+                self._transport.pause_reading()
         else:
             self._handle(request, keep)
 
     def _handle(self, request: Request, keep: bool) -> None:
-        answer = self._handler(request)
+        try:
+            answer = self._handler(request)
+        except Exception as error:
+            answer = _own_error(error)
         if isinstance(answer, Response):
             self._answer(answer, keep)
             return
@@ -184,10 +215,23 @@ class Protocol(asyncio.Protocol):
 
     def _later(self, done: asyncio.Future[Response], keep: bool) -> None:
         self._busy = False
-        response = refusal(500, "the request met an error of our own") if done.exception() else done.result()
-        self._answer(response, keep)
-        if self._waiting and not self._closing and not self._busy:
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled():
+            response = refusal(503, "the server stops")
+        else:
+            response = done.result() if error is None else _own_error(error)
+        self._answer(response, keep and not self._draining)
+        while self._waiting and not self._closing and not self._busy:
             self._handle(*self._waiting.pop(0))
+        if not self._waiting and not self._closing:
+            self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if len(self._waiting) < WAITING and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _answer(self, response: Response, keep: bool) -> None:
         if self._transport.is_closing():
@@ -198,11 +242,30 @@ class Protocol(asyncio.Protocol):
             self._transport.close()
 
     def _refuse(self, status: int, words: str) -> None:
-        if not self._closing:
-            self._answer(refusal(status, words), False)
+        """Answer and hang up, but read on for a while: what the sender still sends must not reset the answer away."""
+        if self._closing or self._transport.is_closing():
+            return
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.write(render(refusal(status, words), False))
+        self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.close)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is still owed."""
+        return (self._busy or bool(self._waiting)) and not self._transport.is_closing()
 
     def drain(self) -> None:
         """Close once what is being answered is out."""
-        if not self._busy:
+        self._draining = True
+        if not self.busy:
+            self._closing = True
             self._transport.close()
-        self._closing = self._closing or not self._busy
+
+
+def _own_error(error: BaseException) -> Response:
+    """Our own fault: the details go to the log under an id, the id to the asker."""
+    number = secrets.token_hex(6)
+    log.error("%s", number, exc_info=error)
+    return Response(500, msgspec.json.encode({"error": f"the request met an error of our own, logged as {number}"}))
