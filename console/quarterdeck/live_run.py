@@ -73,6 +73,7 @@ class LiveRun:
         self._dial = dial
         self._steps: dict[str, int] = {}
         self._ended = False
+        self._closing: tuple[str, EndRun] | None = None
         self._owner = os.getpid()
         self._warned = False
         self._before: Any = None
@@ -160,7 +161,6 @@ class LiveRun:
         self._rows: deque[Row] = deque()
         self._queue: deque[tuple[str, Any]] = deque()
         self._unsent: deque[tuple[str, Any]] = deque()
-        self._closing: tuple[str, Any] | None = None
         self._client: Client | None = None
         self._spool = spool.Spool(self.home, self.caller, self.id)
         self._stopping = threading.Event()
@@ -263,7 +263,7 @@ class LiveRun:
         self.log = self._log_first  # type: ignore[method-assign]
 
     def _log_first(self, *args: Any, **metrics: Any) -> None:
-        del self.log  # type: ignore[method-assign]
+        del self.log
         self._begin()
         if "multiprocessing.util" in sys.modules:  # its children end without atexit
             sys.modules["multiprocessing.util"].Finalize(self, self._stop, exitpriority=10)

@@ -1,0 +1,106 @@
+"""The command that says the same as a message: the short form where there is one, else the generated one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from quarterstore.records import compression, deployments, governance, monitoring, registry, runs, store
+from quarterstore.records.base import tag_of
+
+
+def command_text(message: Any) -> str:
+    """`qd promote churn@3 Production` of `MoveStage(version="churn@3", stage="Production")`; quoted for a shell."""
+    short = SHORT.get(type(message))
+    words, said = short(message) if short else (_generated(message), ())
+    return shlex.join([*words, *_options(message, set(said))])
+
+
+def _generated(message: Any) -> list[str]:
+    noun, _, verb = tag_of(type(message)).partition(".")
+    return ["qd", noun, verb.replace("_", "-")]
+
+
+def _options(message: Any, said: set[str]) -> list[str]:
+    """The fields that are not their defaults, as options; what is nested as JSON."""
+    found: list[str] = []
+    for field in msgspec.structs.fields(message):
+        value = getattr(message, field.name)
+        if field.name in said or (not field.required and _is_default(field, value)):
+            continue
+        flag = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            found.append(f"--{flag}" if value or field.name in FLAGS else f"--no-{flag}")
+        elif value is not None:
+            found += [f"--{flag}", value if isinstance(value, str) else _text(value)]
+    return found
+
+
+FLAGS = {"skip_stage"}
+"""Fields that their short form takes as a flag."""
+
+
+def _is_default(field: Any, value: Any) -> bool:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return bool(value == field.default_factory())
+    return bool(value == field.default)
+
+
+def _text(value: Any) -> str:
+    return str(value) if isinstance(value, int | float) else msgspec.json.encode(value).decode()
+
+
+Words = tuple[list[str], tuple[str, ...]]
+"""The words of a command, and the fields they say."""
+
+
+def _with(command: str, *names: str) -> Callable[[Any], Words]:
+    return lambda message: (["qd", *command.split(), *(str(getattr(message, name)) for name in names)], names)
+
+
+def _optimise(message: Any) -> Words:
+    return ["qd", "optimise", message.version, f"--{message.recipe}"], ("version", "recipe")
+
+
+def _canary(message: Any) -> Words:
+    words, said = ["qd", "canary", message.version], ["version"]
+    if message.ladder != deployments.LADDER:
+        words += ["--ladder", ",".join(map(str, message.ladder))]
+    said.append("ladder")
+    for name in ("effect", "baseline", "latency", "soak"):
+        value = getattr(message.rule, name)
+        if value != getattr(deployments.CanaryRule(), name):
+            words += [f"--{name}", str(value)]
+    return words, (*said, "rule")
+
+
+def _compare(message: Any) -> Words:
+    return ["qd", "compare", *message.runs], ("runs",)
+
+
+def _approve(message: Any) -> Words:
+    """The command shows the evidence and sends the hash of what it showed."""
+    return ["qd", "approve", message.approval], ("approval", "evidence")
+
+
+SHORT: dict[type, Callable[[Any], Words]] = {
+    store.ShowStatus: _with("status"),
+    store.Diagnose: _with("doctor"),
+    store.Undo: _with("undo"),
+    runs.ShowRun: _with("run show", "run"),
+    runs.RemoveRun: _with("run rm", "run"),
+    runs.CompareRuns: _compare,
+    registry.MoveStage: _with("promote", "version", "stage"),
+    governance.Approve: _approve,
+    governance.Reject: _with("reject", "approval"),
+    governance.ShowHead: _with("audit head"),
+    governance.VerifyAudit: _with("audit verify"),
+    deployments.Deploy: _with("deploy", "version"),
+    deployments.StartCanary: _canary,
+    deployments.RollBack: _with("rollback", "endpoint"),
+    compression.Optimise: _optimise,
+    monitoring.CheckDrift: _with("drift", "endpoint"),
+}
