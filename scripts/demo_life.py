@@ -413,7 +413,11 @@ class Life:
         if not verdict.ok:
             raise RuntimeError(verdict.why)
         tenures = self.deck.ask(registry.ListTenures(model=MODEL))
-        spans = {f"{t.version}": f"asked by {t.asked_by}, approved by {t.approved_by or 'the rollback'}" for t in tenures}
+        spans = {
+            f"Production {index + 1}": f"{tenure.version}, asked by {tenure.asked_by}, "
+            + (f"approved by {tenure.approved_by}" if tenure.approved_by else "a rollback needs nobody")
+            for index, tenure in enumerate(tenures)
+        }
         return {"entries": verdict.entries, "head": verdict.head.hash[:16], **spans}
 
     def until(self, true: Callable[[], bool], seconds: float, what: str) -> None:

@@ -77,6 +77,13 @@ def _canary(message: Any) -> Words:
     return words, (*said, "rule")
 
 
+def _drift(message: Any) -> Words:
+    return ["qd", "drift", message.endpoint, *(("--rule", "literal") if message.rule.literal else ())], (
+        "endpoint",
+        "rule",
+    )
+
+
 def _compare(message: Any) -> Words:
     return ["qd", "compare", *message.runs], ("runs",)
 
@@ -102,5 +109,5 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     deployments.StartCanary: _canary,
     deployments.RollBack: _with("rollback", "endpoint"),
     compression.Optimise: _optimise,
-    monitoring.CheckDrift: _with("drift", "endpoint"),
+    monitoring.CheckDrift: _drift,
 }

@@ -1,0 +1,104 @@
+"""A real daemon in a home of its own, for whoever asks for one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quarterdeck.client import Client
+from quarterstore.records.faults import Fault
+from quarterstore.records.places import Home
+
+
+class Daemon:
+    """One daemon process over one home; can be killed, frozen and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environ = {**os.environ, "XDG_RUNTIME_DIR": str(folder / "r"), "NO_COLOR": "1"}
+        (folder / "r").mkdir(mode=0o700)
+        self.home = Home(folder / "home", self.environ)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        command = [sys.executable, "-m", "quarterdeckd", "--home", str(self.home.root), "--http", "127.0.0.1:0"]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=self.environ, stderr=log, stdout=log)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self.process.poll() is None:
+            client = Client(self.home, timeout=1.0, spooled=False)
+            try:
+                client.status()
+                return
+            except Fault:
+                time.sleep(0.05)
+            finally:
+                client.close()
+        raise AssertionError((self.folder / "log").read_text()[-2000:])
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it, and wait."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(20)
+
+    def qd(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command line on this home."""
+        command = [sys.executable, "-m", "quarterdeck.cli.main", "--home", str(self.home.root), *words]
+        return subprocess.run(command, env=self.environ, input=stdin, capture_output=True, text=True, timeout=60)
+
+    def python(self, code: str) -> subprocess.Popen[str]:
+        """Run a script that finds this home."""
+        environ = {**self.environ, "QUARTERDECK_HOME": str(self.home.root)}
+        command = [sys.executable, "-u", "-c", code]
+        return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def end(self) -> None:
+        """Leave nothing behind: the serving side outlives the daemon on purpose."""
+        if self.process is not None:
+            self.qd("serving", "stop")
+        self.stop(signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _made() -> Daemon:
+    return Daemon(Path(tempfile.mkdtemp(prefix="qd", dir="/tmp")))
+
+
+@pytest.fixture
+def absent() -> Iterator[Daemon]:
+    """A home whose daemon does not run until the test starts it."""
+    daemon = _made()
+    yield daemon
+    daemon.end()
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    """A daemon that the tests of a module share."""
+    made = _made()
+    made.start()
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[Client]:
+    """The owner's client."""
+    with Client(daemon.home) as found:
+        yield found
