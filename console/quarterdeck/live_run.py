@@ -1,59 +1,52 @@
-"""A live run: `with deck.run("churn") as run: run.log(loss=…)`; never blocks training, spools when the daemon is away.
-
-Everything a run says goes through one thread, in order: its start, batches of points, artefacts, its end. While the daemon
-does not answer, each goes to a file of the home's `spool` folder instead; the files are delivered in order when it is back,
-by this process or by the next one that opens a run. Request ids and batch ids make what is delivered twice count once.
-"""
+"""A run as training code holds it: `log` costs a list append, a thread sends, a spool keeps what no daemon takes."""
 
 from __future__ import annotations
 
 import atexit
-import hashlib
 import os
-import platform
-import queue
 import signal
-import subprocess
 import sys
 import threading
 import time
 import traceback
+import weakref
 from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from quarterdeck.transport import Transport
-from quarterstore.records.base import answer_type, tag_of
-from quarterstore.records.faults import Fault, TimedOut, Unreachable
+from quarterdeck import spool
+from quarterstore.records.faults import Fault, Invalid, got
 from quarterstore.records.ids import new_id
-from quarterstore.records.messages import BY_TAG
+from quarterstore.records.names import checked_text
 from quarterstore.records.places import Home
-from quarterstore.records.runs import Beat, EndRun, LogArtefact, LogMetrics, LogParams, SetTags, Source, StartRun, Value
-from quarterstore.records.store import PutBlob
-from quarterstore.records.wire import CHUNK, decode, encode
+from quarterstore.records.runs import Beat, EndRun, LogArtefact, LogMetrics, LogParams, SetTags, StartRun, Value
 
-EVERY = 0.1
+if TYPE_CHECKING:
+    from quarterdeck.client import Client
+
+EVERY = 0.05
 """Seconds between two batches."""
 MOST = 50_000
-"""Points of one batch."""
-BEAT_EVERY = 5.0
-AGAIN = 1.0
-"""Seconds until the daemon is tried again after it did not answer."""
-PATIENCE = 5.0
+"""Points of one batch: 26 bytes each, 1.3 MB."""
+BEAT = 5.0
+PATIENCE = 2.0
+"""Seconds the sender waits for an answer before it spools."""
+AGAIN = 0.5
+"""Seconds between two attempts to empty the spool."""
+_ids = iter(lambda: os.urandom(12).hex(), "")
+_alive: weakref.WeakSet[LiveRun] = weakref.WeakSet()
+Row = tuple[float, int | None, dict[str, float]]
 
 
-class Spooled(msgspec.Struct, frozen=True, array_like=True):
-    """A message that could not be delivered yet."""
-
-    request: str
-    message: msgspec.Raw
+class Terminated(SystemExit):
+    """SIGTERM arrived inside a run: the process ends with 143 once the run is closed as KILLED."""
 
 
 class LiveRun:
-    """The writing side of a run; `runs.Run` is what is read. Not for use in a child after fork: there it says nothing."""
+    """One open run; `log` from any thread and in forked children, ends with the `with` block it is used in."""
 
     def __init__(
         self,
@@ -61,280 +54,284 @@ class LiveRun:
         caller: str,
         experiment: str,
         *,
+        dial: Callable[[], Client],
         name: str = "",
         params: dict[str, Value] | None = None,
         tags: dict[str, str] | None = None,
-        seed: int | None = None,
+        datasets: tuple[str, ...] = (),
         parent: str | None = None,
+        seed: int | None = None,
     ) -> None:
+        """Opens the run; raises the daemon's fault when it refuses, spools when there is none. `dial` makes the
+        client of the sending thread, with a short time-out (`PATIENCE`)."""
+        from quarterdeck.source import found
+
+        checked_text("experiment", experiment)
         self.id = new_id("run")
-        self._home, self._caller = home, caller
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._columns = Columns()
-        self._queue: queue.Queue[tuple[str, Any] | None] = queue.Queue()
-        self._transport: Transport | None = None
-        self._tried = 0.0
-        self._warned = False
+        self.home = home
+        self.caller = caller
+        self._dial = dial
+        self._steps: dict[str, int] = {}
         self._ended = False
-        self._number = 0
-        self._put(
-            StartRun(
-                experiment=experiment,
-                name=name,
-                run=self.id,
-                params=params or {},
-                tags=tags or {},
-                source=source(seed),
-                parent=parent,
-                started=time.time(),
-            )
-        )
-        self._thread = threading.Thread(target=self._run, name="quarterdeck-run", daemon=True)
-        self._thread.start()
+        self._closing: tuple[str, EndRun] | None = None
+        self._owner = os.getpid()
+        self._warned = False
         self._before: Any = None
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._on_sigterm)
-        atexit.register(self._at_exit)
+        self._reset()
+        start = StartRun(
+            experiment=experiment,
+            name=name,
+            run=self.id,
+            params=params or {},
+            tags=tags or {},
+            source=found(seed),
+            datasets=datasets,
+            parent=parent,
+            started=time.time(),
+        )
+        self._open(start)
+        self._begin()
+        _alive.add(self)
+        atexit.register(_at_exit, weakref.ref(self))
 
-    def log(self, _step: int | None = None, /, step: int | None = None, **metrics: float) -> None:
-        """Log values of metrics at a step (counted by itself when not given); a value that is no number is said and left
-        out, and training goes on."""
-        columns = self._columns
-        at = time.time()
-        number = step if step is not None else _step
-        with self._lock:
-            if number is None:
-                number = columns.next
-            columns.next = number + 1
-            for key, value in metrics.items():
-                try:
-                    columns.add(key, number, at, float(value))
-                except (TypeError, ValueError):
-                    print(f"error: {key}: got {value!r}, expected a number; it is not logged", file=sys.stderr)
+    # what training code calls
 
-    def log_many(self, key: str, steps: Any, values: Any) -> None:
-        """Log a whole column of one metric: `steps` integers and `values` numbers of the same length."""
-        at = time.time()
-        with self._lock:
-            for number, value in zip(steps, values, strict=True):
-                self._columns.add(key, int(number), at, float(value))
+    def log(self, key: str | None = None, value: Any = None, /, *, step: int | None = None, **metrics: Any) -> None:
+        """Log values of metrics, `log(loss=0.3, step=1)` or `log("loss", 0.3)`; without a step each key counts its own.
 
-    def log_params(self, **params: Value) -> None:
-        """Add parameters."""
-        self._put(LogParams(run=self.id, params=params))
+        A value that is no number is said on stderr, naming key and value, and left out: logging never ends training.
+        """
+        if key is not None:
+            metrics[key] = value
+        for each in metrics.values():
+            if type(each) is not float:
+                metrics = _numbers(metrics)
+                break
+        self._rows.append((time.time(), step, metrics))
 
-    def set_tags(self, **tags: str) -> None:
-        """Set tags."""
-        self._put(SetTags(run=self.id, tags=tags))
+    def log_params(self, params: dict[str, Value] | None = None, /, **more: Value) -> None:
+        """Add parameters; one that is there already keeps its value."""
+        self._queue.append((next(_ids), LogParams(run=self.id, params={**(params or {}), **more})))
 
-    def log_artefact(self, path: str | Path, name: str | None = None) -> str:
-        """Keep a file with the run; answers its SHA-256. It is read now, so it may change afterwards."""
-        data = Path(path).read_bytes()
-        digest = hashlib.sha256(data).hexdigest()
-        for offset in range(0, max(1, len(data)), CHUNK):
-            part = data[offset : offset + CHUNK]
-            last = offset + CHUNK >= len(data)
-            self._put(PutBlob(upload=digest, offset=offset, data=part, digest=digest if last else None))
-        self._put(LogArtefact(run=self.id, path=name or Path(path).name, digest=digest, size=len(data)))
+    def set_tags(self, tags: dict[str, str] | None = None, /, **more: str) -> None:
+        """Set tags; an empty value removes one."""
+        self._queue.append((next(_ids), SetTags(run=self.id, tags={**(tags or {}), **more})))
+
+    def log_artefact(self, path: Path | str, name: str | None = None) -> str:
+        """Keep a file, as it is now, under `name` (its own unless given); answers its SHA-256."""
+        digest, size = spool.keep_file(self.home, Path(path))
+        message = LogArtefact(run=self.id, path=name or Path(path).name, digest=digest, size=size)
+        self._queue.append((next(_ids), message))
         return digest
 
     log_artifact = log_artefact
 
     def end(self, state: str = "FINISHED", error: str | None = None) -> None:
-        """Close the run and wait until everything is delivered, or in the spool."""
-        if self._ended or os.getpid() != self._process:
+        """Send what is left and close the run; what cannot be sent is spooled. Only the process that opened it can."""
+        if self._ended or os.getpid() != self._owner:
             return
         self._ended = True
-        self._flush()
-        self._put(EndRun(run=self.id, state=state, error=error, ended=time.time()))  # type: ignore[arg-type]
-        self._queue.put(None)
-        self._thread.join()
-        atexit.unregister(self._at_exit)
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        ended = EndRun(run=self.id, state=state, error=error, ended=time.time())  # type: ignore[arg-type]
+        self._closing = (next(_ids), ended)
+        self._stop()
 
     def __enter__(self) -> LiveRun:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            self._before = signal.signal(signal.SIGTERM, _terminate)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is not None and os.getpid() == self._owner:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN if kind is Terminated else signal.SIG_DFL)
+        if error is None:
             self.end()
-        elif issubclass(kind, KeyboardInterrupt):
-            self.end("KILLED", "interrupted")
+        elif isinstance(error, Terminated):
+            self.end("KILLED", "SIGTERM")
+        elif isinstance(error, KeyboardInterrupt | SystemExit):
+            # the block did not reach its end: an early exit is never called FINISHED
+            self.end("KILLED", f"{type(error).__name__} {error}".strip())
         else:
-            self.end("FAILED", "".join(traceback.format_exception(kind, error, at))[-8000:])
+            self.end("FAILED", "".join(traceback.format_exception(error))[-20_000:])
 
-    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        self.end("KILLED", "SIGTERM")
-        signal.signal(signal.SIGTERM, self._before if callable(self._before) else signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
+    # the sending thread
 
-    def _at_exit(self) -> None:
-        self.end("FAILED", "the process ended without ending the run")
+    def _reset(self) -> None:
+        self._rows: deque[Row] = deque()
+        self._queue: deque[tuple[str, Any]] = deque()
+        self._unsent: deque[tuple[str, Any]] = deque()
+        self._client: Client | None = None
+        self._spool = spool.Spool(self.home, self.caller, self.id)
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._tried = 0.0
+        self._spoke = time.monotonic()
 
-    def _put(self, message: Any) -> None:
-        if os.getpid() == self._process:
-            self._queue.put((os.urandom(12).hex(), message))
-
-    def _flush(self) -> None:
-        with self._lock:
-            columns, self._columns = self._columns, Columns(self._columns.next)
-        for batch in columns.batches(self.id):
-            self._put(batch)
-
-    def _run(self) -> None:
-        beat = time.monotonic()
-        while True:
-            try:
-                item = self._queue.get(timeout=EVERY)
-            except queue.Empty:
-                self._flush()
-                if time.monotonic() - beat > BEAT_EVERY:
-                    beat = time.monotonic()
-                    self._deliver("", Beat(run=self.id), spool=False)
-                continue
-            if item is None:
-                if self._transport is not None:
-                    self._transport.close()
-                return
-            self._deliver(*item)
-            if not self._ended:
-                self._flush()
-
-    def _deliver(self, request: str, message: Any, *, spool: bool = True) -> None:
+    def _open(self, start: StartRun) -> None:
+        request = next(_ids)
         try:
-            self._connected()
-            assert self._transport is not None
-            deliver_spooled(self._transport, self._home, self.id)
-            self._transport.ask(message, answer_type(type(message)), PATIENCE, request or None)
-            return
-        except (Unreachable, TimedOut):
-            self._tried = time.monotonic()
+            self._send(start, request)
+        except spool.LATER:
+            self._away()
+            self._spool.add(request, start)
+
+    def _begin(self) -> None:
+        self._thread = threading.Thread(target=self._work, name=f"quarterdeck {self.id}", daemon=True)
+        self._thread.start()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            while not self._stopping.wait(EVERY):
+                self._round()
+            self._round(last=True)
+        except OSError as error:
+            print(f"quarterdeck: {self.id}: nothing more is kept: {error.strerror}", file=sys.stderr)
+        finally:
+            self._spool.leave()
             self._drop()
+
+    def _round(self, last: bool = False) -> None:
+        """Take what was logged and send it in order, through the spool while that is not empty."""
+        self._unsent.extend((next(_ids), batch) for batch in self._batches())
+        while self._queue:
+            self._unsent.append(self._queue.popleft())
+        if last and self._closing is not None:
+            self._unsent.append(self._closing)
+        try:
+            if not self._spool.empty:
+                self._retry(last)
+            while self._unsent and self._spool.empty:
+                spool.settle(self._send, *self._unsent[0])
+                self._unsent.popleft()
+            if self._spool.empty and time.monotonic() - self._spoke > BEAT:
+                self._send(Beat(run=self.id), next(_ids))
+        except spool.LATER:
+            self._away()
         except Fault as fault:
-            print(f"error: {tag_of(type(message))}: {fault.line()}", file=sys.stderr)
+            self._spoke = time.monotonic()
+            print(f"quarterdeck: {self.id}: {fault.line()}", file=sys.stderr)
+        if last or not self._spool.empty or self._warned:
+            while self._unsent:
+                self._spool.add(*self._unsent.popleft())
+
+    def _retry(self, last: bool) -> None:
+        if not last and time.monotonic() - self._tried < AGAIN:
             return
-        if spool:
-            self._spool(request, message)
+        self._tried = time.monotonic()
+        self._spool.deliver(self._send)
+        self._warned = False
 
-    def _connected(self) -> None:
-        if self._transport is None:
-            if time.monotonic() - self._tried < AGAIN and not self._ended:
-                raise Unreachable("tried a moment ago")
-            self._transport = Transport(self._home, self._caller)
+    def _send(self, message: Any, request: str) -> Any:
+        if self._client is None:
+            self._client = self._dial()
+        answer = spool.asked(self._client, message, request)
+        self._spoke = time.monotonic()
+        return answer
 
-    def _drop(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-
-    def _spool(self, request: str, message: Any) -> None:
+    def _away(self) -> None:
+        self._drop()
+        self._tried = time.monotonic()
         if not self._warned:
             self._warned = True
-            print("daemon not reachable, spooling", file=sys.stderr)
-        folder = self._home.root / "spool" / self.id
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._number += 1
-        path = folder / f"{self._number:08d}"
-        aside = path.with_suffix(".part")
-        aside.write_bytes(encode(Spooled(request, msgspec.Raw(encode(message)))))
-        aside.rename(path)
+            print("quarterdeck: daemon not reachable, spooling", file=sys.stderr, flush=True)
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _batches(self) -> Iterator[LogMetrics]:
+        """What was logged so far, in columns of at most `MOST` points."""
+        left = len(self._rows)
+        while left:
+            columns = Columns(self._steps)
+            while left and len(columns.key) < MOST:
+                columns.add(self._rows.popleft())
+                left -= 1
+            if len(columns.key):
+                yield columns.batch(self.id)
+
+    def _forked(self) -> None:
+        """In a forked child: nothing of the parent's is sent twice, and the first `log` starts a thread of its own."""
+        self._reset()
+        self.log = self._log_first  # type: ignore[method-assign]
+
+    def _log_first(self, *args: Any, **metrics: Any) -> None:
+        del self.log
+        self._begin()
+        if "multiprocessing.util" in sys.modules:  # its children end without atexit
+            sys.modules["multiprocessing.util"].Finalize(self, self._stop, exitpriority=10)
+        self.log(*args, **metrics)
 
 
 class Columns:
-    """Points as columns of machine numbers: what one call of `log` costs is four appends a value."""
+    """Points as columns of machine numbers, as they go over the wire."""
 
-    __slots__ = ("index", "key", "next", "step", "time", "value")
+    def __init__(self, steps: dict[str, int]) -> None:
+        self.keys: dict[str, int] = {}
+        self.key, self.step, self.time, self.value = array("H"), array("q"), array("d"), array("d")
+        self._steps = steps
 
-    def __init__(self, following: int = 0) -> None:
-        self.index: dict[str, int] = {}
-        self.next = following
-        self.key = array("H")
-        self.step = array("q")
-        self.time = array("d")
-        self.value = array("d")
+    def add(self, row: Row) -> None:
+        """One call of `log`."""
+        at, given, metrics = row
+        for name, value in metrics.items():
+            step = self._steps.get(name, 0) if given is None else given
+            self._steps[name] = step + 1
+            self.key.append(self.keys.setdefault(name, len(self.keys)))
+            self.step.append(step)
+            self.time.append(at)
+            self.value.append(value)
 
-    def add(self, key: str, step: int, at: float, value: float) -> None:
-        """One point."""
-        index = self.index.get(key)
-        if index is None:
-            index = self.index[key] = len(self.index)
-        self.step.append(step)
-        self.key.append(index)
-        self.time.append(at)
-        self.value.append(value)
-
-    def batches(self, run: str) -> list[LogMetrics]:
-        """The points as messages of at most 50,000 each."""
-        keys = tuple(self.index)
-        return [
-            LogMetrics(
-                run=run,
-                batch=new_id("batch"),
-                keys=keys,
-                key=self.key[start : start + MOST].tobytes(),
-                step=self.step[start : start + MOST].tobytes(),
-                time=self.time[start : start + MOST].tobytes(),
-                value=self.value[start : start + MOST].tobytes(),
-            )
-            for start in range(0, len(self.key), MOST)
-        ]
+    def batch(self, run: str) -> LogMetrics:
+        """These points as one batch, under a new batch id."""
+        columns = (self.key, self.step, self.time, self.value)
+        if sys.byteorder == "big":
+            for column in columns:
+                column.byteswap()
+        key, step, at, value = (column.tobytes() for column in columns)
+        return LogMetrics(
+            run=run, batch=new_id("batch"), keys=tuple(self.keys), key=key, step=step, time=at, value=value
+        )
 
 
-def deliver_spooled(transport: Transport, home: Home, own: str | None = None) -> int:
-    """Send what lies in the spool, in order: of one run when `own` names it, else of every run. Answers how many messages
-    were delivered."""
-    folder = home.root / "spool"
-    if not folder.exists():
-        return 0
-    delivered = 0
-    for run in sorted(folder.iterdir()):
-        if own is not None and run.name != own:
-            continue
-        for path in sorted(each for each in run.iterdir() if each.suffix != ".part"):
-            spooled = decode(path.read_bytes(), Spooled)
-            kind = BY_TAG[msgspec.msgpack.decode(spooled.message)["type"]]
-            try:
-                transport.ask(msgspec.msgpack.decode(spooled.message, type=kind), answer_type(kind), PATIENCE, spooled.request)
-            except (Unreachable, TimedOut):
-                raise
-            except Fault as fault:
-                print(f"error: spooled {tag_of(kind)}: {fault.line()}", file=sys.stderr)
-            path.unlink()
-            delivered += 1
-        if not any(run.iterdir()):
-            run.rmdir()
-    return delivered
+def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """The values that are numbers (also those of numpy and torch, read now); the others are said on stderr."""
+    kept = {}
+    for key, value in metrics.items():
+        try:
+            if isinstance(value, str | bytes):
+                raise TypeError
+            kept[key] = float(value)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            _complain(got(key, value, "a number"))
+    return kept
 
 
-def source(seed: int | None) -> Source:
-    """Where a run comes from, found out cheaply: git is asked with a short deadline, packages are a hash of their folder's
-    names."""
-    commit = _git("rev-parse", "HEAD")
-    patch = _git("diff", "HEAD") if commit else None
-    return Source(
-        command=" ".join(sys.argv)[:2000],
-        commit=commit,
-        patch=patch[:20_000] if patch else None,
-        host=platform.node(),
-        python=platform.python_version(),
-        packages=_packages(),
-        seed=seed,
-    )
+def _complain(fault: Invalid) -> None:
+    print(f"quarterdeck: error: {fault.line()}; the run continues", file=sys.stderr)
 
 
-def _git(*words: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=1.0, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated(128 + number)
 
 
-def _packages() -> str:
-    names = sorted(
-        entry.name for folder in sys.path if os.path.isdir(folder) for entry in os.scandir(folder) if entry.name.endswith(".dist-info")
-    )
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+def _at_exit(found: weakref.ref[LiveRun]) -> None:
+    """A run that nobody closed: its points go out, its end is for the daemon to find (LOST)."""
+    run = found()
+    if run is not None and not run._ended:
+        run._stop()
 
+
+def _after_fork() -> None:
+    for run in list(_alive):
+        run._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
