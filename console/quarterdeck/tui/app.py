@@ -1,0 +1,139 @@
+"""The console's app: one deck, one screen a noun, the feed told to whichever screen is in sight."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+from textual import work
+from textual.app import App
+from textual.theme import Theme
+
+from quarterdeck.tui.commands import GoTo
+from quarterdeck.tui.keymap import SCREENS
+from quarterdeck.tui.messages import Deck, EntryArrived, LinkChanged, PulseArrived
+from quarterdeck.tui.snapshot import Snapshot, fold
+from quarterstore.records.base import Pulse
+from quarterstore.records.faults import Fault
+from quarterstore.records.names import drawn
+from quarterstore.records.people import WhoAmI
+from quarterstore.records.places import Home
+
+DECK = Theme(
+    name="deck",
+    primary="#4ea1d3",
+    secondary="#7a8b99",
+    accent="#e0a458",
+    success="#6fbf73",
+    warning="#e0a458",
+    error="#d1605e",
+    background="#0f1519",
+    surface="#151d23",
+    panel="#22303a",
+    dark=True,
+)
+CONTRAST = Theme(
+    name="contrast", primary="#ffffff", accent="#ffff00", error="#ff8800", background="#000000", surface="#000000", panel="#444444", dark=True
+)
+
+
+class DeckApp(App[int]):
+    """Opens on the bridge; nothing here knows a noun beyond its name."""
+
+    CSS_PATH = "deck.tcss"
+    TITLE = "quarterdeck"
+    COMMANDS: ClassVar[set[Any]] = {GoTo}  # type: ignore[assignment]
+    ENABLE_COMMAND_PALETTE = True
+
+    def __init__(self, deck: Deck, home: str, started: float | None = None) -> None:
+        super().__init__()
+        self.animation_level = "none"
+        self.deck = deck
+        self.connected = True
+        self.snapshot = Snapshot()
+        self.context_line = drawn(home)
+        self._trace = os.environ.get("QUARTERDECK_TRACE")
+        self._made: dict[str, Any] = {}
+        self.trace("start", "process", started)
+
+    def on_mount(self) -> None:
+        """The bridge first, then the feed."""
+        self.register_theme(DECK)
+        self.register_theme(CONTRAST)
+        self.theme = "contrast" if os.environ.get("QUARTERDECK_THEME") == "contrast" else "deck"
+        self.deck.on_state(self._link)
+        self.action_go(SCREENS[0][1])
+        self.call_after_refresh(self.trace, "first_paint", "bridge")
+        self._introduce()
+        self._listen()
+
+    def action_go(self, name: str) -> None:
+        """Go to a screen by its name; it is made when it is first gone to."""
+        self.trace("key", name)
+        if name not in self._made:
+            module = importlib.import_module(f"quarterdeck.tui.screens.{name}")
+            self._made[name] = getattr(module, f"{name.capitalize()}Screen")
+            self.install_screen(self._made[name](), name)
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        self.push_screen(name)
+
+    def action_palette(self) -> None:
+        """`:`."""
+        self.action_command_palette()
+
+    @work
+    async def _introduce(self) -> None:
+        try:
+            caller = await self.deck.ask(WhoAmI())
+        except Fault:
+            return
+        self.context_line = drawn(f"{caller.person} · {caller.profile} · {self.context_line}", longest=60)
+        self.screen.query_one("#context").update(self.context_line)  # type: ignore[attr-defined]
+
+    @work(exclusive=True, group="feed")
+    async def _listen(self) -> None:
+        async for item in self.deck.follow():
+            if isinstance(item, Pulse):
+                self.snapshot = fold(self.snapshot, item)
+                self.screen.post_message(PulseArrived(item))
+            else:
+                tags = [str(event.get("type")) for event in msgspec.msgpack.decode(item.events)]
+                self.screen.post_message(EntryArrived(item.seq, frozenset(tag.partition(".")[0] for tag in tags)))
+
+    def _link(self, connected: bool) -> None:
+        self.connected = connected
+        self.screen.post_message(LinkChanged(connected))
+
+    def trace(self, what: str, which: str, at: float | None = None) -> None:
+        """A line for the benchmarks, when `QUARTERDECK_TRACE` names a file."""
+        if self._trace:
+            with Path(self._trace).open("a") as file:
+                file.write(json.dumps({"what": what, "which": which, "at": at or time.time()}) + "\n")
+
+    async def on_unmount(self) -> None:
+        """Let go of the sockets."""
+        await self.deck.close()
+
+
+def open_console(home: Home, caller: str) -> int:
+    """Run the console on a daemon; says how to start one when there is none."""
+    from quarterdeck.async_client import AsyncClient
+
+    started = time.time()
+
+    async def run() -> int:
+        app = DeckApp(AsyncClient(home, caller), str(home.root), started)
+        return await app.run_async(mouse=os.environ.get("QUARTERDECK_MOUSE", "1") != "0") or 0
+
+    if not home.ask_socket.exists():
+        from quarterdeck.transport import unreachable
+
+        raise unreachable(home)
+    return asyncio.run(run())

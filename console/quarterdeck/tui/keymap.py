@@ -1,0 +1,28 @@
+"""The keys, in one table: what they do everywhere, and the words of the help screen."""
+
+from __future__ import annotations
+
+SCREENS: tuple[tuple[str, str], ...] = (
+    ("1", "bridge"),
+    ("2", "runs"),
+    ("3", "registry"),
+    ("4", "deployments"),
+    ("5", "pipelines"),
+    ("6", "monitoring"),
+    ("7", "governance"),
+)
+"""Digit and screen; the words are also what `:` takes."""
+
+EVERYWHERE: tuple[tuple[str, str], ...] = (
+    ("1-7", "go to a screen"),
+    (":", "go to a screen by name"),
+    ("/", "filter as you type"),
+    ("enter", "open the row under the cursor"),
+    ("esc", "clear the filter, else go back"),
+    ("j k g G", "down, up, top, bottom (arrows too)"),
+    ("y / Y", "copy the id / the equivalent qd command"),
+    ("s / S", "sort by the next column / the other way round"),
+    ("r / z", "refresh now / pause live updates"),
+    ("?", "this help"),
+    ("q", "quit; what runs in the daemon goes on"),
+)
