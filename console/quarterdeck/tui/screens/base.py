@@ -66,7 +66,7 @@ class DeckScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """The frame, with the body of the screen in it."""
         with Horizontal(id="top"):
-            yield Static(Text(f"⛵ quarterdeck › {self.crumbs()}"), id="where")
+            yield Static(Text(f"◢ quarterdeck › {self.crumbs()}"), id="where")
             yield Static("", id="context", markup=False)
         yield Static(self._tabs(), id="tabs")
         yield ConnectionBanner()
@@ -194,6 +194,7 @@ class NounScreen(DeckScreen):
         Binding("s", "sort(1)", "sort", show=False),
         Binding("S", "sort(-1)", "sort the other way", show=False),
     ]
+    AUTO_FOCUS = "RecordTable"
     columns: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:

@@ -31,8 +31,8 @@ class GovernanceScreen(NounScreen):
     def cells(self, record: Any) -> tuple[Text | str, ...]:
         """An approval or an entry on a line."""
         if isinstance(record, Approval):
-            return (clock(record.asked), safe(record.asked_by, 14), safe(f"asks to {record.words}", 60), state(record.state))
-        return (clock(record.at), safe(record.actor, 14), safe(record.words, 60), safe(f"entry {record.seq}"))
+            return (clock(record.asked), safe(record.asked_by, 14), safe(f"asks to {record.words}", 48), state(record.state))
+        return (clock(record.at), safe(record.actor, 14), safe(record.words, 48), safe(f"{record.seq}"))
 
     async def detail(self, record: Any) -> Text:
         """The evidence an approval is bound to; or an entry with its hash."""
@@ -65,7 +65,8 @@ class GovernanceScreen(NounScreen):
             checks.append_text(state("PASS" if check.ok else "FAIL"))
             checks.append_text(safe(f"  {check.rule.metric}: {check.why}\n"))
         text.append_text(section("evidence", checks if checks.plain else Text("no gate is set for this model\n", style="grey62")))
-        text.append_text(safe(f"\nbound to {approval.evidence}\n"))
+        text.append("\n")
+        text.append_text(safe(f"bound to {approval.evidence}\n"))
         return text
 
     def subject(self) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 
 from quarterdeck.tui.messages import PulseArrived
 from quarterdeck.tui.screens.base import NounScreen, section
-from quarterdeck.tui.widgets.drawing import age, bar, clock, facts, safe, state
+from quarterdeck.tui.widgets.drawing import age, bar, clock, facts, safe, safe_lines, state
 from quarterstore.records.jobs import JobLog, Progress
 from quarterstore.records.pipelines import ListPipelineRuns, PipelineRun
 from quarterstore.records.schedules import ListSchedules
@@ -62,7 +62,7 @@ class PipelinesScreen(NounScreen):
             text.append_text(section("error", safe(record.error)))
         lines = await self.deck_app.deck.ask(JobLog(job=record.job, lines=8))
         if lines:
-            text.append_text(section("log, its last lines", safe("\n".join(lines))))
+            text.append_text(section("log, its last lines", safe_lines(lines)))
         schedules = await self.deck_app.deck.ask(ListSchedules())
         rows = [
             (

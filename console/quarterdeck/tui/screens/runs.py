@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 
 from quarterdeck.tui.messages import PulseArrived
 from quarterdeck.tui.screens.base import DeckScreen, NounScreen, section
-from quarterdeck.tui.widgets.drawing import age, clock, facts, number, safe, size, state
+from quarterdeck.tui.widgets.drawing import age, clock, facts, number, safe, safe_lines, size, state
 from quarterdeck.tui.widgets.plot import Series, plot
 from quarterdeck.tui.widgets.record_table import WINDOW, RecordTable
 from quarterstore.records.runs import CompareRuns, CurvePoint, ListRuns, MetricHistory, Run
@@ -77,7 +77,7 @@ class RunsScreen(NounScreen):
         if record.artefacts:
             text.append_text(section("artefacts", facts([(each.path, size(each.size)) for each in record.artefacts], 24)))
         if record.error:
-            text.append_text(section("error", safe(record.error[-1500:])))
+            text.append_text(section("error", safe_lines(record.error[-1500:].splitlines())))
         return text
 
     def subject(self) -> tuple[str, str] | None:

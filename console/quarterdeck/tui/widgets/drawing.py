@@ -47,8 +47,15 @@ STATES: dict[str, tuple[str, str]] = {
 
 
 def safe(value: object, longest: int | None = None) -> Text:
-    """A value from outside as text that can neither be markup nor move the terminal."""
-    return Text(drawn(str(value), longest=longest), no_wrap=True)
+    """A value from outside as text that can neither be markup nor move the terminal; a newline at its end is ours."""
+    text = str(value)
+    end = "\n" if text.endswith("\n") else ""
+    return Text(drawn(text.removesuffix("\n"), longest=longest) + end)
+
+
+def safe_lines(lines: Sequence[str]) -> Text:
+    """Lines from outside, each cleaned on its own."""
+    return Text("\n".join(drawn(line) for line in lines) + "\n")
 
 
 def state(word: str) -> Text:
@@ -105,7 +112,9 @@ def facts(rows: Sequence[tuple[str, object]], width: int = 14) -> Text:
 
 def heading(words: str) -> Text:
     """A line that opens a part."""
-    return Text(f"\n{words}\n", style="bold")
+    text = Text("\n")
+    text.append(f"{words}\n", style="bold")
+    return text
 
 
 def bar(fraction: float, width: int, full: str = "█", empty: str = "░") -> str:
