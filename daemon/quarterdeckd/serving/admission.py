@@ -26,7 +26,9 @@ def run(spec: AdmissionSpec, report: Any) -> AdmissionResult:
     try:
         found = dict(zip(loaded.names, loaded.run(feed), strict=True))
     except Exception as error:
-        raise Failed(f"the model raised an error on its golden rows ({' '.join(str(error).split())[:200]})", field="golden") from error
+        raise Failed(
+            f"the model raised an error on its golden rows ({' '.join(str(error).split())[:200]})", field="golden"
+        ) from error
     largest = _compare(golden, found) if golden else 0.0
     one = {name: array[:1] for name, array in feed.items()}
     rows = len(next(iter(feed.values())))
@@ -34,7 +36,10 @@ def run(spec: AdmissionSpec, report: Any) -> AdmissionResult:
 
 
 def _same_signature(spec: AdmissionSpec, loaded: Loaded) -> None:
-    for side, declared, real in (("inputs", spec.signature.inputs, loaded.inputs), ("outputs", spec.signature.outputs, loaded.outputs)):
+    for side, declared, real in (
+        ("inputs", spec.signature.inputs, loaded.inputs),
+        ("outputs", spec.signature.outputs, loaded.outputs),
+    ):
         wanted = {each.name: each.datatype for each in declared}
         there = {each.name: each.datatype for each in real}
         if wanted != there:
@@ -49,7 +54,9 @@ def _zeros(loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
     """One row of zeros, for a version without golden rows: it must at least run."""
     shapes = {each.name: [1 if size < 0 else size for size in each.shape] for each in loaded.inputs}
     return {
-        each.name: np.full(shapes[each.name], "", object) if each.datatype == "BYTES" else np.zeros(shapes[each.name], DTYPES[each.datatype])
+        each.name: np.full(shapes[each.name], "", object)
+        if each.datatype == "BYTES"
+        else np.zeros(shapes[each.name], DTYPES[each.datatype])
         for each in loaded.inputs
     }
 
@@ -66,9 +73,14 @@ def _compare(golden: Golden, found: dict[str, Any]) -> float:
             worst = float(np.nanmax(difference)) if difference.size else 0.0
             if not np.isfinite(answer).all() or worst > golden.tolerance:
                 row = int(np.argmax(np.nan_to_num(difference, nan=np.inf).reshape(len(answer), -1).max(axis=1)))
-                raise Failed(f"row {row} of {name}: got a difference of {worst:.3g}, expected at most {golden.tolerance:g}", field="golden")
+                raise Failed(
+                    f"row {row} of {name}: got a difference of {worst:.3g}, expected at most {golden.tolerance:g}",
+                    field="golden",
+                )
             largest = max(largest, worst)
-        elif [str(value) for value in answer.ravel().tolist()] != [str(value) for value in np.array(expected, dtype=object).ravel().tolist()]:
+        elif [str(value) for value in answer.ravel().tolist()] != [
+            str(value) for value in np.array(expected, dtype=object).ravel().tolist()
+        ]:
             raise Failed(f"{name}: got other answers than the golden ones", field="golden")
     return largest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import difflib
 import logging
 import math
@@ -34,6 +35,8 @@ from quarterstore.records.places import Home
 from quarterstore.records.wire import decode, encode
 
 log = logging.getLogger("quarterdeck.host")
+DRAIN = 5.0
+"""Seconds that requests have to end in when the host is told to stop."""
 INLINE = 0.002
 """Seconds: a model whose mean is below this runs on the loop; a thread would cost more than it (0.1 ms here)."""
 
@@ -85,7 +88,9 @@ class Host:
     def _absent(self, endpoint: str) -> Response:
         near = difflib.get_close_matches(endpoint, list(self.routes.ways), n=3, cutoff=0.3)
         shown = endpoint[:100] if endpoint.isprintable() else "an unprintable name"
-        return refusal(404, f"model: got {shown}, expected a known one" + (f"; nearest: {', '.join(near)}" if near else ""))
+        return refusal(
+            404, f"model: got {shown}, expected a known one" + (f"; nearest: {', '.join(near)}" if near else "")
+        )
 
     def _infer(self, request: Request, endpoint: str) -> Response | Awaitable[Response]:
         way = self.routes.ways.get(endpoint)
@@ -95,7 +100,7 @@ class Host:
         try:
             asked = rest.decode_request(request.body)
             key = request.headers.get(b"quarterdeck-key")
-            sticky = key.decode("latin-1") if key else str(asked.parameters.get("key") or prediction)
+            sticky = key.decode("latin-1") if key else str(asked.parameters.get("key") or asked.id or prediction)
             arm = way.pick(sticky)
             feed = rest.feed_of(asked, arm.loaded)
             names = [output.name for output in asked.outputs] or arm.loaded.names
@@ -205,17 +210,26 @@ class Host:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         server = await loop.create_server(lambda: Protocol(self.handle, self._connections), sock=self._listener)
-        tasks = [
-            asyncio.create_task(each) for each in (self._obey(control), self._tell(control), self._tend())
-        ]
+        tasks = [asyncio.create_task(each) for each in (self._obey(control), self._tell(control), self._tend())]
         await control.send_multipart([b"hello", str(os.getpid()).encode()])
+        for task in tasks:
+            task.add_done_callback(self._ended)
         await self._stopping.wait()
         server.close()
         for connection in list(self._connections):
             connection.drain()
+        deadline = loop.time() + DRAIN
+        while any(connection.busy for connection in self._connections) and loop.time() < deadline:
+            await asyncio.sleep(0.005)
         for task in tasks:
             task.cancel()
         self._recorder.tend(close=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A part of the host that ended by an error takes the host with it; the launcher starts another."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("the host gives up", exc_info=error)
+            self._stopping.set()
 
     async def _obey(self, control: Any) -> None:
         while True:
@@ -269,14 +283,22 @@ def features_of(arm: Arm, feed: dict[str, Any]) -> dict[str, list[Any]]:
     """The values of each feature, a row each, as the signature names them; the tensors' own columns without one."""
     features = arm.slot.signature.features
     if features:
-        rows = {name: array.reshape(len(array), -1).tolist() for name, array in feed.items()}
-        return {each.name: [_plain(row[each.index]) for row in rows[each.input]] for each in features}
-    found: dict[str, list[Any]] = {}
+        found = {name: array.reshape(len(array), -1).T.tolist() for name, array in feed.items()}
+        texts = {name for name, array in feed.items() if array.dtype.kind == "O"}
+        return {
+            each.name: [_plain(value) for value in found[each.input][each.index]]
+            if each.input in texts
+            else found[each.input][each.index]
+            for each in features
+        }
+    unnamed: dict[str, list[Any]] = {}
     for name, array in feed.items():
         table = array.reshape(len(array), -1)
         for index in range(min(table.shape[1], 64)):
-            found[f"{name}_{index}" if table.shape[1] > 1 else name] = [_plain(value) for value in table[:, index].tolist()]
-    return found
+            unnamed[f"{name}_{index}" if table.shape[1] > 1 else name] = [
+                _plain(value) for value in table[:, index].tolist()
+            ]
+    return unnamed
 
 
 def _plain(value: Any) -> Any:
@@ -288,7 +310,11 @@ def _scores(array: Any) -> list[float]:
     if array is None or not array.ndim or array.dtype.kind not in "fiu":
         return []
     table = array.reshape(len(array), -1)
-    return [float(value) for value in (table.max(axis=1) if table.shape[1] > 1 else table[:, 0]).tolist() if math.isfinite(value)]
+    return [
+        float(value)
+        for value in (table.max(axis=1) if table.shape[1] > 1 else table[:, 0]).tolist()
+        if math.isfinite(value)
+    ]
 
 
 def _summary(arm: Arm) -> LatencySummary:
@@ -314,6 +340,10 @@ def _summary(arm: Arm) -> LatencySummary:
 def main(argv: list[str]) -> int:
     """`python -m quarterdeckd.serving.host HOME LISTENER_FD STATUS_FILE CONTROL_ADDRESS`, started by the launcher."""
     logging.basicConfig(stream=sys.stderr, level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # a host without its launcher would hold the port and know no routes but its last
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
+    if os.getppid() == 1:
+        return 1
     home = Home(Path(argv[1]))
     listener = socket.socket(fileno=int(argv[2]))
     with open(argv[3], "r+b") as file:

@@ -19,11 +19,10 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from quarterdeckd.measures import latency
 from quarterdeckd.serving.recorder import adopt_segments
+from quarterdeckd.serving.tally import Tally
 from quarterdeckd.settings import host_and_port
 from quarterstore.records.deployments import (
-    ArmCounts,
     AskServing,
     HostNews,
     HostState,
@@ -41,6 +40,7 @@ LAGGARD = 0.1
 """Seconds a host has to swap to routes whose sessions it holds."""
 LOADING = 30.0
 CRASHES, WITHIN, PAUSE = 3, 60.0, 5.0
+PORT_WITHIN = 6.0
 EMPTY = RoutingTable(epoch=0, routes=())
 
 
@@ -56,6 +56,7 @@ class HostProcess:
         self.asked = 0.0
         self.loading = False
         self.error = ""
+        self.late = False
 
     def running(self) -> int:
         """The number of the slot that was running when it was last looked at, 0 for none."""
@@ -81,7 +82,8 @@ class Launcher:
         self._blamed: dict[str, int] = {}
         self._watchers: dict[bytes, float] = {}
         self._waiting: list[Waiting] = []
-        self._counts: dict[str, tuple[int, dict[int, dict[str, ArmCounts]]]] = {}
+        self._tally = Tally()
+        self._told = 0.0
         self._stopping = asyncio.Event()
         self._table = _kept_table(home)
         self._socket: Any
@@ -134,15 +136,18 @@ class Launcher:
 
     async def _listen(self) -> None:
         while True:
-            identity, kind, *payload = await self._socket.recv_multipart()
+            frames = await self._socket.recv_multipart()
             try:
+                identity, kind, *payload = frames
                 await self._take(identity, kind, payload)
             except (msgspec.DecodeError, ValueError, IndexError) as error:
-                log.error("a message of kind %r could not be read: %s", kind[:20], error)
+                log.error("a message of %d frames could not be read: %s", len(frames), error)
 
     async def _take(self, identity: bytes, kind: bytes, payload: list[bytes]) -> None:
         if kind == b"hello":
-            host = next(host for host in self._hosts if host.process.pid == int(payload[0]))
+            host = next((host for host in self._hosts if host.process.pid == int(payload[0])), None)
+            if host is None:
+                raise ValueError("a host that is none of ours")
             host.identity = identity
             await self._send_routes(host)
         elif kind in (b"ack", b"loading"):
@@ -160,8 +165,11 @@ class Launcher:
 
     async def _push(self, table: RoutingTable, identity: bytes) -> None:
         self._table = table
-        write_whole(self._home.serving / "routes.json", msgspec.json.encode(table))
-        self._counts = {name: kept for name, kept in self._counts.items() if name in {each.endpoint for each in table.routes}}
+        try:
+            write_whole(self._home.serving / "routes.json", msgspec.json.encode(table))
+        except OSError as error:
+            log.error("the routes could not be kept for a restart: %s", error.strerror)
+        self._tally.keep({each.endpoint for each in table.routes})
         self._waiting.append(Waiting(identity, table.epoch))
         for host in self._hosts:
             if host.identity:
@@ -169,7 +177,7 @@ class Launcher:
         await self._settle()
 
     async def _send_routes(self, host: HostProcess) -> None:
-        host.asked, host.loading, host.epoch = time.monotonic(), False, -1
+        host.asked, host.loading, host.epoch, host.error = time.monotonic(), False, -1, ""
         await self._socket.send_multipart([host.identity, b"routes", encode(self._table)])
 
     async def _acknowledged(self, identity: bytes, kind: bytes, payload: list[bytes]) -> None:
@@ -202,17 +210,16 @@ class Launcher:
             HostState(pid=host.process.pid, epoch=host.epoch, started=host.started, ready=host.epoch >= 0)
             for host in self._hosts
         )
-        return ServingState(launcher=os.getpid(), address=f"http://{address}", epoch=epoch, hosts=hosts, crashes=self._blamed)
+        return ServingState(
+            launcher=os.getpid(), address=f"http://{address}", epoch=epoch, hosts=hosts, crashes=self._blamed
+        )
 
     async def _pass_on(self, news: HostNews, identity: bytes) -> None:
         if news.kind == "latency":
             host = next((host for host in self._hosts if host.identity == identity), None)
-            epoch, by_host = self._counts.get(news.endpoint, (-1, {}))
-            if epoch != news.epoch:
-                by_host = {}
-            by_host[host.process.pid if host else 0] = news.counts
-            self._counts[news.endpoint] = (news.epoch, by_host)
-            news = msgspec.structs.replace(news, counts=_summed(by_host))
+            if host is not None and news.latency is not None:
+                self._tally.take(host.process.pid, news, {news.version: news.latency.role})
+            return
         await self._tell(news)
 
     async def _tell(self, news: HostNews) -> None:
@@ -228,9 +235,14 @@ class Launcher:
                     await self._died(host)
                 elif host.identity and host.epoch < 0 and not host.error and self._late(host):
                     log.warning("host %d did not swap in time; it is replaced", host.process.pid)
+                    host.late = True
                     host.process.kill()
             if len(self._hosts) < self._count and self._may_start():
                 self._start_host()
+            if time.monotonic() - self._told >= 1.0:
+                self._told = time.monotonic()
+                for news in self._tally.tell():
+                    await self._tell(news)
 
     def _late(self, host: HostProcess) -> bool:
         return time.monotonic() - host.asked > (LOADING if host.loading else LAGGARD)
@@ -244,7 +256,7 @@ class Launcher:
         self._hosts.remove(host)
         self._crashes.append(time.monotonic())
         slots = [(route.endpoint, slot.version) for route in self._table.routes for slot in route.slots]
-        number = host.running()
+        number = 0 if host.late else host.running()
         endpoint, version = slots[number - 1] if 0 < number <= len(slots) else ("", "")
         if version:
             self._blamed[version] = self._blamed.get(version, 0) + 1
@@ -264,21 +276,6 @@ class Launcher:
         self._hosts.clear()
 
 
-def _summed(by_host: dict[int, dict[str, ArmCounts]]) -> dict[str, ArmCounts]:
-    """The counts of all hosts, those that ended among them."""
-    found: dict[str, ArmCounts] = {}
-    for counts in by_host.values():
-        for version, each in counts.items():
-            before = found.get(version, ArmCounts(version=version))
-            found[version] = ArmCounts(
-                version=version,
-                requests=before.requests + each.requests,
-                errors=before.errors + each.errors,
-                histogram=latency.add(before.histogram, each.histogram),
-            )
-    return found
-
-
 def _kept_table(home: Home) -> RoutingTable:
     path = home.serving / "routes.json"
     try:
@@ -296,12 +293,19 @@ def listen(home: Home, address: str | None) -> socket.socket:
         host, port = host_and_port("http", remembered.read_text().strip())
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError:
-        if address:
-            raise
-        listener.bind((host, 0))
+    deadline = time.monotonic() + PORT_WITHIN
+    while True:
+        try:
+            listener.bind((host, port))
+            break
+        except OSError:
+            # the hosts of a launcher that was killed hold the port until they have drained
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+            elif address:
+                raise
+            else:
+                port = 0
     listener.listen(1024)
     listener.setblocking(False)
     write_whole(remembered, ("%s:%d" % listener.getsockname()[:2]).encode())
@@ -328,7 +332,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         listener = listen(home, given.http)
     except (OSError, Fault) as error:
-        words = error.line() if isinstance(error, Fault) else f"http: got {given.http}: {error.strerror}, expected a free address"
+        words = (
+            error.line()
+            if isinstance(error, Fault)
+            else f"http: got {given.http}: {error.strerror}, expected a free address"
+        )
         print(f"error: {words}", file=sys.stderr)
         return 2
     about = {"pid": os.getpid(), "started": time.time(), "address": "http://%s:%d" % listener.getsockname()[:2]}

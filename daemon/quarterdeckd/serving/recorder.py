@@ -75,7 +75,14 @@ class Recorder:
         self._measure()
 
     def _measure(self) -> None:
-        self._waiting = sum(path.stat().st_size for path in self._folder.iterdir())
+        """Look at what waits; the daemon takes segments away meanwhile."""
+        total = 0
+        for path in self._folder.iterdir():
+            try:
+                total += path.stat().st_size
+            except FileNotFoundError:
+                continue
+        self._waiting = total
 
     def write(self, frame: Frame) -> bool:
         """Keep one prediction; False when it was counted instead."""
@@ -111,18 +118,20 @@ class Recorder:
 
     def tend(self, *, close: bool = False) -> None:
         """Sync what is open; close it when it is old or large enough, so that the daemon may take it."""
+        self._measure()
         with self._lock:
-            self._measure()
             if self._file < 0:
                 return
             file, path = self._file, self._path
             done = close or self._size >= SEGMENT or time.monotonic() - self._began >= CLOSE_AFTER
             if done:
                 self._file = -1
-        os.fdatasync(file)
-        if done:
-            os.close(file)
-            path.rename(path.with_suffix(".done"))
+        try:
+            os.fdatasync(file)
+        finally:
+            if done:
+                os.close(file)
+                path.rename(path.with_suffix(".done"))
 
 
 def adopt_segments(folder: Path) -> None:
@@ -149,7 +158,20 @@ def read_segment(path: Path) -> Iterator[Frame]:
 
 def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:
     """One row a predicted row, as columns; a feature that a frame lacks is None there."""
-    fixed = ("id", "row", "at", "endpoint", "version", "role", "epoch", "status", "latency", "prediction", "score", "error")
+    fixed = (
+        "id",
+        "row",
+        "at",
+        "endpoint",
+        "version",
+        "role",
+        "epoch",
+        "status",
+        "latency",
+        "prediction",
+        "score",
+        "error",
+    )
     found: dict[str, list[Any]] = {name: [] for name in fixed}
     count = 0
     for frame in frames:

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over REST: JSON to tensors and back; whatever is wrong is a sentence, never a crash."""
+"""The Open Inference Protocol v2 over REST: JSON to tensors and back; what is wrong is a sentence, never a crash."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def _array(given: InferInput, tensor: Tensor) -> np.ndarray[Any, Any]:
                 raise ValueError("not all of it is numbers")
             array = _cast(array, kind, tensor.datatype)
     except (ValueError, TypeError, OverflowError) as error:
-        raise got(f"{field}.data", f"values that do not fit ({str(error)[:100]})", f"{count} of {tensor.datatype}") from error
+        raise got(
+            f"{field}.data", f"values that do not fit ({str(error)[:100]})", f"{count} of {tensor.datatype}"
+        ) from error
     if array.size != count:
         raise got(f"{field}.data", f"{array.size} values", f"{count}, for shape {given.shape}")
     return array.reshape(given.shape)
@@ -116,7 +118,12 @@ def _cast(array: np.ndarray[Any, Any], kind: Any, datatype: str) -> np.ndarray[A
     if datatype.startswith("FP"):
         if array.dtype.kind == "b":
             raise ValueError("booleans among numbers")
-        return array.astype(kind)
+        with np.errstate(over="ignore"):
+            cast: np.ndarray[Any, Any] = array.astype(kind)
+        # an infinity made here would come back as the model's error and count against its version
+        if not np.isfinite(cast).all():
+            raise ValueError(f"beyond the range of {datatype}")
+        return cast
     if datatype == "BOOL":
         if array.dtype.kind != "b":
             raise ValueError("numbers among booleans")

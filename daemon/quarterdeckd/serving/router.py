@@ -82,8 +82,8 @@ class Routes:
         return {slot.digest: Loaded(Path(slot.path), slot.digest, slot.signature) for slot in slots}
 
     def swap(self, table: RoutingTable, loaded: dict[str, Loaded]) -> None:
-        """Serve by another table, from the next request on; what runs ends on the arm it began with. A way whose epoch is
-        the same keeps its counts."""
+        """Serve by another table, from the next request on; what runs ends on the arm it began with. A way whose
+        epoch is the same keeps its counts."""
         self._sessions.update(loaded)
         ways: dict[str, Way] = {}
         number = 0

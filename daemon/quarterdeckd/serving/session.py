@@ -56,7 +56,10 @@ class Loaded:
     """A session and its signature as the file has it."""
 
     def __init__(self, path: Path, digest: str, signature: Signature | None = None) -> None:
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise Failed(f"{digest[:16]}: the file could not be read ({error.strerror})", field="model") from error
         found = hashlib.sha256(data).hexdigest()
         if found != digest:
             raise Corrupt(f"{digest[:16]}: got {found}, expected {digest}", field="model")

@@ -1,4 +1,4 @@
-"""What all hosts counted, as one: cumulative by endpoint and version since the route's epoch, and the second since last told."""
+"""What all hosts counted, as one: by endpoint and version since the route's epoch, and in the last second."""
 
 from __future__ import annotations
 

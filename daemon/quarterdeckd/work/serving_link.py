@@ -22,6 +22,7 @@ from quarterstore.records.wire import decode, encode
 log = logging.getLogger(__name__)
 STARTED_WITHIN = 15.0
 ACKNOWLEDGED_WITHIN = 40.0
+STOPPED_WITHIN = 15.0
 
 
 class ServingLink:
@@ -45,7 +46,7 @@ class ServingLink:
             return False
         descriptor = os.open(path, os.O_RDWR)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
         except BlockingIOError:
             return True
@@ -69,10 +70,17 @@ class ServingLink:
     def _spawn(self) -> None:
         words = [sys.executable, "-m", "quarterdeckd.serving.launcher", "--home", str(self._home.root)]
         words += ["--hosts", str(self._hosts), *(["--http", self._http] if self._http else [])]
-        environment = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "QD_CRASH_AT")}
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "QD_CRASH_AT")
+        }
         with (self._home.serving / "launcher.log").open("ab") as log_file:
             subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, start_new_session=True, env=environment
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                start_new_session=True,
+                env=environment,
             )
         log.info("started the serving launcher")
 
@@ -92,7 +100,9 @@ class ServingLink:
             try:
                 return await asyncio.wait_for(self._states.get(), seconds)
             except TimeoutError as error:
-                raise Unreachable(f"the serving launcher did not answer within {seconds:g} s", field="serving") from error
+                raise Unreachable(
+                    f"the serving launcher did not answer within {seconds:g} s", field="serving"
+                ) from error
 
     async def push(self, table: RoutingTable) -> ServingState:
         """Serve by a table; answered when every host has acknowledged its epoch (or said why it cannot)."""
@@ -109,6 +119,12 @@ class ServingLink:
         if self.alive():
             await self.start()
             await self._asked(AskServing(what="stop"), b"ask", 10.0)
+            deadline = asyncio.get_running_loop().time() + STOPPED_WITHIN
+            while self.alive():
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Unreachable(f"serving did not end within {STOPPED_WITHIN:g} s", field="serving")
+                await asyncio.sleep(0.02)
+            self._drop_socket()
 
     def _drop_socket(self) -> None:
         if self._reader is not None:

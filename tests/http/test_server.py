@@ -1,0 +1,76 @@
+"""The HTTP server's limits and order, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+
+import pytest
+
+from quarterdeckd.http.server import Limits, Protocol, Request, Response
+
+LIMITS = Limits(headers=1000, body=1000, slow=0.3, idle=5.0, hosts=frozenset({"localhost"}))
+
+
+def _handle(request: Request) -> Response | Awaitable[Response]:
+    if request.path == "/broken":
+        raise RuntimeError("/secret/path")
+    if request.path == "/slow":
+
+        async def later() -> Response:
+            await asyncio.sleep(0)
+            return Response(200, b"slow")
+
+        return later()
+    return Response(200, request.path.encode() + request.body)
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """A server with small limits."""
+    connections: set[Protocol] = set()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Protocol(_handle, connections, LIMITS), "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for connection in list(connections):
+        connection.drain()
+
+
+async def _said(port: int, data: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    found = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return found
+
+
+def _get(path: str, *headers: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "host: localhost:1", *headers, "", ""]).encode()
+
+
+async def test_pipelined_answers_keep_the_order_of_the_requests(port: int) -> None:
+    found = await _said(port, _get("/slow") + _get("/two") + _get("/three", "connection: close"))
+    assert [found.index(word) for word in (b"slow", b"/two", b"/three")] == sorted(
+        found.index(word) for word in (b"slow", b"/two", b"/three")
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000000\r\n\r\n" + b"x" * 1_000_000, 413),
+        (b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n7d0\r\n" + b"x" * 2000, 413),
+        (_get("/", "a: " + "b" * 2000), 431),
+        (b"\x16\x03\x01 hello\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: evil.test\r\n\r\n", 403),
+        (b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nabc", 408),
+    ],
+)
+async def test_a_request_beyond_a_limit_is_refused_in_words(port: int, data: bytes, status: int) -> None:
+    assert (await _said(port, data)).startswith(b"HTTP/1.1 %d " % status)
+
+
+async def test_an_error_of_our_own_is_answered_without_its_details(port: int) -> None:
+    found = await _said(port, _get("/broken", "connection: close"))
+    assert found.startswith(b"HTTP/1.1 500 ") and b"secret" not in found and b"logged as" in found
