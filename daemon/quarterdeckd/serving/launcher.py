@@ -204,7 +204,7 @@ class Launcher:
 
     def state(self) -> ServingState:
         """The launcher and its hosts as they are."""
-        address = "%s:%d" % self._listener.getsockname()[:2]
+        address = address_of(self._listener)
         epoch = min((host.epoch for host in self._hosts), default=-1)
         hosts = tuple(
             HostState(pid=host.process.pid, epoch=host.epoch, started=host.started, ready=host.epoch >= 0)
@@ -285,6 +285,12 @@ def _kept_table(home: Home) -> RoutingTable:
         return EMPTY
 
 
+def address_of(listener: socket.socket) -> str:
+    """HOST:PORT of a listener."""
+    host, port = listener.getsockname()[:2]
+    return f"{host}:{port}"
+
+
 def listen(home: Home, address: str | None) -> socket.socket:
     """The listening socket: at `address`, else where it was last time, else where the kernel says."""
     remembered = home.serving / "address"
@@ -308,7 +314,7 @@ def listen(home: Home, address: str | None) -> socket.socket:
                 port = 0
     listener.listen(1024)
     listener.setblocking(False)
-    write_whole(remembered, ("%s:%d" % listener.getsockname()[:2]).encode())
+    write_whole(remembered, address_of(listener).encode())
     return listener
 
 
@@ -339,7 +345,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         print(f"error: {words}", file=sys.stderr)
         return 2
-    about = {"pid": os.getpid(), "started": time.time(), "address": "http://%s:%d" % listener.getsockname()[:2]}
+    about = {"pid": os.getpid(), "started": time.time(), "address": "http://" + address_of(listener)}
     write_whole(home.serving / "launcher.json", msgspec.json.encode(about))
     asyncio.run(_run(home, listener, given.hosts))
     return 0

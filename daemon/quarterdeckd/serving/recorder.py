@@ -1,4 +1,4 @@
-"""Predictions on their way to the disk: written before they are answered, into segments that the daemon folds into Parquet."""
+"""Predictions on their way to the disk: written before they are answered, into segments that the daemon folds."""
 
 from __future__ import annotations
 
