@@ -318,6 +318,17 @@ def listen(home: Home, address: str | None) -> socket.socket:
     return listener
 
 
+def held(lock: int) -> bool:
+    """Whether the lock is ours now; whoever asks if a launcher lives holds it for an instant, so once is not enough."""
+    for _ in range(10):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.02)
+    return False
+
+
 def main(argv: list[str] | None = None) -> int:
     """`python -m quarterdeckd.serving.launcher --home DIR`."""
     options = argparse.ArgumentParser(prog="quarterdeck-serving", description=__doc__)
@@ -330,9 +341,7 @@ def main(argv: list[str] | None = None) -> int:
     home = Home(given.home)
     home.serving.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(home.serving / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not held(lock):
         print("error: serving: got a launcher that runs already, expected none", file=sys.stderr)
         return 5
     try:
