@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from quarterdeck import keys
 from quarterdeck.client import Client
 from quarterstore.records.faults import Fault
+from quarterstore.records.people import AddKey
 from quarterstore.records.places import Home
 
 
@@ -29,11 +31,17 @@ class Daemon:
         self.home = Home(folder / "home", self.environ)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start and wait until it answers."""
-        command = [sys.executable, "-m", "quarterdeckd", "--home", str(self.home.root), "--http", "127.0.0.1:0"]
+    def start(self, *words: str, wait: bool = True, **environ: str) -> None:
+        """Start and wait until it answers; further words are options of the daemon, further names its environment."""
+        command = [sys.executable, "-m", "quarterdeckd", "--home", str(self.home.root), "--http", "127.0.0.1:0", *words]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, env=self.environ, stderr=log, stdout=log)
+            self.process = subprocess.Popen(command, env={**self.environ, **environ}, stderr=log, stdout=log)
+        if wait:
+            self.answer()
+
+    def answer(self) -> None:
+        """Wait until it answers."""
+        assert self.process is not None
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.process.poll() is None:
             client = Client(self.home, timeout=1.0, spooled=False)
@@ -44,7 +52,15 @@ class Daemon:
                 time.sleep(0.05)
             finally:
                 client.close()
-        raise AssertionError((self.folder / "log").read_text()[-2000:])
+        raise AssertionError(self.log())
+
+    def log(self) -> str:
+        """The end of what it said."""
+        return (self.folder / "log").read_text()[-3000:]
+
+    def client(self, name: str = "owner", timeout: float = 10.0) -> Client:
+        """A client with somebody's key."""
+        return Client(self.home, name, timeout=timeout, spooled=False)
 
     def send(self, number: int) -> None:
         """Send it a signal."""
@@ -86,6 +102,18 @@ def absent() -> Iterator[Daemon]:
     daemon = _made()
     yield daemon
     daemon.end()
+
+
+@pytest.fixture
+def team() -> Iterator[Daemon]:
+    """A daemon in profile `team`, with ana and bob who may approve and carl who may look."""
+    made = _made()
+    made.start("--profile", "team")
+    with made.client() as owner:
+        for name, role in (("ana", "approver"), ("bob", "approver"), ("carl", "viewer")):
+            owner.ask(AddKey(public=keys.make(made.home, name), person=name, roles=(role,)))  # type: ignore[arg-type]
+    yield made
+    made.end()
 
 
 @pytest.fixture(scope="module")
