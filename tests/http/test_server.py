@@ -74,3 +74,15 @@ async def test_a_request_beyond_a_limit_is_refused_in_words(port: int, data: byt
 async def test_an_error_of_our_own_is_answered_without_its_details(port: int) -> None:
     found = await _said(port, _get("/broken", "connection: close"))
     assert found.startswith(b"HTTP/1.1 500 ") and b"secret" not in found and b"logged as" in found
+
+
+async def test_a_header_that_never_ends_is_refused_at_the_limit(port: int) -> None:
+    """The parser hands a header over when it is whole; memory must not wait for that."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\na: ")
+    for _ in range(100):
+        writer.write(b"b" * 1000)
+        await writer.drain()
+        await asyncio.sleep(0)
+    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 431 ")
+    writer.close()

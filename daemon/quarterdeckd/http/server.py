@@ -111,6 +111,8 @@ class Protocol(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._began = 0.0
+        self._heading = True
+        self._endless = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is none of asyncio's
@@ -137,12 +139,18 @@ class Protocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
+        before = self._began if self._heading else 0.0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._refuse(400, "got an upgrade, expected plain HTTP/1.1")
         except httptools.HttpParserError:
             self._refuse(400, "got bytes that are no HTTP/1.1 request")
+        if before and self._heading and self._began == before:
+            # the parser hands a header over when it is whole: an endless one is counted here, by what was only header
+            self._endless += len(data)
+            if self._endless > self._limits.headers:
+                self._refuse(431, f"got more than {self._limits.headers} bytes of headers")
 
     def on_message_begin(self) -> None:
         self._began = time.perf_counter()
@@ -162,6 +170,7 @@ class Protocol(asyncio.Protocol):
             self._refuse(431, f"got more than {self._limits.headers} bytes of headers")
 
     def on_headers_complete(self) -> None:
+        self._heading = False
         length = self._headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._limits.body:
             self._refuse(413, f"got a body of {int(length)} bytes, expected at most {self._limits.body}")

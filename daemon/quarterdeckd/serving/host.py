@@ -29,6 +29,7 @@ from quarterdeckd.measures import latency
 from quarterdeckd.serving import rest
 from quarterdeckd.serving.recorder import SYNC_EVERY, Frame, Recorder, kept
 from quarterdeckd.serving.router import Arm, Routes
+from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import HostNews, LatencySummary, RoutingTable
 from quarterstore.records.faults import MEANINGS, Fault, missing
 from quarterstore.records.places import Home
@@ -55,6 +56,7 @@ class Host:
         self._numbers = count()
         self._dropped_told = 0
         self._stopping = asyncio.Event()
+        self._routed = asyncio.Event()
 
     def handle(self, request: Request) -> Response | Awaitable[Response]:
         """One request, by its path."""
@@ -72,8 +74,8 @@ class Host:
             body: dict[str, Any] = {"name": "quarterdeck", "version": "0.1.0", "extensions": []}
             return Response(200, msgspec.json.encode(body))
         if parts in (["v2", "health", "live"], ["v2", "health", "ready"]):
-            key = "live" if parts[2] == "live" else "ready"
-            return Response(200, msgspec.json.encode({key: True}))
+            good = parts[2] == "live" or self.routes.whole
+            return Response(200 if good else 503, msgspec.json.encode({parts[2]: good}))
         if len(parts) in (3, 4) and parts[:2] == ["v2", "models"]:
             way = self.routes.ways.get(parts[2])
             if way is None:
@@ -208,12 +210,14 @@ class Host:
     async def serve(self, control: Any) -> None:
         """Answer until told to stop: drain, close the segment, leave."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
-        server = await loop.create_server(lambda: Protocol(self.handle, self._connections), sock=self._listener)
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
         tasks = [asyncio.create_task(each) for each in (self._obey(control), self._tell(control), self._tend())]
         await control.send_multipart([b"hello", str(os.getpid()).encode()])
         for task in tasks:
             task.add_done_callback(self._ended)
+        # callers wait in the listener's queue until there are routes: a host that is replaced answers no 404 meanwhile
+        await self._routed.wait()
+        server = await loop.create_server(lambda: Protocol(self.handle, self._connections), sock=self._listener)
         await self._stopping.wait()
         server.close()
         for connection in list(self._connections):
@@ -229,7 +233,11 @@ class Host:
         """A part of the host that ended by an error takes the host with it; the launcher starts another."""
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("the host gives up", exc_info=error)
-            self._stopping.set()
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._routed.set()
 
     async def _obey(self, control: Any) -> None:
         while True:
@@ -238,17 +246,20 @@ class Host:
                 continue
             table = decode(payload, RoutingTable)
             lacking = self.routes.lacking(table)
-            error = b""
-            try:
-                if lacking:
-                    await control.send_multipart([b"loading", str(table.epoch).encode()])
-                    self.routes.swap(table, await asyncio.to_thread(self.routes.load, lacking))
-                else:
-                    self.routes.swap(table, {})
-            except Fault as fault:
-                error = fault.line().encode()
-                log.error("epoch %d: %s", table.epoch, fault.line())
-            await control.send_multipart([b"ack", str(self.routes.epoch).encode() if not error else b"-1", error])
+            loaded: dict[str, Loaded] = {}
+            lost: list[str] = []
+            if lacking:
+                await control.send_multipart([b"loading", str(table.epoch).encode()])
+                loaded, lost = await asyncio.to_thread(self.routes.load, lacking)
+            self.routes.swap(table, loaded)
+            self._routed.set()
+            for words in lost:
+                log.error("epoch %d: %s", table.epoch, words)
+            slots = [
+                f"{each.route.endpoint}\n{each.slot.version}" for way in self.routes.ways.values() for each in way.arms
+            ]
+            acknowledged = str(table.epoch if not lost else -1).encode()
+            await control.send_multipart([b"ack", acknowledged, "; ".join(lost).encode(), encode(slots)])
 
     async def _tell(self, control: Any) -> None:
         while True:
@@ -283,7 +294,7 @@ def features_of(arm: Arm, feed: dict[str, Any]) -> dict[str, list[Any]]:
     """The values of each feature, a row each, as the signature names them; the tensors' own columns without one."""
     features = arm.slot.signature.features
     if features:
-        found = {name: array.reshape(len(array), -1).T.tolist() for name, array in feed.items()}
+        found = {name: _rows(array).T.tolist() for name, array in feed.items()}
         texts = {name for name, array in feed.items() if array.dtype.kind == "O"}
         return {
             each.name: [_plain(value) for value in found[each.input][each.index]]
@@ -293,12 +304,17 @@ def features_of(arm: Arm, feed: dict[str, Any]) -> dict[str, list[Any]]:
         }
     unnamed: dict[str, list[Any]] = {}
     for name, array in feed.items():
-        table = array.reshape(len(array), -1)
+        table = _rows(array)
         for index in range(min(table.shape[1], 64)):
             unnamed[f"{name}_{index}" if table.shape[1] > 1 else name] = [
                 _plain(value) for value in table[:, index].tolist()
             ]
     return unnamed
+
+
+def _rows(array: Any) -> Any:
+    """An array as rows and columns; a scalar is one row."""
+    return array.reshape(len(array) if array.ndim else 1, -1)
 
 
 def _plain(value: Any) -> Any:

@@ -56,11 +56,17 @@ class HostProcess:
         self.asked = 0.0
         self.loading = False
         self.error = ""
+        self.slots: list[str] = []
+        """Endpoint and version of each slot it acknowledged, by its number less one."""
         self.late = False
 
     def running(self) -> int:
-        """The number of the slot that was running when it was last looked at, 0 for none."""
-        return self.status.read_bytes()[0]
+        """The number of the slot that was running when last looked at, 0 for none or where that cannot be read."""
+        try:
+            return (self.status.read_bytes() or b"\0")[0]
+        except OSError as error:
+            log.error("%s could not be read: %s", self.status.name, error.strerror)
+            return 0
 
 
 class Waiting(NamedTuple):
@@ -134,6 +140,14 @@ class Launcher:
         )
         self._hosts.append(HostProcess(process, status))
 
+    def _try_host(self) -> None:
+        """Start a host; where the disk or the process table is full, count it as a crash and try again later."""
+        try:
+            self._start_host()
+        except OSError as error:
+            self._crashes.append(time.monotonic())
+            log.error("a host could not be started: %s", error.strerror)
+
     async def _listen(self) -> None:
         while True:
             frames = await self._socket.recv_multipart()
@@ -187,7 +201,8 @@ class Launcher:
         if kind == b"loading":
             host.loading = True
             return
-        host.epoch, host.error = int(payload[0]), payload[1].decode() if len(payload) > 1 else ""
+        host.epoch, host.error = int(payload[0]), payload[1].decode()
+        host.slots = decode(payload[2], list[str])
         await self._settle()
 
     async def _settle(self) -> None:
@@ -238,7 +253,7 @@ class Launcher:
                     host.late = True
                     host.process.kill()
             if len(self._hosts) < self._count and self._may_start():
-                self._start_host()
+                self._try_host()
             if time.monotonic() - self._told >= 1.0:
                 self._told = time.monotonic()
                 for news in self._tally.tell():
@@ -255,9 +270,9 @@ class Launcher:
     async def _died(self, host: HostProcess) -> None:
         self._hosts.remove(host)
         self._crashes.append(time.monotonic())
-        slots = [(route.endpoint, slot.version) for route in self._table.routes for slot in route.slots]
         number = 0 if host.late else host.running()
-        endpoint, version = slots[number - 1] if 0 < number <= len(slots) else ("", "")
+        # by the slots the host had, not by those of a table that is still on its way to it
+        endpoint, version = host.slots[number - 1].split("\n") if 0 < number <= len(host.slots) else ("", "")
         if version:
             self._blamed[version] = self._blamed.get(version, 0) + 1
         detail = f"host {host.process.pid} ended with {host.process.returncode}"

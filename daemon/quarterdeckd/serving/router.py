@@ -9,6 +9,7 @@ from quarterdeckd.measures import latency
 from quarterdeckd.rollout.arms import arm
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import ArmCounts, Route, RoutingTable, Slot
+from quarterstore.records.faults import Fault
 
 WARM = 4
 """Sessions kept that no route names any more: what makes a rollback instant."""
@@ -69,6 +70,8 @@ class Routes:
 
     def __init__(self) -> None:
         self.epoch = -1
+        self.whole = False
+        """Whether every endpoint of the last table is served as it says."""
         self.ways: dict[str, Way] = {}
         self._sessions: OrderedDict[str, Loaded] = OrderedDict()
 
@@ -77,21 +80,32 @@ class Routes:
         slots = {slot.digest: slot for route in table.routes for slot in route.slots}
         return [slot for digest, slot in slots.items() if digest not in self._sessions]
 
-    def load(self, slots: list[Slot]) -> dict[str, Loaded]:
-        """Load slots; in a thread. Raises `Corrupt` or `Failed` and changes nothing."""
-        return {slot.digest: Loaded(Path(slot.path), slot.digest, slot.signature) for slot in slots}
+    def load(self, slots: list[Slot]) -> tuple[dict[str, Loaded], list[str]]:
+        """Load slots; in a thread. Answers the sessions by digest and, of each file that does not load, why."""
+        loaded: dict[str, Loaded] = {}
+        lost: list[str] = []
+        for slot in slots:
+            try:
+                loaded[slot.digest] = Loaded(Path(slot.path), slot.digest, slot.signature)
+            except Fault as fault:
+                lost.append(f"{slot.version}: {fault.line()}")
+        return loaded, lost
 
     def swap(self, table: RoutingTable, loaded: dict[str, Loaded]) -> None:
         """Serve by another table, from the next request on; what runs ends on the arm it began with. A way whose
-        epoch is the same keeps its counts."""
+        epoch is the same keeps its counts; an endpoint with a slot that is not loaded goes on as it was, so that one
+        lost file holds back no other endpoint."""
         self._sessions.update(loaded)
         ways: dict[str, Way] = {}
         number = 0
         for route in table.routes:
             before = self.ways.get(route.endpoint)
-            if before is not None and before.route == route:
+            whole = all(slot.digest in self._sessions for slot in route.slots)
+            if before is not None and (before.route == route or not whole):
                 ways[route.endpoint] = before
                 number += len(before.arms)
+                continue
+            if not whole:
                 continue
             arms = []
             for slot in route.slots:
@@ -101,7 +115,8 @@ class Routes:
         for index, each in enumerate(each for way in ways.values() for each in way.arms):
             each.number = index + 1
         self.ways, self.epoch = ways, table.epoch
-        self._cool({slot.digest for route in table.routes for slot in route.slots})
+        self.whole = len(ways) == len(table.routes) and all(ways[each.endpoint].route == each for each in table.routes)
+        self._cool({each.slot.digest for way in ways.values() for each in way.arms})
 
     def _cool(self, used: set[str]) -> None:
         for digest in used:

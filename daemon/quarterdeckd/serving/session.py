@@ -74,6 +74,10 @@ class Loaded:
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise Failed(f"the file could not be loaded ({_short(error)})", field="model") from error
+        for node in (*self._session.get_inputs(), *self._session.get_outputs()):
+            if node.type not in ONNX_TYPES:
+                # a sequence or a map (ZipMap writes one) has no datatype in the protocol, bfloat16 none in numpy
+                raise got(f"model.{node.name}", node.type, f"one of {', '.join(ONNX_TYPES)}")
         self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
         self.signature = signature or Signature(inputs=self.inputs, outputs=self.outputs)
@@ -89,7 +93,7 @@ class Loaded:
 
 def _tensor(node: Any) -> Tensor:
     shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
-    return Tensor(name=node.name, datatype=ONNX_TYPES.get(node.type, node.type), shape=shape)
+    return Tensor(name=node.name, datatype=ONNX_TYPES[node.type], shape=shape)
 
 
 def _short(error: Exception) -> str:
