@@ -23,6 +23,8 @@ from quarterstore.records.wire import PROTOCOL, Answer, Ask, Published, decode, 
 
 BEAT = 0.7
 """Seconds between two questions that only want an answer; two without one mean that the daemon is lost (1.4 s)."""
+QUIET = 1000
+"""Milliseconds without a word from the feed after which the daemon is asked whether something was missed."""
 
 
 class AsyncClient:
@@ -100,9 +102,15 @@ class AsyncClient:
         """Kept entries without a gap, and pulses, for as long as it is read; across restarts of the daemon."""
         self._start()
         socket: Any = feed.subscriber(self._context, self.home, self.caller)
-        last = await self._newest()
+        last = self._seen or await self._newest()
         try:
             while True:
+                if not await socket.poll(QUIET):
+                    # a subscription may have missed what was published while it was being made again: ask
+                    for entry in await self._missed(last):
+                        last = max(last, entry.seq)
+                        yield entry
+                    continue
                 item = feed.read(await socket.recv_multipart())
                 if isinstance(item, Pulse):
                     yield item
