@@ -45,6 +45,7 @@ from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.supervisor import Supervisor
+from quarterdeckd.work.uploads import Uploads
 from quarterstore.ledger import journal
 from quarterstore.ledger.folding import events_of
 from quarterstore.ledger.opening import RESERVE, Ledger
@@ -53,6 +54,8 @@ from quarterstore.records import deployments as deployment_records
 from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
+from quarterstore.records.datasets import AddDataset
+from quarterstore.records.registry import RegisterVersion
 from quarterstore.shelf.artefacts import Artefacts
 
 log = logging.getLogger(__name__)
@@ -172,6 +175,10 @@ class Daemon:
         add = with_metrics(lambda run: self.intake.latest.get(run, {}))
         self.dispatch.enrich[run_records.EndRun] = add
         self.dispatch.enrich[run_records.LoseRun] = add
+        uploads = Uploads(self.artefacts)
+        self.dispatch.prepare[RegisterVersion] = uploads.described
+        self.dispatch.prepare[AddDataset] = uploads.kept
+        self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
 
     def _points(self, batch: run_records.LogMetrics, speaker: Speaker) -> run_records.Logged:
         runs.writable(self.view, batch.run, speaker.run)

@@ -211,7 +211,8 @@ def test_fifty_promotions_at_once_have_one_winner(absent: Any) -> None:
     with absent.client() as client:
         for turn in range(rounds):
             model = f"model{turn}"
-            versions = [client.ask(version_of(model)).id for _ in range(10)]
+            digest, _ = client.put(b"any bytes do for a registry that is not asked to serve them")
+            versions = [client.ask(version_of(model, digest)).id for _ in range(10)]
             for version in versions:
                 client.ask(registry.MoveStage(version=version, stage="Staging"))
             outcomes: list[str] = []
@@ -233,8 +234,8 @@ def test_fifty_promotions_at_once_have_one_winner(absent: Any) -> None:
     print(f"F21 N={rounds} rounds of 10, {losers} conflicts, failures=0")
 
 
-def version_of(model: str) -> registry.RegisterVersion:
-    """A version by its record alone; its file is uploaded by the caller's daemon check elsewhere."""
+def version_of(model: str, digest: str) -> registry.RegisterVersion:
+    """A version of an uploaded file, with the signature said."""
     tensor = registry.Tensor(name="x", datatype="FP32", shape=(-1, 2))
     shape = registry.Signature(inputs=(tensor,), outputs=(registry.Tensor(name="y", datatype="FP32", shape=(-1, 1)),))
-    return registry.RegisterVersion(model=model, digest="a" * 64, size=1, format="onnx", signature=shape)
+    return registry.RegisterVersion(model=model, digest=digest, size=1, format="onnx", signature=shape)

@@ -42,6 +42,8 @@ class Dispatch:
         self.quick: dict[type, Quick] = {}
         self.enrich: dict[type, Callable[[Any], Any]] = {}
         """Acts that the daemon adds something to before they are decided (the last metrics to the end of a run)."""
+        self.prepare: dict[type, Callable[[Any], Any]] = {}
+        """The same for what takes a while (a file is looked at): done in a thread, the act is queued after it."""
         self.writer: Writer
         self.poster: Poster
         self._answers = answers
@@ -73,8 +75,23 @@ class Dispatch:
 
     def _act(self, act: Act[Any], request: str, speaker: Speaker, reply: Reply) -> None:
         body = body_of(act)
+        prepare = self.prepare.get(type(act))
+        if prepare is not None and speaker is not DAEMON:
+            self._prepared(prepare, act, Asked(act, body, request, speaker, reply))
+            return
         add = self.enrich.get(type(act))
         self.writer.ask(Asked(add(act) if add else act, body, request, speaker, reply))
+
+    def _prepared(self, prepare: Callable[[Any], Any], act: Act[Any], asked: Asked) -> None:
+        def queue(done: Any) -> None:
+            error = done.exception()
+            if error is None:
+                self.writer.ask(asked._replace(act=done.result()))
+            else:
+                fault = error if isinstance(error, Fault) else _own_error(type(act), error)
+                asked.done(Outcome(None, self.seq, fault))
+
+        self._loop.run_in_executor(self._readers, prepare, act).add_done_callback(queue)
 
     def _widely(self, message: Any, speaker: Speaker, seen: int, reply: Reply) -> None:
         reader = self.wide[type(message)]
