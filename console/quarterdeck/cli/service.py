@@ -53,7 +53,7 @@ def user_units(home: Home) -> dict[str, str]:
 
 
 def system_units(home: Home) -> dict[str, str]:
-    """File name -> text of the units for the machine: a user of their own, hardened; the home is a folder of /var/lib."""
+    """File name -> text of the units for the machine: a user of their own, hardened; the home is below /var/lib."""
     root = home.root
     if root == default_home():
         root = SYSTEM_STATE / "quarterdeck"  # a person's own home is hidden from a system unit
