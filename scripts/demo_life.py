@@ -24,7 +24,17 @@ import httpx
 import msgspec
 
 from quarterdeck import Client, Fault, Refused, connect, keys
-from quarterstore.records import compression, deployments, governance, jobs, monitoring, pipelines, registry, runs, schedules
+from quarterstore.records import (
+    compression,
+    deployments,
+    governance,
+    jobs,
+    monitoring,
+    pipelines,
+    registry,
+    runs,
+    schedules,
+)
 from quarterstore.records.base import Act
 from quarterstore.records.faults import NeedsApproval, Unreachable
 from quarterstore.records.people import AddKey
@@ -148,7 +158,9 @@ class Life:
 
     def schedule_fires(self) -> dict[str, Any]:
         """A schedule is due in a second, fires once, and its training starts."""
-        act = msgspec.to_builtins(pipelines.RunPipeline(definition=self.definition("logistic"), cause="schedule nightly"))
+        act = msgspec.to_builtins(
+            pipelines.RunPipeline(definition=self.definition("logistic"), cause="schedule nightly")
+        )
         self.deck.ask(schedules.AddSchedule(name="nightly", act=act, every=1.5))
         self.until(lambda: self.schedule().fired >= 1, 15, "the schedule to fire")
         self.deck.ask(schedules.PauseSchedule(name="nightly"))
@@ -220,7 +232,11 @@ class Life:
             refusal = refused.line()
         self.ana.ask(governance.Approve(approval=approval.id, evidence=approval.evidence, note="looks right"))
         tenure = self.deck.ask(registry.ProductionAt(model=MODEL, at=time.time()))
-        return {"approval": approval.id, "self-approval": f"refused ({refusal})", "Production": f"{tenure.version}, approved by {tenure.approved_by}"}
+        return {
+            "approval": approval.id,
+            "self-approval": f"refused ({refusal})",
+            "Production": f"{tenure.version}, approved by {tenure.approved_by}",
+        }
 
     def propose(self, act: Act[Any]) -> governance.Approval:
         return self.deck.ask(governance.Propose(act=msgspec.to_builtins(act), reason="the demo"))
@@ -242,7 +258,12 @@ class Life:
         if bad:
             raise RuntimeError(f"{len(bad)} of 200 failed: {bad[0]}")
         times = sorted((answer.done - answer.sent) * 1000 for answer in found)
-        return {"endpoint": f"{address}/v2/models/{MODEL}/infer", "answers": 200, "failed": 0, "p50 ms": round(times[100], 2)}
+        return {
+            "endpoint": f"{address}/v2/models/{MODEL}/infer",
+            "answers": 200,
+            "failed": 0,
+            "p50 ms": round(times[100], 2),
+        }
 
     def endpoint(self) -> deployments.Deployment:
         return self.deck.ask(deployments.ShowDeployment(endpoint=MODEL))
@@ -274,12 +295,24 @@ class Life:
         failed = [answer for answer in self.traffic.since(began) if answer.status != 200]
         if failed:
             raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
-        audit = [entry for entry in self.deck.ask(governance.ListAudit(text="deployments.judge_step", limit=50)) if " goes to " in entry.words or " is live" in entry.words]
+        audit = [
+            entry
+            for entry in self.deck.ask(governance.ListAudit(text="deployments.judge_step", limit=50))
+            if " goes to " in entry.words or " is live" in entry.words
+        ]
         steps = {f"evidence {index + 1}": entry.words for index, entry in enumerate(reversed(audit))}
-        return {**self.rule(), **steps, "live": self.second, "requests meanwhile": len(self.traffic.since(began)), "failed": 0}
+        return {
+            **self.rule(),
+            **steps,
+            "live": self.second,
+            "requests meanwhile": len(self.traffic.since(began)),
+            "failed": 0,
+        }
 
     def rule(self) -> dict[str, Any]:
-        return {"rule": f"a rise of {RULE.effect:.0%} over {RULE.baseline:.0%} errors must be seen with power {RULE.power} at level {RULE.alpha}"}
+        return {
+            "rule": f"a rise of {RULE.effect:.0%} over {RULE.baseline:.0%} errors must be seen with power {RULE.power} at level {RULE.alpha}"
+        }
 
     def start_canary(self, version: str) -> None:
         self.deck.ask(registry.MoveStage(version=version, stage="Staging"))
@@ -376,7 +409,9 @@ class Life:
         }
 
     def recorded(self) -> int:
-        return len(list((self.home / "serving" / "predictions").glob("*.done"))) + len(list(self.home.glob("samples/predictions/*/*/*.parquet")))
+        return len(list((self.home / "serving" / "predictions").glob("*.done"))) + len(
+            list(self.home.glob("samples/predictions/*/*/*.parquet"))
+        )
 
     def new_runs(self, before: set[str]) -> list[pipelines.PipelineRun]:
         return [run for run in self.deck.ask(pipelines.ListPipelineRuns()) if run.id not in before]
@@ -452,7 +487,9 @@ class Life:
             self.traffic.stop()
         if keep or not hasattr(self, "daemon"):
             return
-        subprocess.run([str(BIN / "qd"), "--home", str(self.home), "-q", "serving", "stop"], capture_output=True, check=False)
+        subprocess.run(
+            [str(BIN / "qd"), "--home", str(self.home), "-q", "serving", "stop"], capture_output=True, check=False
+        )
         self.daemon.send_signal(signal.SIGTERM)
         self.daemon.wait(30)
 

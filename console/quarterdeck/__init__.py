@@ -16,7 +16,8 @@ _PLACES = {
     "AsyncClient": "quarterdeck.async_client",
     "LiveRun": "quarterdeck.live_run",
     **dict.fromkeys(
-        ("Conflict", "Fault", "Invalid", "NotFound", "Refused", "TimedOut", "Unreachable"), "quarterstore.records.faults"
+        ("Conflict", "Fault", "Invalid", "NotFound", "Refused", "TimedOut", "Unreachable"),
+        "quarterstore.records.faults",
     ),
 }
 __all__ = [

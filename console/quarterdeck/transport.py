@@ -66,8 +66,10 @@ class Transport:
         while request not in self._early:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise unreachable(self.home) if not self.home.ask_socket.exists() else TimedOut(
-                    f"no answer within {timeout:g} s; whether it was done is not known", field="timeout"
+                raise (
+                    unreachable(self.home)
+                    if not self.home.ask_socket.exists()
+                    else TimedOut(f"no answer within {timeout:g} s; whether it was done is not known", field="timeout")
                 )
             if self._socket.poll(min(left, 0.25) * 1000):
                 answer: Answer = decode(self._socket.recv(), Answer)

@@ -38,8 +38,8 @@ from quarterdeckd.services import (
 )
 from quarterdeckd.settings import Settings
 from quarterdeckd.work.backing_up import back_up
-from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.health import Health
+from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.predictions import Predictions
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.scheduler import Scheduler

@@ -88,9 +88,7 @@ def test_no_module_of_utilities_exists() -> None:
 
 def test_only_the_files_of_the_sockets_import_zmq() -> None:
     """A socket opened elsewhere would have no deadline, no linger and no key."""
-    found = {
-        named(path) for path in MODULES if re.search(r"^\s*(?:import|from) zmq\b", path.read_text(), re.MULTILINE)
-    }
+    found = {named(path) for path in MODULES if re.search(r"^\s*(?:import|from) zmq\b", path.read_text(), re.MULTILINE)}
     assert found <= SOCKET_FILES, found - SOCKET_FILES
 
 

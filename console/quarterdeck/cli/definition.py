@@ -49,7 +49,9 @@ def run_file(context: Context, path: Path) -> PipelineRun:
             table = tables.read(file, blank=data.missing, kinds=data.columns)
             plans.plan(table, data.target, task=definition.task, time=data.time, group=data.group, ignore=data.ignore)
         digest, size = context.client.put(file)
-        context.client.ask(AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size))
+        context.client.ask(
+            AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
+        )
         definition = replace(definition, data=replace(data, dataset=digest, file=None))
     if definition.train.python:
         source = path.parent / definition.train.python.partition(":")[0]

@@ -39,7 +39,9 @@ def command_of(kind: type, verb: str) -> click.Command:
     def run(**given: Any) -> None:
         context = click.get_current_context().find_object(Context)
         assert context is not None
-        context.out(context.client.ask(message_of(kind, {name: value for name, value in given.items() if value is not None})))
+        context.out(
+            context.client.ask(message_of(kind, {name: value for name, value in given.items() if value is not None}))
+        )
 
     help_text = " ".join(inspect.getdoc(kind).split()) if kind.__doc__ else ""  # type: ignore[union-attr]
     return global_options(click.Command(verb, callback=run, params=parameters, help=help_text))  # type: ignore[no-any-return]
@@ -77,7 +79,11 @@ def _option(field: Any, hint: Any) -> click.Option:
     if plain is bool:
         return click.Option([f"{flag}/--no-{field.name.replace('_', '-')}", field.name], default=None)
     kind: Any = {int: click.INT, float: click.FLOAT}.get(plain, click.STRING)
-    literal = get_args(plain) if get_origin(plain) is not None and all(isinstance(each, str) for each in get_args(plain)) else ()
+    literal = (
+        get_args(plain)
+        if get_origin(plain) is not None and all(isinstance(each, str) for each in get_args(plain))
+        else ()
+    )
     if literal:
         kind = click.Choice(literal)
     words = None if _is_text(hint) or plain in (int, float) or literal else "JSON"
@@ -92,7 +98,7 @@ def _plain(hint: Any) -> Any:
 def _is_text(hint: Any) -> bool:
     plain = _plain(hint)
     arguments = get_args(plain)
-    return plain is str or bool(arguments) and all(isinstance(each, str) for each in arguments)
+    return plain is str or (bool(arguments) and all(isinstance(each, str) for each in arguments))
 
 
 class Noun(click.Group):

@@ -13,7 +13,24 @@ import msgspec
 from quarterstore.records.names import drawn
 
 SCHEMA = 1
-TIMES = {"at", "created", "started", "ended", "since", "until", "asked", "decided", "opened", "changed", "next", "last", "expires", "heard", "updated", "removed"}
+TIMES = {
+    "at",
+    "created",
+    "started",
+    "ended",
+    "since",
+    "until",
+    "asked",
+    "decided",
+    "opened",
+    "changed",
+    "next",
+    "last",
+    "expires",
+    "heard",
+    "updated",
+    "removed",
+}
 WIDEST = 60
 
 
@@ -23,7 +40,13 @@ def out(answer: Any, as_json: bool, columns: Sequence[str] = ()) -> None:
         for record in answer if isinstance(answer, list) else [answer]:
             print(json_line(record))
     elif isinstance(answer, list):
-        table([msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else {"value": record} for record in answer], columns)
+        table(
+            [
+                msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else {"value": record}
+                for record in answer
+            ],
+            columns,
+        )
     elif isinstance(answer, msgspec.Struct):
         lines(plain(answer))
     elif answer is not None:
@@ -122,5 +145,3 @@ class ProgressBar:
         """Leave an empty line."""
         if self._on:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-

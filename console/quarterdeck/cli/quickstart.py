@@ -50,24 +50,47 @@ def quickstart(
     path = out or Path(f"{name}.toml")
     text = toml_of(definition)
     if path.exists() and path.read_text() != text:
-        raise Conflict(f"{path} is there and differs", field="out", next="give --out, or edit it and run: qd pipeline run " + str(path))
+        raise Conflict(
+            f"{path} is there and differs",
+            field="out",
+            next="give --out, or edit it and run: qd pipeline run " + str(path),
+        )
     client = context.client
     digest, size = client.put(file)
-    client.ask(AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size, rows=rows, columns=columns))
+    client.ask(
+        AddDataset(
+            digest=digest,
+            name=file.name[:200],
+            format="parquet" if parquet else "csv",
+            size=size,
+            rows=rows,
+            columns=columns,
+        )
+    )
     asked = replace(definition, data=replace(definition.data, dataset=digest, file=None))
     path.write_text(text)
     context.say(f"wrote {path}: edit it and run it again with: qd pipeline run {path}")
     run = to_the_end(context, client.ask(RunPipeline(definition=asked)))
     version = client.ask(ShowVersion(version=run.version))
     for metric in version.metrics:
-        span = f"  ({metric.low:.4g} to {metric.high:.4g})" if metric.low is not None and metric.high is not None else ""
+        span = (
+            f"  ({metric.low:.4g} to {metric.high:.4g})" if metric.low is not None and metric.high is not None else ""
+        )
         context.say(f"  {metric.name:<18} {metric.value:.4g}{span}")
-    context.say(f"next: qd promote {version.id} Staging, then qd promote {version.id} Production, then qd deploy {version.id}")
+    context.say(
+        f"next: qd promote {version.id} Staging, then qd promote {version.id} Production, then qd deploy {version.id}"
+    )
     return version
 
 
 def _looked_at(
-    context: Context, file: Path, parquet: bool, target: str, time: str | None, group: str | None, ignore: tuple[str, ...]
+    context: Context,
+    file: Path,
+    parquet: bool,
+    target: str,
+    time: str | None,
+    group: str | None,
+    ignore: tuple[str, ...],
 ) -> tuple[tuple[Column, ...], int, str]:
     """Columns, rows and the learner to begin with; raises where nothing can be learnt, before anything is sent. Parquet is
     read by the daemon's child, because reading it takes a library that the console does not have."""
@@ -95,12 +118,27 @@ def toml_of(definition: Definition) -> str:
         f"target = {_quoted(data.target)}",
     ]
     for field, value in (("time", data.time), ("group", data.group)):
-        lines.append(f"{field} = {_quoted(value)}" if value else f"# {field} = \"column\"")
+        lines.append(f"{field} = {_quoted(value)}" if value else f'# {field} = "column"')
     lines.append(f"ignore = [{', '.join(map(_quoted, data.ignore))}]")
-    lines += ["", "[split]", f"by = {_quoted(split.by)}  # random, time or group", f"test = {split.test}", f"seed = {split.seed}"]
+    lines += [
+        "",
+        "[split]",
+        f"by = {_quoted(split.by)}  # random, time or group",
+        f"test = {split.test}",
+        f"seed = {split.seed}",
+    ]
     lines += ["", "[train]", f"learner = {_quoted(train.learner)}  # logistic, forest, boosting, ridge, mlp"]
-    lines += ["# python = \"train.py:train\"  # your own code instead", f"seed = {train.seed}"]
-    lines += ["", "[gate]", "# limits = { accuracy = 0.9 }", "set = false", "", "[deploy]", 'then = "none"  # none, staging or canary', ""]
+    lines += ['# python = "train.py:train"  # your own code instead', f"seed = {train.seed}"]
+    lines += [
+        "",
+        "[gate]",
+        "# limits = { accuracy = 0.9 }",
+        "set = false",
+        "",
+        "[deploy]",
+        'then = "none"  # none, staging or canary',
+        "",
+    ]
     return "\n".join(lines)
 
 

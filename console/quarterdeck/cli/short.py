@@ -54,7 +54,9 @@ def runs() -> click.Command:
         from quarterdeck.cli.generated import message_of
         from quarterstore.records.runs import ListRuns
 
-        page = context.client.ask(message_of(ListRuns, {name: value for name, value in query.items() if value is not None}))
+        page = context.client.ask(
+            message_of(ListRuns, {name: value for name, value in query.items() if value is not None})
+        )
         context.out(page.runs, ("id", "experiment", "name", "state", "started", "metrics"))
         context.say(f"{len(page.runs)} of {page.total}")
 
@@ -103,7 +105,10 @@ def compare(name: str = "compare") -> click.Command:
         from quarterdeck.cli.printing import table
 
         table(
-            [{"where": row.where, "name": row.name, **{str(i): v for i, v in enumerate(row.values)}} for row in comparison.rows],
+            [
+                {"where": row.where, "name": row.name, **{str(i): v for i, v in enumerate(row.values)}}
+                for row in comparison.rows
+            ],
             ("where", "name", *(str(index) for index in range(len(found)))),
         )
 
@@ -113,12 +118,22 @@ def compare(name: str = "compare") -> click.Command:
 def register() -> click.Command:
     @click.option("--name", required=True)
     @click.option("--sample", type=click.Path(path_type=Path), help="golden rows (records.deployments.Golden as JSON)")
-    @click.option("--signature", type=click.Path(path_type=Path), help="the signature as JSON; read from the file otherwise")
+    @click.option(
+        "--signature", type=click.Path(path_type=Path), help="the signature as JSON; read from the file otherwise"
+    )
     @click.option("--run", "run_id")
     @click.option("--bump", default="auto")
     @click.argument("file", type=click.Path(path_type=Path))
     @_command("register", "Register an ONNX file as a new version of a model.")
-    def run(context: Context, file: Path, name: str, sample: Path | None, signature: Path | None, run_id: str | None, bump: str) -> None:
+    def run(
+        context: Context,
+        file: Path,
+        name: str,
+        sample: Path | None,
+        signature: Path | None,
+        run_id: str | None,
+        bump: str,
+    ) -> None:
         import msgspec
 
         from quarterstore.records.faults import got
@@ -131,7 +146,11 @@ def register() -> click.Command:
         if first[:1] == b"\x80" or first == b"PK":
             raise got("file", "a pickle or an archive", "ONNX: no code is loaded from data; export the model first")
         try:
-            shape = msgspec.json.decode(signature.read_bytes(), type=Signature) if signature else Signature(inputs=(), outputs=())
+            shape = (
+                msgspec.json.decode(signature.read_bytes(), type=Signature)
+                if signature
+                else Signature(inputs=(), outputs=())
+            )
         except msgspec.MsgspecError as error:
             raise got("signature", str(error), "a signature as JSON") from error
         digest, size = context.client.put(file)
@@ -139,7 +158,14 @@ def register() -> click.Command:
         context.out(
             context.client.ask(
                 RegisterVersion(
-                    model=name, digest=digest, size=size, format="onnx", signature=shape, run=run_id, golden=golden, bump=bump
+                    model=name,
+                    digest=digest,
+                    size=size,
+                    format="onnx",
+                    signature=shape,
+                    run=run_id,
+                    golden=golden,
+                    bump=bump,
                 )
             )
         )
@@ -181,7 +207,9 @@ def _do_or_propose(context: Context, act: Any, reason: str, wait: bool = False) 
     except NeedsApproval as needed:
         approval = context.client.ask(Propose(act=msgspec.to_builtins(act), reason=reason))
         context.out(approval)
-        raise NeedsApproval(f"{approval.id} waits for another person", field="approval", next=f"they run: qd approve {approval.id}") from needed
+        raise NeedsApproval(
+            f"{approval.id} waits for another person", field="approval", next=f"they run: qd approve {approval.id}"
+        ) from needed
 
 
 def _shown(context: Context, answer: Any, wait: bool) -> None:
@@ -245,7 +273,9 @@ def canary() -> click.Command:
     @click.option("--wait", is_flag=True)
     @click.argument("version")
     @_command("canary", "Try a Staging version on a growing share of live traffic.")
-    def run(context: Context, version: str, endpoint: str | None, ladder: str, reason: str, wait: bool, **rule: Any) -> None:
+    def run(
+        context: Context, version: str, endpoint: str | None, ladder: str, reason: str, wait: bool, **rule: Any
+    ) -> None:
         from quarterstore.records.deployments import CanaryRule, StartCanary
         from quarterstore.records.faults import got
 
@@ -254,7 +284,9 @@ def canary() -> click.Command:
         except ValueError as error:
             raise got("ladder", ladder, "shares such as 5,10,25,50,100") from error
         chosen = CanaryRule(**{name: value for name, value in rule.items() if value is not None})
-        _do_or_propose(context, StartCanary(version=version, endpoint=endpoint, ladder=steps, rule=chosen), reason, wait)
+        _do_or_propose(
+            context, StartCanary(version=version, endpoint=endpoint, ladder=steps, rule=chosen), reason, wait
+        )
 
     return run
 
@@ -280,12 +312,18 @@ def drift() -> click.Command:
         from quarterdeck.cli.waiting import to_the_end
         from quarterstore.records.monitoring import CheckDrift, DriftRule, ShowDrift
 
-        job = to_the_end(context, context.client.ask(CheckDrift(endpoint=endpoint, window=window, rule=DriftRule(literal=rule == "literal"))))
+        job = to_the_end(
+            context,
+            context.client.ask(CheckDrift(endpoint=endpoint, window=window, rule=DriftRule(literal=rule == "literal"))),
+        )
         found = context.client.ask(ShowDrift(drift=endpoint))
         if context.json:
             context.out(found)
         else:
-            context.out(list(found.features), ("feature", "test", "statistic", "p", "q", "effect", "n_reference", "n_current", "verdict", "note"))
+            context.out(
+                list(found.features),
+                ("feature", "test", "statistic", "p", "q", "effect", "n_reference", "n_current", "verdict", "note"),
+            )
             context.say(f"{found.verdict}: {found.words} ({job.id})")
         if found.verdict == "DRIFT":
             sys.exit(1)

@@ -39,7 +39,14 @@ DECK = Theme(
     dark=True,
 )
 CONTRAST = Theme(
-    name="contrast", primary="#ffffff", accent="#ffff00", error="#ff8800", background="#000000", surface="#000000", panel="#444444", dark=True
+    name="contrast",
+    primary="#ffffff",
+    accent="#ffff00",
+    error="#ff8800",
+    background="#000000",
+    surface="#000000",
+    panel="#444444",
+    dark=True,
 )
 
 

@@ -21,4 +21,9 @@ class GoTo(Provider):
         for key, name in SCREENS:
             score = matcher.match(name)
             if score > 0:
-                yield Hit(score, matcher.highlight(name), lambda name=name: self.app.run_action(f"go('{name}')"), help=f"key {key}")  # type: ignore[misc]
+                yield Hit(
+                    score,
+                    matcher.highlight(name),
+                    lambda name=name: self.app.run_action(f"go('{name}')"),
+                    help=f"key {key}",
+                )  # type: ignore[misc]

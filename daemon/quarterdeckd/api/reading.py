@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import msgspec
 
 from quarterdeckd.api.dispatch import Wide
@@ -128,7 +127,7 @@ class Readers:
         """One chunk of a kept file; the first one is sent only after the whole was checked against its hash."""
         if blob.offset == 0:
             self.artefacts.checked(blob.digest)
-        if not 0 <= blob.offset or not 0 < blob.length <= 8 * 1024 * 1024:
+        if not blob.offset >= 0 or not 0 < blob.length <= 8 * 1024 * 1024:
             raise got("length", blob.length, "1 to 8 MiB, from offset 0 on")
         data, size = self.artefacts.read(blob.digest, blob.offset, blob.length)
         return store.Chunk(data=data, size=size)

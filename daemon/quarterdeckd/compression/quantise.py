@@ -46,7 +46,9 @@ def run(spec: OptimiseSpec, report: Any) -> OptimiseResult:
     measured = _measured(spec, golden, (parent, child), (before, after), answers, feed)
     words, recommended = judged(measured)
     (out / "golden.json").write_bytes(
-        msgspec.json.encode(msgspec.structs.replace(golden, outputs={name: lists(value) for name, value in answers[1].items()}))
+        msgspec.json.encode(
+            msgspec.structs.replace(golden, outputs={name: lists(value) for name, value in answers[1].items()})
+        )
     )
     return OptimiseResult(
         model="out/model.onnx",

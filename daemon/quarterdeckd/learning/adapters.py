@@ -223,5 +223,3 @@ def _renamed(model: onnx.ModelProto, meaning: Meaning) -> bytes:
     model.producer_name = MAKER + " by " + model.producer_name
     onnx.checker.check_model(model)
     return model.SerializeToString()
-
-

@@ -47,9 +47,7 @@ def learn_encoding(frame: pl.DataFrame, meaning: Meaning) -> Encoding:
 def encode(frame: pl.DataFrame, encoding: Encoding) -> Floats:
     """n x width single precision: (number or median - mean) / spread, then a one in the place of each category."""
     x = matrix(frame, encoding.numbers)
-    parts: list[NDArray[np.float32]] = [
-        (np.where(np.isnan(x), encoding.median, x) - encoding.mean) / encoding.spread
-    ]
+    parts: list[NDArray[np.float32]] = [(np.where(np.isnan(x), encoding.median, x) - encoding.mean) / encoding.spread]
     for name, categories in encoding.categories.items():
         parts.append((frame[name].to_numpy()[:, None] == np.array(categories, dtype=object)).astype(np.float32))
     return np.ascontiguousarray(np.concatenate(parts, axis=1), dtype=np.float32)

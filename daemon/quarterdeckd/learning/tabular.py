@@ -37,9 +37,7 @@ CHUNKS = 10
 """Points of a curve: the learner goes on from where it was (warm start) this many times."""
 
 
-def fit(
-    learner: str, rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, points: Points
-) -> Pipeline:
+def fit(learner: str, rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, points: Points) -> Pipeline:
     """A fitted pipeline of preparation and model; labels are int64 or text as `meaning.labels()`.
 
     It takes n x d float32 where all features are numbers, else a frame with the columns of `meaning`. The watched

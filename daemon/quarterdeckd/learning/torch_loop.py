@@ -49,7 +49,14 @@ def said(where: torch.device) -> str:
 
 
 def fit(
-    x: Floats, y: NDArray[Any], x_watch: Floats, y_watch: NDArray[Any], classes: int, params: dict[str, Any], seed: int, points: Points
+    x: Floats,
+    y: NDArray[Any],
+    x_watch: Floats,
+    y_watch: NDArray[Any],
+    classes: int,
+    params: dict[str, Any],
+    seed: int,
+    points: Points,
 ) -> Mlp:
     """Train on x (n x d, standardised) and y (n class indices, or n values when `classes` is 0).
 

@@ -48,9 +48,7 @@ def fit(
     try:
         model = function(frame, target, params, Log(points))
     except SystemExit as error:
-        raise Failed(
-            f"called sys.exit({error.code!r}), expected a model to be returned", field=python
-        ) from error
+        raise Failed(f"called sys.exit({error.code!r}), expected a model to be returned", field=python) from error
     except Exception as error:
         raise Failed(_where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
     return _fitted(python, model, meaning, params)

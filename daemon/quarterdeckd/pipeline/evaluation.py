@@ -30,7 +30,9 @@ def evaluate(fitted: Fitted, frame: pl.DataFrame, truth: pl.Series, meaning: Mea
     """Metrics of the held-out rows; a metric that is not defined on them is left out and said, never a number."""
     answers = fitted.answer(frame)
     if not np.isfinite(answers).all():
-        bad = int((~np.isfinite(answers)).any(axis=-1).sum()) if answers.ndim > 1 else int((~np.isfinite(answers)).sum())
+        bad = (
+            int((~np.isfinite(answers)).any(axis=-1).sum()) if answers.ndim > 1 else int((~np.isfinite(answers)).sum())
+        )
         raise Failed(f"got {bad} of {len(answers)} answers that are not finite, expected numbers", field="train")
     if meaning.task == "classification":
         names = np.array(meaning.classes, dtype=str)

@@ -56,7 +56,9 @@ def export(
     signed = signature(meaning, known)
     session = opened(model)
     given = feeds(held_out, signed)
-    outputs = dict(zip((one.name for one in signed.outputs), session.run([o.name for o in signed.outputs], given), strict=True))
+    outputs = dict(
+        zip((one.name for one in signed.outputs), session.run([o.name for o in signed.outputs], given), strict=True)
+    )
     parity = compared(answers, outputs, signed)
     _write_golden(out / "golden.json", signed, given, outputs, truth)
     _write_reference(out / "reference.parquet", fitted, meaning, learnt, seed)
@@ -104,7 +106,9 @@ def _check_labels(outputs: dict[str, NDArray[Any]], signed: Signature) -> None:
     for row, label in enumerate(np.asarray(outputs["label"]).reshape(-1).tolist()):
         chosen = place.get(label.decode() if isinstance(label, bytes) else str(label))
         if chosen is None or scores[row, chosen] < scores[row].max() - TOLERANCE:
-            raise Failed(f"got the label {label!r} in held-out row {row}, expected the most probable class", field="export")
+            raise Failed(
+                f"got the label {label!r} in held-out row {row}, expected the most probable class", field="export"
+            )
 
 
 def _write_golden(

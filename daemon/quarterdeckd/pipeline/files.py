@@ -35,11 +35,11 @@ _FEATURES: dict[str, tuple[str, ...]] = {
     ),
     "digits": tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8)),
     "wine": (
-        *"alcohol malic_acid ash alcalinity_of_ash magnesium total_phenols flavanoids nonflavanoid_phenols".split(),
-        *"proanthocyanins color_intensity hue od280/od315_of_diluted_wines proline".split(),
+        *["alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids", "nonflavanoid_phenols"],
+        *["proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines", "proline"],
     ),
     "iris": ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"),
-    "diabetes": tuple("age sex bmi bp s1 s2 s3 s4 s5 s6".split()),
+    "diabetes": tuple(["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]),
 }
 
 
@@ -218,9 +218,7 @@ def _builtin(section: DataSection) -> tuple[Table, pl.DataFrame, str, str]:
     frame = pl.DataFrame(_columns(name, folder / file, folder), schema=[*_FEATURES[name], target], orient="row")
     raw = frame.cast(pl.Float64)
     columns = tuple(_measured(one, raw[one], pl.Float64(), None) for one in raw.columns)
-    values = {
-        column.name: tuple(sorted(map(_text, raw[column.name].unique().to_list()))) for column in columns
-    }
+    values = {column.name: tuple(sorted(map(_text, raw[column.name].unique().to_list()))) for column in columns}
     return Table(columns, raw.height, values), raw, hashlib.sha256(data).hexdigest(), aim
 
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
+
 from quarterstore.records.jobs import Line
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import Step

@@ -120,9 +120,7 @@ def _by_time(frame: pl.DataFrame, column: str, share: float) -> tuple[Indices, I
     return train, test, f"by {column}, all from {shown} on"
 
 
-def _by_group(
-    frame: pl.DataFrame, column: str, share: float, rng: np.random.Generator
-) -> tuple[Indices, Indices, str]:
+def _by_group(frame: pl.DataFrame, column: str, share: float, rng: np.random.Generator) -> tuple[Indices, Indices, str]:
     values = frame[column]
     blank = int(values.is_null().sum())
     if blank:

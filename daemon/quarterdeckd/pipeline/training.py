@@ -27,9 +27,7 @@ def train(rows: Rows, learnt: Indices, definition: Definition, code: str | None,
         if code is None:
             raise Invalid("got no copy of the training code, expected one", field="train.python")
         together = _learning(rows, meaning, learnt, learnt[:0])
-        return user_code.fit(
-            section.python, Path(code), together, meaning, rows.plan.target, section.params, points
-        )
+        return user_code.fit(section.python, Path(code), together, meaning, rows.plan.target, section.params, points)
     kept, watched = _watched(rows, learnt, definition)
     return learners.fit(
         section.learner, _learning(rows, meaning, kept, watched), meaning, section.params, section.seed, points

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 import msgspec
+
 from quarterstore.records.jobs import JobResult, Limits
 
 BEAT = 2.0

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from quarterdeckd.pipeline.progress import Report
+from quarterdeckd.pipeline.watch import Outcome, Watch, set_limits
 from quarterstore.records.compression import OptimiseSpec
 from quarterstore.records.deployments import AdmissionSpec
 from quarterstore.records.faults import Fault
@@ -19,9 +22,6 @@ from quarterstore.records.jobs import JobResult, JobSpec
 from quarterstore.records.monitoring import DriftSpec
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import PipelineSpec
-
-from quarterdeckd.pipeline.progress import Report
-from quarterdeckd.pipeline.watch import Outcome, Watch, set_limits
 
 KINDS: dict[str, tuple[str, type]] = {
     "pipeline": ("quarterdeckd.pipeline.run", PipelineSpec),

@@ -28,7 +28,9 @@ class Uploads:
         for field in ("digest", "reference", "golden"):
             digest = getattr(act, field, None)
             if digest is not None and not self._artefacts.path(digest).is_file():
-                raise NotFound(f"got {digest[:16]}, expected an uploaded file", field=field, next="upload it with store.put_blob")
+                raise NotFound(
+                    f"got {digest[:16]}, expected an uploaded file", field=field, next="upload it with store.put_blob"
+                )
         return act
 
     def described(self, act: RegisterVersion) -> RegisterVersion:
@@ -47,5 +49,8 @@ class Uploads:
         except subprocess.TimeoutExpired as error:
             raise TimedOut(f"the file was not read within {READ_WITHIN:g} s", field="digest") from error
         if done.returncode != 0:
-            raise Failed(done.stderr.strip().splitlines()[-1][:300] if done.stderr.strip() else "the file could not be read", field="digest")
+            raise Failed(
+                done.stderr.strip().splitlines()[-1][:300] if done.stderr.strip() else "the file could not be read",
+                field="digest",
+            )
         return replace(act, signature=msgspec.json.decode(done.stdout, type=Signature))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 import msgspec
 
 from quarterstore.ledger import (
@@ -42,7 +40,7 @@ for _book in (
 ):
     FOLDS |= _book.FOLDS
 
-events_of = msgspec.msgpack.Decoder(list[Union[EVENTS]]).decode  # type: ignore[valid-type]
+events_of = msgspec.msgpack.Decoder(list[EVENTS]).decode  # type: ignore[valid-type]
 """The events of an entry from their msgpack."""
 
 

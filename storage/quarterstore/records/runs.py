@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from quarterstore.records.base import Act, Event, Pulse, Query, Record, Sample, Role
+from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role, Sample
 
 RunState = Literal["RUNNING", "FINISHED", "FAILED", "KILLED", "LOST"]
 Value = str | int | float | bool | None

@@ -143,7 +143,9 @@ class DeckScreen(Screen[None]):
         self.notify(done, markup=False)
         self.load()
 
-    async def asked(self, title: str, body: Text, prompt: str, *, expected: str | None = None, needed: bool = True) -> str | None:
+    async def asked(
+        self, title: str, body: Text, prompt: str, *, expected: str | None = None, needed: bool = True
+    ) -> str | None:
         """A dialog's answer."""
         return await self.app.push_screen_wait(AskDialog(title, body, prompt, expected=expected, needed=needed))
 

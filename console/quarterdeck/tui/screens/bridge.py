@@ -34,7 +34,12 @@ class BridgeScreen(DeckScreen):
                 with Horizontal():
                     for name in pair:
                         panel = Static(Text("…", style="grey62"), id=name, classes="panel")
-                        panel.border_title = {"runs": "what runs", "serves": "what serves", "burns": "what burns", "daemon": "the daemon"}[name]
+                        panel.border_title = {
+                            "runs": "what runs",
+                            "serves": "what serves",
+                            "burns": "what burns",
+                            "daemon": "the daemon",
+                        }[name]
                         yield panel
 
     async def fill(self) -> None:
@@ -55,7 +60,9 @@ class BridgeScreen(DeckScreen):
             canary = each.canary
             text.append_text(state(each.state))
             text.append_text(safe(f" {each.endpoint}\n", 40))
-            text.append_text(traffic_bar(each.live, canary.candidate if canary else None, canary.share if canary else 0, width))
+            text.append_text(
+                traffic_bar(each.live, canary.candidate if canary else None, canary.share if canary else 0, width)
+            )
             text.append("\n")
             if canary is not None and canary.judged is not None:
                 text.append_text(state(canary.judged.verdict))
@@ -63,7 +70,10 @@ class BridgeScreen(DeckScreen):
             kept = self.deck_app.snapshot.latency.get((each.endpoint, each.live or ""), ())
             if kept:
                 last = kept[-1]
-                text.append(f"{last.requests}/s  P50 {number(last.p50, 3)}  P95 {number(last.p95, 3)}  P99 {number(last.p99, 3)} ms  errors {last.errors}\n", style="grey62")
+                text.append(
+                    f"{last.requests}/s  P50 {number(last.p50, 3)}  P95 {number(last.p95, 3)}  P99 {number(last.p99, 3)} ms  errors {last.errors}\n",
+                    style="grey62",
+                )
         return text if found else Text("nothing is deployed\nqd deploy MODEL@VERSION", style="grey62")
 
     def on_pulse_arrived(self, message: PulseArrived) -> None:

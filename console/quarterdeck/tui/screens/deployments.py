@@ -53,7 +53,9 @@ class DeploymentsScreen(NounScreen):
         """Traffic, canary, then the last two minutes as charts."""
         width = max(40, self.size.width // (2 if self.size.width >= 110 else 1) - 6)
         canary = record.canary
-        text = traffic_bar(record.live, canary.candidate if canary else None, canary.share if canary else 0, min(40, width - 30))
+        text = traffic_bar(
+            record.live, canary.candidate if canary else None, canary.share if canary else 0, min(40, width - 30)
+        )
         text.append("\n\n")
         text.append_text(
             facts(
@@ -74,7 +76,9 @@ class DeploymentsScreen(NounScreen):
                 steps.append("\n")
                 steps.append_text(state(judged.verdict))
                 steps.append_text(safe(f"  {judged.why}\n"))
-                steps.append(f"{bar(judged.have / max(1, judged.need), 24)} {judged.have:,} of {judged.need:,} requests\n")
+                steps.append(
+                    f"{bar(judged.have / max(1, judged.need), 24)} {judged.have:,} of {judged.need:,} requests\n"
+                )
             text.append_text(section(f"canary of {canary.candidate}", steps))
         for version in [each for each in (record.live, canary.candidate if canary else None) if each]:
             kept = self.deck_app.snapshot.latency.get((record.endpoint, version), ())
@@ -82,11 +86,16 @@ class DeploymentsScreen(NounScreen):
                 continue
             seconds = [each.at - kept[-1].at for each in kept]
             chart = plot(
-                [Series(f"P{q}", seconds, [getattr(each, f"p{q}") for each in kept]) for q in (50, 95, 99)], width, 8, "s, in ms"
+                [Series(f"P{q}", seconds, [getattr(each, f"p{q}") for each in kept]) for q in (50, 95, 99)],
+                width,
+                8,
+                "s, in ms",
             )
             total = sum(each.requests for each in kept)
             errors = sum(each.errors for each in kept)
-            chart.append(f"{total:,} requests, {errors:,} errors ({errors / total:.2%})\n" if total else "no requests\n")
+            chart.append(
+                f"{total:,} requests, {errors:,} errors ({errors / total:.2%})\n" if total else "no requests\n"
+            )
             text.append_text(section(f"latency of {safe(version).plain}, last {len(kept)} s", chart))
         return text
 
@@ -108,8 +117,16 @@ class DeploymentsScreen(NounScreen):
         found: Deployment | None = self.selected()
         if found is None:
             return
-        back = f"{found.canary.candidate} loses its share" if found.canary else f"to {found.previous[-1] if found.previous else 'nothing'}"
+        back = (
+            f"{found.canary.candidate} loses its share"
+            if found.canary
+            else f"to {found.previous[-1] if found.previous else 'nothing'}"
+        )
         body = Text(f"All traffic of {found.endpoint} goes back: {back}.\n\nqd rollback {found.endpoint}\n")
-        typed = await self.asked(f"roll back {found.endpoint}", body, f"type {found.endpoint} to do it", expected=found.endpoint)
+        typed = await self.asked(
+            f"roll back {found.endpoint}", body, f"type {found.endpoint} to do it", expected=found.endpoint
+        )
         if typed is not None:
-            await self.act(RollBack(endpoint=found.endpoint, reason="from the console"), f"{found.endpoint} is rolled back")
+            await self.act(
+                RollBack(endpoint=found.endpoint, reason="from the console"), f"{found.endpoint} is rolled back"
+            )

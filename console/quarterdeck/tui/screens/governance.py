@@ -31,7 +31,12 @@ class GovernanceScreen(NounScreen):
     def cells(self, record: Any) -> tuple[Text | str, ...]:
         """An approval or an entry on a line."""
         if isinstance(record, Approval):
-            return (clock(record.asked), safe(record.asked_by, 14), safe(f"asks to {record.words}", 48), state(record.state))
+            return (
+                clock(record.asked),
+                safe(record.asked_by, 14),
+                safe(f"asks to {record.words}", 48),
+                state(record.state),
+            )
         return (clock(record.at), safe(record.actor, 14), safe(record.words, 48), safe(f"{record.seq}"))
 
     async def detail(self, record: Any) -> Text:
@@ -64,7 +69,9 @@ class GovernanceScreen(NounScreen):
         for check in approval.outcome.checks if approval.outcome else ():
             checks.append_text(state("PASS" if check.ok else "FAIL"))
             checks.append_text(safe(f"  {check.rule.metric}: {check.why}\n"))
-        text.append_text(section("evidence", checks if checks.plain else Text("no gate is set for this model\n", style="grey62")))
+        text.append_text(
+            section("evidence", checks if checks.plain else Text("no gate is set for this model\n", style="grey62"))
+        )
         text.append("\n")
         text.append_text(safe(f"bound to {approval.evidence}\n"))
         return text

@@ -34,8 +34,20 @@ class MonitoringScreen(NounScreen):
         if isinstance(record, Alert):
             words = f"{record.words}" + (f" (x{record.count})" if record.count > 1 else "")
             who = f"seen by {record.acked_by}" if record.acked_by else ""
-            return (safe(f"! {record.kind}", 20), safe(record.subject, 20), state(record.severity), safe(f"{who} {words}".strip(), 60), clock(record.opened))
-        return ("drift check", safe(record.endpoint, 20), state(record.verdict), safe(record.words, 60), clock(record.at))
+            return (
+                safe(f"! {record.kind}", 20),
+                safe(record.subject, 20),
+                state(record.severity),
+                safe(f"{who} {words}".strip(), 60),
+                clock(record.opened),
+            )
+        return (
+            "drift check",
+            safe(record.endpoint, 20),
+            state(record.verdict),
+            safe(record.words, 60),
+            clock(record.at),
+        )
 
     async def detail(self, record: Any) -> Text:
         """An alert with what to do next; a drift check as a table with bars."""
@@ -53,7 +65,14 @@ class MonitoringScreen(NounScreen):
                 )
             )
         drift: Drift = record
-        text = facts((("endpoint", drift.endpoint), ("version", drift.version), ("verdict", state(drift.verdict)), ("rows", f"{drift.n_current:,} against {drift.n_reference:,}")))
+        text = facts(
+            (
+                ("endpoint", drift.endpoint),
+                ("version", drift.version),
+                ("verdict", state(drift.verdict)),
+                ("rows", f"{drift.n_current:,} against {drift.n_reference:,}"),
+            )
+        )
         text.append_text(safe(drift.words))
         text.append("\n")
         rows = Text(f"{'':<12} {'feature':<24} {'PSI':>7}              {'q':>9}\n", style="grey62")
@@ -63,10 +82,14 @@ class MonitoringScreen(NounScreen):
             shown = state(each.verdict)
             shown.pad_right(max(0, 13 - len(shown.plain)))
             rows.append_text(shown)
-            rows.append(f"{safe(each.feature, 24).plain:<24} {number(each.effect, 3):>7} {bar(min(1.0, effect / 0.5), 12)} {number(each.q, 2):>9}\n")
+            rows.append(
+                f"{safe(each.feature, 24).plain:<24} {number(each.effect, 3):>7} {bar(min(1.0, effect / 0.5), 12)} {number(each.q, 2):>9}\n"
+            )
         text.append_text(section("features, the largest effect first (bar ends at PSI 0.5)", rows))
         reactions = await self.deck_app.deck.ask(ListReactions())
-        lines = [(each.endpoint, f"{'on' if each.enabled else 'off'}: drift runs {each.pipeline}") for each in reactions]
+        lines = [
+            (each.endpoint, f"{'on' if each.enabled else 'off'}: drift runs {each.pipeline}") for each in reactions
+        ]
         text.append_text(section("reactions", facts(lines) if lines else Text("none is set\n", style="grey62")))
         return text
 
@@ -75,7 +98,10 @@ class MonitoringScreen(NounScreen):
         found = self.selected()
         if found is None:
             return None
-        return (found.id, "qd monitoring alerts" if isinstance(found, Alert) else f"qd monitoring show-drift --drift {found.id}")
+        return (
+            found.id,
+            "qd monitoring alerts" if isinstance(found, Alert) else f"qd monitoring show-drift --drift {found.id}",
+        )
 
     @work
     async def action_ack(self) -> None:

@@ -108,7 +108,9 @@ class RegistryScreen(NounScreen):
         if not outcome.checks:
             body.append("no gate is set for this model\n", style="grey62")
         body.append(f"\nqd promote {version.id} {after}\n", style="grey62")
-        reason = await self.asked(f"promote {version.id}", body, "reason (kept in the audit trail)", needed=after == "Production")
+        reason = await self.asked(
+            f"promote {version.id}", body, "reason (kept in the audit trail)", needed=after == "Production"
+        )
         if reason is None:
             return
         act = MoveStage(version=version.id, stage=after, reason=reason)
@@ -116,7 +118,9 @@ class RegistryScreen(NounScreen):
             await self.deck_app.deck.ask(act)
             self.notify(f"{version.id} is in {after}", markup=False)
         except NeedsApproval:
-            await self.act(Propose(act=msgspec.to_builtins(act), reason=reason), "asked: another person has to approve it")
+            await self.act(
+                Propose(act=msgspec.to_builtins(act), reason=reason), "asked: another person has to approve it"
+            )
         except Fault as fault:
             self.notify(safe(fault.line(), 300).plain, severity="error", markup=False)
         self.load()

@@ -72,10 +72,14 @@ class RunsScreen(NounScreen):
         lines = [Series(curve.key, curve.steps, curve.values) for curve in curves if len(curve.steps) > 1][:4]
         if lines:
             text.append_text(section("curves by step", plot(lines, width, 10)))
-        text.append_text(section("metrics", facts([(key, number(value, 6)) for key, value in sorted(record.metrics.items())], 18)))
+        text.append_text(
+            section("metrics", facts([(key, number(value, 6)) for key, value in sorted(record.metrics.items())], 18))
+        )
         text.append_text(section("params", facts([(key, value) for key, value in sorted(record.params.items())], 18)))
         if record.artefacts:
-            text.append_text(section("artefacts", facts([(each.path, size(each.size)) for each in record.artefacts], 24)))
+            text.append_text(
+                section("artefacts", facts([(each.path, size(each.size)) for each in record.artefacts], 24))
+            )
         if record.error:
             text.append_text(section("error", safe_lines(record.error[-1500:].splitlines())))
         return text
@@ -88,7 +92,12 @@ class RunsScreen(NounScreen):
     def on_pulse_arrived(self, message: PulseArrived) -> None:
         """New points of the run that is looked at: draw them."""
         run = self.selected()
-        if isinstance(message.pulse, CurvePoint) and run is not None and message.pulse.run == run.id and self._due is None:
+        if (
+            isinstance(message.pulse, CurvePoint)
+            and run is not None
+            and message.pulse.run == run.id
+            and self._due is None
+        ):
             import asyncio
 
             self._due = asyncio.get_running_loop().call_later(0.25, self._load_due)

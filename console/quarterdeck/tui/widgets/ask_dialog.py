@@ -18,7 +18,9 @@ class AskDialog(ModalScreen[str | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "leave")]
 
-    def __init__(self, title: str, body: Text, prompt: str, *, expected: str | None = None, needed: bool = True) -> None:
+    def __init__(
+        self, title: str, body: Text, prompt: str, *, expected: str | None = None, needed: bool = True
+    ) -> None:
         super().__init__()
         self._title = title
         self._body = body
