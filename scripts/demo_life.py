@@ -1,7 +1,8 @@
-"""One model's whole life on real data: trained on schedule, judged, approved, rolled out, drifting, retrained, rolled back.
+"""One model's whole life on real data: trained on schedule, judged, approved, rolled out, drifting, retrained, rolled
+back.
 
-A throw-away daemon in a temporary home, real jobs, real HTTP traffic, no network. `--keep` leaves it up for the console,
-`--json` prints {"steps": [...]} as the last line. Exit 0 only when every step did what it says.
+A throw-away daemon in a temporary home, real jobs, real HTTP traffic, no network. `--keep` leaves it up for the
+console, `--json` prints {"steps": [...]} as the last line. Exit 0 only when every step did what it says.
 """
 
 from __future__ import annotations
@@ -321,7 +322,8 @@ class Life:
 
     # 8
     def bad_version(self) -> dict[str, Any]:
-        """A version whose golden rows never meet its fault; live traffic does, and the canary takes it back by itself."""
+        """A version whose golden rows never meet its fault; live traffic does, and the canary takes it back by
+        itself."""
         record = self.deck.ask(registry.ShowVersion(version=self.second))
         golden = self.golden(record)
         path = self.home.parent / "good.onnx"
@@ -495,7 +497,8 @@ class Life:
 
 
 def break_for_some(path: Path, golden: deployments.Golden) -> tuple[bytes, deployments.Golden, float]:
-    """The model with a look-up that leaves its table where `mean concave points` is high; the golden rows without those."""
+    """The model with a look-up that leaves its table where `mean concave points` is high; the golden rows without
+    those."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper

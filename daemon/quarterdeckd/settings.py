@@ -1,4 +1,5 @@
-"""Settings: flag over environment over `quarterdeck.toml` over default; an unknown key is an error with the nearest names."""
+"""Settings: flag over environment over `quarterdeck.toml` over default; an unknown key is an error with the nearest
+names."""
 
 from __future__ import annotations
 

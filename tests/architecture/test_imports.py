@@ -61,7 +61,8 @@ def loaded_by(module: str) -> set[str]:
     ],
 )
 def test_an_entry_point_does_not_load_what_it_does_not_need(module: str, never: tuple[str, ...]) -> None:
-    """A command has to answer at once, and a daemon that loads torch starts in seconds and holds its memory for life."""
+    """A command has to answer at once, and a daemon that loads torch starts in seconds and holds its memory for
+    life."""
     assert loaded_by(module) & set(never) == set()
 
 

@@ -1,4 +1,5 @@
-"""F1, F2, F19, F38: the daemon is killed at random and at named points; nothing that was answered is lost or done twice."""
+"""F1, F2, F19, F38: the daemon is killed at random and at named points; nothing that was answered is lost or done
+twice."""
 
 from __future__ import annotations
 

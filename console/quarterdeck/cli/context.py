@@ -1,4 +1,5 @@
-"""What every command shares: whose daemon, who asks, how answers are printed; errors become one line and an exit code."""
+"""What every command shares: whose daemon, who asks, how answers are printed; errors become one line and an exit
+code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The generated commands: `qd <noun> <verb>` for every message a person may ask, made from its class when it is needed."""
+"""The generated commands: `qd <noun> <verb>` for every message a person may ask, made from its class when it is
+needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`qd quickstart FILE --target COL`: from a file of rows to a registered model, with a definition that can be edited."""
+"""`qd quickstart FILE --target COL`: from a file of rows to a registered model, with a definition that can be
+edited."""
 
 from __future__ import annotations
 
@@ -92,8 +93,8 @@ def _looked_at(
     group: str | None,
     ignore: tuple[str, ...],
 ) -> tuple[tuple[Column, ...], int, str]:
-    """Columns, rows and the learner to begin with; raises where nothing can be learnt, before anything is sent. Parquet is
-    read by the daemon's child, because reading it takes a library that the console does not have."""
+    """Columns, rows and the learner to begin with; raises where nothing can be learnt, before anything is sent. Parquet
+    is read by the daemon's child, because reading it takes a library that the console does not have."""
     if parquet:
         tables.check_parquet(file)
         return (), 0, "logistic"

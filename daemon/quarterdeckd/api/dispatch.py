@@ -127,7 +127,8 @@ class Dispatch:
     async def speak(
         self, act: Act[Any], answer: Any = None, *, request: str | None = None, speaker: Speaker = DAEMON
     ) -> Any:
-        """An act of the daemon's own (clock, supervisor, reaction); answers it decoded as `answer`, raises its fault."""
+        """An act of the daemon's own (clock, supervisor, reaction); answers it decoded as `answer`, raises its
+        fault."""
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self.ask(
             act,

@@ -55,7 +55,8 @@ def bind_privately(socket: zmq.Socket[bytes], address: str, path: Path) -> None:
 
 
 class Handshakes:
-    """The ZAP handler (ZeroMQ RFC 27): a CURVE key shakes hands when the state knows it; its text becomes the User-Id."""
+    """The ZAP handler (ZeroMQ RFC 27): a CURVE key shakes hands when the state knows it; its text becomes the
+    User-Id."""
 
     def __init__(self, context: zmq.Context[Any], known: Callable[[str], bool]) -> None:
         self.refused = 0
@@ -162,7 +163,8 @@ class Gateway:
 
 
 def _undecoded(ask: Ask | None, error: Exception) -> Fault:
-    """What was wrong with a body, with the nearest tags when the tag is unknown; no detail that is not the asker's own."""
+    """What was wrong with a body, with the nearest tags when the tag is unknown; no detail that is not the asker's
+    own."""
     if ask is not None and isinstance(error, msgspec.ValidationError):
         try:
             tag = msgspec.msgpack.decode(ask.body).get("type")

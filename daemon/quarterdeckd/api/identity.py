@@ -27,7 +27,8 @@ def server_secret(home: Home) -> bytes:
 
 
 async def enrol_owner(home: Home, view: State, dispatch: Dispatch) -> None:
-    """At the first start, make the owner's key and let it speak with every role; later the owner's file is what it is."""
+    """At the first start, make the owner's key and let it speak with every role; later the owner's file is what it
+    is."""
     if len(view.keys):
         return
     path = home.secret_key("owner")

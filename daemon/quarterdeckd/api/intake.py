@@ -69,7 +69,8 @@ class Intake:
             self._remember(batch)
 
     def take(self, batch: LogMetrics) -> Logged:
-        """Keep one batch; answers once it is written (with `durable`, synced). The same batch again is answered, not kept."""
+        """Keep one batch; answers once it is written (with `durable`, synced). The same batch again is answered, not
+        kept."""
         count = _checked(batch)
         durability = "synced" if batch.durable else "written"
         if batch.batch in self._seen:
@@ -150,7 +151,8 @@ class Intake:
                     self._recent.pop(batch.run, None)
 
     def history(self, run: str, keys: tuple[str, ...], most: int) -> list[Curve]:
-        """Every point of a run, by key, in the order of arrival; from Parquet (checked) and from what is not folded yet."""
+        """Every point of a run, by key, in the order of arrival; from Parquet (checked) and from what is not folded
+        yet."""
         found: dict[str, Curve] = {}
         with self._folding:
             for path in sorted(self.folder.glob("day=*/*.parquet"), key=lambda each: each.stem):

@@ -1,4 +1,5 @@
-"""The reactions: one table from event to act; at least once, by a journalled cursor and an id made of event and rule."""
+"""The reactions: one table from event to act; at least once, by a journalled cursor and an id made of event and
+rule."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ TABLE: tuple[Reaction, ...] = (
 
 
 class Reactions:
-    """Speaks the acts of the table for every kept entry. The act's request id is H(seq, place, rule), so one that is asked
-    again after a restart has one effect; `catch_up` asks for those that a crash may have cut off."""
+    """Speaks the acts of the table for every kept entry. The act's request id is H(seq, place, rule), so one that is
+    asked again after a restart has one effect; `catch_up` asks for those that a crash may have cut off."""
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch

@@ -1,4 +1,5 @@
-"""The readers: queries that look into files or the projection, and the blobs; each runs in a thread, none blocks the loop."""
+"""The readers: queries that look into files or the projection, and the blobs; each runs in a thread, none blocks the
+loop."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ class Place(NamedTuple):
 
 
 class Remembered:
-    """Requests by `key:id`. Those of this process are in memory; those from before are asked of the projection once, until
-    `fill` has read them in."""
+    """Requests by `key:id`. Those of this process are in memory; those from before are asked of the projection once,
+    until `fill` has read them in."""
 
     def __init__(self, database: Database, answer_at: Callable[[int], bytes]) -> None:
         self._database = database

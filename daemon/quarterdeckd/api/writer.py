@@ -1,4 +1,5 @@
-"""The writer: one thread that decides, folds, journals and syncs; a group is whatever queued while the last sync ran."""
+"""The writer: one thread that decides, folds, journals and syncs; a group is whatever queued while the last sync
+ran."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ from quarterstore.records.wire import encode
 
 log = logging.getLogger(__name__)
 ROOM = 256 * 1024
-"""Bytes that must be free in the journal before a group is decided, so that a full disk is found before, not in, the sync."""
+"""Bytes that must be free in the journal before a group is decided, so that a full disk is found before, not in, the
+sync."""
 FREED_BY = (
     "jobs.cancel",
     "runs.remove",
@@ -73,7 +75,8 @@ class Group(NamedTuple):
 
 
 class Writer:
-    """Owns the journal's open end and the state it folds into; hands each certain group to `on_group` from its thread."""
+    """Owns the journal's open end and the state it folds into; hands each certain group to `on_group` from its
+    thread."""
 
     def __init__(
         self,
@@ -231,7 +234,8 @@ class Writer:
         self._on_group(Group(outcomes, kept, self.state.take(), postings))
 
     def _unsynced(self, outcomes: list[tuple[Asked, Outcome]], error: OSError) -> NoReturn:
-        """A failed sync: nobody knows what is on the disk. Say so, never retry, leave; the restart decides by reading."""
+        """A failed sync: nobody knows what is on the disk. Say so, never retry, leave; the restart decides by
+        reading."""
         fault = Unknown(
             f"the journal could not be synced ({error.strerror}); the restart will tell whether this was kept",
             field="journal",

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-"""Operator sets ONNX Runtime itself holds; `com.microsoft` is what quantisation writes. Any other needs somebody's library."""
+"""Operator sets ONNX Runtime itself holds; `com.microsoft` is what quantisation writes. Any other needs somebody's
+library."""
 
 LARGEST: Final = 2 * 1024**3 - 1
 """Bytes of one protobuf message."""

@@ -79,8 +79,8 @@ def torch_onnx(module: torch.nn.Module, meaning: Meaning) -> bytes:
 
 
 def sklearn_onnx(estimator: Any, meaning: Meaning) -> bytes:
-    """A fitted scikit-learn estimator or pipeline by skl2onnx: one tensor `x` where all features are numbers, else one a
-    column; a fault that names the estimator where ONNX cannot hold it."""
+    """A fitted scikit-learn estimator or pipeline by skl2onnx: one tensor `x` where all features are numbers, else one
+    a column; a fault that names the estimator where ONNX cannot hold it."""
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
@@ -102,7 +102,8 @@ def sklearn_onnx(estimator: Any, meaning: Meaning) -> bytes:
 
 
 def given_onnx(data: bytes, meaning: Meaning) -> bytes:
-    """ONNX bytes that user code returned: its outputs must be `label` and `score`, or `value`; inputs as the features."""
+    """ONNX bytes that user code returned: its outputs must be `label` and `score`, or `value`; inputs as the
+    features."""
     model = onnx.load_model_from_string(data)
     wanted = ["value"] if meaning.task == "regression" else ["label", "score"]
     found = [one.name for one in model.graph.output]

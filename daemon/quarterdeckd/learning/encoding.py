@@ -1,4 +1,5 @@
-"""Columns to numbers for a network: medians for what is missing, one place a category; the same in numpy and in ONNX."""
+"""Columns to numbers for a network: medians for what is missing, one place a category; the same in numpy and in
+ONNX."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from quarterdeckd.learning.fitted import Floats, Meaning, matrix
 
 
 class Encoding(NamedTuple):
-    """Learnt from the training rows: the numbers in order with median, mean and spread (all float32), and the categories
-    of each text in order. A category that was not seen is all zeros."""
+    """Learnt from the training rows: the numbers in order with median, mean and spread (all float32), and the
+    categories of each text in order. A category that was not seen is all zeros."""
 
     numbers: list[str]
     median: Floats

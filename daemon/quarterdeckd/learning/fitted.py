@@ -19,7 +19,8 @@ Points = Callable[[int, dict[str, float]], None]
 
 
 class Meaning(NamedTuple):
-    """What the columns of a frame are to a model: the features in order, the task, the names of the classes in order."""
+    """What the columns of a frame are to a model: the features in order, the task, the names of the classes in
+    order."""
 
     features: tuple[Column, ...]
     task: Literal["classification", "regression"]

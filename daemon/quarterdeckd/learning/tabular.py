@@ -1,4 +1,5 @@
-"""Scikit-learn baselines for tables: logistic, forest, boosting and ridge, each with a curve where the learner has one."""
+"""Scikit-learn baselines for tables: logistic, forest, boosting and ridge, each with a curve where the learner has
+one."""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "boosting": {"trees": 100, "depth": 3, "rate": 0.1},
     "ridge": {"alpha": 1.0},
 }
-"""Learner -> its parameters. `depth` 0 is unlimited; `leaf` 0 takes a thousandth of the rows, at least 2, which keeps the
-exported forest small (100 trees fully grown on 4,000 rows are 6 MB and take 3 s to convert)."""
+"""Learner -> its parameters. `depth` 0 is unlimited; `leaf` 0 takes a thousandth of the rows, at least 2, which keeps
+the exported forest small (100 trees fully grown on 4,000 rows are 6 MB and take 3 s to convert)."""
 
 CHUNKS = 10
 """Points of a curve: the learner goes on from where it was (warm start) this many times."""
@@ -55,7 +56,8 @@ def fit(learner: str, rows: Learning, meaning: Meaning, params: dict[str, Any], 
 
 
 def seen(frame: pl.DataFrame, meaning: Meaning) -> Any:
-    """A frame as a scikit-learn estimator is given it: float32 matrix, or the frame itself where there are categories."""
+    """A frame as a scikit-learn estimator is given it: float32 matrix, or the frame itself where there are
+    categories."""
     if meaning.texts:
         return frame.select(column.name for column in meaning.features)
     return matrix(frame, meaning.numbers)

@@ -20,7 +20,8 @@ DEFAULTS: dict[str, Any] = {
     "decay": 1e-4,
     "patience": 15,
 }
-"""`batch` 0 takes 32 rows up to 2,000 rows and 256 beyond; `patience` epochs without a lower `val_loss` end the training."""
+"""`batch` 0 takes 32 rows up to 2,000 rows and 256 beyond; `patience` epochs without a lower `val_loss` end the
+training."""
 
 
 class Mlp(NamedTuple):

@@ -36,11 +36,11 @@ def fit(
 ) -> Fitted:
     """Call `train(frame, target, params, log)` of `FILE.py:FUNCTION` and take the model it returns.
 
-    frame: a `polars.DataFrame` of the rows to learn from: the features in order (numbers as Float32 with NaN for what is
-    missing, texts as String with "" for it), then the target under its own name (text or integer classes, or Float64).
-    Returns a fitted scikit-learn estimator (given the n x d float32 matrix of the features where all are numbers, else
-    the frame), a `torch.nn.Module` (n x d float32 to n x k logits in the order of the sorted classes, or to n values) or
-    the bytes of an ONNX file. Whatever it raises becomes one line with the line number in its file.
+    frame: a `polars.DataFrame` of the rows to learn from: the features in order (numbers as Float32 with NaN for what
+    is missing, texts as String with "" for it), then the target under its own name (text or integer classes, or
+    Float64). Returns a fitted scikit-learn estimator (given the n x d float32 matrix of the features where all are
+    numbers, else the frame), a `torch.nn.Module` (n x d float32 to n x k logits in the order of the sorted classes, or
+    to n values) or the bytes of an ONNX file. Whatever it raises becomes one line with the line number in its file.
     """
     function = _function(python, code)
     labels = meaning.labels()[rows.target] if meaning.task == "classification" else rows.target

@@ -1,4 +1,5 @@
-"""The fifth step of a pipeline: the model as a file, proved to answer as the trained model does, with what serving needs."""
+"""The fifth step of a pipeline: the model as a file, proved to answer as the trained model does, with what serving
+needs."""
 
 from __future__ import annotations
 

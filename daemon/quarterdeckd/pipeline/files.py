@@ -1,4 +1,5 @@
-"""The rows of a pipeline: a CSV or Parquet file, or a set that ships with scikit-learn, as one frame and a plan for it."""
+"""The rows of a pipeline: a CSV or Parquet file, or a set that ships with scikit-learn, as one frame and a plan for
+it."""
 
 from __future__ import annotations
 
@@ -44,9 +45,9 @@ _FEATURES: dict[str, tuple[str, ...]] = {
 
 
 class Rows(NamedTuple):
-    """What a pipeline works on. `frame` holds the target and the features in the order of the plan, then time and group:
-    numbers as Float64 (missing is NaN), text as String (missing is ""), a class target as String; rows without a target
-    are gone. `digest` is the SHA-256 of the file's bytes; `dropped` counts the rows without a target."""
+    """What a pipeline works on. `frame` holds the target and the features in the order of the plan, then time and
+    group: numbers as Float64 (missing is NaN), text as String (missing is ""), a class target as String; rows without a
+    target are gone. `digest` is the SHA-256 of the file's bytes; `dropped` counts the rows without a target."""
 
     frame: pl.DataFrame
     plan: Plan

@@ -1,4 +1,5 @@
-"""The second step of a pipeline: which rows are learnt from and which are held out, so that neither side knows the other."""
+"""The second step of a pipeline: which rows are learnt from and which are held out, so that neither side knows the
+other."""
 
 from __future__ import annotations
 

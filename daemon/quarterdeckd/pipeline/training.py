@@ -1,4 +1,5 @@
-"""The third step of a pipeline: learn from the rows that are not held out, by a built-in learner or the user's own code."""
+"""The third step of a pipeline: learn from the rows that are not held out, by a built-in learner or the user's own
+code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The first step of a pipeline: what the rows are, in words and figures, and a fault where nothing can be learnt from them."""
+"""The first step of a pipeline: what the rows are, in words and figures, and a fault where nothing can be learnt from
+them."""
 
 from __future__ import annotations
 

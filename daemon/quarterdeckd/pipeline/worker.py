@@ -79,8 +79,8 @@ def work(folder: Path) -> JobResult:
 
 
 def claim() -> bool:
-    """Hold the job's folder for as long as this process lives, with the pid inside, so that no job runs twice: a daemon that
-    died between starting a job and noting it finds who holds it. False when another process does."""
+    """Hold the job's folder for as long as this process lives, with the pid inside, so that no job runs twice: a daemon
+    that died between starting a job and noting it finds who holds it. False when another process does."""
     descriptor = os.open("lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -31,8 +31,8 @@ class Asking(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What follows from an act: its events, the line of the audit trail, the answer (read after the fold), and acts that
-    are done in the same entry, one after the other."""
+    """What follows from an act: its events, the line of the audit trail, the answer (read after the fold), and acts
+    that are done in the same entry, one after the other."""
 
     events: list[Event]
     words: str

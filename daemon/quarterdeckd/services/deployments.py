@@ -458,8 +458,9 @@ def _serving(state: State, act: deployments.StopServing, asking: Asking) -> Deci
 
 
 def table_of(state: State, path_of: Any) -> deployments.RoutingTable:
-    """The routing table that the deployments ask for; `path_of(digest)` is where a model's file lies. Level-triggered: it is
-    worked out from the state whenever it may have changed, and pushed when it differs from what the hosts have."""
+    """The routing table that the deployments ask for; `path_of(digest)` is where a model's file lies. Level-triggered:
+    it is worked out from the state whenever it may have changed, and pushed when it differs from what the hosts
+    have."""
     routes = [route for found in state.deployments if (route := _route(state, found, path_of)) is not None]
     epoch = max((route.epoch for route in routes), default=0)
     stopped = max((found.epoch for found in state.deployments), default=0)

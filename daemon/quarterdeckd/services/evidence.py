@@ -1,4 +1,5 @@
-"""The evidence for Production: the gate judged, its hash, and who has to say yes; used by every act that makes a version live."""
+"""The evidence for Production: the gate judged, its hash, and who has to say yes; used by every act that makes a
+version live."""
 
 from __future__ import annotations
 
@@ -36,8 +37,8 @@ def request_hash(act: Act[Any]) -> str:
 def cleared_for_production(state: State, version: Version, asking: Asking, reason: str) -> list[Event]:
     """The events that clearing a version for Production leaves; raises when the gate or a missing approval says no.
 
-    `solo`: a failed gate is passed over only with a reason, and that is kept. `team`, `regulated`: the gate must hold and
-    the act must come from an approval of another person.
+    `solo`: a failed gate is passed over only with a reason, and that is kept. `team`, `regulated`: the gate must hold
+    and the act must come from an approval of another person.
     """
     outcome = judge(state, version)
     failed = tuple(f"{check.rule.metric}: {check.why}" for check in outcome.checks if not check.ok)

@@ -23,8 +23,8 @@ MOST_CAUGHT_UP = 1000
 
 
 def due_times(schedule: schedules.Schedule, after: float) -> Iterator[float]:
-    """When a schedule is due beyond `after`, in order: cron's own rules by cronsim, in the schedule's zone, so that a local
-    hour that is skipped or doubled fires once; `every` counts from when it was made."""
+    """When a schedule is due beyond `after`, in order: cron's own rules by cronsim, in the schedule's zone, so that a
+    local hour that is skipped or doubled fires once; `every` counts from when it was made."""
     if schedule.cron is not None:
         zone = ZoneInfo(schedule.zone)
         for moment in CronSim(schedule.cron, datetime.fromtimestamp(after, UTC).astimezone(zone)):

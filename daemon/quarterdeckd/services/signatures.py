@@ -18,8 +18,8 @@ class SignatureDiff(NamedTuple):
 
 
 def diff(before: Signature, after: Signature) -> SignatureDiff:
-    """Removed, retyped or newly required inputs, and changed outputs, break a caller (major); added optional features or
-    outputs do not (minor); the same schema is a retrained model (patch)."""
+    """Removed, retyped or newly required inputs, and changed outputs, break a caller (major); added optional features
+    or outputs do not (minor); the same schema is a retrained model (patch)."""
     breaking: list[str] = []
     adding: list[str] = []
     for side, old, new in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):

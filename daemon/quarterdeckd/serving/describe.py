@@ -1,4 +1,5 @@
-"""What an ONNX file takes and gives, said by a throw-away process: `python -m quarterdeckd.serving.describe FILE SHA256`."""
+"""What an ONNX file takes and gives, said by a throw-away process: `python -m quarterdeckd.serving.describe FILE
+SHA256`."""
 
 from __future__ import annotations
 

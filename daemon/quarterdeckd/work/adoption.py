@@ -9,7 +9,8 @@ from pathlib import Path
 
 
 def born(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat), None when it is gone or a zombie."""
+    """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat), None when it is gone or a
+    zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

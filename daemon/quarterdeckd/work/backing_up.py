@@ -1,4 +1,5 @@
-"""A backup: the journal until one entry, every artefact and sample file, with their hashes, as one tar that is itself an artefact."""
+"""A backup: the journal until one entry, every artefact and sample file, with their hashes, as one tar that is itself
+an artefact."""
 
 from __future__ import annotations
 
@@ -38,8 +39,8 @@ class _Part(NamedTuple):
 
 
 def back_up(home: Home, artefacts: Artefacts, head: journal.Head, length: int, segment: int) -> Made:
-    """Write a backup as of `head`, whose entry ends at `length` bytes of segment number `segment`; writing goes on meanwhile,
-    because entries are only ever added behind. Keys are not part of it."""
+    """Write a backup as of `head`, whose entry ends at `length` bytes of segment number `segment`; writing goes on
+    meanwhile, because entries are only ever added behind. Keys are not part of it."""
     home.backups.mkdir(mode=0o700, exist_ok=True)
     parts = list(_parts(home, segment, length))
     manifest = {

@@ -1,4 +1,5 @@
-"""What goes into a job's folder and what comes out of it: hashes become paths on the way in, files become hashes on the way out."""
+"""What goes into a job's folder and what comes out of it: hashes become paths on the way in, files become hashes on the
+way out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Recorded predictions on their way from the hosts' segments to Parquet by endpoint and day, and read back from there."""
+"""Recorded predictions on their way from the hosts' segments to Parquet by endpoint and day, and read back from
+there."""
 
 from __future__ import annotations
 
@@ -46,8 +47,8 @@ class Predictions:
         return sum(path.stat().st_size for path in self._segments.glob("*.done"))
 
     def fold(self) -> int:
-        """Turn every closed segment into Parquet, one file an endpoint; answers how many predictions that were. A segment
-        goes only when its rows lie in a file under its own name, so that a crash in between doubles nothing."""
+        """Turn every closed segment into Parquet, one file an endpoint; answers how many predictions that were. A
+        segment goes only when its rows lie in a file under its own name, so that a crash in between doubles nothing."""
         from quarterdeckd.serving.recorder import columns, read_segment
 
         with self._folding:

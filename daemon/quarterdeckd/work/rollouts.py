@@ -1,4 +1,5 @@
-"""The daemon's hand on serving: wanted routes pushed, running canaries judged on what the hosts counted, crashes noted."""
+"""The daemon's hand on serving: wanted routes pushed, running canaries judged on what the hosts counted, crashes
+noted."""
 
 from __future__ import annotations
 

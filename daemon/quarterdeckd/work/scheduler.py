@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 ON_TIME = 5.0
 """Seconds within which a firing counts as on time, not as missed."""
 JUMP = 2.0
-"""Seconds by which the wall clock may part from the monotonic one before every alarm is set anew: APScheduler waits on the
-delay it worked out before the jump, and would be deaf for as long as the clock was put back."""
+"""Seconds by which the wall clock may part from the monotonic one before every alarm is set anew: APScheduler waits on
+the delay it worked out before the jump, and would be deaf for as long as the clock was put back."""
 _CHANGES = (schedules.ScheduleAdded, schedules.SchedulePaused, schedules.ScheduleRemoved, schedules.ScheduleFired)
 
 

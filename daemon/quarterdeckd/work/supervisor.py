@@ -1,4 +1,5 @@
-"""The supervisor: starts the jobs that are queued, follows their files, says how each ended; level-triggered, at start and always."""
+"""The supervisor: starts the jobs that are queued, follows their files, says how each ended; level-triggered, at start
+and always."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ class Watched:
 
 
 class Supervisor:
-    """Keeps the jobs that run equal to the jobs that should: `look` may be called at any time, and does what is missing."""
+    """Keeps the jobs that run equal to the jobs that should: `look` may be called at any time, and does what is
+    missing."""
 
     def __init__(
         self, home: Home, view: State, dispatch: Dispatch, intake: Intake, artefacts: Artefacts, bus: Bus, workers: int
@@ -169,7 +171,8 @@ class Supervisor:
             self._end(watched)
 
     def _stuck(self, job: jobs.Job, watched: Watched) -> bool:
-        """Over its time by more than the grace, or silent: the worker keeps its own limits, this is for one that cannot."""
+        """Over its time by more than the grace, or silent: the worker keeps its own limits, this is for one that
+        cannot."""
         beat = self.home.jobs / job.id / "beat"
         heard = beat.stat().st_mtime if beat.exists() else job.started or time.time()
         late = job.started is not None and time.time() - job.started > job.limits.seconds + GRACE

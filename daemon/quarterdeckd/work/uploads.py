@@ -1,4 +1,5 @@
-"""Acts that name an uploaded file: the file must be here before the act is decided; a model's signature is read from it."""
+"""Acts that name an uploaded file: the file must be here before the act is decided; a model's signature is read from
+it."""
 
 from __future__ import annotations
 

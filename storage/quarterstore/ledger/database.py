@@ -1,4 +1,5 @@
-"""The projection: DuckDB tables made from the journal, for questions too wide for memory; may be thrown away and made again."""
+"""The projection: DuckDB tables made from the journal, for questions too wide for memory; may be thrown away and made
+again."""
 
 from __future__ import annotations
 
@@ -108,7 +109,8 @@ class Database:
             book.rows.update((key, decode(record)) for key, record in rows)
 
     def post(self, changes: Changes, postings: Sequence[Posting], *, fresh: bool = False) -> None:
-        """Write what changed and the head in one transaction; with `fresh` no row can be there yet, so none is deleted."""
+        """Write what changed and the head in one transaction; with `fresh` no row can be there yet, so none is
+        deleted."""
         by_book: dict[str, list[tuple[str, Record | None]]] = {}
         for (name, key), record in changes.items():
             by_book.setdefault(name, []).append((key, record))
@@ -160,8 +162,8 @@ class Database:
         self._bulk("entries", _ENTRY_COLUMNS, rows)
 
     def _bulk(self, table: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> None:
-        """One JSON text for all rows, taken apart by DuckDB: 9 us a row here, against 20 for list parameters and 400+ for
-        executemany, and without pyarrow's 54 MB in the daemon."""
+        """One JSON text for all rows, taken apart by DuckDB: 9 us a row here, against 20 for list parameters and 400+
+        for executemany, and without pyarrow's 54 MB in the daemon."""
         if not rows:
             return
         shape = msgspec.json.encode([{name: "VARCHAR" if kind == "BLOB" else kind for name, kind in columns.items()}])

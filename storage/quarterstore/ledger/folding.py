@@ -1,4 +1,5 @@
-"""The one fold: an event changes the state, the same way for the writer, the rebuild and the crash model of the tests."""
+"""The one fold: an event changes the state, the same way for the writer, the rebuild and the crash model of the
+tests."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The journal: one entry an act, chained by hash, in segments written ahead of need; the commit point of the whole store.
+"""The journal: one entry an act, chained by hash, in segments written ahead of need; the commit point of the whole
+store.
 
-A segment is a file `00000001.journal`: a header (magic, first seq, the hash before it), then frames, then zeros. A frame is a
-length (4 bytes, little-endian), a hash (32) and that many bytes of msgpack. hash = SHA-256(hash before, payload): one checksum
-that also is the chain. Segments are extended by zeros in advance, because a sync that need not change a file's length costs a
-third of one that must (0.12 against 0.37 ms here).
+A segment is a file `00000001.journal`: a header (magic, first seq, the hash before it), then frames, then zeros. A
+frame is a length (4 bytes, little-endian), a hash (32) and that many bytes of msgpack. hash = SHA-256(hash before,
+payload): one checksum that also is the chain. Segments are extended by zeros in advance, because a sync that need not
+change a file's length costs a third of one that must (0.12 against 0.37 ms here).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ LARGEST = 64 * 1024 * 1024
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One act as it is kept: who, when, under which request id, what was asked, what came of it, what was answered.
 
-    `body` is the first 16 bytes of the SHA-256 of the asked message: a request id used again with another body is refused.
+    `body` is the first 16 bytes of the SHA-256 of the asked message: a request id used again with another body is
+    refused.
     """
 
     seq: int
@@ -86,8 +88,8 @@ class Segment(NamedTuple):
 class Journal:
     """The open end of the journal: appends a group of entries and syncs them; not thread-safe, the writer owns it.
 
-    Opening verifies the last segment only; `verify` reads everything. A torn end beyond `known` (the newest entry that the
-    projection holds) is cut off and kept aside; anything else that does not fit raises `Corrupt`.
+    Opening verifies the last segment only; `verify` reads everything. A torn end beyond `known` (the newest entry that
+    the projection holds) is cut off and kept aside; anything else that does not fit raises `Corrupt`.
     """
 
     def __init__(self, folder: Path, known: Head | None = None) -> None:
@@ -196,7 +198,8 @@ CRASH_AT = os.environ.get("QD_CRASH_AT", "")
 
 
 def crash(point: str) -> None:
-    """Leave at once, as kill -9 would, at a point the fault tests name in `QD_CRASH_AT` (`point` or `point:N`, the Nth time)."""
+    """Leave at once, as kill -9 would, at a point the fault tests name in `QD_CRASH_AT` (`point` or `point:N`, the Nth
+    time)."""
     if CRASH_AT and CRASH_AT.partition(":")[0] == point:
         _countdown[point] = _countdown.get(point, int(CRASH_AT.partition(":")[2] or 1)) - 1
         if _countdown[point] == 0:
@@ -315,8 +318,8 @@ class Verdict(NamedTuple):
 
 
 def verify(folder: Path, anchor: Head | None = None) -> Verdict:
-    """Read the journal from its first byte. With an `anchor` kept outside the store, a tail that was cut, or a chain that was
-    recomputed from some entry on, is found too (RFC 6962's consistency check, by keeping the whole log)."""
+    """Read the journal from its first byte. With an `anchor` kept outside the store, a tail that was cut, or a chain
+    that was recomputed from some entry on, is found too (RFC 6962's consistency check, by keeping the whole log)."""
     head = Head(0, GENESIS)
     try:
         for found in read(folder):

@@ -53,7 +53,8 @@ class Admission(Record, frozen=True):
 
 
 class Cursor(Record, frozen=True):
-    """A number that has to survive: the reactions' place in the journal, the read-only mode, whether serving is stopped."""
+    """A number that has to survive: the reactions' place in the journal, the read-only mode, whether serving is
+    stopped."""
 
     name: str
     value: str

@@ -9,8 +9,8 @@ import msgspec
 T = TypeVar("T")
 
 Role = Literal["viewer", "operator", "approver", "admin", "daemon"]
-"""What a key may do; `admin` holds every role a person can hold, `operator` and `approver` each hold `viewer`; `daemon` is
-held by no key: such acts are spoken by the clock, the supervisor and the reactions only."""
+"""What a key may do; `admin` holds every role a person can hold, `operator` and `approver` each hold `viewer`; `daemon`
+is held by no key: such acts are spoken by the clock, the supervisor and the reactions only."""
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -28,7 +28,8 @@ class Dataset(Record, frozen=True):
 
 
 class AddDataset(Act[Dataset], tag="datasets.add", frozen=True):
-    """Keep an uploaded CSV or Parquet file (see `store.put_blob`) as a dataset; the daemon reads its schema in a child."""
+    """Keep an uploaded CSV or Parquet file (see `store.put_blob`) as a dataset; the daemon reads its schema in a
+    child."""
 
     digest: str
     name: str

@@ -1,4 +1,5 @@
-"""Every way a request can be refused, as the same classes on both sides, and the one table of what each means at each door.
+"""Every way a request can be refused, as the same classes on both sides, and the one table of what each means at each
+door.
 
 Fault
 ├── Invalid          the request itself is wrong                     exit 2

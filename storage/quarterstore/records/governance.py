@@ -13,7 +13,8 @@ ApprovalState = Literal["WAITING", "APPROVED", "REJECTED", "EXPIRED", "VOID"]
 
 class GateRule(Record, frozen=True):
     """One limit of a gate: `metric` must be at least (`>=`) or at most (`<=`) `limit`; with `bound` the interval's
-    worse end is judged, not the value; with `against` = production, `limit` is the loss allowed against the champion."""
+    worse end is judged, not the value; with `against` = production, `limit` is the loss allowed against the
+    champion."""
 
     metric: str
     op: Literal[">=", "<="]
@@ -41,7 +42,8 @@ class Check(Record, frozen=True):
 
 
 class GateOutcome(Record, frozen=True):
-    """A gate judged for one version; `evidence` is the SHA-256 over version, metrics and rules that an approval binds."""
+    """A gate judged for one version; `evidence` is the SHA-256 over version, metrics and rules that an approval
+    binds."""
 
     version: str
     ok: bool
@@ -116,7 +118,8 @@ class Propose(Act[Approval], tag="governance.propose", frozen=True):
 
 
 class Approve(Act[Approval], tag="governance.approve", frozen=True):
-    """Approve what somebody else asked for, given the evidence hash that was seen; the act is done in the same entry."""
+    """Approve what somebody else asked for, given the evidence hash that was seen; the act is done in the same
+    entry."""
 
     role: ClassVar[Role] = "approver"
     approval: str

@@ -1,4 +1,5 @@
-"""Every message there is, in one explicit list per kind: what the decoders, the command line and the docs are made from."""
+"""Every message there is, in one explicit list per kind: what the decoders, the command line and the docs are made
+from."""
 
 from __future__ import annotations
 

@@ -137,8 +137,8 @@ class NoteStep(Act[PipelineRun], tag="pipelines.note_step", frozen=True):
 
 
 class EndPipeline(Act[PipelineRun], tag="pipelines.end", frozen=True):
-    """Say how a pipeline run ended; after a success the version is registered, judged and sent where the definition says,
-    all in the same entry."""
+    """Say how a pipeline run ended; after a success the version is registered, judged and sent where the definition
+    says, all in the same entry."""
 
     role: ClassVar[Role] = "daemon"
     pipeline_run: str

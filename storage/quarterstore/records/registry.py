@@ -13,7 +13,8 @@ STAGES: tuple[Stage, ...] = ("None", "Staging", "Production", "Archived")
 
 
 class Tensor(Record, frozen=True):
-    """One input or output of the file: Open Inference datatype (`FP32`, `INT64`, `BYTES`, …) and shape, -1 for the batch."""
+    """One input or output of the file: Open Inference datatype (`FP32`, `INT64`, `BYTES`, …) and shape, -1 for the
+    batch."""
 
     name: str
     datatype: str
@@ -55,7 +56,8 @@ class Metric(Record, frozen=True):
 
 
 class Version(Record, frozen=True):
-    """One version of a model; `id` is `name@number`, `number` is never reused, `semver` comes from the signature diff."""
+    """One version of a model; `id` is `name@number`, `number` is never reused, `semver` comes from the signature
+    diff."""
 
     id: str
     model: str

@@ -10,7 +10,8 @@ Missed = Literal["once", "skip", "all"]
 
 
 class Schedule(Record, frozen=True):
-    """An act and when it is due: `cron` (five fields, cron's own OR of day and weekday) or `every` seconds, in a zone."""
+    """An act and when it is due: `cron` (five fields, cron's own OR of day and weekday) or `every` seconds, in a
+    zone."""
 
     name: str
     act: dict[str, Any]

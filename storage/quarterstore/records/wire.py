@@ -28,7 +28,8 @@ class Ask(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """A reply: protocol, the request's id, the answer (nil beside a fault), the fault or nil, the journal's seq it reflects."""
+    """A reply: protocol, the request's id, the answer (nil beside a fault), the fault or nil, the journal's seq it
+    reflects."""
 
     protocol: int
     id: str

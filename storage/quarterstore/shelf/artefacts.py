@@ -30,8 +30,8 @@ class Artefacts:
         return self.folder / digest[:2] / digest
 
     def receive(self, upload: str, offset: int, data: bytes, digest: str | None) -> tuple[int, str | None]:
-        """Take one chunk of an upload. Answers how much is here, and the digest once the whole is kept. A chunk sent again is
-        taken again; one beyond the end is a conflict that says where to go on."""
+        """Take one chunk of an upload. Answers how much is here, and the digest once the whole is kept. A chunk sent
+        again is taken again; one beyond the end is a conflict that says where to go on."""
         path = self.incoming / checked_word("upload", upload)
         if digest is not None and self.path(digest).exists():
             size = self.path(digest).stat().st_size
@@ -68,7 +68,8 @@ class Artefacts:
         sync_folder(self.folder)
 
     def adopt(self, path: Path) -> tuple[str, int]:
-        """Keep a file that a job left: copied, never linked, because two names for one file would let it be changed later."""
+        """Keep a file that a job left: copied, never linked, because two names for one file would let it be changed
+        later."""
         information = path.lstat()
         if not stat.S_ISREG(information.st_mode) or information.st_nlink != 1:
             raise got("artefact", path.name, "a plain file with one name")

@@ -30,8 +30,8 @@ def write(frame: polars.DataFrame, path: Path) -> str:
 
 
 def checked(path: Path) -> Path:
-    """The path, when the file's bytes are what was written; `Corrupt` names the file and both hashes. A file that has not
-    changed since it was checked in this process is not read again."""
+    """The path, when the file's bytes are what was written; `Corrupt` names the file and both hashes. A file that has
+    not changed since it was checked in this process is not read again."""
     status = path.stat()
     seen = _checked.get(path)
     side = path.with_suffix(".sha256")

@@ -1,4 +1,5 @@
-"""What every screen of a noun shares: a filtered, sorted table, a detail beside or behind it, the keys, live updates."""
+"""What every screen of a noun shares: a filtered, sorted table, a detail beside or behind it, the keys, live
+updates."""
 
 from __future__ import annotations
 
