@@ -1,5 +1,4 @@
-"""A dialog that says what will happen and asks: a reason where one is needed, the typed name where it cannot be
-undone."""
+"""A dialog that says what will happen and asks: a reason where one is needed, the typed name where it cannot be undone."""
 
 from __future__ import annotations
 
