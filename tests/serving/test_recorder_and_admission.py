@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from onnx import TensorProto, helper
 
-from quarterdeckd.serving import admission
-from quarterdeckd.serving.recorder import Frame, Recorder, kept, read_segment
+from quarterdeckd.serving import admission, describe
+from quarterdeckd.serving.recorder import Frame, Recorder, columns, kept, read_segment
 from quarterstore.records.deployments import AdmissionSpec, Golden, RecordingRule, Slot
 from quarterstore.records.faults import Corrupt, Fault
 
@@ -80,3 +82,103 @@ def test_changed_bytes_and_foreign_files_are_refused(slot: Callable[..., Slot], 
         evil = msgspec.structs.replace(good, path=str(path), digest=hashlib.sha256(data).hexdigest())
         with pytest.raises(Fault):
             admission.run(_spec(evil, None), None)
+
+
+def test_a_feature_may_be_named_like_a_column_that_every_prediction_has() -> None:
+    """`id` and `version` are ordinary names of features; dropped, drift would look at nothing."""
+    frame = msgspec.structs.replace(FRAME, features={"id": [7.0, 8.0], "version": ["a", "b"], "feature.id": [1, 2]})
+    found = columns([FRAME, frame])
+    assert found["id"] == ["p1"] * 3 and found["version"] == ["m@1"] * 3
+    assert found["feature.id"] == [None, 7.0, 8.0] and found["feature.version"] == [None, "a", "b"]
+    assert found["feature.feature.id"] == [None, 1, 2] and found["a"] == [1.0, None, None]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "words"),
+    [
+        ({}, {"y": [[1.0, 1.0]]}, "golden.inputs: got none, expected x"),
+        ({"x": [[1.0] * 4], "z": [1]}, {"y": [[1.0, 1.0]]}, "golden.inputs: got x, z, expected x"),
+        ({"x": [[1.0] * 5]}, {"y": [[1.0, 1.0]]}, r"golden.inputs.x.shape: got \[1, 5\]"),
+        ({"x": [[1.0] * 4, [1.0]]}, {"y": [[1.0, 1.0]]}, "golden.inputs.x: got values that do not fit"),
+        ({"x": [["a"] * 4]}, {"y": [[1.0, 1.0]]}, "golden.inputs.x: got values that do not fit"),
+        ({"x": []}, {"y": []}, "golden.inputs.x.shape"),
+        ({"x": [[1.0] * 4]}, {"y": [[1.0]]}, r"golden.outputs.y.shape: got \[1, 1\], .*\[1, 2\]"),
+        ({"x": [[1.0] * 4]}, {"y": [["a", "b"]]}, "golden.outputs.y: got values"),
+        ({"x": [[1.0] * 4]}, {"yy": [[1.0, 1.0]]}, "golden.outputs: got yy, .*nearest: y"),
+        ({"x": [[1.0] * 4]}, {}, "golden.outputs: got none"),
+    ],
+)
+def test_golden_rows_that_do_not_fit_the_model_are_named(
+    slot: Callable[..., Slot], tmp_path: Path, inputs: dict[str, object], outputs: dict[str, object], words: str
+) -> None:
+    """A plain ValueError would reach the person who deploys as our own crash."""
+    golden = tmp_path / "golden.json"
+    golden.write_bytes(msgspec.json.encode(Golden(inputs=inputs, outputs=outputs)))
+    with pytest.raises(Fault, match=words):
+        admission.run(_spec(slot("m@1"), golden), None)
+
+
+def test_golden_rows_that_are_no_json_are_refused(slot: Callable[..., Slot], tmp_path: Path) -> None:
+    golden = tmp_path / "golden.json"
+    golden.write_bytes(b"{")
+    with pytest.raises(Fault, match="golden: got rows that are none"):
+        admission.run(_spec(slot("m@1"), golden), None)
+
+
+def _with_external_data(where: str) -> bytes:
+    """x + w, with the four numbers of w outside the file."""
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    weights.external_data.add(key="location", value=where)
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("form", ["plain", "parent", "absolute", "hard link", "symbolic link"])
+def test_a_model_that_reads_another_file_is_never_admitted(
+    slot: Callable[..., Slot], tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """V11: external data reads files of this machine into a model; ONNX Runtime by itself follows a hard link."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(16))
+    folder = tmp_path / "m"
+    folder.mkdir()
+    if form == "hard link":
+        os.link(secret, folder / "w")
+    elif form == "symbolic link":
+        (folder / "w").symlink_to(secret)
+    else:
+        (folder / "w").write_bytes(bytes(16))
+    where = {"parent": "../secret", "absolute": str(secret)}.get(form, "w")
+    path = folder / "evil.onnx"
+    data = _with_external_data(where)
+    path.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    evil = msgspec.structs.replace(slot("m@1"), path=str(path), digest=digest)
+    with pytest.raises(Fault, match="external data in w"):
+        admission.run(_spec(evil, None), None)
+    assert describe.main(["describe", str(path), digest]) == 1
+    assert "external data in w" in capsys.readouterr().err
+
+
+def test_a_model_with_somebodys_own_operator_is_never_admitted(slot: Callable[..., Slot], tmp_path: Path) -> None:
+    """V12: such an operator is native code of a library nobody looked at."""
+    graph = helper.make_graph(
+        [helper.make_node("Run", ["x"], ["y"], domain="com.evil")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+    )
+    sets = [helper.make_opsetid("", 20), helper.make_opsetid("com.evil", 1)]
+    data = helper.make_model(graph, opset_imports=sets, ir_version=10).SerializeToString()
+    path = tmp_path / "evil.onnx"
+    path.write_bytes(data)
+    evil = msgspec.structs.replace(slot("m@1"), path=str(path), digest=hashlib.sha256(data).hexdigest())
+    with pytest.raises(Fault, match=r"com\.evil\.Run"):
+        admission.run(_spec(evil, None), None)

@@ -13,6 +13,7 @@ from quarterdeckd.measures.drift import compare
 from quarterdeckd.pipeline.progress import Report
 from quarterstore.records.faults import Corrupt, Invalid, got
 from quarterstore.records.monitoring import DriftResult, DriftSpec
+from quarterstore.records.predictions import column_of
 
 ROUTE = ("endpoint", "version", "at")
 
@@ -49,8 +50,9 @@ def _window(file: str, spec: DriftSpec, wanted: Sequence[str]) -> pl.DataFrame:
         & (pl.col("version").cast(pl.String) == spec.version)
         & pl.col("at").is_between(spec.since, spec.until)
     )
-    needed = dict.fromkeys(name for name in ("at", *wanted) if name in known)  # `at` counts rows that kept no feature
-    return _collected(file, rows.filter(here).select(list(needed)))
+    # `at` counts rows that kept no feature
+    needed = {"at": "at"} | {name: column_of(name) for name in wanted if column_of(name) in known}
+    return _collected(file, rows.filter(here).select(pl.col(column).alias(name) for name, column in needed.items()))
 
 
 def _scanned(file: str) -> tuple[pl.LazyFrame, set[str]]:

@@ -10,18 +10,20 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from quarterdeckd.serving.session import DTYPES, Loaded
+from quarterdeckd.compression.onnx import checked_onnx
+from quarterdeckd.serving.session import DTYPES, Loaded, bytes_of
 from quarterstore.records.deployments import AdmissionResult, AdmissionSpec, Golden
-from quarterstore.records.faults import Failed, got
+from quarterstore.records.faults import Failed, got, missing
+from quarterstore.records.registry import Signature
 
 ROUNDS = 50
 
 
 def run(spec: AdmissionSpec, report: Any) -> AdmissionResult:
     """Load the file, answer the golden rows, compare, time one row; raises a fault that says what differs."""
-    loaded = Loaded(Path(spec.model), spec.digest, spec.signature)
+    loaded = admitted(Path(spec.model), spec.digest, spec.signature)
     _same_signature(spec, loaded)
-    golden = msgspec.json.decode(Path(spec.golden).read_bytes(), type=Golden) if spec.golden else None
+    golden = _golden(Path(spec.golden)) if spec.golden else None
     feed = _feed(golden, loaded) if golden else _zeros(loaded)
     try:
         found = dict(zip(loaded.names, loaded.run(feed), strict=True))
@@ -30,9 +32,24 @@ def run(spec: AdmissionSpec, report: Any) -> AdmissionResult:
             f"the model raised an error on its golden rows ({' '.join(str(error).split())[:200]})", field="golden"
         ) from error
     largest = _compare(golden, found) if golden else 0.0
-    one = {name: array[:1] for name, array in feed.items()}
-    rows = len(next(iter(feed.values())))
+    one = {name: array[:1] if array.ndim else array for name, array in feed.items()}
+    rows = max((len(array) for array in feed.values() if array.ndim), default=1)
     return AdmissionResult(rows=rows if golden else 0, largest_difference=largest, p50=_p50(lambda: loaded.run(one)))
+
+
+def admitted(path: Path, digest: str, signature: Signature | None = None) -> Loaded:
+    """A file loaded once it has its SHA-256 and holds nothing but itself: no external data, no custom operator
+    (`compression.onnx.checked_onnx`). ONNX Runtime alone refuses the former late and follows a hard link."""
+    bytes_of(path, digest)
+    checked_onnx(path)
+    return Loaded(path, digest, signature)
+
+
+def _golden(path: Path) -> Golden:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Golden)
+    except msgspec.DecodeError as error:
+        raise got("golden", f"rows that are none ({str(error)[:200]})", "JSON with inputs and outputs") from error
 
 
 def _same_signature(spec: AdmissionSpec, loaded: Loaded) -> None:
@@ -47,7 +64,31 @@ def _same_signature(spec: AdmissionSpec, loaded: Loaded) -> None:
 
 
 def _feed(golden: Golden, loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
-    return {each.name: np.array(golden.inputs[each.name], dtype=DTYPES[each.datatype]) for each in loaded.inputs}
+    """The golden inputs as the model takes them; another set of names, shape, type or number of rows is `Invalid`."""
+    wanted = {each.name: each for each in loaded.inputs}
+    if golden.inputs.keys() != wanted.keys():
+        raise got("golden.inputs", ", ".join(sorted(golden.inputs)) or "none", ", ".join(sorted(wanted)))
+    feed = {}
+    for name, tensor in wanted.items():
+        field = f"golden.inputs.{name}"
+        array = _array(golden.inputs[name], DTYPES[tensor.datatype], field)
+        fits = array.ndim == len(tensor.shape) and all(
+            size in (-1, found) for size, found in zip(tensor.shape, array.shape, strict=True)
+        )
+        if not fits or not array.size:
+            raise got(f"{field}.shape", list(array.shape), f"{list(tensor.shape)} (-1 is any, but not 0)")
+        feed[name] = array
+    rows = {name: len(array) for name, array in feed.items() if array.ndim}
+    if len(set(rows.values())) > 1:
+        raise got("golden.inputs", f"rows {rows}", "as many in each")
+    return feed
+
+
+def _array(values: Any, kind: Any, field: str) -> np.ndarray[Any, Any]:
+    try:
+        return np.array(values, dtype=kind)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise got(field, f"values that do not fit ({str(error)[:100]})", f"nested lists of {kind.__name__}") from error
 
 
 def _zeros(loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
@@ -62,27 +103,42 @@ def _zeros(loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _compare(golden: Golden, found: dict[str, Any]) -> float:
+    """The largest difference of a number; `Failed` names the output and the row that is worst."""
+    if not golden.outputs:
+        raise got("golden.outputs", "none", f"some of {', '.join(found)}")
     largest = 0.0
     for name, expected in golden.outputs.items():
         if name not in found:
-            raise got("golden.outputs", name, f"one of {', '.join(found)}")
+            raise missing("golden.outputs", name, found)
         answer = found[name]
-        if answer.dtype.kind == "f":
-            wanted = np.array(expected, dtype=np.float64)
-            difference = np.abs(answer.astype(np.float64) - wanted.reshape(answer.shape))
-            worst = float(np.nanmax(difference)) if difference.size else 0.0
-            if not np.isfinite(answer).all() or worst > golden.tolerance:
-                row = int(np.argmax(np.nan_to_num(difference, nan=np.inf).reshape(len(answer), -1).max(axis=1)))
-                raise Failed(
-                    f"row {row} of {name}: got a difference of {worst:.3g}, expected at most {golden.tolerance:g}",
-                    field="golden",
-                )
-            largest = max(largest, worst)
-        elif [str(value) for value in answer.ravel().tolist()] != [
-            str(value) for value in np.array(expected, dtype=object).ravel().tolist()
-        ]:
-            raise Failed(f"{name}: got other answers than the golden ones", field="golden")
+        field = f"golden.outputs.{name}"
+        number = answer.dtype.kind == "f"
+        wanted = _array(expected, np.float64 if number else np.object_, field)
+        if wanted.size != answer.size:
+            raise got(f"{field}.shape", list(wanted.shape), f"what the model answers, {list(answer.shape)}")
+        wanted = wanted.reshape(answer.shape)
+        if number:
+            largest = max(largest, _largest(name, answer, wanted, golden.tolerance))
+            continue
+        same = [str(one) == str(other) for one, other in zip(answer.ravel(), wanted.ravel(), strict=True)]
+        if not all(same):
+            row = same.index(False) * len(answer) // len(same) if answer.ndim else 0
+            raise Failed(f"row {row} of {name}: got another answer than the golden one", field="golden")
     return largest
+
+
+def _largest(name: str, answer: Any, wanted: Any, tolerance: float) -> float:
+    # a golden NaN (a null in JSON) says nothing of that value
+    difference = np.where(np.isnan(wanted), 0.0, np.abs(answer.astype(np.float64) - wanted))
+    worst = float(np.nanmax(difference)) if np.isfinite(difference).any() else 0.0
+    if not np.isfinite(answer).all() or worst > tolerance:
+        by_row = np.nan_to_num(difference, nan=np.inf).reshape(len(answer) if answer.ndim else 1, -1).max(axis=1)
+        row = int(np.argmax(by_row))
+        raise Failed(
+            f"row {row} of {name}: got a difference of {by_row[row]:.3g}, expected at most {tolerance:g}",
+            field="golden",
+        )
+    return worst
 
 
 def _p50(once: Callable[[], Any]) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from quarterdeckd.serving.session import Loaded
+from quarterdeckd.serving.admission import admitted
 from quarterstore.records.faults import Fault
 from quarterstore.records.registry import Signature
 
@@ -16,7 +16,7 @@ from quarterstore.records.registry import Signature
 def main(argv: list[str]) -> int:
     """Print the signature as JSON, or the fault's line on stderr."""
     try:
-        loaded = Loaded(Path(argv[1]), argv[2])
+        loaded = admitted(Path(argv[1]), argv[2])
     except Fault as fault:
         print(fault.line(), file=sys.stderr)
         return 1

@@ -31,7 +31,7 @@ from quarterdeckd.serving.recorder import SYNC_EVERY, Frame, Recorder, kept
 from quarterdeckd.serving.router import Arm, Routes
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import HostNews, LatencySummary, RoutingTable
-from quarterstore.records.faults import MEANINGS, Fault, missing
+from quarterstore.records.faults import MEANINGS, Fault, got, missing
 from quarterstore.records.places import Home
 from quarterstore.records.wire import decode, encode
 
@@ -101,9 +101,7 @@ class Host:
         prediction = f"{self._prefix}{next(self._numbers):x}"
         try:
             asked = rest.decode_request(request.body)
-            key = request.headers.get(b"quarterdeck-key")
-            sticky = key.decode("latin-1") if key else str(asked.parameters.get("key") or asked.id or prediction)
-            arm = way.pick(sticky)
+            arm = way.pick(sticky(request, asked) or prediction)
             feed = rest.feed_of(asked, arm.loaded)
             names = [output.name for output in asked.outputs] or arm.loaded.names
             for name in names:
@@ -288,6 +286,20 @@ class Host:
                 await asyncio.to_thread(self._recorder.tend)
             except OSError as error:
                 log.error("the predictions could not be synced: %s", error.strerror)
+
+
+def sticky(request: Request, asked: rest.InferRequest) -> str | None:
+    """What keeps a caller on one arm: the header `quarterdeck-key`, else the parameter `key`. Never the request's `id`:
+    a client that sends the same one each time would put all its traffic on one arm."""
+    header = request.headers.get(b"quarterdeck-key")
+    if header:
+        return header.decode("latin-1")
+    key = asked.parameters.get("key")
+    if key is None or key == "":
+        return None
+    if isinstance(key, bool) or not isinstance(key, str | int | float):
+        raise got("parameters.key", type(key).__name__, "a text or a number")
+    return str(key)
 
 
 def features_of(arm: Arm, feed: dict[str, Any]) -> dict[str, list[Any]]:

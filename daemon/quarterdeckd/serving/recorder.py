@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from quarterstore.records.deployments import RecordingRule
+from quarterstore.records.predictions import COLUMNS, column_of
 
 SEGMENT = 4 * 1024 * 1024
 CLOSE_AFTER = 1.0
@@ -157,38 +158,25 @@ def read_segment(path: Path) -> Iterator[Frame]:
 
 
 def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:
-    """One row a predicted row, as columns; a feature that a frame lacks is None there."""
-    fixed = (
-        "id",
-        "row",
-        "at",
-        "endpoint",
-        "version",
-        "role",
-        "epoch",
-        "status",
-        "latency",
-        "prediction",
-        "score",
-        "error",
-    )
-    found: dict[str, list[Any]] = {name: [] for name in fixed}
+    """One row a predicted row, as columns named as in `records.predictions`; a feature that a frame lacks is None."""
+    fixed: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    features: dict[str, list[Any]] = {}
     count = 0
     for frame in frames:
         rows = max([1, len(frame.predictions), *(len(values) for values in frame.features.values())])
         about = (frame.at, frame.endpoint, frame.version, frame.role, frame.epoch, frame.status, frame.latency)
         for row in range(rows):
-            for name, value in zip(fixed[2:9], about, strict=True):
-                found[name].append(value)
-            found["id"].append(frame.id)
-            found["row"].append(row)
-            found["prediction"].append(str(frame.predictions[row]) if row < len(frame.predictions) else None)
-            found["score"].append(frame.scores[row] if row < len(frame.scores) else None)
-            found["error"].append(frame.error)
-        for name in frame.features.keys() - found.keys():
-            found[name] = [None] * count
-        for name in found.keys() - set(fixed):
+            for name, value in zip(COLUMNS[2:9], about, strict=True):
+                fixed[name].append(value)
+            fixed["id"].append(frame.id)
+            fixed["row"].append(row)
+            fixed["prediction"].append(str(frame.predictions[row]) if row < len(frame.predictions) else None)
+            fixed["score"].append(frame.scores[row] if row < len(frame.scores) else None)
+            fixed["error"].append(frame.error)
+        for name in frame.features.keys() - features.keys():
+            features[name] = [None] * count
+        for name, found in features.items():
             values = frame.features.get(name, [])
-            found[name].extend(values[row] if row < len(values) else None for row in range(rows))
+            found.extend(values[row] if row < len(values) else None for row in range(rows))
         count += rows
-    return found
+    return fixed | {column_of(name): values for name, values in features.items()}

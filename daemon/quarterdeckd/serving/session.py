@@ -52,17 +52,23 @@ def name_of(array: np.ndarray[Any, Any]) -> str:
     return next(name for name, dtype in DTYPES.items() if name != "BYTES" and array.dtype == dtype)
 
 
+def bytes_of(path: Path, digest: str) -> bytes:
+    """A file's bytes, when they are those of its SHA-256."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Failed(f"{digest[:16]}: the file could not be read ({error.strerror})", field="model") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise Corrupt(f"{digest[:16]}: got {found}, expected {digest}", field="model")
+    return data
+
+
 class Loaded:
     """A session and its signature as the file has it."""
 
     def __init__(self, path: Path, digest: str, signature: Signature | None = None) -> None:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise Failed(f"{digest[:16]}: the file could not be read ({error.strerror})", field="model") from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != digest:
-            raise Corrupt(f"{digest[:16]}: got {found}, expected {digest}", field="model")
+        data = bytes_of(path, digest)
         if data[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK"):
             raise got("model", "a pickle or an archive", "an ONNX file")
         options = onnxruntime.SessionOptions()

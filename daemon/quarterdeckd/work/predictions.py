@@ -3,34 +3,36 @@ there."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from quarterstore.ledger.journal import crash
 from quarterstore.ledger.state import State
 from quarterstore.records import predictions
+from quarterstore.records.base import Record
 from quarterstore.records.faults import NotFound
 from quarterstore.records.places import Home
+from quarterstore.records.predictions import COLUMNS, column_of
 from quarterstore.shelf import parquet
+from quarterstore.shelf.files import write_whole
 
-log = logging.getLogger(__name__)
-COLUMNS = (
-    "id",
-    "row",
-    "at",
-    "endpoint",
-    "version",
-    "role",
-    "epoch",
-    "status",
-    "latency",
-    "prediction",
-    "score",
-    "error",
-)
+BATCH = 8 * 1024 * 1024
+"""Bytes of segments folded at a time: two full ones; as rows they are about ten times that in memory."""
+
+
+class Batch(Record, frozen=True):
+    """Segments that become Parquet together, kept on disk meanwhile: a fold that was cut short is taken up with the
+    same segments under the same name (`written` False), or only cleared away (True), so that nothing is doubled."""
+
+    name: str
+    segments: tuple[str, ...]
+    written: bool = False
 
 
 class Predictions:
@@ -47,38 +49,71 @@ class Predictions:
         return sum(path.stat().st_size for path in self._segments.glob("*.done"))
 
     def fold(self) -> int:
-        """Turn every closed segment into Parquet, one file an endpoint; answers how many predictions that were. A
-        segment goes only when its rows lie in a file under its own name, so that a crash in between doubles nothing."""
-        from quarterdeckd.serving.recorder import columns, read_segment
-
+        """Turn every closed segment into Parquet, a file an endpoint and day; answers how many predictions that were.
+        Memory is bounded by `BATCH`, not by what waits."""
+        total = 0
         with self._folding:
-            closed = sorted(self._segments.glob("*.done"))
-            if not closed:
-                return 0
-            frames = [frame for path in closed for frame in read_segment(path)]
-            by_endpoint: dict[str, list[Any]] = {}
-            for frame in frames:
-                by_endpoint.setdefault(frame.endpoint, []).append(frame)
-            name = f"{closed[0].stem}-{closed[-1].stem}"
-            for endpoint, found in by_endpoint.items():
-                self._write(endpoint, columns(found), name)
-            crash("predictions.folded")
-            for path in closed:
-                path.unlink()
-            return len(frames)
+            for batch in self._batches():
+                total += self._write_batch(batch)
+        return total
 
-    def _write(self, endpoint: str, found: dict[str, list[Any]], name: str) -> None:
+    def _batches(self) -> Iterator[Batch]:
+        kept = self._segments / "folding.json"
+        if kept.exists():
+            yield msgspec.json.decode(kept.read_bytes(), type=Batch)
+        names: list[str] = []
+        size = 0
+        for path in sorted(self._segments.glob("*.done")):
+            more = path.stat().st_size
+            if names and size + more > BATCH:
+                yield Batch(name=f"{names[0]}-{names[-1]}", segments=tuple(names))
+                names, size = [], 0
+            names.append(path.stem)
+            size += more
+        if names:
+            yield Batch(name=f"{names[0]}-{names[-1]}", segments=tuple(names))
+
+    def _write_batch(self, batch: Batch) -> int:
+        from quarterdeckd.serving.recorder import Frame, columns, read_segment
+
+        note = self._segments / "folding.json"
+        paths = [path for name in batch.segments if (path := self._segments / f"{name}.done").exists()]
+        count = 0
+        if not batch.written:
+            write_whole(note, msgspec.json.encode(batch))
+            crash("predictions.noted")
+            by_place: dict[tuple[str, str], list[Frame]] = {}
+            for path in paths:
+                for frame in read_segment(path):
+                    day = time.strftime("%Y-%m-%d", time.gmtime(frame.at))
+                    by_place.setdefault((frame.endpoint, day), []).append(frame)
+                    count += 1
+            while by_place:
+                (endpoint, day), frames = by_place.popitem()
+                self._write(self.folder / f"endpoint={endpoint}" / f"day={day}" / batch.name, columns(frames))
+            crash("predictions.folded")
+            write_whole(note, msgspec.json.encode(replace(batch, written=True)))
+        for path in paths:
+            path.unlink(missing_ok=True)
+            crash("predictions.cleared")
+        note.unlink()
+        return count
+
+    def _write(self, path: Path, found: dict[str, list[Any]]) -> None:
         import polars
 
-        kinds = {
-            feature.name: feature.kind for version in self._view.versions for feature in version.signature.features
+        numbers = {
+            column_of(feature.name)
+            for version in set(found["version"])
+            if (known := self._view.versions.get(version)) is not None
+            for feature in known.signature.features
+            if feature.kind == "number"
         }
         series = [
-            polars.Series(column, values, dtype=_dtype(column, kinds, polars), strict=False)
+            polars.Series(column, values, dtype=_dtype(column, values, numbers, polars), strict=False)
             for column, values in found.items()
         ]
-        day = time.strftime("%Y-%m-%d", time.gmtime(found["at"][0]))
-        parquet.write(polars.DataFrame(series), self.folder / f"endpoint={endpoint}" / f"day={day}" / f"{name}.parquet")
+        parquet.write(polars.DataFrame(series), path.with_name(f"{path.name}.parquet"))
 
     def _files(self, endpoint: str) -> list[Path]:
         return sorted(
@@ -135,7 +170,11 @@ class Predictions:
                 epoch=row["epoch"],
                 status=row["status"],
                 latency=row["latency"],
-                inputs={name: value for name, value in row.items() if name not in COLUMNS and value is not None},
+                inputs={
+                    predictions.feature_of(name): value
+                    for name, value in row.items()
+                    if name not in COLUMNS and value is not None
+                },
                 output=row["prediction"],
                 rows=counts[row["id"]],
                 error=row["error"],
@@ -159,21 +198,18 @@ class Predictions:
         return dropped
 
 
-def _dtype(column: str, kinds: dict[str, str], polars: Any) -> Any:
+def _dtype(column: str, values: list[Any], numbers: set[str], polars: Any) -> Any:
+    """The type of a column: a number as declared, unless the recording rule made a hash of it."""
     fixed = {
-        "id": polars.String,
         "row": polars.Int32,
         "at": polars.Float64,
-        "endpoint": polars.String,
-        "version": polars.String,
-        "role": polars.String,
         "epoch": polars.Int64,
         "status": polars.Int32,
         "latency": polars.Float64,
-        "prediction": polars.String,
         "score": polars.Float64,
-        "error": polars.String,
     }
     if column in fixed:
         return fixed[column]
-    return polars.Float64 if kinds.get(column) == "number" else polars.String
+    if column in numbers and not any(isinstance(value, str) for value in values):
+        return polars.Float64
+    return polars.String

@@ -53,6 +53,7 @@ class Rollouts:
         self._counts: dict[str, tuple[int, dict[str, deployments.ArmCounts]]] = {}
         self._said: dict[str, float] = {}
         self._wake = asyncio.Event()
+        self._speaking: set[asyncio.Task[None]] = set()
         bus.on_kept(self._kept)
 
     def _kept(self, kept: Kept) -> None:
@@ -130,7 +131,13 @@ class Rollouts:
                 log.warning("%s: %s", type(act).__name__, fault.line())
 
         task = asyncio.get_running_loop().create_task(speak())
-        task.add_done_callback(lambda done: done.exception() and log.error("news", exc_info=done.exception()))
+        self._speaking.add(task)
+        task.add_done_callback(self._spoken)
+
+    def _spoken(self, task: asyncio.Task[None]) -> None:
+        self._speaking.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("what a host said could not be kept", exc_info=error)
 
     async def judge(self) -> None:
         """Judge every running canary; only a changed verdict or a step is worth an entry."""

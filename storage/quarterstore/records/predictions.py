@@ -8,6 +8,33 @@ import msgspec
 
 from quarterstore.records.base import Query, Record
 
+COLUMNS = (
+    "id",
+    "row",
+    "at",
+    "endpoint",
+    "version",
+    "role",
+    "epoch",
+    "status",
+    "latency",
+    "prediction",
+    "score",
+    "error",
+)
+"""What every recorded row has, whatever the model; its features are the columns beside these."""
+PREFIX = "feature."
+
+
+def column_of(feature: str) -> str:
+    """The column a feature is recorded under: its name, behind `feature.` where that would be one of `COLUMNS`."""
+    return PREFIX + feature if feature in COLUMNS or feature.startswith(PREFIX) else feature
+
+
+def feature_of(column: str) -> str:
+    """The feature a column beside `COLUMNS` holds: the reverse of `column_of`."""
+    return column.removeprefix(PREFIX)
+
 
 class Prediction(Record, frozen=True):
     """One recorded request: the values it kept by feature, the answer, and which version gave it under which routes."""
