@@ -20,6 +20,7 @@ from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.runs import Curve, Logged, LogMetrics
 from quarterstore.records.wire import encode
 from quarterstore.shelf import parquet
+from quarterstore.shelf.files import make_folder, sync_folder
 
 log = logging.getLogger(__name__)
 SYNC_EVERY = 0.5
@@ -51,7 +52,7 @@ class Intake:
         self._folding = threading.Lock()
         self._unsynced = False
         self._number = 0
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         for path in sorted(folder.glob("*.log")):
             self._restore(path)
         self._open()
@@ -60,6 +61,7 @@ class Intake:
         self._number += 1
         self._path = self.folder / f"{self._number:08d}.log"
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        sync_folder(self.folder)  # a durable batch needs the name of its file too
         self._size = os.fstat(self._file).st_size
 
     def _restore(self, path: Path) -> None:

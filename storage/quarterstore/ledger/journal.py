@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from quarterstore.records.faults import Corrupt
-from quarterstore.shelf.files import sync_folder
+from quarterstore.shelf.files import make_folder, sync_folder
 
 MAGIC = b"QDJ1"
 GENESIS = bytes(32)
@@ -94,7 +94,7 @@ class Journal:
 
     def __init__(self, folder: Path, known: Head | None = None) -> None:
         self.folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         self.recovered = ""
         segments = segments_of(folder)
         if not segments:

@@ -15,7 +15,7 @@ from quarterstore.ledger.journal import GENESIS, Head, Journal, read, read_at
 from quarterstore.ledger.state import State
 from quarterstore.records.faults import Conflict, Corrupt, Protocol
 from quarterstore.records.places import Home
-from quarterstore.shelf.files import write_whole
+from quarterstore.shelf.files import make_folder, write_whole
 
 STORE = 1
 """Version of what lies on disk; a newer one is refused untouched."""
@@ -85,7 +85,7 @@ def open_ledger(home: Home) -> Ledger:
     try:
         check_version(home)
         for folder in (home.journal, home.artefacts, home.samples, home.incoming, home.jobs, home.serving, home.keys):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
         _keep_reserve(home.reserve)
         return _open(home, lock)
     except BaseException:

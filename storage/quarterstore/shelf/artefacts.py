@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quarterstore.records.faults import Conflict, Corrupt, NotFound, TooLarge, got
 from quarterstore.records.names import checked_word
-from quarterstore.shelf.files import digest_of, sync_folder
+from quarterstore.shelf.files import digest_of, make_folder, sync_folder
 
 _digest = re.compile(r"[0-9a-f]{64}\Z")
 LARGEST = 16 * 1024**3
@@ -61,11 +61,10 @@ class Artefacts:
             path.unlink()
             raise Corrupt(f"got {found}, expected {expected}", field="digest", next="send it again")
         target = self.path(expected)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
+        make_folder(target.parent)
         path.chmod(0o400)
         os.rename(path, target)
         sync_folder(target.parent)
-        sync_folder(self.folder)
 
     def adopt(self, path: Path) -> tuple[str, int]:
         """Keep a file that a job left: copied, never linked, because two names for one file would let it be changed

@@ -16,6 +16,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder whose name survives power loss, and its parents; one that is there is left as it is."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(folder.parent)
+
+
 def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Write a file so that a crash leaves the old one or the new one, never a part."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quarterstore.records.faults import Corrupt
-from quarterstore.shelf.files import digest_of, sync_folder, write_whole
+from quarterstore.shelf.files import digest_of, make_folder, sync_folder, write_whole
 
 if TYPE_CHECKING:
     import polars
@@ -17,7 +17,7 @@ _checked: dict[Path, tuple[int, int, str]] = {}
 
 def write(frame: polars.DataFrame, path: Path) -> str:
     """Write a frame whole, its hash first under the final name's side file; answers the SHA-256."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     aside = path.with_suffix(".part")
     frame.write_parquet(aside, compression="zstd", compression_level=3)
     with aside.open("rb+") as file:
