@@ -312,7 +312,8 @@ class Life:
 
     def rule(self) -> dict[str, Any]:
         return {
-            "rule": f"a rise of {RULE.effect:.0%} over {RULE.baseline:.0%} errors must be seen with power {RULE.power} at level {RULE.alpha}"
+            "rule": f"a rise of {RULE.effect:.0%} over {RULE.baseline:.0%} errors must be seen "
+            f"with power {RULE.power} at level {RULE.alpha}"
         }
 
     def start_canary(self, version: str) -> None:

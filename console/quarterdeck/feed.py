@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import zmq
@@ -11,7 +11,7 @@ import zmq
 from quarterdeck.keys import load
 from quarterdeck.transport import dealer
 from quarterstore.records.base import Pulse
-from quarterstore.records.messages import PULSES
+from quarterstore.records.messages import PULSES, one_of
 from quarterstore.records.places import Home
 from quarterstore.records.store import Replay, ShowStatus
 from quarterstore.records.wire import EVENT_TOPIC, PULSE_TOPIC, Published, decode
@@ -19,7 +19,7 @@ from quarterstore.records.wire import EVENT_TOPIC, PULSE_TOPIC, Published, decod
 if TYPE_CHECKING:
     from quarterdeck.client import Client
 
-_pulse = msgspec.msgpack.Decoder(Union[PULSES]).decode  # type: ignore[valid-type]
+_pulse = msgspec.msgpack.Decoder(one_of(PULSES)).decode
 
 
 def subscriber(context: zmq.Context[Any], home: Home, caller: str) -> zmq.Socket[bytes]:
@@ -53,8 +53,8 @@ def follow(client: Client, after: int | None, idle: float | None = None) -> Iter
     last = client.ask(ShowStatus()).seq if after is None else after
     try:
         while True:
-            if not socket.poll(200 if idle is None else idle * 1000):
-                # a subscription takes a moment, and a follower may have been too slow: ask what there is beyond the last
+            if not socket.poll(200 if idle is None else round(idle * 1000)):
+                # a subscription takes a moment, and a follower may have been too slow: ask what there is beyond
                 for entry in missed(client.ask(Replay(after=last))):
                     last = entry.seq
                     yield entry

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,18 +22,31 @@ RETRY = 2.0
 
 def dealer(context: zmq.Context[Any], home: Home, pair: Pair, kind: int = zmq.DEALER) -> zmq.Socket[bytes]:
     """A socket with the caller's keys, not connected yet."""
-    socket: zmq.Socket[bytes] = context.socket(kind)
-    socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = pair.public, pair.secret, pair.server
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.RECONNECT_IVL, 50)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-    socket.setsockopt(zmq.MAXMSGSIZE, 64 * 1024 * 1024)
-    return socket
+    made: zmq.Socket[bytes] = context.socket(kind)
+    made.curve_publickey, made.curve_secretkey, made.curve_serverkey = pair.public, pair.secret, pair.server
+    made.setsockopt(zmq.LINGER, 0)
+    made.setsockopt(zmq.RECONNECT_IVL, 50)
+    made.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+    made.setsockopt(zmq.MAXMSGSIZE, 64 * 1024 * 1024)
+    return made
 
 
 def unreachable(home: Home) -> Unreachable:
     """What to say when nobody answers."""
     return Unreachable(f"no daemon answers at {home.root}", next=f"start one with: quarterdeckd --home {home.root}")
+
+
+def listened(path: Path) -> bool:
+    """Whether a process listens at an ipc socket: a file alone may be left from one that was killed."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True  # busy or not ours to reach: whoever asks next says which
+    return True
 
 
 def new_request() -> str:
@@ -46,7 +61,7 @@ class Transport:
         self.home = home
         self.seen = 0
         pair = load(home, caller)
-        if not home.ask_socket.exists():
+        if not listened(home.ask_socket):
             raise unreachable(home)
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = dealer(self._context, home, pair)
@@ -68,10 +83,10 @@ class Transport:
             if left <= 0:
                 raise (
                     unreachable(self.home)
-                    if not self.home.ask_socket.exists()
+                    if not listened(self.home.ask_socket)
                     else TimedOut(f"no answer within {timeout:g} s; whether it was done is not known", field="timeout")
                 )
-            if self._socket.poll(min(left, 0.25) * 1000):
+            if self._socket.poll(round(min(left, 0.25) * 1000)):
                 answer: Answer = decode(self._socket.recv(), Answer)
                 self.seen = max(self.seen, answer.seq)
                 self._early[answer.id] = answer

@@ -55,6 +55,7 @@ from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
 from quarterstore.records.datasets import AddDataset
+from quarterstore.records.faults import Corrupt
 from quarterstore.records.registry import RegisterVersion
 from quarterstore.shelf.artefacts import Artefacts
 
@@ -78,6 +79,7 @@ ANSWERS = {query: answer for service in SERVICES for query, answer in service.AN
 CAUGHT_UP = 1000
 """Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
 FOLD_EVERY = 30.0
+REMEMBER_EVERY = 0.5
 
 
 class Daemon:
@@ -97,7 +99,7 @@ class Daemon:
         self.writer = Writer(
             ledger.state, ledger.journal, RULES, settings.profile, remembered, self.dispatch.on_group, self._reserve
         )
-        self.poster = Poster(ledger.database, ledger.journal.head.seq)
+        self.poster = Poster(ledger.database, ledger.home.journal, ledger.journal.head.seq)
         self.dispatch.writer, self.dispatch.poster = self.writer, self.poster
         self.artefacts = Artefacts(home.artefacts, home.incoming)
         self.hearing = Hearing(self.view, self.dispatch, settings.lost_after)
@@ -196,11 +198,11 @@ class Daemon:
 
     def _back_up(self, query: Any, speaker: Speaker, seen: int) -> store_records.BackupMade:
         self.poster.wait_for(seen, 10.0)
-        posted = self.ledger.database.posted()
-        segment, end = journal.end_of(self.ledger.home.journal, posted.position)
+        ((newest, digest, position),) = self.ledger.database.query("SELECT seq, hash, position FROM head")
+        segment, end = journal.end_of(self.ledger.home.journal, position)
         self.intake.fold(asyncio.run_coroutine_threadsafe(self._rolled(), self._loop).result(10))
         self.predictions.fold()
-        made = back_up(self.ledger.home, self.artefacts, posted.head, end, segment)
+        made = back_up(self.ledger.home, self.artefacts, journal.Head(newest, bytes.fromhex(digest)), end, segment)
         noted = store_records.NoteBackup(digest=made.digest, size=made.size, seq=made.seq, hash=made.hash)
         speaking = self.dispatch.speak(noted, store_records.BackupMade)
         answer: store_records.BackupMade = asyncio.run_coroutine_threadsafe(speaking, self._loop).result(30)
@@ -212,7 +214,7 @@ class Daemon:
     async def work(self) -> None:
         """Behind the first answer: adopt, schedule, watch, until cancelled."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self.remembered.fill)
+        await self._remember()
         await self._react_again()
         self.supervisor.before_start["drift"] = self.predictions.fold
         self.scheduler.start()
@@ -227,6 +229,15 @@ class Daemon:
         )
         self._tasks = [asyncio.create_task(each) for each in endless]
         await asyncio.gather(*self._tasks)
+
+    async def _remember(self) -> None:
+        """A damaged projection is made again by the poster meanwhile."""
+        while True:
+            try:
+                return await asyncio.to_thread(self.remembered.fill)
+            except Corrupt as fault:
+                log.warning("request ids are not read yet: %s", fault.line())
+                await asyncio.sleep(REMEMBER_EVERY)
 
     async def _react_again(self) -> None:
         after = max(0, self.ledger.journal.head.seq - CAUGHT_UP)

@@ -104,9 +104,9 @@ def test_no_answered_act_is_lost_when_the_daemon_is_killed_under_four_writers(ab
     seed = 7
     found = crash_cycles(absent, cycles, seed)
     restarts = found["restarts"]
-    print(
-        f"F1 N={cycles} failures={len(found['lost'])} seed={seed} answered={found['answered']} restart p95={restarts[int(0.95 * len(restarts)) - 1]:.2f}s"
-    )
+    p95 = restarts[int(0.95 * len(restarts)) - 1]
+    lost, answered = len(found["lost"]), found["answered"]
+    print(f"F1 N={cycles} failures={lost} seed={seed} answered={answered} restart p95={p95:.2f}s")
     assert found["answered"] > cycles
     assert found["lost"] == []
     assert found["unasked"] == []

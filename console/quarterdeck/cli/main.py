@@ -40,7 +40,8 @@ class Words(click.Group):
         if name in NOUNS or name in short.GROUPS:
             from quarterdeck.cli.generated import Noun
 
-            return global_options(Noun(name, short.GROUPS[name]() if name in short.GROUPS else None))  # type: ignore[no-any-return]
+            noun: click.Command = global_options(Noun(name, short.GROUPS[name]() if name in short.GROUPS else None))
+            return noun
         return None
 
     def _runs(self) -> click.Command:
@@ -49,7 +50,8 @@ class Words(click.Group):
         verb = words[words.index("runs") + 1] if "runs" in words[:-1] else ""
         from quarterdeck.cli.generated import Noun, askable
 
-        return global_options(Noun("runs")) if verb in askable()["runs"] else short.runs()  # type: ignore[no-any-return]
+        found: click.Command = global_options(Noun("runs")) if verb in askable()["runs"] else short.runs()
+        return found
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
         if args and self.get_command(context, args[0]) is None:
@@ -63,7 +65,7 @@ class Words(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(short.HELP.items()))
         with formatter.section("Every act and query, by noun (qd NOUN --help)"):
-            formatter.write_dl([(noun, words) for noun, words in NOUNS.items()])
+            formatter.write_dl(list(NOUNS.items()))
 
 
 def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import zmq
 
 from quarterdeck.cli.context import Context
+from quarterdeck.transport import listened
 from quarterstore.records.deployments import AskServing, ServingState, StopServing
 from quarterstore.records.faults import Fault, Unreachable
 from quarterstore.records.places import Home
@@ -17,7 +18,7 @@ NOTHING = ServingState(launcher=None, address=None, epoch=0, hosts=())
 
 def ask_launcher(home: Home, what: str, timeout: float) -> ServingState:
     """What the launcher says of itself and its hosts; nothing when none runs."""
-    if not home.serving_socket.exists():
+    if not listened(home.serving_socket):
         return NOTHING
     context: zmq.Context[Any] = zmq.Context()
     socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
@@ -25,7 +26,7 @@ def ask_launcher(home: Home, what: str, timeout: float) -> ServingState:
     try:
         socket.connect(home.serving_address)
         socket.send_multipart([b"ask", encode(AskServing(what=what))])  # type: ignore[arg-type]
-        while socket.poll(min(timeout, 5.0) * 1000):
+        while socket.poll(round(min(timeout, 5.0) * 1000)):
             kind, payload = socket.recv_multipart()
             if kind == b"state":
                 state: ServingState = decode(payload, ServingState)

@@ -25,12 +25,15 @@ def speak(context: Context) -> int:
             print(json_line(context.client.ask(_message(fields), request=request)), flush=True)
         except Fault as fault:
             failed = 1
-            print(msgspec.json.encode({"schema_version": 1, "fault": fault.record()}).decode(), flush=True)
+            _print_fault(fault)
         except msgspec.DecodeError as error:
             failed = 1
-            fault = Invalid(f"got a line that is no JSON ({error})", field="message")
-            print(msgspec.json.encode({"schema_version": 1, "fault": fault.record()}).decode(), flush=True)
+            _print_fault(Invalid(f"got a line that is no JSON ({error})", field="message"))
     return failed
+
+
+def _print_fault(fault: Fault) -> None:
+    print(msgspec.json.encode({"schema_version": 1, "fault": fault.record()}).decode(), flush=True)
 
 
 def _message(fields: Any) -> Any:

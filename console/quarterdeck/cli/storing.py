@@ -51,7 +51,7 @@ def _unpack(file: Path, folder: Path) -> dict[str, Any]:
             manifest = _manifest(tar)
             files = manifest["files"]
             left = set(files)
-            for member in tar:
+            while (member := tar.next()) is not None:
                 _take(tar, member, files, left, folder)
     except (tarfile.TarError, EOFError) as error:
         raise got("file", f"{file.name} ({error})", "a Quarterdeck backup that is whole") from error

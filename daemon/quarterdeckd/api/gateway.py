@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import msgspec
 import zmq
@@ -17,7 +17,7 @@ from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.permissions import speaker_of
 from quarterdeckd.api.writer import Outcome
 from quarterstore.records.faults import Fault, Invalid, Protocol, TooLarge, got, missing
-from quarterstore.records.messages import ASKABLE, BY_TAG
+from quarterstore.records.messages import ASKABLE, BY_TAG, one_of
 from quarterstore.records.wire import MAX_MESSAGE, NIL, PROTOCOL, Answer, Ask, encode
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,10 @@ def bind_privately(socket: zmq.Socket[bytes], address: str, path: Path) -> None:
         os.umask(before)
 
 
+def _pending(socket: zmq.Socket[bytes]) -> bool:
+    return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
+
+
 class Handshakes:
     """The ZAP handler (ZeroMQ RFC 27): a CURVE key shakes hands when the state knows it; its text becomes the
     User-Id."""
@@ -67,7 +71,7 @@ class Handshakes:
         self._readable()
 
     def _readable(self) -> None:
-        while self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+        while _pending(self._socket):
             version, request, domain, _, _, mechanism, *credentials = self._socket.recv_multipart()
             key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" and credentials else ""
             if domain == DOMAIN and key and self._known(key):
@@ -93,7 +97,7 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._socket = curve_server(context, zmq.ROUTER, secret)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._decode = msgspec.msgpack.Decoder(Union[ASKABLE]).decode  # type: ignore[valid-type]
+        self._decode = msgspec.msgpack.Decoder(one_of(ASKABLE)).decode
         self._ask = msgspec.msgpack.Decoder(Ask).decode
 
     def bind(self, address: str, path: Path | None = None) -> None:
@@ -127,7 +131,7 @@ class Gateway:
         self._loop.call_soon(self._readable)
 
     def _take(self, parts: list[zmq.Frame]) -> None:
-        peer = bytes(parts[0])
+        peer = parts[0].bytes
         ask: Ask | None = None
         try:
             if len(parts) != 2:
@@ -158,7 +162,7 @@ class Gateway:
             self._socket.send_multipart([peer, frame], zmq.NOBLOCK)
         except zmq.ZMQError:
             self.dropped += 1  # the asker has gone, or does not read; it asks again by its request id
-        if self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+        if _pending(self._socket):
             self._loop.call_soon(self._readable)
 
 

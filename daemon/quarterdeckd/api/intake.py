@@ -11,6 +11,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,6 +22,9 @@ from quarterstore.records.runs import Curve, Logged, LogMetrics
 from quarterstore.records.wire import encode
 from quarterstore.shelf import parquet
 from quarterstore.shelf.files import make_folder, sync_folder
+
+if TYPE_CHECKING:
+    import polars
 
 log = logging.getLogger(__name__)
 SYNC_EVERY = 0.5
@@ -139,7 +143,7 @@ class Intake:
 
         batches = list(frames(path))
         if batches:
-            parts = [_frame_of(batch, polars) for batch in batches]
+            parts = [_frame_of(batch) for batch in batches]
             frame = polars.concat(parts).sort("run", "key", maintain_order=True)
             day = time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime))
             parquet.write(frame, self.folder / f"day={day}" / f"{path.stem}.parquet")
@@ -203,7 +207,7 @@ def _checked(batch: LogMetrics) -> int:
     return count
 
 
-def _frame_of(batch: LogMetrics, polars: object) -> object:
+def _frame_of(batch: LogMetrics) -> polars.DataFrame:
     import polars as pl
 
     names = [batch.keys[index] for index in array("H", batch.key)]

@@ -5,35 +5,46 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from pathlib import Path
 
 from quarterdeckd.api.writer import Group
 from quarterstore.ledger.book import Changes
 from quarterstore.ledger.database import Damaged, Database, Posting
 from quarterstore.ledger.journal import crash
-from quarterstore.records.faults import TimedOut
+from quarterstore.ledger.opening import make_again
+from quarterstore.records.faults import Fault, TimedOut
 
 log = logging.getLogger(__name__)
 EVERY = 0.1
 MOST = 1000
+AGAIN_AFTER = 5.0
+"""Seconds between two tries to make a damaged projection again."""
 
 
 class Poster:
     """Collects changes and posts them every 100 ms or 1,000 entries, or at once when a query waits for them."""
 
-    def __init__(self, database: Database, posted: int) -> None:
+    def __init__(self, database: Database, journal: Path, posted: int) -> None:
         self.posted = posted
         self.stale: dict[str, str] = {}
         self._database = database
+        self._journal = journal
         self._changes: Changes = {}
         self._postings: list[Posting] = []
         self._wanted = 0
+        self._not_before = 0.0
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="poster", daemon=True)
 
     def start(self) -> None:
         """Begin to post."""
+        self._database.on_damage = self._wake_up
         self._thread.start()
+
+    def _wake_up(self) -> None:
+        with self._wake:
+            self._wake.notify_all()
 
     def add(self, group: Group) -> None:
         """Take over what a group changed."""
@@ -65,12 +76,18 @@ class Poster:
 
     def _due(self, since: float) -> bool:
         waited = time.monotonic() - since >= EVERY
-        return self._stopping or waited or len(self._postings) >= MOST or self._wanted > self.posted
+        return (
+            self._stopping
+            or waited
+            or bool(self._database.damage)
+            or len(self._postings) >= MOST
+            or self._wanted > self.posted
+        )
 
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not self._postings and not self._stopping:
+                while not self._postings and not self._stopping and not self._database.damage:
                     self._wake.wait()
                 since = time.monotonic()
                 while not self._due(since):
@@ -79,18 +96,35 @@ class Poster:
                 self._changes, self._postings = {}, []
                 if not postings and self._stopping:
                     return
-            self._post(changes, postings)
+            if postings:
+                self._post(changes, postings)
+            elif self._database.damage:
+                self._make_again(self.posted, self._database.damage)
+
+    def _make_again(self, until: int, why: str) -> None:
+        """Everything is in the journal. Where that fails too (a full disk), it is tried again with a later entry, and
+        at the next start."""
+        self.stale["projection"] = why
+        self._database.damage = ""
+        if time.monotonic() < self._not_before:
+            return
+        self._not_before = time.monotonic() + AGAIN_AFTER
+        try:
+            aside = make_again(self._journal, self._database, until, why)
+        except (Damaged, Fault, OSError) as error:
+            log.error("the projection cannot be made again now: %s", error)
+            return
+        del self.stale["projection"]
+        log.error("the projection was damaged (%s) and made again; the old one is %s", why, aside.name)
 
     def _post(self, changes: Changes, postings: list[Posting]) -> None:
         crash("post.before")
         try:
+            if self.stale:
+                raise Damaged(self.stale["projection"])  # entries are missing before these: all or none
             self._database.post(changes, postings)
         except Damaged as damage:
-            # what is in the journal is kept; the projection is made again at the next start
-            log.error(
-                "the projection could not be written: %s; it is stale from entry %d on", damage, postings[0].entry.seq
-            )
-            self.stale["projection"] = str(damage)
+            self._make_again(postings[-1].entry.seq, str(damage))
         crash("post.after")
         with self._wake:
             self.posted = postings[-1].entry.seq

@@ -71,7 +71,8 @@ class Readers:
         pattern = "%" + query.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         rows = self.ledger.database.query(
             'SELECT seq, "at", actor, act, words, hash, position FROM entries WHERE seq < ? AND '
-            "(actor ILIKE ? ESCAPE '\\' OR act ILIKE ? ESCAPE '\\' OR words ILIKE ? ESCAPE '\\') ORDER BY seq DESC LIMIT ?",
+            "(actor ILIKE ? ESCAPE '\\' OR act ILIKE ? ESCAPE '\\' OR words ILIKE ? ESCAPE '\\') "
+            "ORDER BY seq DESC LIMIT ?",
             [query.before or 2**62, pattern, pattern, pattern, max(1, min(query.limit, 10_000))],
         )
         return [
@@ -88,8 +89,8 @@ class Readers:
     def head(self, query: governance.ShowHead, speaker: Speaker, seen: int) -> governance.AuditHead:
         """The newest entry that is certain."""
         self.poster.wait_for(seen, POSTED_WITHIN)
-        posted = self.ledger.database.posted().head
-        return governance.AuditHead(seq=posted.seq, hash=posted.hash.hex())
+        ((newest, digest),) = self.ledger.database.query("SELECT seq, hash FROM head")
+        return governance.AuditHead(seq=newest, hash=digest)
 
     def verify(self, query: governance.VerifyAudit, speaker: Speaker, seen: int) -> governance.AuditVerdict:
         """The journal read from its first byte."""

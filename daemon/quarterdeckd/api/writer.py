@@ -145,6 +145,7 @@ class Writer:
         for asked in group:
             name = f"{asked.speaker.key}:{asked.request}"
             try:
+                outcome: Outcome | None
                 if name in taken:
                     outcome = self._again(asked, outcomes[taken[name]])
                 else:

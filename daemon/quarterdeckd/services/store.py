@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
@@ -12,7 +10,9 @@ from quarterstore.ledger.state import State, Step
 from quarterstore.records import registry, store
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, NotFound, Refused
-from quarterstore.records.messages import EVENTS
+from quarterstore.records.messages import EVENTS, one_of
+
+_ANY = one_of(EVENTS)
 
 
 def _undo(state: State, act: store.Undo, asking: Asking) -> Decision:
@@ -22,7 +22,7 @@ def _undo(state: State, act: store.Undo, asking: Asking) -> Decision:
     step: Step = own[-1]
     events: list[Event] = []
     for fields in step.inverse:
-        event: Event = msgspec.convert(fields, Union[EVENTS])
+        event: Event = msgspec.convert(fields, _ANY)
         events.append(_checked(state, event, asking))
     events.append(store.ActUndone(entry=step.entry, by=asking.actor, at=asking.now))
     undone = store.Undone(entry=step.entry, act=step.act, words=step.words)

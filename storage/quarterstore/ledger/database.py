@@ -6,7 +6,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,15 +55,32 @@ class Damaged(Exception):
     """The projection cannot be used; the journal can make it again."""
 
 
+@contextmanager
+def _damage() -> Iterator[None]:
+    """What DuckDB cannot read, or what it reads and is no record, is a projection to make again."""
+    try:
+        yield
+    except (duckdb.Error, msgspec.DecodeError, ValueError) as error:
+        raise Damaged(str(error).splitlines()[0]) from error
+
+
 class Database:
     """The one connection to the projection's file; readers get cursors of their own."""
 
     def __init__(self, path: Path, books: dict[str, Book[Any]]) -> None:
         self.books = books
+        self.path = path
+        self.damage = ""
+        self.on_damage: Callable[[], None] = lambda: None
         self._fingerprint = _fingerprint(books)
-        try:
+        self._readers = 0
+        self._quiet = threading.Condition()
+        self._open()
+
+    def _open(self) -> None:
+        with _damage():
             self._connection = duckdb.connect(
-                str(path),
+                str(self.path),
                 config={
                     "threads": 2,
                     "memory_limit": "1GB",
@@ -71,18 +89,14 @@ class Database:
                     "autoload_known_extensions": "false",
                 },
             )
-            if not self._matches():
-                raise Damaged("it was made for another version of the records")
-        except duckdb.Error as error:
-            raise Damaged(str(error).splitlines()[0]) from error
 
-    def _matches(self) -> bool:
-        tables = self._connection.execute("SELECT count(*) FROM duckdb_tables()").fetchone()
-        if tables == (0,):
-            self._create()
-            return True
-        row = self._connection.execute("SELECT fingerprint FROM head").fetchone()
-        return row == (self._fingerprint,)
+    def check(self) -> None:
+        """Make the tables of a new projection; raise `Damaged` for one made for other records."""
+        with _damage():
+            if self._connection.execute("SELECT count(*) FROM duckdb_tables()").fetchone() == (0,):
+                self._create()
+            if self._connection.execute("SELECT fingerprint FROM head").fetchone() != (self._fingerprint,):
+                raise Damaged("it was made for another version of the records")
 
     def _create(self) -> None:
         run = self._connection.execute
@@ -96,17 +110,19 @@ class Database:
 
     def posted(self) -> Posted:
         """How far the projection has come."""
-        row = self._connection.execute("SELECT seq, hash, position FROM head").fetchone()
-        if row is None:
-            raise Damaged("it has no head")
-        return Posted(Head(row[0], bytes.fromhex(row[1])), row[2])
+        with self._quiet, _damage(), self._connection.cursor() as cursor:
+            row = cursor.execute("SELECT seq, hash, position FROM head").fetchone()
+            if row is None:
+                raise Damaged("it has no head")
+            return Posted(Head(row[0], bytes.fromhex(row[1])), row[2])
 
     def load(self) -> None:
         """Fill the books from the tables."""
         for book in self.books.values():
             decode = msgspec.msgpack.Decoder(book.kind).decode
-            rows = self._connection.execute(f"SELECT _key, _record FROM {_quoted(book.name)} ORDER BY _key").fetchall()
-            book.rows.update((key, decode(record)) for key, record in rows)
+            with _damage():
+                found = self._connection.execute(f"SELECT _key, _record FROM {_quoted(book.name)} ORDER BY _key")
+                book.rows.update((key, decode(record)) for key, record in found.fetchall())
 
     def post(self, changes: Changes, postings: Sequence[Posting], *, fresh: bool = False) -> None:
         """Write what changed and the head in one transaction; with `fresh` no row can be there yet, so none is
@@ -115,7 +131,7 @@ class Database:
         for (name, key), record in changes.items():
             by_book.setdefault(name, []).append((key, record))
         run = self._connection.execute
-        try:
+        with _damage():
             run("BEGIN")
             for name, rows in by_book.items():
                 if not fresh:
@@ -127,8 +143,6 @@ class Database:
                 last = postings[-1]
                 run("UPDATE head SET seq = ?, hash = ?, position = ?", [last.entry.seq, last.hash.hex(), last.position])
             run("COMMIT")
-        except duckdb.Error as error:
-            raise Damaged(str(error).splitlines()[0]) from error
 
     def _insert(self, book: Book[Any], rows: Iterable[tuple[str, Record | None]]) -> None:
         encode = msgspec.msgpack.Encoder().encode
@@ -174,22 +188,48 @@ class Database:
         for start in range(0, len(rows), 20_000):
             text = msgspec.json.encode(rows[start : start + 20_000]).decode()
             self._connection.execute(
-                f"INSERT INTO {_quoted(table)} SELECT {picked} FROM (SELECT unnest(from_json(?, '{shape.decode()}')) AS r)",
+                f"INSERT INTO {_quoted(table)} SELECT {picked} "
+                f"FROM (SELECT unnest(from_json(?, '{shape.decode()}')) AS r)",
                 [text],
             )
 
     def query(self, sql: str, parameters: Sequence[Any] = (), *, seconds: float = 10.0) -> list[tuple[Any, ...]]:
-        """Rows of a statement of our own, with bound values, on a cursor of its own; interrupted at the deadline."""
-        cursor = self._connection.cursor()
+        """Rows of a statement of our own, with bound values, on a cursor of its own; interrupted at the deadline.
+        Raises `TimedOut`, and `Corrupt` where the file cannot be read: then `on_damage` is told."""
+        with self._quiet:
+            self._readers += 1
+            cursor = self._connection.cursor()
         timer = threading.Timer(seconds, cursor.interrupt)
         timer.start()
         try:
             return cursor.execute(sql, list(parameters)).fetchall()
         except duckdb.InterruptException as error:
             raise TimedOut(f"got no answer in {seconds:g} s", field="query") from error
+        except duckdb.Error as error:
+            self.damage = str(error).splitlines()[0]
+            self.on_damage()
+            raise Corrupt(
+                f"got a damaged projection ({self.damage}), expected none", field="projection", next="ask again"
+            ) from error
         finally:
             timer.cancel()
             cursor.close()
+            with self._quiet:
+                self._readers -= 1
+                self._quiet.notify_all()
+
+    def begin_again(self, why: str) -> Path:
+        """Put the file aside and open an empty one, when no reader is in it; says where the old one is. DuckDB hands
+        out one instance a path, so nobody may hold the old one. What is aside already is the one worth keeping."""
+        with self._quiet:
+            while self._readers:
+                self._quiet.wait()
+            self._connection.close()
+            aside = damaged_aside(self.path, why)
+            self._open()
+            self.check()
+            self.damage = ""
+        return aside
 
     def close(self) -> None:
         """Checkpoint and close."""

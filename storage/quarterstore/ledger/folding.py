@@ -3,9 +3,6 @@ tests."""
 
 from __future__ import annotations
 
-import functools
-import operator
-
 import msgspec
 
 from quarterstore.ledger import (
@@ -25,7 +22,7 @@ from quarterstore.ledger import (
 from quarterstore.ledger.journal import Entry
 from quarterstore.ledger.state import Context, Fold, State
 from quarterstore.records.base import Event
-from quarterstore.records.messages import EVENTS
+from quarterstore.records.messages import EVENTS, one_of
 
 FOLDS: dict[type, Fold] = {}
 for _book in (
@@ -44,8 +41,7 @@ for _book in (
 ):
     FOLDS |= _book.FOLDS
 
-# a tuple as the one parameter of list[...] would read as many parameters: the union is made at run time
-events_of = msgspec.msgpack.Decoder(list[functools.reduce(operator.or_, EVENTS)]).decode  # type: ignore[misc]
+events_of = msgspec.msgpack.Decoder(list[one_of(EVENTS)]).decode  # type: ignore[misc]
 """The events of an entry from their msgpack."""
 
 

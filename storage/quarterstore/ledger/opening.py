@@ -99,14 +99,20 @@ def _open(home: Home, lock: int) -> Ledger:
     known = Head(0, GENESIS)
     try:
         database = Database(home.database, state.books())
-        known, position = database.posted()
-        _check_head(home.journal, known, position)
-        database.load()
+        try:
+            database.check()
+            known, position = database.posted()
+            _check_head(home.journal, known, position)
+            database.load()
+        except BaseException:
+            database.close()  # DuckDB hands out one instance a path: an open one would be met again below
+            raise
     except Damaged as damage:
         aside = damaged_aside(home.database, str(damage))
         said.append(f"projection made again ({damage}; the old one is {aside.name})")
         state, known = State(), Head(0, GENESIS)
         database = Database(home.database, state.books())
+        database.check()
     journal = Journal(home.journal, known)
     if journal.recovered:
         said.append(journal.recovered)
@@ -132,16 +138,28 @@ def _check_head(journal: Path, known: Head, position: int) -> None:
         raise Corrupt(f"got entry {entry.seq} where the projection saw {known.seq}", field="journal")
 
 
-def catch_up(journal: Path, state: State, database: Database, after: int) -> int:
-    """Fold and post the entries beyond `after`, in one transaction; answers how many there were."""
+def catch_up(journal: Path, state: State, database: Database, after: int, until: int | None = None) -> int:
+    """Fold and post the entries beyond `after` (to `until`, when given), in one transaction; answers how many there
+    were."""
     fresh = after == 0
     postings: list[Posting] = []
     for found in read(journal, after):
+        if until is not None and found.entry.seq > until:
+            break
         fold_entry(state, found.entry)
         postings.append(Posting(found.entry, found.hash, found.position))
     if postings:
         database.post(state.take(), postings, fresh=fresh)
     return len(postings)
+
+
+def make_again(journal: Path, database: Database, until: int, why: str) -> Path:
+    """Make a damaged projection again from the journal while the daemon runs, until entry `until`; says where the old
+    one is. Queries wait for the empty file, not for its rows."""
+    aside = database.begin_again(why)
+    state = State()
+    catch_up(journal, state, database, 0, until)
+    return aside
 
 
 def rebuild(home: Home) -> tuple[int, float]:
@@ -151,6 +169,7 @@ def rebuild(home: Home) -> tuple[int, float]:
     path = home.database.with_name("rebuilt.duckdb")
     path.unlink(missing_ok=True)
     database = Database(path, state.books())
+    database.check()
     count = catch_up(home.journal, state, database, 0)
     database.close()
     return count, time.perf_counter() - began

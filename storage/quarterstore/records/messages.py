@@ -3,8 +3,11 @@ from."""
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 from types import ModuleType
+from typing import Any
 
 from quarterstore.records import (
     base,
@@ -58,6 +61,12 @@ EVENTS = _of(base.Event)
 PULSES = _of(base.Pulse)
 ASKABLE: tuple[type, ...] = QUERIES + ACTS + SAMPLES + BLOBS
 """Everything that has an answer."""
+
+
+def one_of(kinds: tuple[type, ...]) -> Any:
+    """The union of message classes as one type, for a decoder that tells them by their tag."""
+    return functools.reduce(operator.or_, kinds)
+
 
 BY_TAG: dict[str, type] = {base.tag_of(kind): kind for kind in ASKABLE + EVENTS + PULSES}
 """Tag on the wire -> message class."""
