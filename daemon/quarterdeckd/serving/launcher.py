@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
 import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,83 +18,65 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from quarterdeckd.serving import process
+from quarterdeckd.serving.listener import address_of, held, listen
+from quarterdeckd.serving.process import LOADING, HostProcess
 from quarterdeckd.serving.recorder import adopt_segments
+from quarterdeckd.serving.restarts import Restarts
 from quarterdeckd.serving.tally import Tally
-from quarterdeckd.settings import host_and_port
-from quarterstore.records.deployments import (
-    AskServing,
-    HostNews,
-    HostState,
-    PushRoutes,
-    RoutingTable,
-    ServingState,
-)
+from quarterstore.records.deployments import AskServing, HostNews, PushRoutes, RoutingTable, ServingState
 from quarterstore.records.faults import Fault
 from quarterstore.records.places import Home
 from quarterstore.records.wire import decode, encode
 from quarterstore.shelf.files import write_whole
 
 log = logging.getLogger("quarterdeck.launcher")
-LAGGARD = 0.1
-"""Seconds a host has to swap to routes whose sessions it holds."""
-LOADING = 30.0
-CRASHES, WITHIN, PAUSE = 3, 60.0, 5.0
-PORT_WITHIN = 6.0
 EMPTY = RoutingTable(epoch=0, routes=())
-
-
-class HostProcess:
-    """One host as its launcher sees it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], status: Path) -> None:
-        self.process = process
-        self.status = status
-        self.identity = b""
-        self.epoch = -1
-        self.started = time.time()
-        self.asked = 0.0
-        self.loading = False
-        self.error = ""
-        self.slots: list[str] = []
-        """Endpoint and version of each slot it acknowledged, by its number less one."""
-        self.late = False
-
-    def running(self) -> int:
-        """The number of the slot that was running when last looked at, 0 for none or where that cannot be read."""
-        try:
-            return (self.status.read_bytes() or b"\0")[0]
-        except OSError as error:
-            log.error("%s could not be read: %s", self.status.name, error.strerror)
-            return 0
+WATCHERS = 8
+"""Links that are told the news; the ones that asked longest ago are forgotten."""
+STOP_WITHIN = 10.0
+TELL_EVERY = 1.0
 
 
 class Waiting(NamedTuple):
-    """Somebody who waits for an epoch to be acknowledged."""
+    """Somebody who waits for a table to be acknowledged."""
 
     identity: bytes
-    epoch: int
+    number: list[bytes]
 
 
 class Launcher:
-    """Keeps `count` hosts on one listener; answers pushes and questions; passes news on to whoever asked last."""
+    """Keeps `count` hosts on one listener; answers pushes and questions; passes news on to the links that watch.
+
+    Frames from a link: kind, payload and, from one that wants its answers told apart and the news, a number, which the
+    answer carries as well. A state that nobody asked for (the hosts changed) has the number 0. Nothing is polled: hosts
+    are waited for by pidfd, deadlines are timers.
+    """
 
     def __init__(self, home: Home, listener: socket.socket, count: int) -> None:
         self._home = home
         self._listener = listener
         self._count = count
         self._hosts: list[HostProcess] = []
-        self._crashes: list[float] = []
+        self._restarts = Restarts()
+        self._filling: asyncio.TimerHandle | None = None
         self._blamed: dict[str, int] = {}
-        self._watchers: dict[bytes, float] = {}
+        self._watchers: dict[bytes, None] = {}
         self._waiting: list[Waiting] = []
         self._tally = Tally()
+        self._dropped: dict[int, int] = {}
+        """Predictions counted but not kept, by the pid of the host, dead ones too."""
+        self._telling: asyncio.TimerHandle | None = None
         self._told = 0.0
         self._stopping = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._sending: set[asyncio.Task[None]] = set()
         self._table = _kept_table(home)
         self._socket: Any
 
     async def run(self) -> None:
         """Until told to stop."""
+        self._loop = asyncio.get_running_loop()
         context = zmq.asyncio.Context()
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 500)
@@ -107,188 +88,222 @@ class Launcher:
         self._socket.bind(self._home.serving_address)
         os.umask(before)
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
-        for _ in range(self._count):
-            self._start_host()
+            self._loop.add_signal_handler(number, self._stopping.set)
+        self._fill()
         listening = asyncio.create_task(self._listen())
-        keeping = asyncio.create_task(self._keep())
         await self._stopping.wait()
-        keeping.cancel()
         await self._stop_hosts()
-        await asyncio.sleep(0.05)
         listening.cancel()
-        await asyncio.gather(listening, keeping, return_exceptions=True)
+        await asyncio.gather(listening, *self._sending, return_exceptions=True)
         self._socket.close()
         context.term()
         path.unlink(missing_ok=True)
 
-    def _start_host(self) -> None:
-        adopt_segments(self._home.serving / "predictions")
-        number = len(self._hosts)
-        taken = {host.status.name for host in self._hosts}
-        while (name := f"status-{number}") in taken:
-            number += 1
-        status = self._home.serving / name
-        status.write_bytes(b"\0")
-        os.set_inheritable(self._listener.fileno(), True)
-        words = [str(self._home.root), str(self._listener.fileno()), str(status), self._home.serving_address]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "quarterdeckd.serving.host", *words],
-            pass_fds=(self._listener.fileno(),),
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        self._hosts.append(HostProcess(process, status))
+    def _fill(self) -> None:
+        """Start the hosts that are missing, as soon as they may."""
+        self._filling = None
+        while len(self._hosts) < self._count and not self._stopping.is_set():
+            now = time.monotonic()
+            if (pause := self._restarts.pause(now)) > 0:
+                self._filling = self._loop.call_later(pause, self._fill)
+                return
+            try:
+                adopt_segments(self._home.serving / "predictions")
+                host = process.start(self._home, self._listener, {each.status_file for each in self._hosts})
+            except OSError as error:
+                # the disk or the process table is full: as a crash, so that it is tried again, but not at once
+                self._restarts.died(now, proven=False)
+                log.error("a host could not be started: %s", error.strerror)
+                self._filling = self._loop.call_later(0.1, self._fill)
+                return
+            self._hosts.append(host)
+            self._loop.add_reader(host.pidfd, self._ended, host)
+            host.timer = self._loop.call_later(LOADING, self._look_at, host)
 
-    def _try_host(self) -> None:
-        """Start a host; where the disk or the process table is full, count it as a crash and try again later."""
-        try:
-            self._start_host()
-        except OSError as error:
-            self._crashes.append(time.monotonic())
-            log.error("a host could not be started: %s", error.strerror)
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
 
     async def _listen(self) -> None:
         while True:
             frames = await self._socket.recv_multipart()
             try:
-                identity, kind, *payload = frames
-                await self._take(identity, kind, payload)
+                identity, kind, payload, *rest = frames
+                await self._take(identity, kind, payload, rest)
             except (msgspec.DecodeError, ValueError, IndexError) as error:
                 log.error("a message of %d frames could not be read: %s", len(frames), error)
 
-    async def _take(self, identity: bytes, kind: bytes, payload: list[bytes]) -> None:
+    async def _take(self, identity: bytes, kind: bytes, payload: bytes, rest: list[bytes]) -> None:
         if kind == b"hello":
-            host = next((host for host in self._hosts if host.process.pid == int(payload[0])), None)
+            host = next((host for host in self._hosts if host.process.pid == int(payload)), None)
             if host is None:
                 raise ValueError("a host that is none of ours")
             host.identity = identity
             await self._send_routes(host)
-        elif kind in (b"ack", b"loading"):
-            await self._acknowledged(identity, kind, payload)
+        elif kind == b"loading":
+            if (host := self._host(identity)) is not None:
+                host.within = LOADING
+        elif kind == b"ack":
+            await self._acknowledged(identity, payload, *rest)
         elif kind == b"news":
-            await self._pass_on(decode(payload[0], HostNews), identity)
+            await self._pass_on(decode(payload, HostNews), identity)
         elif kind == b"push":
-            self._watchers[identity] = time.monotonic()
-            await self._push(decode(payload[0], PushRoutes).table, identity)
+            self._watch(identity, rest)
+            await self._push(decode(payload, PushRoutes).table, Waiting(identity, rest))
         elif kind == b"ask":
-            self._watchers[identity] = time.monotonic()
-            if decode(payload[0], AskServing).what == "stop":
+            self._watch(identity, rest)
+            if decode(payload, AskServing).what == "stop":
                 self._stopping.set()
-            await self._answer(identity)
+            await self._answer(identity, rest)
 
-    async def _push(self, table: RoutingTable, identity: bytes) -> None:
+    def _host(self, identity: bytes) -> HostProcess | None:
+        return next((host for host in self._hosts if host.identity == identity), None)
+
+    def _watch(self, identity: bytes, number: list[bytes]) -> None:
+        if number:
+            self._watchers.pop(identity, None)
+            self._watchers[identity] = None
+            while len(self._watchers) > WATCHERS:
+                del self._watchers[next(iter(self._watchers))]
+
+    async def _push(self, table: RoutingTable, waiting: Waiting) -> None:
         self._table = table
         try:
             write_whole(self._home.serving / "routes.json", msgspec.json.encode(table))
         except OSError as error:
             log.error("the routes could not be kept for a restart: %s", error.strerror)
         self._tally.keep({each.endpoint for each in table.routes})
-        self._waiting.append(Waiting(identity, table.epoch))
+        self._waiting.append(waiting)
         for host in self._hosts:
             if host.identity:
                 await self._send_routes(host)
         await self._settle()
 
     async def _send_routes(self, host: HostProcess) -> None:
-        host.asked, host.loading, host.epoch, host.error = time.monotonic(), False, -1, ""
+        host.sent(time.monotonic())
+        self._time(host)
         await self._socket.send_multipart([host.identity, b"routes", encode(self._table)])
 
-    async def _acknowledged(self, identity: bytes, kind: bytes, payload: list[bytes]) -> None:
-        host = next((host for host in self._hosts if host.identity == identity), None)
+    def _time(self, host: HostProcess) -> None:
+        if host.timer is not None:
+            host.timer.cancel()
+        host.timer = self._loop.call_later(max(0.0, host.patience(time.monotonic())), self._look_at, host)
+
+    def _look_at(self, host: HostProcess) -> None:
+        """End a host that does not come up or does not swap in time."""
+        if host.patience(time.monotonic()) > 0.001:
+            self._time(host)
+            return
+        log.warning("host %d did not swap in time; it is replaced", host.process.pid)
+        host.late = True
+        host.process.kill()
+
+    async def _acknowledged(self, identity: bytes, epoch: bytes, lost: bytes, slots: bytes) -> None:
+        host = self._host(identity)
         if host is None:
             return
-        if kind == b"loading":
-            host.loading = True
-            return
-        host.epoch, host.error = int(payload[0]), payload[1].decode()
-        host.slots = decode(payload[2], list[str])
+        came = host.fresh
+        host.acknowledged(int(epoch), lost.decode(), decode(slots, list[str]))
+        if not host.unanswered and host.timer is not None:
+            host.timer.cancel()
+            host.timer = None
         await self._settle()
+        if came:
+            await self._tell_state()
 
     async def _settle(self) -> None:
-        """Answer whoever waits for an epoch that every host has acknowledged or refused."""
-        done = [host for host in self._hosts if host.epoch >= self._table.epoch or host.error]
-        if len(done) < len(self._hosts) or not self._hosts:
+        """Answer whoever waits, when every host that has routes has acknowledged or refused the last ones. One that
+        comes up holds no old routes, so nobody waits for it as long as another answers."""
+        routed = [host for host in self._hosts if not host.fresh]
+        if not routed or any(host.unanswered for host in routed):
             return
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            await self._answer(each.identity)
+            await self._answer(each.identity, each.number)
 
-    async def _answer(self, identity: bytes) -> None:
-        await self._socket.send_multipart([identity, b"state", encode(self.state())])
+    async def _answer(self, identity: bytes, number: list[bytes]) -> None:
+        await self._socket.send_multipart([identity, b"state", encode(self.state()), *number])
+
+    async def _tell_state(self) -> None:
+        for identity in list(self._watchers):
+            await self._answer(identity, [b"0"])
 
     def state(self) -> ServingState:
-        """The launcher and its hosts as they are."""
-        address = address_of(self._listener)
-        epoch = min((host.epoch for host in self._hosts), default=-1)
-        hosts = tuple(
-            HostState(pid=host.process.pid, epoch=host.epoch, started=host.started, ready=host.epoch >= 0)
-            for host in self._hosts
-        )
+        """The launcher and its hosts as they are; the epoch is the oldest one that still answers."""
         return ServingState(
-            launcher=os.getpid(), address=f"http://{address}", epoch=epoch, hosts=hosts, crashes=self._blamed
+            launcher=os.getpid(),
+            address=f"http://{address_of(self._listener)}",
+            epoch=min((host.epoch for host in self._hosts if not host.fresh), default=-1),
+            hosts=tuple(host.state() for host in self._hosts),
+            crashes=self._blamed,
         )
 
     async def _pass_on(self, news: HostNews, identity: bytes) -> None:
-        if news.kind == "latency":
-            host = next((host for host in self._hosts if host.identity == identity), None)
-            if host is not None and news.latency is not None:
-                self._tally.take(host.process.pid, news, {news.version: news.latency.role})
+        host = self._host(identity)
+        if host is None:
             return
-        await self._tell(news)
+        if news.kind == "dropped":
+            self._dropped[host.process.pid] = news.dropped
+            await self._tell(msgspec.structs.replace(news, dropped=sum(self._dropped.values())))
+        if news.latency is None:
+            return
+        self._tally.take(host.process.pid, news, {news.version: news.latency.role})
+        if self._telling is None:
+            wait = max(0.0, self._told + TELL_EVERY - time.monotonic())
+            self._telling = self._loop.call_later(wait, self._tell_tally)
+
+    def _tell_tally(self) -> None:
+        self._telling, self._told = None, time.monotonic()
+        for news in self._tally.tell():
+            self._soon(self._tell(news))
 
     async def _tell(self, news: HostNews) -> None:
         for identity in list(self._watchers):
             await self._socket.send_multipart([identity, b"news", encode(news)])
 
-    async def _keep(self) -> None:
-        """Replace hosts that died, end those that do not swap in time."""
-        while True:
-            await asyncio.sleep(0.02)
-            for host in list(self._hosts):
-                if host.process.poll() is not None:
-                    await self._died(host)
-                elif host.identity and host.epoch < 0 and not host.error and self._late(host):
-                    log.warning("host %d did not swap in time; it is replaced", host.process.pid)
-                    host.late = True
-                    host.process.kill()
-            if len(self._hosts) < self._count and self._may_start():
-                self._try_host()
-            if time.monotonic() - self._told >= 1.0:
-                self._told = time.monotonic()
-                for news in self._tally.tell():
-                    await self._tell(news)
-
-    def _late(self, host: HostProcess) -> bool:
-        return time.monotonic() - host.asked > (LOADING if host.loading else LAGGARD)
-
-    def _may_start(self) -> bool:
-        now = time.monotonic()
-        self._crashes = [moment for moment in self._crashes if now - moment < WITHIN]
-        return len(self._crashes) < CRASHES or now - self._crashes[-1] > PAUSE
-
-    async def _died(self, host: HostProcess) -> None:
+    def _ended(self, host: HostProcess) -> None:
+        """A host is dead: say in which slot, replace it."""
+        self._loop.remove_reader(host.pidfd)
+        os.close(host.pidfd)
+        if host.timer is not None:
+            host.timer.cancel()
         self._hosts.remove(host)
-        self._crashes.append(time.monotonic())
-        number = 0 if host.late else host.running()
-        # by the slots the host had, not by those of a table that is still on its way to it
-        endpoint, version = host.slots[number - 1].split("\n") if 0 < number <= len(host.slots) else ("", "")
+        code = host.process.wait()
+        if self._stopping.is_set():
+            if not self._hosts:
+                self._emptied.set()
+            return
+        endpoint, version = host.blamed()
+        self._restarts.died(time.monotonic(), proven=not host.fresh and not version)
         if version:
             self._blamed[version] = self._blamed.get(version, 0) + 1
-        detail = f"host {host.process.pid} ended with {host.process.returncode}"
+        detail = f"host {host.process.pid} ended with {code}"
         log.error("%s%s", detail, f" while {version} was running" if version else "")
-        await self._tell(HostNews(kind="crash", endpoint=endpoint, version=version, detail=detail))
+        news = HostNews(kind="crash", endpoint=endpoint, version=version, detail=detail)
+        self._fill()
+        self._soon(self._say_died(news))
+
+    async def _say_died(self, news: HostNews) -> None:
+        await self._tell(news)
+        await self._tell_state()
+        await self._settle()
 
     async def _stop_hosts(self) -> None:
+        """End the hosts: in peace, then not."""
+        for timer in (self._filling, self._telling):
+            if timer is not None:
+                timer.cancel()
         for host in self._hosts:
             host.process.terminate()
-        deadline = time.monotonic() + 10.0
-        while any(host.process.poll() is None for host in self._hosts) and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-        for host in self._hosts:
-            if host.process.poll() is None:
+        if not self._hosts:
+            return
+        try:
+            await asyncio.wait_for(self._emptied.wait(), STOP_WITHIN)
+        except TimeoutError:
+            for host in self._hosts:
                 host.process.kill()
-        self._hosts.clear()
+            await self._emptied.wait()
 
 
 def _kept_table(home: Home) -> RoutingTable:
@@ -298,50 +313,6 @@ def _kept_table(home: Home) -> RoutingTable:
     except msgspec.DecodeError as error:
         log.error("the last routes could not be read (%s); the daemon pushes them again", error)
         return EMPTY
-
-
-def address_of(listener: socket.socket) -> str:
-    """HOST:PORT of a listener."""
-    host, port = listener.getsockname()[:2]
-    return f"{host}:{port}"
-
-
-def listen(home: Home, address: str | None) -> socket.socket:
-    """The listening socket: at `address`, else where it was last time, else where the kernel says."""
-    remembered = home.serving / "address"
-    host, port = host_and_port("http", address) if address else ("127.0.0.1", 0)
-    if not address and remembered.exists():
-        host, port = host_and_port("http", remembered.read_text().strip())
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    deadline = time.monotonic() + PORT_WITHIN
-    while True:
-        try:
-            listener.bind((host, port))
-            break
-        except OSError:
-            # the hosts of a launcher that was killed hold the port until they have drained
-            if time.monotonic() < deadline:
-                time.sleep(0.05)
-            elif address:
-                raise
-            else:
-                port = 0
-    listener.listen(1024)
-    listener.setblocking(False)
-    write_whole(remembered, address_of(listener).encode())
-    return listener
-
-
-def held(lock: int) -> bool:
-    """Whether the lock is ours now; whoever asks if a launcher lives holds it for an instant, so once is not enough."""
-    for _ in range(10):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            time.sleep(0.02)
-    return False
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -355,8 +326,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     home = Home(given.home)
     home.serving.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(home.serving / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if not held(lock):
+    if not held(home):
         print("error: serving: got a launcher that runs already, expected none", file=sys.stderr)
         return 5
     try:
@@ -369,8 +339,6 @@ def main(argv: list[str] | None = None) -> int:
         )
         print(f"error: {words}", file=sys.stderr)
         return 2
-    about = {"pid": os.getpid(), "started": time.time(), "address": "http://" + address_of(listener)}
-    write_whole(home.serving / "launcher.json", msgspec.json.encode(about))
     asyncio.run(_run(home, listener, given.hosts))
     return 0
 

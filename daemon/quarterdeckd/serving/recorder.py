@@ -117,12 +117,13 @@ class Recorder:
         self._size = 0
         self._began = time.monotonic()
 
-    def tend(self, *, close: bool = False) -> None:
-        """Sync what is open; close it when it is old or large enough, so that the daemon may take it."""
+    def tend(self, *, close: bool = False) -> bool:
+        """Sync what is open; close it when it is old or large enough, so that the daemon may take it. Answers whether
+        nothing is open any more."""
         self._measure()
         with self._lock:
             if self._file < 0:
-                return
+                return True
             file, path = self._file, self._path
             done = close or self._size >= SEGMENT or time.monotonic() - self._began >= CLOSE_AFTER
             if done:
@@ -133,6 +134,7 @@ class Recorder:
             if done:
                 os.close(file)
                 path.rename(path.with_suffix(".done"))
+        return done
 
 
 def adopt_segments(folder: Path) -> None:

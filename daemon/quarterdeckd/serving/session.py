@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import onnxruntime
 from quarterstore.records.faults import Corrupt, Failed, got
 from quarterstore.records.registry import Signature, Tensor
 
+THREADS = 4
+"""Runs of one version at a time beside the loop, in one host."""
 DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,
     "INT8": np.int8,
@@ -88,8 +92,22 @@ class Loaded:
         self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
         self.signature = signature or Signature(inputs=self.inputs, outputs=self.outputs)
         self.names = [tensor.name for tensor in self.outputs]
-        self.mean = 0.0
-        """Moving mean of one run, in seconds: what decides whether it runs on the loop or in a thread."""
+        self.threads = ThreadPoolExecutor(THREADS, f"model-{digest[:8]}")
+        """Its own, so that a version that hangs holds up no other one."""
+        self._least = math.inf
+        self._share = 0.0
+
+    def expected(self, rows: int) -> float:
+        """Seconds that so many rows will take, by the runs so far; the first run is not known and so endless."""
+        return max(self._least, self._share * rows)
+
+    def took(self, rows: int, seconds: float) -> None:
+        """A run took so long: the shortest one, let up by a tenth each time, is what a single row costs at least; the
+        moving mean by row is what a large batch adds. A mean by run alone would put a batch of 100,000 rows on the
+        loop after a hundred single ones."""
+        first = self._least == math.inf
+        self._least = seconds if first else min(seconds, self._least * 1.1)
+        self._share = seconds / rows if first else self._share + (seconds / rows - self._share) * 0.1
 
     def run(self, feed: Mapping[str, np.ndarray[Any, Any]], names: list[str] | None = None) -> list[Any]:
         """The outputs, in the order of `names` or of the file."""

@@ -15,6 +15,7 @@ from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.rollout import canary as rollout
 from quarterdeckd.services.deployments import table_of
+from quarterdeckd.serving.restarts import Restarts
 from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring
@@ -54,11 +55,20 @@ class Rollouts:
         self._said: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._speaking: set[asyncio.Task[None]] = set()
+        self._deaths = Restarts()
         bus.on_kept(self._kept)
+        link.on_state, link.on_ended = self._heard, self._wake.set
 
     def _kept(self, kept: Kept) -> None:
         if any(isinstance(event, ROUTING) for event in kept.events):
             self._wake.set()
+
+    def _heard(self, state: deployments.ServingState) -> None:
+        """A state came, asked for or not; another launcher than before may hold other routes, so it is pushed ours."""
+        if state.launcher != self.serving.launcher:
+            self._acknowledged = None
+            self._wake.set()
+        self.serving = state
 
     def stopped(self) -> bool:
         """Whether a person stopped serving."""
@@ -120,8 +130,24 @@ class Rollouts:
                     next="qd doctor",
                 )
             )
-        elif news.endpoint:
+        elif news.kind == "crash":
+            self._died(news)
+
+    def _died(self, news: deployments.HostNews) -> None:
+        if news.endpoint:
             self._later(deployments.NoteCrash(endpoint=news.endpoint, version=news.version, detail=news.detail))
+        now = time.monotonic()
+        self._deaths.died(now, proven=True)
+        if many := self._deaths.many(now):
+            self._later(
+                monitoring.RaiseAlert(
+                    kind="hosts die",
+                    subject="serving",
+                    severity="critical",
+                    words=f"{many} hosts died within a minute; the last: {news.detail}",
+                    next="qd serving status",
+                )
+            )
 
     def _later(self, act: monitoring.RaiseAlert | deployments.NoteCrash) -> None:
         async def speak() -> None:

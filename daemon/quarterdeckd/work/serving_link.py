@@ -8,7 +8,9 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import zmq
@@ -23,58 +25,136 @@ log = logging.getLogger(__name__)
 STARTED_WITHIN = 15.0
 ACKNOWLEDGED_WITHIN = 40.0
 STOPPED_WITHIN = 15.0
+LEFT_ALONE = 3.0
+"""Seconds in which a launcher that somebody else started (a unit: its RestartSec is 1) may come back before we start
+one; ours would live in the daemon's own unit and end with it."""
 
 
 class ServingLink:
-    """One DEALER to the launcher of a home; made when it is first needed."""
+    """One DEALER to the launcher of a home; made when it is first needed.
+
+    Every question has a number that its answer carries. The launcher is watched by pidfd: whoever waits for one that
+    ended is told at once. When another launcher takes its place, whoever started it, the socket reconnects by itself,
+    we ask for its state, and from then on it tells us its news.
+    """
 
     def __init__(self, home: Home, on_news: Callable[[HostNews], None], http: str | None, hosts: int) -> None:
+        self.on_state: Callable[[ServingState], None] = lambda state: None
+        """Told each state that comes, asked for or not."""
+        self.on_ended: Callable[[], None] = lambda: None
+        """Told when the launcher ended."""
         self._home = home
         self._on_news = on_news
         self._http = http
         self._hosts = hosts
         self._context: zmq.asyncio.Context | None = None
         self._socket: Any = None
-        self._reader: asyncio.Task[None] | None = None
-        self._states: asyncio.Queue[ServingState] = asyncio.Queue()
-        self._one = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._numbers = count(1)
+        self._asking: dict[int, asyncio.Future[ServingState]] = {}
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self._pidfd = -1
+        self._ended = asyncio.Event()
+        self._left_alone_until = 0.0
+        self._starting = asyncio.Lock()
 
-    def alive(self) -> bool:
-        """Whether a launcher holds its lock."""
+    def launcher(self) -> int:
+        """The pid of the launcher that holds the home's lock, 0 where none does."""
         path = self._home.serving / "lock"
         if not path.exists():
-            return False
+            return 0
         descriptor = os.open(path, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
+            return 0
         except BlockingIOError:
-            return True
+            text = os.pread(descriptor, 20, 0)
+            return int(text) if text.isdigit() else -1
         finally:
             os.close(descriptor)
 
-    async def start(self) -> None:
-        """Find the launcher that runs, or start one that outlives us."""
-        if not self.alive():
-            self._spawn()
-            self._drop_socket()
-        if self._socket is None:
-            self._context = self._context or zmq.asyncio.Context()
-            self._socket = self._context.socket(zmq.DEALER)
-            self._socket.setsockopt(zmq.LINGER, 0)
-            self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
-            self._socket.connect(self._home.serving_address)
-            self._reader = asyncio.create_task(self._read(self._socket))
-            await self._asked(AskServing(what="state"), b"ask", STARTED_WITHIN)
+    def alive(self) -> bool:
+        """Whether a launcher holds the home's lock."""
+        return self.launcher() != 0
 
-    def _spawn(self) -> None:
+    async def start(self) -> None:
+        """Find the launcher that runs, or start one that outlives us; raises `Unreachable` or `Failed`."""
+        async with self._starting:
+            pid = self.launcher()
+            if pid == 0:
+                if time.monotonic() < self._left_alone_until:
+                    raise Unreachable(
+                        f"the launcher ended; whoever started it has {LEFT_ALONE:g} s to do so again", field="serving"
+                    )
+                self._drop_socket()
+                pid = self._spawn()
+            self._watch(pid)
+            if self._socket is None:
+                self._connect()
+                await self._asked(AskServing(what="state"), b"ask", STARTED_WITHIN)
+
+    def _connect(self) -> None:
+        self._context = self._context or zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        monitor = self._socket.get_monitor_socket(zmq.EVENT_CONNECTED)
+        self._socket.connect(self._home.serving_address)
+        self._tasks = [
+            asyncio.create_task(self._read(self._socket)),
+            asyncio.create_task(self._introduce(self._socket, monitor)),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(_said)
+
+    async def _introduce(self, socket: Any, monitor: Any) -> None:
+        """Ask a launcher that was just reached: it tells its news to those who asked it before."""
+        while True:
+            await monitor.recv_multipart()
+            await socket.send_multipart([b"ask", encode(AskServing(what="state")), b"0"])
+
+    def _watch(self, pid: int) -> None:
+        """From here on whoever waits for this launcher is told when it ends."""
+        if pid <= 0 or pid == self._pid:
+            return
+        self._unwatch()
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        self._pid = pid
+        self._ended.clear()
+        asyncio.get_running_loop().add_reader(self._pidfd, self._gone)
+
+    def _unwatch(self) -> None:
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        self._pid, self._pidfd = 0, -1
+
+    def _gone(self) -> None:
+        ours = self._child is not None and self._child.pid == self._pid
+        if self._child is not None and self._child.poll() is not None:
+            self._child = None
+        self._left_alone_until = 0.0 if ours else time.monotonic() + LEFT_ALONE
+        log.warning("the serving launcher %d ended", self._pid)
+        self._unwatch()
+        self._ended.set()
+        for future in self._asking.values():
+            if not future.done():
+                future.set_exception(Unreachable("the serving launcher ended before it answered", field="serving"))
+        self.on_ended()
+
+    def _spawn(self) -> int:
         words = [sys.executable, "-m", "quarterdeckd.serving.launcher", "--home", str(self._home.root)]
         words += ["--hosts", str(self._hosts), *(["--http", self._http] if self._http else [])]
         environment = {
             name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "QD_CRASH_AT")
         }
         with (self._home.serving / "launcher.log").open("ab") as log_file:
-            subprocess.Popen(
+            self._child = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
@@ -82,30 +162,39 @@ class ServingLink:
                 start_new_session=True,
                 env=environment,
             )
-        log.info("started the serving launcher")
+        log.info("started the serving launcher %d", self._child.pid)
+        return self._child.pid
 
     async def _read(self, socket: Any) -> None:
         while True:
-            kind, payload = await socket.recv_multipart()
-            if kind == b"state":
-                self._states.put_nowait(decode(payload, ServingState))
-            elif kind == b"news":
+            kind, payload, *number = await socket.recv_multipart()
+            if kind == b"news":
                 self._on_news(decode(payload, HostNews))
+            elif kind == b"state":
+                state = decode(payload, ServingState)
+                if state.launcher is not None:
+                    self._watch(state.launcher)
+                future = self._asking.get(int(number[0])) if number else None
+                if future is not None and not future.done():
+                    future.set_result(state)
+                self.on_state(state)
 
     async def _asked(self, message: Any, kind: bytes, seconds: float) -> ServingState:
-        async with self._one:
-            while not self._states.empty():
-                self._states.get_nowait()
-            await self._socket.send_multipart([kind, encode(message)])
-            try:
-                return await asyncio.wait_for(self._states.get(), seconds)
-            except TimeoutError as error:
-                raise Unreachable(
-                    f"the serving launcher did not answer within {seconds:g} s", field="serving"
-                ) from error
+        number = next(self._numbers)
+        future = self._asking[number] = asyncio.get_running_loop().create_future()
+        try:
+            await self._socket.send_multipart([kind, encode(message), str(number).encode()])
+            return await asyncio.wait_for(future, seconds)
+        except TimeoutError as error:
+            raise Unreachable(f"the serving launcher did not answer within {seconds:g} s", field="serving") from error
+        finally:
+            del self._asking[number]
 
     async def push(self, table: RoutingTable) -> ServingState:
-        """Serve by a table; answered when every host has acknowledged its epoch (or said why it cannot)."""
+        """Serve by a table; answered when every host that has routes has acknowledged its epoch (or said why it
+        cannot); `Unreachable` as soon as the launcher ends."""
+        if self._socket is None or not self._pid:
+            raise Unreachable("no serving launcher runs", field="serving")
         return await self._asked(PushRoutes(table=table), b"push", ACKNOWLEDGED_WITHIN)
 
     async def state(self) -> ServingState:
@@ -119,22 +208,29 @@ class ServingLink:
         if self.alive():
             await self.start()
             await self._asked(AskServing(what="stop"), b"ask", 10.0)
-            deadline = asyncio.get_running_loop().time() + STOPPED_WITHIN
-            while self.alive():
-                if asyncio.get_running_loop().time() > deadline:
-                    raise Unreachable(f"serving did not end within {STOPPED_WITHIN:g} s", field="serving")
-                await asyncio.sleep(0.02)
-            self._drop_socket()
+            try:
+                await asyncio.wait_for(self._ended.wait(), STOPPED_WITHIN)
+            except TimeoutError as error:
+                raise Unreachable(f"serving did not end within {STOPPED_WITHIN:g} s", field="serving") from error
+        self._left_alone_until = 0.0
+        self._drop_socket()
 
     def _drop_socket(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self._socket is not None:
+            self._socket.disable_monitor()
             self._socket.close(0)
-        self._socket = self._reader = None
+        self._socket, self._tasks = None, []
 
     def close(self) -> None:
         """Let go; the launcher goes on."""
         self._drop_socket()
+        self._unwatch()
         if self._context is not None:
             self._context.destroy(0)
+
+
+def _said(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("the link to serving is deaf until it is made anew", exc_info=error)

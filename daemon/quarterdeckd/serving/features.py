@@ -1,0 +1,51 @@
+"""What a recorded prediction says of its tensors: each feature's values, a label and a score a row."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from quarterdeckd.serving.router import Arm
+
+
+def features_of(arm: Arm, feed: dict[str, Any]) -> dict[str, list[Any]]:
+    """The values of each feature, a row each, as the signature names them; the tensors' own columns without one."""
+    features = arm.slot.signature.features
+    if features:
+        found = {name: _rows(array).T.tolist() for name, array in feed.items()}
+        texts = {name for name, array in feed.items() if array.dtype.kind == "O"}
+        return {
+            each.name: [_plain(value) for value in found[each.input][each.index]]
+            if each.input in texts
+            else found[each.input][each.index]
+            for each in features
+        }
+    unnamed: dict[str, list[Any]] = {}
+    for name, array in feed.items():
+        table = _rows(array)
+        for index in range(min(table.shape[1], 64)):
+            unnamed[f"{name}_{index}" if table.shape[1] > 1 else name] = [
+                _plain(value) for value in table[:, index].tolist()
+            ]
+    return unnamed
+
+
+def _rows(array: Any) -> Any:
+    """An array as rows and columns; a scalar is one row."""
+    return array.reshape(len(array) if array.ndim else 1, -1)
+
+
+def _plain(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def scores_of(array: Any) -> list[float]:
+    """One number a row: the highest score, or the value itself."""
+    if array is None or not array.ndim or array.dtype.kind not in "fiu":
+        return []
+    table = array.reshape(len(array), -1)
+    return [
+        float(value)
+        for value in (table.max(axis=1) if table.shape[1] > 1 else table[:, 0]).tolist()
+        if math.isfinite(value)
+    ]
