@@ -23,6 +23,7 @@ from quarterdeckd.api.remembering import Remembered
 from quarterdeckd.api.writer import Writer
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.services import (
+    canaries,
     compression,
     datasets,
     deployments,
@@ -70,6 +71,7 @@ SERVICES = (
     pipelines,
     schedules,
     deployments,
+    canaries,
     monitoring,
     compression,
     store,

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.rollout import canary as rollout
-from quarterdeckd.services.deployments import table_of
+from quarterdeckd.services.routing import table_of
 from quarterdeckd.serving.restarts import Restarts
 from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.ledger.state import State

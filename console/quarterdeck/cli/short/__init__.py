@@ -1,0 +1,71 @@
+"""The short forms: what people do all day, in as few words as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quarterdeck.cli.short.deploying import canary, deploy, drift, optimise, rollback, serving_group
+from quarterdeck.cli.short.keeping import ask, audit_group, backup, keys_group, restore, service_group, undo
+from quarterdeck.cli.short.making import Made
+from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
+from quarterdeck.cli.short.tracking import compare, doctor, run_group, runs, status
+from quarterdeck.cli.short.training import pipeline_group, quickstart
+
+__all__ = ["COMMANDS", "GROUPS", "HELP", "runs"]
+
+COMMANDS: dict[str, Made] = {
+    "status": status,
+    "doctor": doctor,
+    "quickstart": quickstart,
+    "compare": compare,
+    "diff": lambda: compare("diff"),
+    "register": register,
+    "promote": promote,
+    "approve": approve,
+    "reject": reject,
+    "deploy": deploy,
+    "canary": canary,
+    "rollback": rollback,
+    "drift": drift,
+    "optimise": optimise,
+    "backup": backup,
+    "restore": restore,
+    "undo": undo,
+    "ask": ask,
+}
+GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
+    "run": run_group,
+    "pipeline": pipeline_group,
+    "registry": registry_group,
+    "audit": audit_group,
+    "serving": serving_group,
+    "keys": keys_group,
+    "service": service_group,
+}
+HELP = {
+    "status": "the daemon in one record",
+    "doctor": "what is wrong, and what to do about it",
+    "quickstart": "from a CSV file to a registered model",
+    "runs": "runs, and every act on them",
+    "run": "show or remove one run",
+    "compare": "runs side by side",
+    "diff": "what differs between two runs or versions",
+    "register": "register an ONNX file",
+    "promote": "move a version to a stage",
+    "approve": "approve what somebody else asked for",
+    "reject": "say no, with a reason",
+    "deploy": "give an endpoint to a version",
+    "canary": "try a version on a share of live traffic",
+    "rollback": "give the traffic back",
+    "drift": "compare live traffic with the training rows",
+    "optimise": "make an int8 child and measure it",
+    "pipeline": "run a pipeline file",
+    "audit": "verify the journal, show its head",
+    "serving": "the serving side, without the daemon too",
+    "keys": "make keys for people",
+    "service": "systemd units",
+    "backup": "the store into one file",
+    "restore": "a backup into an empty home",
+    "undo": "take back your own last act",
+    "ask": "JSON lines in, JSON lines out",
+}

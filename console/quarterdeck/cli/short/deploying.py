@@ -1,0 +1,133 @@
+"""What serves: deploy, canary, roll back, drift, int8, the serving side itself."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from quarterdeck.cli.context import Context
+from quarterdeck.cli.short.making import Made, command, do_or_propose
+
+
+def deploy() -> click.Command:
+    @click.option("--endpoint")
+    @click.option("--environment", default="default")
+    @click.option("--wait", is_flag=True)
+    @click.argument("version")
+    @command("deploy", "Give all traffic of an endpoint to a Production version.")
+    def run(context: Context, version: str, endpoint: str | None, environment: str, wait: bool) -> None:
+        from quarterstore.records.deployments import Deploy
+
+        do_or_propose(context, Deploy(version=version, endpoint=endpoint, environment=environment), "", wait)
+
+    return run
+
+
+def canary() -> click.Command:
+    @click.option("--endpoint")
+    @click.option("--ladder", default="5,10,25,50,100")
+    @click.option("--effect", type=float, help="rise of the error rate that must be seen")
+    @click.option("--baseline", type=float)
+    @click.option("--latency", type=float, help="factor by which P95 may exceed the live one's")
+    @click.option("--soak", type=float, help="seconds a step lasts at least")
+    @click.option("--reason", default="")
+    @click.option("--wait", is_flag=True)
+    @click.argument("version")
+    @command("canary", "Try a Staging version on a growing share of live traffic.")
+    def run(
+        context: Context, version: str, endpoint: str | None, ladder: str, reason: str, wait: bool, **rule: Any
+    ) -> None:
+        from quarterstore.records.deployments import CanaryRule, StartCanary
+        from quarterstore.records.faults import got
+
+        try:
+            steps = tuple(int(step) for step in ladder.replace(">", ",").split(","))
+        except ValueError as error:
+            raise got("ladder", ladder, "shares such as 5,10,25,50,100") from error
+        chosen = CanaryRule(**{name: value for name, value in rule.items() if value is not None})
+        do_or_propose(context, StartCanary(version=version, endpoint=endpoint, ladder=steps, rule=chosen), reason, wait)
+
+    return run
+
+
+def rollback() -> click.Command:
+    @click.option("--reason", default="")
+    @click.argument("endpoint")
+    @command("rollback", "Give an endpoint's traffic back to the version before.")
+    def run(context: Context, endpoint: str, reason: str) -> None:
+        from quarterstore.records.deployments import RollBack
+
+        context.out(context.client.ask(RollBack(endpoint=endpoint, reason=reason)))
+
+    return run
+
+
+def drift() -> click.Command:
+    @click.option("--window", default=86400.0, help="seconds back from now")
+    @click.option("--rule", type=click.Choice(["default", "literal"]), default="default")
+    @click.argument("endpoint")
+    @command("drift", "Compare live traffic with the training rows; exit 1 on drift.")
+    def run(context: Context, endpoint: str, window: float, rule: str) -> None:
+        from quarterdeck.cli.waiting import to_the_end
+        from quarterstore.records.monitoring import CheckDrift, DriftRule, ShowDrift
+
+        job = to_the_end(
+            context,
+            context.client.ask(CheckDrift(endpoint=endpoint, window=window, rule=DriftRule(literal=rule == "literal"))),
+        )
+        found = context.client.ask(ShowDrift(drift=endpoint))
+        if context.json:
+            context.out(found)
+        else:
+            context.out(
+                list(found.features),
+                ("feature", "test", "statistic", "p", "q", "effect", "n_reference", "n_current", "verdict", "note"),
+            )
+            context.say(f"{found.verdict}: {found.words} ({job.id})")
+        if found.verdict == "DRIFT":
+            sys.exit(1)
+
+    return run
+
+
+def optimise() -> click.Command:
+    @click.option("--int8", is_flag=True, help="dynamic int8 (the only recipe so far)")
+    @click.argument("version")
+    @command("optimise", "Make a smaller child of a version and measure both here.")
+    def run(context: Context, version: str, int8: bool) -> None:
+        from quarterdeck.cli.waiting import to_the_end
+        from quarterstore.records.compression import ListOptimisations, Optimise
+        from quarterstore.records.faults import got
+
+        if not int8:
+            raise got("recipe", "none", "--int8")
+        job = to_the_end(context, context.client.ask(Optimise(version=version)))
+        found = next(each for each in context.client.ask(ListOptimisations()) if each.job == job.id)
+        context.out(found)
+        context.say(found.words)
+
+    return run
+
+
+def serving_group() -> dict[str, Made]:
+    def state() -> click.Command:
+        @command("status", "The launcher and its hosts; works without the daemon.")
+        def run(context: Context) -> None:
+            from quarterdeck.cli.serving import ask_launcher
+
+            context.out(ask_launcher(context.place(), "state", context.timeout))
+
+        return run
+
+    def stop() -> click.Command:
+        @command("stop", "Stop the launcher and its hosts; works without the daemon.")
+        def run(context: Context) -> None:
+            from quarterdeck.cli.serving import stop_serving
+
+            context.out(stop_serving(context))
+
+        return run
+
+    return {"status": state, "stop": stop}

@@ -1,0 +1,134 @@
+"""The store and who may use it: audit, keys, service, backup, undo, JSON lines."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from quarterdeck.cli.context import Context
+from quarterdeck.cli.short.making import Made, command
+
+
+def audit_group() -> dict[str, Made]:
+    def verify() -> click.Command:
+        @click.option("--seq", type=int, help="of a head kept outside")
+        @click.option("--hash", "hash_", help="of a head kept outside")
+        @command(
+            "verify",
+            "Check every hash of the journal, and the last head seen from here; exit 1 where one is wrong.",
+        )
+        def run(context: Context, seq: int | None, hash_: str | None) -> None:
+            from quarterdeck import heads
+            from quarterstore.records.governance import VerifyAudit
+
+            kept = heads.remembered(context.place()) if seq is None else None
+            if kept is not None:
+                seq, hash_ = kept.seq, kept.hash
+                context.say(f"against the head that was seen here before: entry {seq}")
+            verdict = context.client.ask(VerifyAudit(seq=seq, hash=hash_), timeout=600.0)
+            context.out(verdict)
+            if not verdict.ok:
+                sys.exit(1)
+            heads.remember(context.place(), verdict.head)
+
+        return run
+
+    def head() -> click.Command:
+        @command("head", "The newest entry's number and hash: keep it elsewhere.")
+        def run(context: Context) -> None:
+            from quarterdeck import heads
+            from quarterstore.records.governance import ShowHead
+
+            head = context.client.ask(ShowHead())
+            heads.remember(context.place(), head)
+            context.out(head)
+
+        return run
+
+    return {"verify": verify, "head": head}
+
+
+def keys_group() -> dict[str, Made]:
+    def add() -> click.Command:
+        @click.option("--role", "roles", multiple=True, default=("operator",))
+        @click.argument("name")
+        @command("add", "Make a key for a person and let it speak.")
+        def run(context: Context, name: str, roles: tuple[str, ...]) -> None:
+            from quarterdeck import keys
+            from quarterstore.records.faults import Fault
+            from quarterstore.records.people import AddKey
+
+            home = context.place()
+            client = context.client
+            public = keys.make(home, name)
+            try:
+                context.out(client.ask(AddKey(public=public, person=name, roles=roles)))  # type: ignore[arg-type]
+            except Fault:
+                home.secret_key(name).unlink()
+                raise
+
+        return run
+
+    return {"add": add}
+
+
+def service_group() -> dict[str, Made]:
+    def install() -> click.Command:
+        @click.option("--user/--system", default=True)
+        @click.option("--yes", is_flag=True, help="write without asking")
+        @click.option("--print", "print_only", is_flag=True, help="only print")
+        @command("install", "Print the systemd units for this home, then write them.")
+        def run(context: Context, user: bool, yes: bool, print_only: bool) -> None:
+            from quarterdeck.cli.service import install as install_units
+
+            sys.exit(install_units(context.place(), user=user, yes=yes, print_only=print_only))
+
+        return run
+
+    return {"install": install}
+
+
+def backup() -> click.Command:
+    @click.argument("file", type=click.Path(path_type=Path))
+    @command("backup", "Write a backup of the store into one file, while it is used.")
+    def run(context: Context, file: Path) -> None:
+        from quarterdeck.cli.storing import backup as make
+
+        context.out(make(context, file))
+
+    return run
+
+
+def restore() -> click.Command:
+    @click.argument("file", type=click.Path(path_type=Path))
+    @command("restore", "Unpack a backup into an empty home (--home).")
+    def run(context: Context, file: Path) -> None:
+        from quarterdeck.cli.printing import lines
+        from quarterdeck.cli.storing import restore as unpack
+
+        lines(unpack(context.place(), file))
+
+    return run
+
+
+def undo() -> click.Command:
+    @command("undo", "Take back your own last act, while it still can be.")
+    def run(context: Context) -> None:
+        from quarterstore.records.store import Undo
+
+        context.out(context.client.ask(Undo()))
+
+    return run
+
+
+def ask() -> click.Command:
+    @click.argument("source", type=click.Choice(["-"]))
+    @command("ask", "Messages as JSON lines on stdin, answers as JSON lines on stdout.")
+    def run(context: Context, source: str) -> None:
+        from quarterdeck.cli.speaking import speak
+
+        sys.exit(speak(context))
+
+    return run

@@ -1,0 +1,155 @@
+"""What a switch and a canary share: a free endpoint, the admission of a version, the stages that move with traffic, the
+way back from a canary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from quarterdeckd.services.deciding import Asking, Decision
+from quarterstore.ledger.state import State
+from quarterstore.records import deployments, jobs, monitoring, registry
+from quarterstore.records.base import Act, Event
+from quarterstore.records.faults import Conflict
+from quarterstore.records.names import checked_word
+
+
+def _free(deployment: deployments.Deployment | None) -> None:
+    if deployment is None:
+        return
+    if deployment.canary is not None:
+        canary = deployment.canary
+        raise Conflict(
+            f"canary {canary.candidate} at {canary.share} %",
+            field="endpoint",
+            next=f"abort it (qd rollback {deployment.endpoint}) or wait",
+        )
+    if deployment.pending is not None:
+        raise Conflict(
+            f"{deployment.pending} is being admitted",
+            field="endpoint",
+            next="wait, or qd rollback " + deployment.endpoint,
+        )
+
+
+def free_endpoint(
+    state: State, given: str | None, version: registry.Version
+) -> tuple[str, deployments.Deployment | None]:
+    endpoint = checked_word("endpoint", given or version.model)
+    deployment = state.deployments.get(endpoint)
+    if deployment is not None and deployment.model != version.model:
+        raise Conflict(f"{endpoint} serves {deployment.model}, got {version.model}", field="endpoint")
+    _free(deployment)
+    return endpoint, deployment
+
+
+def admitting(waiting: deployments.Deployment, version: registry.Version, asking: Asking, words: str) -> Decision:
+    spec = deployments.AdmissionSpec(
+        endpoint=waiting.endpoint,
+        version=version.id,
+        model=version.digest,
+        digest=version.digest,
+        golden=version.golden,
+        signature=version.signature,
+    )
+    job = jobs.Job(
+        id=asking.id("job"),
+        kind="admission",
+        subject=version.id,
+        state="QUEUED",
+        created=asking.now,
+        actor=asking.actor,
+        spec=msgspec.to_builtins(spec),
+        limits=jobs.Limits(seconds=120),
+        cause=f"deployment {waiting.endpoint}",
+    )
+    events: list[Event] = [deployments.DeploymentAsked(deployment=waiting), jobs.JobQueued(job=job)]
+    return Decision(events, words, lambda after: after.deployments[waiting.endpoint])
+
+
+def stages_of(
+    state: State,
+    up: str,
+    champion: registry.Version | None,
+    deployment: deployments.Deployment,
+    canary: deployments.Canary | None,
+    asking: Asking,
+    reason: str,
+    down_to: registry.Stage = "Archived",
+) -> list[Event]:
+    """The champion leaves Production and `up` takes its place; who asked and who approved go with it."""
+    events: list[Event] = []
+    asked_by = canary.asked_by if canary else asking.actor
+    if champion is not None and champion.id != up:
+        events.append(
+            registry.StageMoved(
+                version=champion.id,
+                before="Production",
+                after=down_to,
+                environment=deployment.environment,
+                at=asking.now,
+                asked_by=asked_by,
+                reason=reason,
+                deployment=deployment.id,
+            )
+        )
+    version = state.versions[up]
+    if version.stage != "Production":
+        events.append(
+            registry.StageMoved(
+                version=up,
+                before=version.stage,
+                after="Production",
+                environment=deployment.environment,
+                at=asking.now,
+                asked_by=asked_by,
+                reason=reason,
+                approval=canary.approval if canary else None,
+                approved_by=canary.approved_by if canary else None,
+                deployment=deployment.id,
+            )
+        )
+    return events
+
+
+def call_off(
+    deployment: deployments.Deployment,
+    canary: deployments.Canary,
+    asking: Asking,
+    reason: str,
+    verdict: deployments.CanaryVerdict | None,
+) -> Decision:
+    endpoint = deployment.endpoint
+    event = deployments.RolledBack(
+        endpoint=endpoint,
+        from_version=canary.candidate,
+        to_version=deployment.live or "none",
+        epoch=asking.seq,
+        at=asking.now,
+        by=asking.actor,
+        reason=reason,
+        automatic=verdict is not None,
+        verdict=verdict,
+    )
+
+    def alert(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+        if verdict is not None:
+            yield (
+                monitoring.RaiseAlert(
+                    kind="canary rolled back",
+                    subject=endpoint,
+                    severity="critical",
+                    words=f"{canary.candidate} at {canary.share} %: {reason}",
+                    next=f"qd diff {deployment.live} {canary.candidate}",
+                ),
+                asked,
+            )
+
+    return Decision(
+        [event],
+        f"rolled back canary {canary.candidate} at {endpoint}: {reason}",
+        lambda after: after.deployments[endpoint],
+        alert,
+    )

@@ -1,0 +1,47 @@
+"""What the hosts are told: the routing table worked out from the deployments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quarterstore.ledger.state import Recording, State
+from quarterstore.records import deployments
+
+
+def table_of(state: State, path_of: Any) -> deployments.RoutingTable:
+    """The routing table that the deployments ask for; `path_of(digest)` is where a model's file lies. Level-triggered:
+    it is worked out from the state whenever it may have changed, and pushed when it differs from what the hosts
+    have."""
+    routes = [route for found in state.deployments if (route := _route(state, found, path_of)) is not None]
+    epoch = max((route.epoch for route in routes), default=0)
+    stopped = max((found.epoch for found in state.deployments), default=0)
+    return deployments.RoutingTable(epoch=max(epoch, stopped), routes=tuple(routes))
+
+
+def _route(state: State, deployment: deployments.Deployment, path_of: Any) -> deployments.Route | None:
+    if deployment.live is None:
+        return None
+    share = deployment.canary.share if deployment.canary else 0
+    slots = [_slot(state, deployment.live, 100 - share, "live", path_of)]
+    if deployment.canary is not None:
+        slots.append(_slot(state, deployment.canary.candidate, share, "candidate", path_of))
+    recording: Recording | None = state.recordings.get(deployment.endpoint)
+    return deployments.Route(
+        endpoint=deployment.endpoint,
+        epoch=deployment.epoch,
+        slots=tuple(slots),
+        salt=deployment.salt,
+        recording=recording.rule if recording else deployments.RecordingRule(salt=deployment.salt),
+    )
+
+
+def _slot(state: State, version_id: str, share: int, role: Any, path_of: Any) -> deployments.Slot:
+    version = state.versions[version_id]
+    return deployments.Slot(
+        version=version.id,
+        path=str(path_of(version.digest)),
+        digest=version.digest,
+        signature=version.signature,
+        share=share,
+        role=role,
+    )
