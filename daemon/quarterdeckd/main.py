@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         return MEANINGS[type(fault)].exit
     except OSError as error:
         print(
-            f"error: home: got {error.strerror} for {error.filename}, expected a folder that can be written",
+            f"error: home: got {error.strerror} for {error.filename or home.root}, expected a folder that can be written",
             file=sys.stderr,
         )
         return 1
@@ -67,8 +67,13 @@ def _log_to_stderr(level: str) -> None:
 
 async def _serve(home: Home, settings: Settings, flags: dict[str, object]) -> int:
     loop = asyncio.get_running_loop()
-    daemon = Daemon(open_ledger(home), settings)
-    await daemon.start()
+    ledger = open_ledger(home)
+    try:
+        daemon = Daemon(ledger, settings)
+        await daemon.start()
+    except BaseException:
+        ledger.close()
+        raise
     if daemon.ledger.recovered:
         log.warning("recovered: %s", daemon.ledger.recovered)
     log.info("answering at %s (process %d, profile %s)", home.ask_address, os.getpid(), settings.profile)

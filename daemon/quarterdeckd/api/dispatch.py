@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import time
@@ -19,11 +20,12 @@ from quarterdeckd.bus import Bus
 from quarterdeckd.services.deciding import Answerer, Asking
 from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Query, tag_of
-from quarterstore.records.faults import Failed, Fault
+from quarterstore.records.faults import Failed, Fault, Full
 from quarterstore.records.ids import new_id
 from quarterstore.records.wire import decode, encode
 
 log = logging.getLogger(__name__)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Reply = Callable[[Outcome], None]
 Wide = Callable[[Any, Speaker, int], Any]
 """A reader that may take a while: message, speaker, the seq that must be visible; runs in a thread."""
@@ -153,6 +155,8 @@ def with_metrics(latest: Callable[[str], dict[str, float]]) -> Callable[[Any], A
 
 
 def _own_error(kind: type, error: Exception) -> Fault:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return Full(f"{tag_of(kind)} found no room on the disk", field="store", next="free some room and ask again")
     error_id = new_id("error")
     log.error("%s %s", error_id, tag_of(kind), exc_info=error)
     return Failed(f"{tag_of(kind)} met an error of the daemon's own; the log has it as {error_id}", field="daemon")

@@ -9,7 +9,7 @@ import zmq
 
 from quarterdeckd.api.dispatch import Dispatch
 from quarterstore.ledger.state import State
-from quarterstore.records.faults import Invalid
+from quarterstore.records.faults import Corrupt, Invalid
 from quarterstore.records.names import checked_word
 from quarterstore.records.people import AddKey
 from quarterstore.records.places import Home
@@ -17,13 +17,26 @@ from quarterstore.shelf.files import write_whole
 
 
 def server_secret(home: Home) -> bytes:
-    """The server's CURVE secret, made at the first start; its public half lies beside it for the clients."""
+    """The server's CURVE secret, made at the first start; its public half lies beside it for the clients, and is made
+    again from the secret where it is missing or another."""
     path = home.secret_key("server")
     if not path.exists():
-        public, secret = zmq.curve_keypair()
-        write_whole(path, secret)
+        write_whole(path, zmq.curve_keypair()[1])
+    secret = path.read_bytes().strip()
+    public = public_of(path)
+    if not home.server_public.exists() or home.server_public.read_bytes().strip() != public:
         write_whole(home.server_public, public)
-    return path.read_bytes().strip()
+    return secret
+
+
+def public_of(path: Path) -> bytes:
+    """The public half of a kept secret; `Corrupt` when the file holds no key."""
+    try:
+        return zmq.curve_public(path.read_bytes().strip())
+    except ValueError as error:
+        raise Corrupt(
+            f"{path.name}: got {path.stat().st_size} bytes that are no key, expected 40 characters of Z85", field="keys"
+        ) from error
 
 
 async def enrol_owner(home: Home, view: State, dispatch: Dispatch) -> None:
@@ -34,7 +47,7 @@ async def enrol_owner(home: Home, view: State, dispatch: Dispatch) -> None:
     path = home.secret_key("owner")
     if not path.exists():
         write_whole(path, zmq.curve_keypair()[1])
-    public = zmq.curve_public(path.read_bytes().strip()).decode()
+    public = public_of(path).decode()
     await dispatch.speak(AddKey(public=public, person=owner_name(), roles=("admin", "operator", "approver")))
 
 

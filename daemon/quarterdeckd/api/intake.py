@@ -11,12 +11,13 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
+from quarterdeckd.api.writer import EXIT_UNSYNCED
 from quarterstore.ledger.journal import crash
-from quarterstore.records.faults import Full, got
+from quarterstore.records.faults import Full, Unknown, got
 from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.runs import Curve, Logged, LogMetrics
 from quarterstore.records.wire import encode
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SYNC_EVERY = 0.5
+LEAVE_AFTER = 0.1
+"""Seconds after a failed sync in which the answers that say so go out."""
 FOLD_AT = 32 * 1024 * 1024
 MOST_POINTS = 500_000
 _frame = struct.Struct("<II")
@@ -55,6 +58,7 @@ class Intake:
         self._seen: set[str] = set()
         self._folding = threading.Lock()
         self._unsynced = False
+        self._failed: Unknown | None = None
         self._number = 0
         make_folder(folder)
         for path in sorted(folder.glob("*.log")):
@@ -78,6 +82,8 @@ class Intake:
         """Keep one batch; answers once it is written (with `durable`, synced). The same batch again is answered, not
         kept."""
         count = _checked(batch)
+        if self._failed:
+            raise self._failed
         durability = "synced" if batch.durable else "written"
         if batch.batch in self._seen:
             return Logged(points=count, durability=durability)  # type: ignore[arg-type]
@@ -115,9 +121,26 @@ class Intake:
 
     def sync(self) -> None:
         """Make what is written survive power loss; a failure is the caller's to say."""
+        if self._failed:
+            raise self._failed
         if self._unsynced:
             self._unsynced = False
-            os.fdatasync(self._file)
+            try:
+                os.fdatasync(self._file)
+            except OSError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: OSError) -> NoReturn:
+        """A failed sync: nobody knows which points are on the disk. Say so, take no more, never retry, leave; the
+        restart decides by reading."""
+        self._failed = Unknown(
+            f"the points could not be synced ({error.strerror}); the restart will tell which were kept", field="samples"
+        )
+        log.critical("the points could not be synced: %s; leaving for a restart", error)
+        timer = threading.Timer(LEAVE_AFTER, os._exit, [EXIT_UNSYNCED])
+        timer.daemon = True
+        timer.start()
+        raise self._failed
 
     def due(self) -> bool:
         """Whether the log is large enough to be folded."""

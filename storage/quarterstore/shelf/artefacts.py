@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quarterstore.records.faults import Conflict, Corrupt, NotFound, TooLarge, got
 from quarterstore.records.names import checked_word
-from quarterstore.shelf.files import digest_of, make_folder, sync_folder
+from quarterstore.shelf.files import digest_of, make_folder, sync_folder, write_all
 
 _digest = re.compile(r"[0-9a-f]{64}\Z")
 LARGEST = 16 * 1024**3
@@ -44,10 +44,13 @@ class Artefacts:
             raise TooLarge(f"got more than {LARGEST} bytes", field="upload")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            os.pwrite(descriptor, data, offset)
+            write_all(descriptor, data, offset)
             os.ftruncate(descriptor, offset + len(data))
             if digest is not None:
                 os.fsync(descriptor)
+        except OSError:
+            path.unlink()  # after a failed sync nobody knows which of the earlier chunks are on the disk
+            raise
         finally:
             os.close(descriptor)
         if digest is None:
@@ -74,12 +77,16 @@ class Artefacts:
             raise got("artefact", path.name, "a plain file with one name")
         copy = self.incoming / f"adopt-{os.getpid()}-{path.parent.parent.name}-{path.name}"
         hasher = hashlib.sha256()
-        with path.open("rb") as source, copy.open("wb") as target:
-            while chunk := source.read(1 << 20):
-                hasher.update(chunk)
-                target.write(chunk)
-            target.flush()
-            os.fsync(target.fileno())
+        try:
+            with path.open("rb") as source, copy.open("wb") as target:
+                while chunk := source.read(1 << 20):
+                    hasher.update(chunk)
+                    target.write(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+        except OSError:
+            copy.unlink(missing_ok=True)
+            raise
         digest = hasher.hexdigest()
         if self.path(digest).exists():
             copy.unlink()

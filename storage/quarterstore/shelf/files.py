@@ -25,18 +25,33 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def write_all(descriptor: int, data: bytes, offset: int | None = None) -> None:
+    """Write every byte, at `offset` or at the file's own place: a write on a disk that fills up takes a part without an
+    error, and only the next one says why."""
+    view = memoryview(data)
+    while view:
+        if offset is None:
+            written = os.write(descriptor, view)
+        else:
+            written = os.pwrite(descriptor, view, offset)
+            offset += written
+        view = view[written:]
+
+
 def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Write a file so that a crash leaves the old one or the new one, never a part."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.rename(aside, path)
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
