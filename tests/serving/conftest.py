@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import shutil
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quarterdeckd.work.serving_link import ServingLink
-from quarterstore.records.deployments import HostNews, Route, RoutingTable, Slot
+from quarterstore.records.deployments import HostNews, Route, RoutingTable, ServingState, Slot
 from quarterstore.records.places import Home
 from quarterstore.records.registry import Feature, Signature, Tensor
 
@@ -64,19 +67,60 @@ def slot(tmp_path: Path) -> Callable[..., Slot]:
     """Writes a model file and answers its slot."""
 
     def make(version: str, bias: float = 0.0, operator: str = "Identity", share: int = 100, role: str = "live") -> Slot:
-        data = model_bytes(bias, operator)
-        path = tmp_path / f"{version}.onnx"
-        path.write_bytes(data)
-        return Slot(
-            version=version,
-            path=str(path),
-            digest=hashlib.sha256(data).hexdigest(),
-            signature=SIGNATURE,
-            share=share,
-            role=role,
-        )
+        return slot_of(tmp_path, version, model_bytes(bias, operator), SIGNATURE, share, role)
 
     return make
+
+
+def slot_of(
+    folder: Path, version: str, data: bytes, signature: Signature, share: int = 100, role: Any = "live"
+) -> Slot:
+    """A slot with its file."""
+    path = folder / f"{version}.onnx"
+    path.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    return Slot(version=version, path=str(path), digest=digest, signature=signature, share=share, role=role)
+
+
+def graph_bytes(nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: Sequence[Any] = ()) -> bytes:
+    """An ONNX file of these nodes; inputs and outputs are (name, ONNX type, shape)."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(*each) for each in inputs],
+        [helper.make_tensor_value_info(*each) for each in outputs],
+        list(constants),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def loop_bytes(turns: int) -> bytes:
+    """y = x after so many turns of a loop that does nothing useful: slow on purpose (about 1 ms a thousand)."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["before", "zero"], ["after"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, None),
+        ],
+    )
+    return graph_bytes(
+        [helper.make_node("Loop", ["turns", "yes", "x"], ["y"], body=body)],
+        [("x", TensorProto.FLOAT, ["n", 4])],
+        [("y", TensorProto.FLOAT, ["n", 4])],
+        [
+            numpy_helper.from_array(np.array(turns, np.int64), "turns"),
+            numpy_helper.from_array(np.array(True), "yes"),
+            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+        ],
+    )
 
 
 def table(epoch: int, *slots: Slot) -> RoutingTable:
@@ -85,12 +129,56 @@ def table(epoch: int, *slots: Slot) -> RoutingTable:
 
 
 @pytest.fixture
-async def link(home: Home) -> AsyncIterator[ServingLink]:
-    """The daemon's side of a launcher that it started; `news` holds what it was told."""
-    news: list[HostNews] = []
-    found = ServingLink(home, news.append, None, 1)
-    found.news = news
+def made() -> Any:
+    """This module itself, for its functions: the folder is no package."""
+    return sys.modules[__name__]
+
+
+@pytest.fixture
+def traffic() -> Any:
+    """The module `traffic` beside this one."""
+    spec = importlib.util.spec_from_file_location("serving_traffic", Path(__file__).parent / "traffic.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["serving_traffic"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Told(ServingLink):
+    """A link that keeps what it was told."""
+
+    def __init__(self, home: Home, hosts: int = 1) -> None:
+        self.news: list[HostNews] = []
+        self.states: list[ServingState] = []
+        super().__init__(home, self.news.append, None, hosts)
+        self.on_state = self.states.append
+
+
+@pytest.fixture
+async def link(home: Home) -> AsyncIterator[Told]:
+    """The daemon's side of a launcher that it started."""
+    found = Told(home)
     await found.start()
     yield found
     await asyncio.wait_for(found.stop(), 20)
     found.close()
+
+
+@pytest.fixture
+async def two(home: Home) -> AsyncIterator[Told]:
+    """The same with two hosts."""
+    found = Told(home, 2)
+    await found.start()
+    yield found
+    await asyncio.wait_for(found.stop(), 20)
+    found.close()
+
+
+async def until(true: Callable[[], Any], seconds: float = 15.0) -> Any:
+    """Wait for something itself, with a deadline; answers what it was."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not (found := true()):
+        assert asyncio.get_running_loop().time() < deadline, "it did not come about in time"
+        await asyncio.sleep(0.02)
+    return found
