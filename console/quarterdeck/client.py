@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from quarterdeck.keys import own_name
 from quarterdeck.transport import Transport
 from quarterstore.records.base import Act, Blob, Pulse, Query, Sample, answer_type
 from quarterstore.records.faults import Corrupt, got
@@ -138,9 +139,10 @@ class Client:
         self.close()
 
 
-def connect(home: Path | str | None = None, as_: str = "owner", timeout: float = 30.0) -> Client:
-    """A client of the daemon of a home; its first question raises `Unreachable` when none runs there."""
-    return Client(Home(Path(home) if home else default_home()), as_, timeout)
+def connect(home: Path | str | None = None, as_: str | None = None, timeout: float = 30.0) -> Client:
+    """A client of the daemon of a home, with the key of `as_` (else of `QUARTERDECK_AS`, as a job has it, else the
+    owner's); its first question raises `Unreachable` when none runs there."""
+    return Client(Home(Path(home) if home else default_home()), as_ or own_name(), timeout)
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ class Context:
 
     def __init__(self) -> None:
         self.home: str | None = None
-        self.caller = "owner"
+        self.caller: str | None = None
         self.json = False
         self.timeout = 30.0
         self.quiet = False

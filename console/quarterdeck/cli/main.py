@@ -83,9 +83,10 @@ def _root(context: click.Context) -> None:
     if not sys.stdout.isatty():
         print("error: qd: got no command and no terminal, expected one of them; see qd --help", file=sys.stderr)
         context.exit(3 if not found.place().ask_socket.exists() else 2)
+    from quarterdeck.keys import own_name
     from quarterdeck.tui.app import open_console
 
-    context.exit(open_console(found.place(), found.caller))
+    context.exit(open_console(found.place(), found.caller or own_name()))
 
 
 def command() -> click.Command:

@@ -62,3 +62,11 @@ def owner_name() -> str:
 def modes_wrong(paths: list[Path]) -> list[Path]:
     """Key files that somebody else can read."""
     return [path for path in paths if path.exists() and path.stat().st_mode & 0o077]
+
+
+def job_key(home: Home, job: str) -> str:
+    """The public half of a job's own key, made once; the file goes when the job is over."""
+    path = home.secret_key(job)
+    if not path.exists():
+        write_whole(path, zmq.curve_keypair()[1])
+    return public_of(path).decode()

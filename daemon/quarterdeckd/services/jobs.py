@@ -10,8 +10,8 @@ import msgspec
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import compression, deployments, jobs, monitoring, pipelines, registry
-from quarterstore.records.base import Act
+from quarterstore.records import compression, deployments, jobs, monitoring, people, pipelines, registry
+from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text
 
@@ -24,7 +24,7 @@ def _cancel(state: State, act: jobs.CancelJob, asking: Asking) -> Decision:
     if job.state in OVER:
         raise Conflict(f"{job.id} is {job.state} already", field="job")
     reason = checked_text("reason", act.reason, longest=1000) if act.reason else f"cancelled by {asking.actor}"
-    return _over(job, jobs.EndJob(job=job.id, state="CANCELLED", error=reason), asking, f"cancelled {job.id}")
+    return _over(state, job, jobs.EndJob(job=job.id, state="CANCELLED", error=reason), asking, f"cancelled {job.id}")
 
 
 def _begin(state: State, act: jobs.BeginJob, asking: Asking) -> Decision:
@@ -41,17 +41,22 @@ def _end(state: State, act: jobs.EndJob, asking: Asking) -> Decision:
         raise Conflict(f"{job.id} is {job.state} already", field="job")
     if act.state not in OVER:
         raise got("state", act.state, ", ".join(OVER))
-    return _over(job, act, asking, f"{job.kind} {job.id} {act.state.lower()}")
+    return _over(state, job, act, asking, f"{job.kind} {job.id} {act.state.lower()}")
 
 
-def _over(job: jobs.Job, act: jobs.EndJob, asking: Asking, words: str) -> Decision:
-    event = jobs.JobEnded(job=job.id, state=act.state, at=asking.now, result=act.result, error=act.error)
+def _over(state: State, job: jobs.Job, act: jobs.EndJob, asking: Asking, words: str) -> Decision:
+    events: list[Event] = [
+        people.KeyRevoked(public=key.public, at=asking.now)
+        for key in state.keys
+        if key.job == job.id and key.revoked is None
+    ]
+    events.append(jobs.JobEnded(job=job.id, state=act.state, at=asking.now, result=act.result, error=act.error))
 
     def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
         for following in LEADS_TO[job.kind](after, job, act):
             yield following, asked._replace(actor=job.actor, chained=True)
 
-    return Decision([event], words, lambda after: after.jobs[job.id], then)
+    return Decision(events, words, lambda after: after.jobs[job.id], then)
 
 
 def _after_pipeline(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:

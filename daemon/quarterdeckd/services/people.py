@@ -37,6 +37,17 @@ def _add_key(state: State, act: people.AddKey, asking: Asking) -> Decision:
     return Decision(events, f"let a key speak for {person}", lambda after: after.keys[act.public])
 
 
+def _add_job_key(state: State, act: people.AddJobKey, asking: Asking) -> Decision:
+    job = state.jobs[act.job]
+    if job.state != "QUEUED":
+        raise Conflict(f"{job.id} is {job.state}, not queued", field="job")
+    subject = state.pipeline_runs.get(job.subject)
+    key = people.Key(
+        public=act.public, person=job.actor, created=asking.now, job=job.id, run=subject.run if subject else None
+    )
+    return Decision([people.KeyAdded(key=key)], f"gave {job.id} a key", lambda after: after.keys[act.public])
+
+
 def _revoke(state: State, act: people.RevokeKey, asking: Asking) -> Decision:
     key = state.keys.get(act.public)
     if key is None:
@@ -72,7 +83,12 @@ def _who(state: State, query: people.WhoAmI, asking: Asking) -> people.Caller:
     return people.Caller(person=asking.actor, roles=asking.roles, profile=asking.profile)
 
 
-RULES: Rules = {people.AddKey: _add_key, people.RevokeKey: _revoke, people.SetRoles: _set_roles}
+RULES: Rules = {
+    people.AddKey: _add_key,
+    people.AddJobKey: _add_job_key,
+    people.RevokeKey: _revoke,
+    people.SetRoles: _set_roles,
+}
 ANSWERS: Answerers = {
     people.ListKeys: lambda state, query, asking: list(state.keys),
     people.ListPeople: lambda state, query, asking: list(state.people),

@@ -19,12 +19,13 @@ from typing import Any
 import msgspec
 
 from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.api.identity import job_key
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.work.adoption import alive, born, end_group, holder
 from quarterdeckd.work.handover import Handover
 from quarterstore.ledger.state import State
-from quarterstore.records import jobs, pipelines
+from quarterstore.records import jobs, people, pipelines
 from quarterstore.records.faults import Conflict, Fault
 from quarterstore.records.places import Home
 from quarterstore.records.runs import CurvePoint, LogMetrics
@@ -112,6 +113,8 @@ class Supervisor:
         pid = holder(folder)
         if pid is None and not (folder / "result.json").exists():
             try:
+                if job.kind == "pipeline":
+                    await self._give_key(job)
                 pid = await asyncio.to_thread(self._spawn, job, folder)
             except (Fault, OSError) as error:
                 words = error.line() if isinstance(error, Fault) else f"it could not be started: {error.strerror}"
@@ -124,6 +127,11 @@ class Supervisor:
         if job.id not in self._watched:
             await self._ended(job.id)
 
+    async def _give_key(self, job: jobs.Job) -> None:
+        """A pipeline may run a person's code: what that asks of the daemon it asks with a key of its own."""
+        public = await asyncio.to_thread(job_key, self.home, job.id)
+        await self._dispatch.speak(people.AddJobKey(public=public, job=job.id), request=f"key-{job.id}")
+
     def _spawn(self, job: jobs.Job, folder: Path) -> int:
         before = self.before_start.get(job.kind)
         if before is not None:
@@ -132,7 +140,8 @@ class Supervisor:
         folder.mkdir(mode=0o700, parents=True)
         spec = jobs.JobSpec(job=job.id, kind=job.kind, spec=self.handover.resolved(job), limits=job.limits)
         write_whole(folder / "spec.json", msgspec.json.encode(spec))
-        environment = {**os.environ, "QUARTERDECK_HOME": str(self.home.root)}
+        environment = {**os.environ, "QUARTERDECK_HOME": str(self.home.root), "QUARTERDECK_AS": job.id}
+        environment["QUARTERDECK_RUN"] = self._run_of(job) or ""
         environment.pop("NOTIFY_SOCKET", None)
         environment.pop("QD_CRASH_AT", None)
         with (folder / "log.txt").open("ab") as log_file:
@@ -164,6 +173,7 @@ class Supervisor:
         await self._read_progress(watched)
         if over:
             del self._watched[watched.job]
+            self.home.secret_key(watched.job).unlink(missing_ok=True)
             if job.state == "RUNNING":
                 await self._ended(watched.job)
             return

@@ -43,6 +43,14 @@ class AddKey(Act[Key], tag="people.add_key", frozen=True):
     roles: tuple[Role, ...] = ("viewer",)
 
 
+class AddJobKey(Act[Key], tag="people.add_job_key", frozen=True):
+    """Let a key speak for a job: it may write the run of that job, until the job is over; spoken by the supervisor."""
+
+    role: ClassVar[Role] = "daemon"
+    public: str
+    job: str
+
+
 class RevokeKey(Act[Key], tag="people.revoke_key", frozen=True):
     """Stop a key from speaking at once."""
 

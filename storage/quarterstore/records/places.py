@@ -118,6 +118,10 @@ class Home:
     def serving_address(self) -> str:
         return f"ipc://{self.serving_socket}"
 
+    def keyring_mark(self, name: str) -> Path:
+        """Says that the keyring holds the secret of a caller; the file itself holds the public half."""
+        return self.keys / f"{name}.keyring"
+
     def secret_key(self, name: str) -> Path:
         """The 0600 file that holds the CURVE secret of one caller."""
         return self.keys / f"{name}.secret"

@@ -53,20 +53,21 @@ def audit_group() -> dict[str, Made]:
 def keys_group() -> dict[str, Made]:
     def add() -> click.Command:
         @click.option("--role", "roles", multiple=True, default=("operator",))
+        @click.option("--keyring", is_flag=True, help="keep the secret in the desktop's keyring, not in a 0600 file")
         @click.argument("name")
         @command("add", "Make a key for a person and let it speak.")
-        def run(context: Context, name: str, roles: tuple[str, ...]) -> None:
+        def run(context: Context, name: str, roles: tuple[str, ...], keyring: bool) -> None:
             from quarterdeck import keys
             from quarterstore.records.faults import Fault
             from quarterstore.records.people import AddKey
 
             home = context.place()
             client = context.client
-            public = keys.make(home, name)
+            public = keys.make(home, name, keyring=keyring)
             try:
                 context.out(client.ask(AddKey(public=public, person=name, roles=roles)))  # type: ignore[arg-type]
             except Fault:
-                home.secret_key(name).unlink()
+                keys.forget(home, name)
                 raise
 
         return run
