@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -49,7 +50,7 @@ from quarterdeckd.work.supervisor import Supervisor
 from quarterdeckd.work.uploads import Uploads
 from quarterstore.ledger import journal
 from quarterstore.ledger.folding import events_of
-from quarterstore.ledger.opening import RESERVE, Ledger
+from quarterstore.ledger.opening import RESERVE, Ledger, keep_reserve
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments as deployment_records
 from quarterstore.records import predictions as prediction_records
@@ -121,12 +122,14 @@ class Daemon:
         rows = self.ledger.database.query("SELECT position FROM entries WHERE seq = ?", [seq])
         return bytes(journal.read_at(self.ledger.home.journal, rows[0][0]).answer)
 
-    def _reserve(self, keep: bool) -> None:
-        path = self.ledger.home.reserve
-        if keep:
-            path.write_bytes(bytes(RESERVE))
-        else:
-            path.unlink(missing_ok=True)
+    def _reserve(self, keep: bool) -> bool:
+        """Keep room aside or free it; answers whether it is kept. Kept again only with as much room beside it, so that
+        a store on the edge does not change its mind at every act."""
+        home = self.ledger.home
+        if keep and (home.reserve.exists() or shutil.disk_usage(home.root).free > 2 * RESERVE):
+            return keep_reserve(home.reserve)
+        home.reserve.unlink(missing_ok=True)
+        return False
 
     def _news(self, news: deployment_records.HostNews) -> None:
         self.rollouts.news(news)

@@ -22,10 +22,14 @@ from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Query, tag_of
 from quarterstore.records.faults import Failed, Fault, Full
 from quarterstore.records.ids import new_id
+from quarterstore.records.runs import LogMetrics
+from quarterstore.records.store import PutBlob
 from quarterstore.records.wire import decode, encode
 
 log = logging.getLogger(__name__)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+TAKES_ROOM = (LogMetrics, PutBlob)
+"""What is written beside the journal: on a full disk it would eat the reserve."""
 Reply = Callable[[Outcome], None]
 Wide = Callable[[Any, Speaker, int], Any]
 """A reader that may take a while: message, speaker, the seq that must be visible; runs in a thread."""
@@ -58,6 +62,8 @@ class Dispatch:
         kind = type(message)
         try:
             check(speaker, kind)
+            if kind in TAKES_ROOM and self.writer.read_only is not None:
+                raise self.writer.full()
             if kind in self._answers:
                 reply(Outcome(encode(self._answered(message, speaker)), self.seq, None))
             elif kind in self.quick:
@@ -76,13 +82,14 @@ class Dispatch:
         return self._answers[type(query)](self.view, query, asking)
 
     def _act(self, act: Act[Any], request: str, speaker: Speaker, reply: Reply) -> None:
-        body = body_of(act)
+        encoded = encode(act)
+        body = body_of(encoded)
         prepare = self.prepare.get(type(act))
         if prepare is not None and speaker is not DAEMON:
-            self._prepared(prepare, act, Asked(act, body, request, speaker, reply))
+            self._prepared(prepare, act, Asked(act, body, request, speaker, reply, len(encoded)))
             return
         add = self.enrich.get(type(act))
-        self.writer.ask(Asked(add(act) if add else act, body, request, speaker, reply))
+        self.writer.ask(Asked(add(act) if add else act, body, request, speaker, reply, len(encoded)))
 
     def _prepared(self, prepare: Callable[[Any], Any], act: Act[Any], asked: Asked) -> None:
         def queue(done: Any) -> None:

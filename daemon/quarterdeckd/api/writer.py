@@ -31,15 +31,19 @@ log = logging.getLogger(__name__)
 ROOM = 256 * 1024
 """Bytes that must be free in the journal before a group is decided, so that a full disk is found before, not in, the
 sync."""
+GROWTH = 4
+"""An entry holds its act, the events and the answer: at most about four times the act."""
 FREED_BY = (
     "jobs.cancel",
+    "jobs.end",
+    "runs.end",
     "runs.remove",
     "registry.remove",
     "store.set_mode",
     "deployments.roll_back",
     "deployments.stop",
 )
-"""Acts that the reserve lets through on a full disk: those that stop, remove or take back."""
+"""Acts that the reserve lets through on a full disk: those that stop, end, remove or take back."""
 EXIT_UNSYNCED = 75
 LEAVE_WITHIN = 5.0
 """Seconds the loop has to send the last answers after a failed sync."""
@@ -53,6 +57,8 @@ class Asked(NamedTuple):
     request: str
     speaker: Speaker
     done: Callable[[Outcome], None]
+    size: int = 0
+    """Bytes of the act; its entry takes a few times that."""
 
 
 class Outcome(NamedTuple):
@@ -86,7 +92,7 @@ class Writer:
         profile: str,
         remembered: Remembered,
         on_group: Callable[[Group], None],
-        reserve: Callable[[bool], None],
+        reserve: Callable[[bool], bool],
     ) -> None:
         self.state = state
         self.journal = journal
@@ -94,6 +100,7 @@ class Writer:
         self.profile = profile
         self.read_only: str | None = None
         self.ticked = time.monotonic()
+        self._closed = False
         self._remembered = remembered
         self._on_group = on_group
         self._reserve = reserve
@@ -112,6 +119,14 @@ class Writer:
             self._queue.append(asked)
             self._wake.notify()
 
+    def full(self) -> Full:
+        """What to say to whoever wants to write while the store is read-only."""
+        return Full(
+            f"the store is read-only: {self.read_only}",
+            field="store",
+            next="free some room; writing resumes by itself",
+        )
+
     def stop(self) -> None:
         """Finish what is queued and end the thread."""
         with self._wake:
@@ -123,8 +138,10 @@ class Writer:
         while True:
             with self._wake:
                 while not self._queue and not self._stopping:
-                    self._wake.wait(1.0)
+                    waited = not self._wake.wait(1.0)
                     self.ticked = time.monotonic()
+                    if waited and self.read_only is not None:
+                        break  # nobody asks, and there may be room again
                 group = list(self._queue)
                 self._queue.clear()
                 if not group and self._stopping:
@@ -137,7 +154,9 @@ class Writer:
                 os._exit(EXIT_UNSYNCED)
 
     def _write(self, group: list[Asked]) -> None:
-        self._look_for_room()
+        self._look_for_room(ROOM + GROWTH * sum(asked.size for asked in group))
+        if not group:
+            return
         outcomes: list[tuple[Asked, Outcome]] = []
         kept: list[Kept] = []
         seq = self.journal.head.seq
@@ -169,12 +188,8 @@ class Writer:
 
     def _decide(self, asked: Asked, seq: int) -> Kept:
         act, speaker, state = asked.act, asked.speaker, self.state
-        if self.read_only is not None and tag_of(type(act)) not in FREED_BY:
-            raise Full(
-                f"the store is read-only: {self.read_only}",
-                field="store",
-                next="free some room; writing resumes by itself",
-            )
+        if self.read_only is not None and (self._closed or tag_of(type(act)) not in FREED_BY):
+            raise self.full()
         now = time.time()
         asking = Asking(speaker.person, speaker.roles, now, seq, self.profile, speaker.key, speaker.run)
         state.begin()
@@ -247,18 +262,22 @@ class Writer:
         threading.Event().wait(LEAVE_WITHIN)
         os._exit(EXIT_UNSYNCED)
 
-    def _look_for_room(self) -> None:
-        if self.journal.can_grow(ROOM):
-            if self.read_only is not None:
-                log.warning("there is room again, the store is read-write")
-                self.read_only = None
-                self._reserve(True)
-        elif self.read_only is None:
+    def _look_for_room(self, size: int) -> None:
+        """Before anything is decided: read-only when `size` bytes do not fit, and the reserve is given to the acts that
+        free room; read-write again when they fit beside a new reserve."""
+        if self.read_only is None:
+            if self.journal.can_grow(size):
+                return
             self.read_only = "the disk is full"
             log.error("the disk is full: read-only from here, the reserve is freed")
-            self._reserve(False)
+        elif self._reserve(True) and self.journal.can_grow(size):
+            log.warning("there is room again, the store is read-write")
+            self.read_only = None
+            return
+        self._reserve(False)
+        self._closed = not self.journal.can_grow(size)
 
 
-def body_of(act: Act[Any]) -> bytes:
+def body_of(encoded: bytes) -> bytes:
     """What tells one request from another: 16 bytes of SHA-256 over its msgpack."""
-    return hashlib.sha256(encode(act)).digest()[:16]
+    return hashlib.sha256(encoded).digest()[:16]

@@ -86,7 +86,7 @@ def open_ledger(home: Home) -> Ledger:
         check_version(home)
         for folder in (home.journal, home.artefacts, home.samples, home.incoming, home.jobs, home.serving, home.keys):
             make_folder(folder)
-        _keep_reserve(home.reserve)
+        keep_reserve(home.reserve)
         return _open(home, lock)
     except BaseException:
         os.close(lock)
@@ -175,11 +175,13 @@ def rebuild(home: Home) -> tuple[int, float]:
     return count, time.perf_counter() - began
 
 
-def _keep_reserve(path: Path) -> None:
+def keep_reserve(path: Path) -> bool:
+    """Write the reserve; answers whether it is there: on a full disk there is none, and none is needed to start."""
     if path.exists() and path.stat().st_size == RESERVE:
-        return
+        return True
     try:
-        with path.open("wb") as file:
-            file.write(bytes(RESERVE))
+        path.write_bytes(bytes(RESERVE))
     except OSError:
         path.unlink(missing_ok=True)
+        return False
+    return True
