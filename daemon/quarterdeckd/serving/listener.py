@@ -22,11 +22,14 @@ def address_of(listener: socket.socket) -> str:
 
 
 def listen(home: Home, address: str | None) -> socket.socket:
-    """The listening socket: at `address`, else where it was last time, else where the kernel says."""
+    """The listening socket: at `address`, else where it was last time, else where the kernel says. A port of 0 is where
+    it was last time too: callers know that one."""
     remembered = home.serving / "address"
     host, port = host_and_port("http", address) if address else ("127.0.0.1", 0)
-    if not address and remembered.exists():
-        host, port = host_and_port("http", remembered.read_text().strip())
+    free = port == 0
+    if free and remembered.exists():
+        last, there = host_and_port("http", remembered.read_text().strip())
+        host, port = (last, there) if address is None or last == host else (host, port)
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     deadline = time.monotonic() + PORT_WITHIN
@@ -38,10 +41,10 @@ def listen(home: Home, address: str | None) -> socket.socket:
             # the hosts of a launcher that was killed hold the port until they have drained
             if time.monotonic() < deadline:
                 time.sleep(0.05)
-            elif address:
-                raise
-            else:
+            elif free and port:
                 port = 0
+            else:
+                raise
     listener.listen(BACKLOG)
     listener.setblocking(False)
     write_whole(remembered, address_of(listener).encode())

@@ -38,7 +38,7 @@ class Status:
         self._free = deque(range(1, ENTRIES))
         # the thread that a fatal signal hits, by its ident: several may be running at that moment
         self._faults = _faults(path).open("w")
-        faulthandler.enable(self._faults, all_threads=False)
+        faulthandler.enable(self._faults)
 
     def mark(self, entry: int, number: int) -> None:
         """From here on this thread runs slot `number`; 0 for none."""
