@@ -32,6 +32,7 @@ from quarterstore.records import (
     jobs,
     monitoring,
     pipelines,
+    predictions,
     registry,
     runs,
     schedules,
@@ -387,12 +388,11 @@ class Life:
         record = self.deck.ask(registry.ShowVersion(version=self.second))
         factors = [SHIFT.get(feature.name, 1.0) for feature in record.signature.features]
         before = {run.id for run in self.deck.ask(pipelines.ListPipelineRuns())}
-        plain = self.traffic.rows
+        plain, kept = self.traffic.rows, self.recorded()
         self.traffic.rows = [[value * factor for value, factor in zip(row, factors, strict=True)] for row in plain]
         began, mark = time.time(), time.monotonic()
         self.until(lambda: len(self.traffic.since(mark)) >= 600, 30, "600 shifted requests")
-        self.until(lambda: self.recorded() > 0, 10, "a closed segment")
-        time.sleep(1.6)  # segments are closed once a second; the window below ends now
+        self.until(lambda: self.recorded() >= kept + 600, 10, "their records")
         job = self.deck.ask(monitoring.CheckDrift(endpoint=MODEL, window=time.time() - began))
         self.until(lambda: self.deck.ask(jobs.ShowJob(job=job.id)).state not in ("QUEUED", "RUNNING"), 40, "drift")
         self.traffic.rows = plain
@@ -412,9 +412,8 @@ class Life:
         }
 
     def recorded(self) -> int:
-        return len(list((self.home / "serving" / "predictions").glob("*.done"))) + len(
-            list(self.home.glob("samples/predictions/*/*/*.parquet"))
-        )
+        """Predictions that are kept; those of the last second are on their way."""
+        return sum(self.deck.ask(predictions.CountPredictions(endpoint=MODEL)).versions.values())
 
     def new_runs(self, before: set[str]) -> list[pipelines.PipelineRun]:
         return [run for run in self.deck.ask(pipelines.ListPipelineRuns()) if run.id not in before]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import time
@@ -25,9 +24,9 @@ from quarterstore.records.ids import new_id
 from quarterstore.records.runs import LogMetrics
 from quarterstore.records.store import PutBlob
 from quarterstore.records.wire import decode, encode
+from quarterstore.shelf.files import NO_ROOM
 
 log = logging.getLogger(__name__)
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TAKES_ROOM = (LogMetrics, PutBlob)
 """What is written beside the journal: on a full disk it would eat the reserve."""
 Reply = Callable[[Outcome], None]
@@ -61,7 +60,7 @@ class Dispatch:
         """Handle one message; `reply` is called once, on the loop."""
         kind = type(message)
         try:
-            check(speaker, kind)
+            check(speaker, message)
             if kind in TAKES_ROOM and self.writer.read_only is not None:
                 raise self.writer.full()
             if kind in self._answers:

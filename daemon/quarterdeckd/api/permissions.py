@@ -36,10 +36,11 @@ def speaker_of(state: State, public: str) -> Speaker:
     return Speaker(key.person, state.people[key.person].roles, public, key.run, key.job)
 
 
-def check(speaker: Speaker, kind: type[Any]) -> None:
-    """Raise `Forbidden` unless the speaker holds the role the message needs."""
+def check(speaker: Speaker, message: Any) -> None:
+    """Raise `Forbidden` unless the speaker holds the role the message needs; a job's key writes its own run only."""
+    kind = type(message)
     if speaker.job is not None:
-        if kind not in JOB_MAY:
+        if kind not in JOB_MAY or getattr(message, "run", speaker.run) != speaker.run:
             raise Forbidden(f"the key of {speaker.job} may write its own run only", field="key")
         return
     needed: Role = kind.role
