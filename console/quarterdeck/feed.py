@@ -17,7 +17,7 @@ from quarterstore.records.store import Replay, ShowStatus
 from quarterstore.records.wire import EVENT_TOPIC, PULSE_TOPIC, Published, decode
 
 if TYPE_CHECKING:
-    from quarterdeck.client import Client
+    from quarterdeck.asking import Asker
 
 _pulse = msgspec.msgpack.Decoder(one_of(PULSES)).decode
 
@@ -46,7 +46,7 @@ def missed(raws: list[msgspec.Raw]) -> list[Published]:
     return [decode(raw, Published) for raw in raws]
 
 
-def follow(client: Client, after: int | None, idle: float | None = None) -> Iterator[Published | Pulse]:
+def follow(client: Asker, after: int | None, idle: float | None = None) -> Iterator[Published | Pulse]:
     """Entries beyond `after` (the newest when None) and pulses; ends after `idle` seconds of silence when given."""
     context: zmq.Context[Any] = zmq.Context()
     socket = subscriber(context, client.home, client.caller)

@@ -25,7 +25,7 @@ from quarterstore.records.places import Home
 from quarterstore.records.runs import Beat, EndRun, LogArtefact, LogMetrics, LogParams, SetTags, StartRun, Value
 
 if TYPE_CHECKING:
-    from quarterdeck.client import Client
+    from quarterdeck.asking import Asker
 
 EVERY = 0.05
 """Seconds between two batches."""
@@ -54,7 +54,7 @@ class LiveRun:
         caller: str,
         experiment: str,
         *,
-        dial: Callable[[], Client],
+        dial: Callable[[], Asker],
         name: str = "",
         params: dict[str, Value] | None = None,
         tags: dict[str, str] | None = None,
@@ -161,7 +161,7 @@ class LiveRun:
         self._rows: deque[Row] = deque()
         self._queue: deque[tuple[str, Any]] = deque()
         self._unsent: deque[tuple[str, Any]] = deque()
-        self._client: Client | None = None
+        self._client: Asker | None = None
         self._spool = spool.Spool(self.home, self.caller, self.id)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None

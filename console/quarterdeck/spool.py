@@ -28,7 +28,7 @@ from quarterstore.records.runs import EndRun, LogArtefact, LogMetrics, LogParams
 from quarterstore.records.wire import encode
 
 if TYPE_CHECKING:
-    from quarterdeck.client import Client
+    from quarterdeck.asking import Asker
 
 SPOOLED = {tag_of(kind): kind for kind in (StartRun, EndRun, LogParams, SetTags, LogArtefact, LogMetrics)}
 LATER: tuple[type[Fault], ...] = (Unreachable, TimedOut, Full)
@@ -146,7 +146,7 @@ def deliver_left(home: Home, sender: Callable[[str], tuple[Send, Callable[[], No
                 close()
 
 
-def asked(client: Client, message: Any, request: str) -> Any:
+def asked(client: Asker, message: Any, request: str) -> Any:
     """Ask one of a run's messages; a file it names is sent first, and is not kept aside any longer."""
     if not isinstance(message, LogArtefact):
         return client.ask(message, request=request)
