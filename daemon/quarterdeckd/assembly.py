@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -50,7 +49,7 @@ from quarterdeckd.work.supervisor import Supervisor
 from quarterdeckd.work.uploads import Uploads
 from quarterstore.ledger import journal
 from quarterstore.ledger.folding import events_of
-from quarterstore.ledger.opening import RESERVE, Ledger, keep_reserve
+from quarterstore.ledger.opening import Ledger, keep_reserve
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments as deployment_records
 from quarterstore.records import predictions as prediction_records
@@ -102,7 +101,7 @@ class Daemon:
         self.writer = Writer(
             ledger.state, ledger.journal, RULES, settings.profile, remembered, self.dispatch.on_group, self._reserve
         )
-        self.poster = Poster(ledger.database, ledger.home.journal, ledger.journal.head.seq)
+        self.poster = Poster(ledger, ledger.journal.head.seq)
         self.dispatch.writer, self.dispatch.poster = self.writer, self.poster
         self.artefacts = Artefacts(home.artefacts, home.incoming)
         self.hearing = Hearing(self.view, self.dispatch, settings.lost_after)
@@ -123,12 +122,10 @@ class Daemon:
         return bytes(journal.read_at(self.ledger.home.journal, rows[0][0]).answer)
 
     def _reserve(self, keep: bool) -> bool:
-        """Keep room aside or free it; answers whether it is kept. Kept again only with as much room beside it, so that
-        a store on the edge does not change its mind at every act."""
-        home = self.ledger.home
-        if keep and (home.reserve.exists() or shutil.disk_usage(home.root).free > 2 * RESERVE):
-            return keep_reserve(home.reserve)
-        home.reserve.unlink(missing_ok=True)
+        """Keep room aside or free it; answers whether it is kept."""
+        if keep:
+            return keep_reserve(self.ledger.home.reserve)
+        self.ledger.home.reserve.unlink(missing_ok=True)
         return False
 
     def _news(self, news: deployment_records.HostNews) -> None:

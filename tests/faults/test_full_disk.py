@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from quarterstore.records import governance, registry, runs, store
-from quarterstore.records.faults import Full
+from quarterstore.records.faults import Failed, Full
 from quarterstore.records.places import Home
 
 pytestmark = pytest.mark.fault
@@ -226,3 +226,42 @@ def test_a_daemon_killed_on_a_full_disk_starts_there_and_answers(small: SmallDis
     lost = lost_of(daemon, answered)
     report("F6-restart", 2, len(lost), None, start=f"{took:.2f}s", resumed=f"{back:.2f}s")
     assert not lost
+
+
+def test_a_projection_that_found_no_room_is_whole_again_when_there_is_room(small: SmallDisk, report: Any) -> None:
+    """The journal has room ahead when the projection has none: those acts are kept, and shown, and nothing piles up."""
+    small.start()
+    daemon = small.daemon
+    with daemon.client(timeout=8.0) as client:
+        answered = [start_run(client) for _ in range(5)]
+        client.ask(governance.ListAudit(limit=5))
+        small.fill()
+        for _ in range(4):
+            answered.append(start_run(client, 50_000))
+            posted(client)
+            assert {run.id for run in client.ask(runs.ListRuns(experiment="full", limit=1000)).runs} == set(answered)
+        stale = client.status().stale
+    daemon.stop(signal.SIGKILL)
+    small.start()
+    with daemon.client(timeout=8.0) as client:
+        assert {run.id for run in client.ask(runs.ListRuns(experiment="full", limit=1000)).runs} == set(answered)
+        small.free()
+        began = time.monotonic()
+        while posted(client) != len(answered) or client.status().stale:
+            assert time.monotonic() - began < RESUMED_WITHIN + 5, (client.status().stale, daemon.log())
+            time.sleep(0.2)
+        back = time.monotonic() - began
+        assert daemon.process.poll() is None
+    aside = [path.name for path in small.root.glob("*.damaged-*")]
+    lost = lost_of(daemon, answered)
+    report("F6-projection", 4, len(lost), None, stale=bool(stale), aside=len(aside), whole=f"{back:.2f}s")
+    assert not lost
+    assert len(aside) <= 1
+
+
+def posted(client: Any) -> int:
+    """How many starts of runs the audit trail lists; on a full disk it may say that it cannot."""
+    try:
+        return len(client.ask(governance.ListAudit(limit=1000, text="runs.start")))
+    except Failed:
+        return -1

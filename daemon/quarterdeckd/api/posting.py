@@ -5,30 +5,30 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from pathlib import Path
 
 from quarterdeckd.api.writer import Group
 from quarterstore.ledger.book import Changes
-from quarterstore.ledger.database import Damaged, Database, Posting
+from quarterstore.ledger.database import Damaged, Posting
 from quarterstore.ledger.journal import crash
-from quarterstore.ledger.opening import make_again
+from quarterstore.ledger.opening import Ledger, Owed, make_again
 from quarterstore.records.faults import Fault, TimedOut
 
 log = logging.getLogger(__name__)
 EVERY = 0.1
 MOST = 1000
-AGAIN_AFTER = 5.0
-"""Seconds between two tries to make a damaged projection again."""
+AGAIN_AFTER = 2.0
+"""Seconds between two tries to bring a projection up that is behind."""
 
 
 class Poster:
     """Collects changes and posts them every 100 ms or 1,000 entries, or at once when a query waits for them."""
 
-    def __init__(self, database: Database, journal: Path, posted: int) -> None:
+    def __init__(self, ledger: Ledger, posted: int) -> None:
         self.posted = posted
-        self.stale: dict[str, str] = {}
-        self._database = database
-        self._journal = journal
+        self.stale: dict[str, str] = {"projection": ledger.lacking} if ledger.lacking else {}
+        self._database = ledger.database
+        self._journal = ledger.home.journal
+        self._owed = ledger.owed
         self._changes: Changes = {}
         self._postings: list[Posting] = []
         self._wanted = 0
@@ -87,8 +87,8 @@ class Poster:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not self._postings and not self._stopping and not self._database.damage:
-                    self._wake.wait()
+                while not self._postings and not self._stopping and not self._database.damage and not self._again():
+                    self._wake.wait(AGAIN_AFTER if self.stale else None)
                 since = time.monotonic()
                 while not self._due(since):
                     self._wake.wait(EVERY)
@@ -100,12 +100,21 @@ class Poster:
                 self._post(changes, postings)
             elif self._database.damage:
                 self._make_again(self.posted, self._database.damage)
+            elif self._owed.postings:
+                self._pay(self.stale["projection"])
+            elif self.stale:
+                self._make_again(self.posted, self.stale["projection"])
+
+    def _again(self) -> bool:
+        """Whether what is behind is to be tried now."""
+        return bool(self.stale) and time.monotonic() >= self._not_before
 
     def _make_again(self, until: int, why: str) -> None:
-        """Everything is in the journal. Where that fails too (a full disk), it is tried again with a later entry, and
-        at the next start."""
+        """Everything is in the journal. Where that fails too (a full disk), it is tried again later, and at the next
+        start."""
         self.stale["projection"] = why
         self._database.damage = ""
+        self._owed = Owed({}, [])
         if time.monotonic() < self._not_before:
             return
         self._not_before = time.monotonic() + AGAIN_AFTER
@@ -120,12 +129,52 @@ class Poster:
     def _post(self, changes: Changes, postings: list[Posting]) -> None:
         crash("post.before")
         try:
-            if self.stale:
+            if self._owed.postings:
+                self._owe(changes, postings)
+                if self._again():
+                    self._pay(self.stale["projection"])
+            elif self.stale:
                 raise Damaged(self.stale["projection"])  # entries are missing before these: all or none
-            self._database.post(changes, postings)
+            else:
+                self._database.post(changes, postings)
         except Damaged as damage:
-            self._make_again(postings[-1].entry.seq, str(damage))
+            if damage.no_room():
+                self._owe(changes, postings)
+                self._pay(str(damage))
+            else:
+                self._make_again(postings[-1].entry.seq, str(damage))
         crash("post.after")
         with self._wake:
             self.posted = postings[-1].entry.seq
             self._wake.notify_all()
+
+    def _owe(self, changes: Changes, postings: list[Posting]) -> None:
+        self._owed = Owed({**self._owed.changes, **changes}, self._owed.postings + postings)
+
+    def _pay(self, why: str) -> None:
+        """Post what found no room, after the file was opened again: until then DuckDB answers nothing. What the file
+        holds already (a commit that failed after it was done) is not posted twice."""
+        if "projection" not in self.stale:
+            log.error("the projection finds no room (%s); it is behind, and shows so", why)
+        self.stale["projection"] = why
+        self._not_before = time.monotonic() + AGAIN_AFTER
+        try:
+            head = self._database.reopen().head
+            postings = [posting for posting in self._owed.postings if posting.entry.seq > head.seq]
+            self._database.post(self._owed.changes, postings)
+        except Damaged as damage:
+            if not damage.no_room():
+                self._make_again(self._owed.postings[-1].entry.seq, str(damage))
+                return
+            self.stale["projection"] = str(damage)
+            self._read_only_again()
+            return
+        self._owed = Owed({}, [])
+        del self.stale["projection"]
+        log.warning("the projection found room again and has every entry")
+
+    def _read_only_again(self) -> None:
+        try:
+            self._database.reopen()
+        except Damaged as damage:
+            log.error("the projection cannot be opened now: %s", damage)

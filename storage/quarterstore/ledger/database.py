@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from quarterstore.ledger.book import Book, Changes
 from quarterstore.ledger.journal import Entry, Head
 from quarterstore.records.base import Record
 from quarterstore.records.faults import Corrupt, TimedOut
+from quarterstore.shelf.files import NO_ROOM
 
 SCHEMA = 1
 """Grows when the projection's own tables change; a difference means: make it again."""
@@ -54,6 +56,10 @@ class Posted(NamedTuple):
 class Damaged(Exception):
     """The projection cannot be used; the journal can make it again."""
 
+    def no_room(self) -> bool:
+        """Whether the disk is to blame and not the file: DuckDB passes the system's words on."""
+        return any(os.strerror(number) in str(self) for number in NO_ROOM)
+
 
 @contextmanager
 def _damage() -> Iterator[None]:
@@ -74,6 +80,7 @@ class Database:
         self.on_damage: Callable[[], None] = lambda: None
         self._fingerprint = _fingerprint(books)
         self._readers = 0
+        self._aside: Path | None = None
         self._quiet = threading.Condition()
         self._open()
 
@@ -197,8 +204,11 @@ class Database:
         """Rows of a statement of our own, with bound values, on a cursor of its own; interrupted at the deadline.
         Raises `TimedOut`, and `Corrupt` where the file cannot be read: then `on_damage` is told."""
         with self._quiet:
+            try:
+                cursor = self._connection.cursor()
+            except duckdb.Error as error:
+                raise Corrupt("got a projection that is closed", field="projection", next="ask again") from error
             self._readers += 1
-            cursor = self._connection.cursor()
         timer = threading.Timer(seconds, cursor.interrupt)
         timer.start()
         try:
@@ -218,18 +228,34 @@ class Database:
                 self._readers -= 1
                 self._quiet.notify_all()
 
-    def begin_again(self, why: str) -> Path:
-        """Put the file aside and open an empty one, when no reader is in it; says where the old one is. DuckDB hands
-        out one instance a path, so nobody may hold the old one. What is aside already is the one worth keeping."""
+    def reopen(self) -> Posted:
+        """Close and open the same file, when no reader is in it: after a write that found no room DuckDB refuses
+        everything until then, and what was committed is there. DuckDB hands out one instance a path, so nobody may
+        hold the old one."""
         with self._quiet:
             while self._readers:
                 self._quiet.wait()
             self._connection.close()
-            aside = damaged_aside(self.path, why)
+            self._open()
+            self.check()
+            return self.posted()
+
+    def begin_again(self, why: str) -> Path:
+        """Put the file aside and open an empty one; says where the old one is. What was put aside since the start is
+        the one worth keeping: what was begun after it and not finished goes."""
+        with self._quiet:
+            while self._readers:
+                self._quiet.wait()
+            self._connection.close()
+            if self._aside is None:
+                self._aside = damaged_aside(self.path, why)
+            else:
+                for suffix in ("", ".wal"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
             self._open()
             self.check()
             self.damage = ""
-        return aside
+        return self._aside
 
     def close(self) -> None:
         """Checkpoint and close."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
+from quarterstore.ledger.book import Changes
 from quarterstore.ledger.database import Damaged, Database, Posting, damaged_aside
 from quarterstore.ledger.folding import fold_entry
-from quarterstore.ledger.journal import GENESIS, Head, Journal, read, read_at
+from quarterstore.ledger.journal import Head, Journal, read, read_at
 from quarterstore.ledger.state import State
 from quarterstore.records.faults import Conflict, Corrupt, Protocol
 from quarterstore.records.places import Home
@@ -28,13 +31,24 @@ class Ledger:
     """An open store: journal, state and projection, agreed with one another."""
 
     def __init__(
-        self, home: Home, journal: Journal, database: Database, state: State, lock: int, recovered: str
+        self,
+        home: Home,
+        journal: Journal,
+        database: Database,
+        state: State,
+        lock: int,
+        recovered: str,
+        owed: Owed,
+        lacking: str,
     ) -> None:
         self.home = home
         self.journal = journal
         self.database = database
         self.state = state
         self.recovered = recovered
+        self.owed = owed
+        """What could not be posted at the start, and why (`lacking`): a full disk."""
+        self.lacking = lacking
         self._lock = lock
 
     def close(self) -> None:
@@ -96,31 +110,44 @@ def open_ledger(home: Home) -> Ledger:
 def _open(home: Home, lock: int) -> Ledger:
     said: list[str] = []
     state = State()
-    known = Head(0, GENESIS)
     try:
-        database = Database(home.database, state.books())
-        try:
-            database.check()
-            known, position = database.posted()
-            _check_head(home.journal, known, position)
-            database.load()
-        except BaseException:
-            database.close()  # DuckDB hands out one instance a path: an open one would be met again below
-            raise
+        database, known = _projection(home, state)
     except Damaged as damage:
-        aside = damaged_aside(home.database, str(damage))
-        said.append(f"projection made again ({damage}; the old one is {aside.name})")
-        state, known = State(), Head(0, GENESIS)
-        database = Database(home.database, state.books())
-        database.check()
+        state = State()
+        if damage.no_room():
+            home.reserve.unlink(missing_ok=True)
+            database, known = _projection(home, state)
+        else:
+            aside = damaged_aside(home.database, str(damage))
+            said.append(f"projection made again ({damage}; the old one is {aside.name})")
+            database, known = _projection(home, state)
     journal = Journal(home.journal, known)
     if journal.recovered:
         said.append(journal.recovered)
-    caught_up = catch_up(home.journal, state, database, known.seq)
-    if caught_up:
-        said.append(f"posted {caught_up} entries the projection lacked")
-    state.take()
-    return Ledger(home, journal, database, state, lock, "; ".join(said))
+    owed, lacking = behind(home.journal, state, known.seq), ""
+    if owed.postings:
+        try:
+            database.post(owed.changes, owed.postings, fresh=known.seq == 0)
+            said.append(f"posted {len(owed.postings)} entries the projection lacked")
+            owed = Owed({}, [])
+        except Damaged as damage:
+            lacking = str(damage)
+            said.append(f"the projection still lacks {len(owed.postings)} entries ({lacking})")
+    return Ledger(home, journal, database, state, lock, "; ".join(said), owed, lacking)
+
+
+def _projection(home: Home, state: State) -> tuple[Database, Head]:
+    """The projection, opened and read into the state, and its head; `Damaged` when it cannot be."""
+    database = Database(home.database, state.books())
+    try:
+        database.check()
+        known, position = database.posted()
+        _check_head(home.journal, known, position)
+        database.load()
+    except BaseException:
+        database.close()  # DuckDB hands out one instance a path: an open one would be met again at the next try
+        raise
+    return database, known
 
 
 def _check_head(journal: Path, known: Head, position: int) -> None:
@@ -138,19 +165,31 @@ def _check_head(journal: Path, known: Head, position: int) -> None:
         raise Corrupt(f"got entry {entry.seq} where the projection saw {known.seq}", field="journal")
 
 
-def catch_up(journal: Path, state: State, database: Database, after: int, until: int | None = None) -> int:
-    """Fold and post the entries beyond `after` (to `until`, when given), in one transaction; answers how many there
-    were."""
-    fresh = after == 0
+class Owed(NamedTuple):
+    """What the projection lacks of the journal: the rows that changed, and the entries."""
+
+    changes: Changes
+    postings: list[Posting]
+
+
+def behind(journal: Path, state: State, after: int, until: int | None = None) -> Owed:
+    """Fold the entries beyond `after` (to `until`, when given); what has to be posted of them."""
     postings: list[Posting] = []
     for found in read(journal, after):
         if until is not None and found.entry.seq > until:
             break
         fold_entry(state, found.entry)
         postings.append(Posting(found.entry, found.hash, found.position))
-    if postings:
-        database.post(state.take(), postings, fresh=fresh)
-    return len(postings)
+    return Owed(state.take(), postings)
+
+
+def catch_up(journal: Path, state: State, database: Database, after: int, until: int | None = None) -> int:
+    """Fold and post the entries beyond `after` (to `until`, when given), in one transaction; answers how many there
+    were."""
+    owed = behind(journal, state, after, until)
+    if owed.postings:
+        database.post(owed.changes, owed.postings, fresh=after == 0)
+    return len(owed.postings)
 
 
 def make_again(journal: Path, database: Database, until: int, why: str) -> Path:
@@ -176,9 +215,12 @@ def rebuild(home: Home) -> tuple[int, float]:
 
 
 def keep_reserve(path: Path) -> bool:
-    """Write the reserve; answers whether it is there: on a full disk there is none, and none is needed to start."""
+    """Write the reserve where there is as much room beside it, so that a store on the edge does not change its mind at
+    every act; answers whether it is there: on a full disk there is none, and none is needed to start."""
     if path.exists() and path.stat().st_size == RESERVE:
         return True
+    if shutil.disk_usage(path.parent).free < 2 * RESERVE:
+        return False
     try:
         path.write_bytes(bytes(RESERVE))
     except OSError:
