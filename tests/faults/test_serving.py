@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import importlib.util
 import os
 import random
@@ -12,12 +11,14 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from quarterdeckd.serving import status
 from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.records import deployments, monitoring, predictions, registry
 from quarterstore.records.deployments import ServingState
@@ -136,19 +137,23 @@ async def test_twenty_hosts_killed_one_after_the_other_cost_no_more_each(watched
     await f24(watched, slot, kills=20, seed=int(time.time()))
 
 
-def deployed(client: Any, bias: float) -> str:
-    """A version of `small` that took all traffic."""
-    data = made.model_bytes(bias)
+def staged(client: Any, data: bytes, signature: Any = made.SIGNATURE) -> str:
+    """A version of `small` in Staging."""
     digest, size = client.put(data)
     act = registry.RegisterVersion(
-        model="small", digest=digest, size=size, format="onnx", signature=made.SIGNATURE, bump="major"
+        model="small", digest=digest, size=size, format="onnx", signature=signature, bump="major"
     )
     version = client.ask(act).id
-    assert digest == hashlib.sha256(data).hexdigest()
-    for stage in ("Staging", "Production"):
-        client.ask(registry.MoveStage(version=version, stage=stage, reason="a test"))
-    client.ask(deployments.Deploy(version=version))
+    client.ask(registry.MoveStage(version=version, stage="Staging"))
     return str(version)
+
+
+def deployed(client: Any, bias: float, data: bytes = b"", signature: Any = made.SIGNATURE) -> str:
+    """A version of `small` that took all traffic."""
+    version = staged(client, data or made.model_bytes(bias), signature)
+    client.ask(registry.MoveStage(version=version, stage="Production", reason="a test"))
+    client.ask(deployments.Deploy(version=version))
+    return version
 
 
 def until(true: Any, seconds: float = 20.0) -> None:
@@ -191,6 +196,80 @@ async def test_a_rollback_under_load_fails_nothing_and_the_version_is_gone_at_on
         f"rollback: last answer of {second} {(last - sent) * 1000:.0f} ms after the act was sent "
         f"(act answered after {(answered - sent) * 1000:.0f} ms), {len(answers)} answers, 0 failed"
     )
+
+
+async def test_a_canary_whose_answers_are_no_numbers_is_taken_back_by_itself(absent: Any) -> None:
+    """F23: within ten seconds, and it hurt no more requests than its share of a few seconds."""
+    absent.start()
+    with absent.client() as client:
+        first = await asyncio.to_thread(deployed, client, 0.0)
+        await asyncio.to_thread(until, lambda: live(client, first))
+        # its one admission row is of zeros, where it is sound: log(0 + 1); with ones it answers log(2 - 4)
+        second = await asyncio.to_thread(staged, client, nan_for_ones())
+        address = client.ask(deployments.ShowServing()).address
+        asking = traffic.Traffic(address, "small", retry=False)
+        await asking.until(100)
+        client.ask(deployments.StartCanary(version=second, ladder=(10, 50, 100)))
+        began = time.monotonic()
+        await asyncio.to_thread(until, lambda: any(each.version == second for each in asking.answers))
+        await asyncio.to_thread(until, lambda: client.ask(deployments.ShowDeployment(endpoint="small")).canary is None)
+        took = time.monotonic() - began
+        await asking.until(200)
+        answers = await asking.stop()
+        alerts = [each for each in client.ask(monitoring.ListAlerts()) if each.kind == "canary rolled back"]
+        found = client.ask(deployments.ShowDeployment(endpoint="small"))
+    assert (found.live, found.state) == (first, "LIVE") and len(alerts) == 1
+    assert {each.status for each in answers if each.version == first} == {200}
+    hurt = [each for each in answers if each.version == second]
+    assert {each.status for each in hurt} == {500}
+    assert took < 10 and len(hurt) <= 0.2 * 200 * took, "twice its share of the traffic"
+    assert {each.version for each in answers[-100:]} == {first}
+    print(f"bad canary: taken back after {took:.1f} s, {len(hurt)} of {len(answers)} requests hit")
+
+
+def nan_for_ones() -> bytes:
+    """y = log(1 - mean of x * 4): 0 for a row of zeros, no number for a row of ones."""
+    return bytes(made.model_bytes(1.0, "Log", weight=-1.0))
+
+
+async def test_a_version_that_kills_its_host_twice_is_taken_back(absent: Any) -> None:
+    """As the memory killer does it: SIGKILL while the version runs, so the status file alone says who it was."""
+    absent.start()
+    with absent.client() as client:
+        first = await asyncio.to_thread(deployed, client, 0.0)
+        await asyncio.to_thread(until, lambda: live(client, first))
+        slow = made.loop_bytes(1_000_000)
+        outputs = (made.Tensor(name="y", datatype="FP32", shape=()),)
+        signature = made.Signature(inputs=made.SIGNATURE.inputs, outputs=outputs)
+        second = await asyncio.to_thread(deployed, client, 0.0, slow, signature)
+        await asyncio.to_thread(until, lambda: live(client, second), 60)
+        address = client.ask(deployments.ShowServing()).address
+        for _ in range(2):
+            asking = asyncio.create_task(asyncio.to_thread(broken, address))
+            await asyncio.to_thread(until, partial(status.running, absent.home.serving / "status-0"))
+            host = client.ask(deployments.ShowServing()).hosts[0].pid
+            os.kill(host, signal.SIGKILL)
+            assert await asking, "the request was answered"
+            await asyncio.to_thread(until, partial(replaced, client, host))
+        await asyncio.to_thread(until, lambda: live(client, first))
+        kinds = {each.kind for each in client.ask(monitoring.ListAlerts())}
+    assert "slot crashed" in kinds
+    assert ask(address) == [200]
+
+
+def broken(address: str) -> bool:
+    """Whether a request got no answer."""
+    try:
+        ask(address)
+    except httpx.TransportError:
+        return True
+    return False
+
+
+def replaced(client: Any, pid: int) -> bool:
+    """Whether another host answers than this one."""
+    hosts = client.ask(deployments.ShowServing()).hosts
+    return bool(hosts) and hosts[0].ready and hosts[0].pid != pid
 
 
 def ask(address: str, count: int = 1) -> list[int]:

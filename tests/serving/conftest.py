@@ -30,9 +30,9 @@ SIGNATURE = Signature(
 )
 
 
-def model_bytes(bias: float = 0.0, operator: str = "Identity") -> bytes:
+def model_bytes(bias: float = 0.0, operator: str = "Identity", weight: float = 0.25) -> bytes:
     """y = operator(x @ W + bias): Identity is sound, Log answers NaN below zero."""
-    weights = numpy_helper.from_array(np.full((4, 2), 0.25, np.float32), "w")
+    weights = numpy_helper.from_array(np.full((4, 2), weight, np.float32), "w")
     added = numpy_helper.from_array(np.full(2, bias, np.float32), "b")
     graph = helper.make_graph(
         [

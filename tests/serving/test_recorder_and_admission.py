@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,13 +34,26 @@ def test_a_full_spool_counts_what_it_drops(tmp_path: Path) -> None:
     assert recorder.dropped == 1 and "bound" in recorder.why
 
 
-def test_a_torn_segment_gives_every_whole_frame(tmp_path: Path) -> None:
+def test_a_torn_segment_gives_every_whole_frame_and_says_what_it_drops(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     recorder = Recorder(tmp_path, 1)
     recorder.write(FRAME)
     recorder.write(FRAME)
     recorder.tend(close=True)
     (path,) = tmp_path.glob("*.done")
-    path.write_bytes(path.read_bytes()[:-3])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    assert list(read_segment(path)) == [FRAME]
+    assert f"the last {len(whole) // 2 - 3} bytes are no whole prediction" in caplog.text
+
+
+def test_a_frame_of_another_make_does_not_stop_those_behind_it(tmp_path: Path) -> None:
+    """One that could never be read would keep every later prediction from being folded."""
+    odd = msgspec.msgpack.encode(["p0", "no time"])
+    frames = [struct.pack("<II", len(data), zlib.crc32(data)) + data for data in (odd, msgspec.msgpack.encode(FRAME))]
+    path = tmp_path / "1-1-1.done"
+    path.write_bytes(b"".join(frames))
     assert list(read_segment(path)) == [FRAME]
 
 

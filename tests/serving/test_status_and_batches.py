@@ -220,3 +220,20 @@ async def test_a_switch_during_large_batches_kills_no_host(link: Any, slot: Call
         assert np.all(np.asarray(output["data"]) == expected)
     assert (await link.state()).hosts[0].pid == state.hosts[0].pid
     assert not [each for each in link.news if each.kind == "crash"]
+
+
+async def test_a_version_that_hangs_can_be_taken_back_at_once(
+    link: Any, home: Home, slot: Callable[..., Slot], made: Any, tmp_path: Path
+) -> None:
+    """Every thread it has is stuck; the version before answers the next request."""
+    state = await link.push(made.table(1, made.slot_of(tmp_path, "slow@1", made.loop_bytes(20_000_000), SLOW)))
+    async with httpx.AsyncClient(base_url=state.address, timeout=30) as client:
+        stuck = [asyncio.create_task(client.post(infer("e"), json=body())) for _ in range(6)]
+        await made.until(lambda: len(status.running(home.serving / "status-0")) >= 4)
+        began = time.monotonic()
+        assert (await link.push(made.table(2, slot("m@1")))).epoch == 2
+        answer = await client.post(infer("e"), json=body())
+        assert answer.status_code == 200 and answer.headers["quarterdeck-version"] == "m@1"
+        assert time.monotonic() - began < 1.0
+        os.kill(state.hosts[0].pid, signal.SIGKILL)  # it would be waited for when serving is stopped
+        await asyncio.gather(*stuck, return_exceptions=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import struct
 import threading
@@ -17,6 +18,7 @@ import msgspec
 from quarterstore.records.deployments import RecordingRule
 from quarterstore.records.predictions import COLUMNS, column_of
 
+log = logging.getLogger("quarterdeck.recorder")
 SEGMENT = 4 * 1024 * 1024
 CLOSE_AFTER = 1.0
 SYNC_EVERY = 0.5
@@ -146,7 +148,7 @@ def adopt_segments(folder: Path) -> None:
 
 
 def read_segment(path: Path) -> Iterator[Frame]:
-    """The predictions of a segment, until its end or the first frame that is not whole."""
+    """The predictions of a segment, until its end or the first frame that is not whole; what follows that is said."""
     data = memoryview(path.read_bytes())
     decode = msgspec.msgpack.Decoder(Frame).decode
     offset = 0
@@ -154,9 +156,14 @@ def read_segment(path: Path) -> Iterator[Frame]:
         length, crc = _frame.unpack_from(data, offset)
         payload = data[offset + _frame.size : offset + _frame.size + length]
         if len(payload) < length or zlib.crc32(payload) != crc:
-            return
-        yield decode(payload)
+            break
+        try:
+            yield decode(payload)
+        except msgspec.DecodeError as error:
+            log.warning("%s: a frame that is no prediction (%s) is passed over", path.name, error)
         offset += _frame.size + length
+    if offset < len(data):
+        log.warning("%s: the last %d bytes are no whole prediction and are dropped", path.name, len(data) - offset)
 
 
 def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:
