@@ -81,8 +81,59 @@ async def test_a_header_that_never_ends_is_refused_at_the_limit(port: int) -> No
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\na: ")
     for _ in range(100):
-        writer.write(b"b" * 1000)
+        writer.write(b"b" * 300)
         await writer.drain()
         await asyncio.sleep(0)
     assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 431 ")
     writer.close()
+
+
+async def test_a_caller_that_reads_no_answers_fills_no_memory() -> None:
+    """Three hundred pipelined requests of 60 bytes for a megabyte each are 300 MB, if they are answered unread."""
+    asked = 0
+
+    def large(request: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        return Response(200, bytes(1_000_000))
+
+    connections: set[Protocol] = set()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Protocol(large, connections, LIMITS), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1], limit=1000)
+    writer.write(_get("/") * 300)
+    await writer.drain()
+    before = -1
+    while asked != before or not asked:
+        before = asked
+        await asyncio.sleep(0.1)  # as long as it answers more, it has not stopped
+    assert asked < 30, "what the kernel's buffers take, and one or two beyond"
+    for _ in range(300):
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        await reader.readexactly(1_000_000)
+    assert asked == 300
+    writer.close()
+    server.close()
+
+
+async def test_a_connection_is_idle_only_since_its_last_answer() -> None:
+    """An answer that took longer than a connection may idle left it open for ever."""
+    done = asyncio.Event()
+
+    async def later() -> Response:
+        await done.wait()
+        return Response(200, b"late")
+
+    limits = LIMITS._replace(idle=0.1)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Protocol(lambda request: later(), set(), limits), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+    writer.write(_get("/"))
+    await asyncio.sleep(0.3)  # longer than it may idle
+    done.set()
+    assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"late"), "answered, then closed"
+    writer.close()
+    server.close()

@@ -101,6 +101,7 @@ class Protocol(asyncio.Protocol):
         self._busy = False
         self._closing = False
         self._draining = False
+        self._full = False
         self._timer: asyncio.TimerHandle | None = None
         self._reset()
 
@@ -202,7 +203,7 @@ class Protocol(asyncio.Protocol):
         keep = self._parser.should_keep_alive()
         self._reset()
         self._arm(self._limits.idle)
-        if self._busy:
+        if self._busy or self._full:
             self._waiting.append((request, keep))
             if len(self._waiting) >= WAITING:
                 self._transport.pause_reading()
@@ -229,17 +230,26 @@ class Protocol(asyncio.Protocol):
         else:
             response = done.result() if error is None else _own_error(error)
         self._answer(response, keep and not self._draining)
-        while self._waiting and not self._closing and not self._busy:
+        self._next()
+
+    def _next(self) -> None:
+        """Handle what waits, as long as the answers are read; then read on."""
+        while self._waiting and not (self._closing or self._busy or self._full):
             self._handle(*self._waiting.pop(0))
-        if not self._waiting and not self._closing:
-            self._transport.resume_reading()
+        if self._closing or self._busy or self._full or self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        if not self._began:
+            self._arm(self._limits.idle)
 
     def pause_writing(self) -> None:
+        """The other side does not read its answers: none is made until it does, and nothing is read."""
+        self._full = True
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if len(self._waiting) < WAITING and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._full = False
+        self._next()
 
     def _answer(self, response: Response, keep: bool) -> None:
         if self._transport.is_closing():
