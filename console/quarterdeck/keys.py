@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import zmq
 
-from quarterstore.records.faults import Conflict, Unreachable, missing
+from quarterstore.records.faults import Conflict, Corrupt, Unreachable, missing
 from quarterstore.records.names import checked_word
 from quarterstore.records.places import Home
 
@@ -42,7 +42,10 @@ def load(home: Home, name: str) -> Pair:
         known = [found.stem for found in home.keys.glob("*.secret") if found.stem != "server"]
         known += [found.stem for found in home.keys.glob("*.keyring")]
         raise missing("as", name, known, next=f"make one with: qd keys add {name} --role operator")
-    return Pair(zmq.curve_public(secret), secret, home.server_public.read_bytes().strip())
+    try:
+        return Pair(zmq.curve_public(secret), secret, home.server_public.read_bytes().strip())
+    except (ValueError, zmq.ZMQError) as error:
+        raise Corrupt(f"{path.name}: got {len(secret)} bytes that are no key, expected 40", field="as") from error
 
 
 def make(home: Home, name: str, *, keyring: bool = False) -> str:

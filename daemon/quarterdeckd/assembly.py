@@ -106,6 +106,7 @@ class Daemon:
         self.artefacts = Artefacts(home.artefacts, home.incoming)
         self.hearing = Hearing(self.view, self.dispatch, settings.lost_after)
         self.intake = Intake(home.samples / "metrics", self.hearing.heard)
+        ledger.recovered = "; ".join(filter(None, [ledger.recovered, *self.intake.recovered]))
         self.predictions = Predictions(home, self.view)
         self.supervisor = Supervisor(
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
@@ -118,8 +119,8 @@ class Daemon:
         self._tasks: list[asyncio.Task[None]] = []
 
     def _answer_at(self, seq: int) -> bytes:
-        rows = self.ledger.database.query("SELECT position FROM entries WHERE seq = ?", [seq])
-        return bytes(journal.read_at(self.ledger.home.journal, rows[0][0]).answer)
+        [(position, before)] = self.ledger.database.places(seq - 1, 1)
+        return bytes(journal.read_at(self.ledger.home.journal, position, before).answer)
 
     def _reserve(self, keep: bool) -> bool:
         """Keep room aside or free it; answers whether it is kept."""

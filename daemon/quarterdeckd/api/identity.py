@@ -10,7 +10,7 @@ import zmq
 from quarterdeckd.api.dispatch import Dispatch
 from quarterstore.ledger.state import State
 from quarterstore.records.faults import Corrupt, Invalid
-from quarterstore.records.names import checked_word
+from quarterstore.records.names import checked_word, drawn
 from quarterstore.records.people import AddKey
 from quarterstore.records.places import Home
 from quarterstore.shelf.files import write_whole
@@ -18,14 +18,23 @@ from quarterstore.shelf.files import write_whole
 
 def server_secret(home: Home) -> bytes:
     """The server's CURVE secret, made at the first start; its public half lies beside it for the clients, and is made
-    again from the secret where it is missing or another."""
+    again from the secret where it is missing. `Corrupt` when the two are no pair: every key is a valid one, so only the
+    other half tells that one was damaged."""
     path = home.secret_key("server")
     if not path.exists():
         write_whole(path, zmq.curve_keypair()[1])
     secret = path.read_bytes().strip()
     public = public_of(path)
-    if not home.server_public.exists() or home.server_public.read_bytes().strip() != public:
+    if not home.server_public.exists():
         write_whole(home.server_public, public)
+    found = home.server_public.read_bytes().strip()
+    if found != public:
+        raise Corrupt(
+            f"{home.server_public.name}: got {drawn(found[:40].decode(errors='replace'))}, expected {public.decode()}, "
+            f"which belongs to {path.name}",
+            field="keys",
+            next="bring the damaged one back from a backup",
+        )
     return secret
 
 
@@ -33,7 +42,7 @@ def public_of(path: Path) -> bytes:
     """The public half of a kept secret; `Corrupt` when the file holds no key."""
     try:
         return zmq.curve_public(path.read_bytes().strip())
-    except ValueError as error:
+    except (ValueError, zmq.ZMQError) as error:
         raise Corrupt(
             f"{path.name}: got {path.stat().st_size} bytes that are no key, expected 40 characters of Z85", field="keys"
         ) from error

@@ -17,7 +17,7 @@ import msgspec
 
 from quarterdeckd.api.writer import EXIT_UNSYNCED
 from quarterstore.ledger.journal import crash
-from quarterstore.records.faults import Full, Unknown, got
+from quarterstore.records.faults import Corrupt, Full, Unknown, got
 from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.runs import Curve, Logged, LogMetrics
 from quarterstore.records.wire import encode
@@ -53,6 +53,7 @@ class Intake:
         self.latest: dict[str, dict[str, float]] = {}
         self.heard_at: dict[str, float] = {}
         self.points = 0
+        self.recovered: list[str] = []
         self._heard = heard
         self._recent: dict[str, Points] = {}
         self._seen: set[str] = set()
@@ -75,7 +76,7 @@ class Intake:
     def _restore(self, path: Path) -> None:
         """Read a log of before; a frame that was cut by a power loss ends it."""
         self._number = int(path.stem)
-        for batch in frames(path):
+        for batch in frames(path, self.recovered):
             self._remember(batch)
 
     def take(self, batch: LogMetrics) -> Logged:
@@ -164,14 +165,18 @@ class Intake:
     def _fold_one(self, path: Path) -> None:
         import polars
 
-        batches = list(frames(path))
+        damage: list[str] = []
+        batches = list(frames(path, damage))
         if batches:
             parts = [_frame_of(batch) for batch in batches]
             frame = polars.concat(parts).sort("run", "key", maintain_order=True)
             day = time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime))
             parquet.write(frame, self.folder / f"day={day}" / f"{path.stem}.parquet")
             crash("samples.folded")
-        path.unlink()
+        if damage:
+            path.rename(path.with_suffix(".damaged"))  # what could be read of it is folded; the rest is for a person
+        else:
+            path.unlink()
         for batch in batches:
             recent = self._recent.get(batch.run)
             if recent is not None:
@@ -184,6 +189,7 @@ class Intake:
         yet."""
         found: dict[str, Curve] = {}
         with self._folding:
+            self._look_for_lost()
             for path in sorted(self.folder.glob("day=*/*.parquet"), key=lambda each: each.stem):
                 _read_parquet(path, run, found)
             for batch in list(self._recent.get(run, Points()).batches):
@@ -191,24 +197,34 @@ class Intake:
         wanted = [found[key] for key in found if not keys or key in keys]
         return [_thinned(curve, max(2, most)) for curve in wanted]
 
+    def _look_for_lost(self) -> None:
+        """A hash whose file is not there: deleted, unless its log is still here and is folded again."""
+        for side in self.folder.glob("day=*/*.sha256"):
+            if not side.with_suffix(".parquet").exists() and not (self.folder / f"{side.stem}.log").exists():
+                raise Corrupt(f"{side.stem}.parquet: got no file, expected {side.read_text()}", field="parquet")
+
     def close(self) -> None:
         """Sync and close."""
         self.sync()
         os.close(self._file)
 
 
-def frames(path: Path) -> Iterator[LogMetrics]:
-    """The batches of a log, until its end or the first frame that is not whole."""
+def frames(path: Path, said: list[str] | None = None) -> Iterator[LogMetrics]:
+    """The batches of a log. One that is not whole is passed over and said: each has a checksum of its own, and at the
+    end of a log it is what a power loss left."""
     data = memoryview(path.read_bytes())
     decode = msgspec.msgpack.Decoder(LogMetrics).decode
     offset = 0
-    while offset + _frame.size <= len(data):
-        length, crc = _frame.unpack_from(data, offset)
+    while offset < len(data):
+        length, crc = _frame.unpack_from(data, offset) if offset + _frame.size <= len(data) else (len(data), 0)
         payload = data[offset + _frame.size : offset + _frame.size + length]
-        if len(payload) < length or zlib.crc32(payload) != crc:
-            log.error("%s: a batch at %d is not whole; %d bytes are left out", path.name, offset, len(data) - offset)
-            return
-        yield decode(payload)
+        if len(payload) == length and zlib.crc32(payload) == crc:
+            yield decode(payload)
+        else:
+            words = f"{path.name} at {offset}: got {zlib.crc32(payload):08x}, expected {crc:08x}: a batch is not whole"
+            log.error(words)
+            if said is not None:
+                said.append(words)
         offset += _frame.size + length
 
 

@@ -70,20 +70,28 @@ class Readers:
         self.poster.wait_for(seen, POSTED_WITHIN)
         pattern = "%" + query.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         rows = self.ledger.database.query(
-            'SELECT seq, "at", actor, act, words, hash, position FROM entries WHERE seq < ? AND '
+            'SELECT seq, "at", actor, act, words, hash, position, '
+            "coalesce((SELECT hash FROM entries AS p WHERE p.seq = e.seq - 1), repeat('0', 64)) "
+            "FROM (SELECT * FROM entries WHERE seq < ? AND "
             "(actor ILIKE ? ESCAPE '\\' OR act ILIKE ? ESCAPE '\\' OR words ILIKE ? ESCAPE '\\') "
-            "ORDER BY seq DESC LIMIT ?",
+            "ORDER BY seq DESC LIMIT ?) AS e ORDER BY seq DESC",
             [query.before or 2**62, pattern, pattern, pattern, max(1, min(query.limit, 10_000))],
         )
         return [
             governance.AuditEntry(
-                seq=seq, at=at, actor=actor, act=act, words=words, hash=hash_, events=self._event_tags(position)
+                seq=seq,
+                at=at,
+                actor=actor,
+                act=act,
+                words=words,
+                hash=hash_,
+                events=self._event_tags(position, bytes.fromhex(before)),
             )
-            for seq, at, actor, act, words, hash_, position in rows
+            for seq, at, actor, act, words, hash_, position, before in rows
         ]
 
-    def _event_tags(self, position: int) -> tuple[str, ...]:
-        entry = journal.read_at(self.ledger.home.journal, position)
+    def _event_tags(self, position: int, before: bytes) -> tuple[str, ...]:
+        entry = journal.read_at(self.ledger.home.journal, position, before)
         return tuple(str(event.get("type")) for event in msgspec.msgpack.decode(entry.events))
 
     def head(self, query: governance.ShowHead, speaker: Speaker, seen: int) -> governance.AuditHead:
@@ -109,13 +117,9 @@ class Readers:
     def replay(self, query: store.Replay, speaker: Speaker, seen: int) -> list[msgspec.Raw]:
         """Entries as they were published, for a follower that missed some."""
         self.poster.wait_for(seen, POSTED_WITHIN)
-        rows = self.ledger.database.query(
-            "SELECT position FROM entries WHERE seq > ? ORDER BY seq LIMIT ?",
-            [query.after, max(1, min(query.limit, 5000))],
-        )
         found: list[msgspec.Raw] = []
-        for (position,) in rows:
-            entry = journal.read_at(self.ledger.home.journal, position)
+        for position, before in self.ledger.database.places(query.after, max(1, min(query.limit, 5000))):
+            entry = journal.read_at(self.ledger.home.journal, position, before)
             published = Published(PROTOCOL, entry.seq, entry.at, entry.actor, entry.act, entry.events)
             found.append(msgspec.Raw(encode(published)))
         return found

@@ -16,7 +16,7 @@ import duckdb
 import msgspec
 
 from quarterstore.ledger.book import Book, Changes
-from quarterstore.ledger.journal import Entry, Head
+from quarterstore.ledger.journal import GENESIS, Entry, Head
 from quarterstore.records.base import Record
 from quarterstore.records.faults import Corrupt, TimedOut
 from quarterstore.shelf.files import NO_ROOM
@@ -227,6 +227,16 @@ class Database:
             with self._quiet:
                 self._readers -= 1
                 self._quiet.notify_all()
+
+    def places(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Where the entries beyond `after` lie in the journal, each with the hash of the one before it, to check it by;
+        oldest first."""
+        rows = self.query(
+            "SELECT e.position, coalesce((SELECT hash FROM entries AS p WHERE p.seq = e.seq - 1), ?) "
+            "FROM (SELECT seq, position FROM entries WHERE seq > ? ORDER BY seq LIMIT ?) AS e ORDER BY e.seq",
+            [GENESIS.hex(), after, limit],
+        )
+        return [(position, bytes.fromhex(before)) for position, before in rows]
 
     def reopen(self) -> Posted:
         """Close and open the same file, when no reader is in it: after a write that found no room DuckDB refuses

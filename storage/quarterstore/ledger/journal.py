@@ -300,13 +300,23 @@ def read(folder: Path, after: int = 0) -> Iterator[Found]:
             )
 
 
-def read_at(folder: Path, position: int) -> Entry:
-    """One entry by its position."""
+def read_at(folder: Path, position: int, before: bytes | None = None) -> Entry:
+    """One entry by its position, checked when the hash of the entry before it is given; `Corrupt` when its bytes are
+    not those that were written."""
     path = folder / f"{position >> 32:08d}.journal"
+    offset = position & 0xFFFFFFFF
     with path.open("rb") as file:
-        file.seek(position & 0xFFFFFFFF)
-        length, _ = _frame.unpack(file.read(_frame.size))
-        return _decoder.decode(file.read(length))
+        file.seek(offset)
+        head = file.read(_frame.size)
+        length, stored = _frame.unpack(head) if len(head) == _frame.size else (0, b"")
+        payload = file.read(length) if 0 < length <= LARGEST else b""
+    found = chained(before, payload) if before is not None else stored
+    if not payload or len(payload) < length or found != stored:
+        raise Corrupt(
+            f"{path.name} at {offset}: got {found.hex()[:16] or 'nothing'}, expected {stored.hex()[:16] or 'an entry'}",
+            field="journal",
+        )
+    return _decoder.decode(payload)
 
 
 def end_of(folder: Path, position: int) -> tuple[int, int]:

@@ -85,6 +85,8 @@ def check_version(home: Home) -> None:
         found = int(msgspec.json.decode(path.read_bytes())["store"])
     except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
         raise Corrupt(f"got an unreadable {path.name}, expected its version", field="store") from error
+    if found < 1:
+        raise Corrupt(f"got version {found} in {path.name}, expected 1 to {STORE}", field="store")
     if found > STORE:
         raise Protocol(
             f"got version {found}, expected at most {STORE}; it is untouched",
@@ -156,7 +158,7 @@ def _check_head(journal: Path, known: Head, position: int) -> None:
         return
     try:
         entry = read_at(journal, position)
-    except (OSError, msgspec.DecodeError, ValueError) as error:
+    except (OSError, msgspec.DecodeError, ValueError, Corrupt) as error:
         raise Corrupt(
             f"got no entry {known.seq} where the projection saw it, expected it: acknowledged changes missing",
             field="journal",
