@@ -45,3 +45,19 @@ def end_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
     except ProcessLookupError:
         return
+
+
+def end_left(pid: int | None, since: int | None) -> None:
+    """End what a job's process left behind in its group. A number that was given to another process meanwhile is
+    another group, and is left alone."""
+    if pid is None or pid <= 1 or ((found := born(pid)) is not None and found != since):
+        return
+    end_group(pid, signal.SIGKILL)
+
+
+def ending_of(code: int | None) -> str:
+    """How a process ended, from its return code: `ended with 0`, `was ended by SIGSEGV`; unknown of one that was
+    adopted."""
+    if code is None:
+        return "ended"
+    return f"ended with {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"

@@ -22,11 +22,12 @@ from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.identity import job_key
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.bus import Bus, Kept
-from quarterdeckd.work.adoption import alive, born, end_group, holder
+from quarterdeckd.work.adoption import alive, born, end_group, end_left, ending_of, holder
 from quarterdeckd.work.handover import Handover
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs, people, pipelines
 from quarterstore.records.faults import Conflict, Fault
+from quarterstore.records.names import drawn
 from quarterstore.records.places import Home
 from quarterstore.records.runs import CurvePoint, LogMetrics
 from quarterstore.shelf.artefacts import Artefacts
@@ -49,12 +50,19 @@ class Watched:
         self.process = process
         self.offset = 0
         self.asked_to_end: float | None = None
+        self.silent = False
 
     def over(self) -> bool:
         """Whether the process has ended; reaps it when it is our own child."""
         if self.process is not None:
             return self.process.poll() is not None
         return not alive(self.pid, self.born)
+
+    def ending(self) -> str:
+        """How it ended, for a person."""
+        if self.silent:
+            return f"was silent for {SILENT:g} s and was ended"
+        return ending_of(self.process.returncode if self.process is not None else None)
 
 
 class Supervisor:
@@ -165,6 +173,7 @@ class Supervisor:
             self._watched[job.id] = watched
             log.info("adopted %s, process %d", job.id, job.pid)
         else:
+            end_left(job.pid, job.born)
             await self._ended(job.id)
 
     async def _follow(self, watched: Watched) -> None:
@@ -173,20 +182,26 @@ class Supervisor:
         await self._read_progress(watched)
         if over:
             del self._watched[watched.job]
+            end_left(watched.pid, watched.born)
             self.home.secret_key(watched.job).unlink(missing_ok=True)
             if job.state == "RUNNING":
-                await self._ended(watched.job)
+                await self._ended(watched.job, watched.ending())
             return
-        if job.state != "RUNNING" or self._stuck(job, watched):
+        if job.state == "RUNNING" and self._silent(job):
+            watched.silent = True
+            end_group(watched.pid, signal.SIGKILL)  # what cannot beat cannot hear a SIGTERM either
+        elif job.state != "RUNNING" or self._late(job):
             self._end(watched)
 
-    def _stuck(self, job: jobs.Job, watched: Watched) -> bool:
-        """Over its time by more than the grace, or silent: the worker keeps its own limits, this is for one that
-        cannot."""
+    def _late(self, job: jobs.Job) -> bool:
+        """Over its time by more than the grace: the worker keeps its own limits, this is for one that cannot."""
+        return job.started is not None and time.time() - job.started > job.limits.seconds + GRACE
+
+    def _silent(self, job: jobs.Job) -> bool:
+        """Without a beat for too long: stopped, or held up in a call that lets no thread run."""
         beat = self.home.jobs / job.id / "beat"
         heard = beat.stat().st_mtime if beat.exists() else job.started or time.time()
-        late = job.started is not None and time.time() - job.started > job.limits.seconds + GRACE
-        return late or time.time() - heard > SILENT
+        return time.time() - heard > SILENT
 
     def _end(self, watched: Watched) -> None:
         now = time.monotonic()
@@ -196,17 +211,22 @@ class Supervisor:
         elif now - watched.asked_to_end > GRACE:
             end_group(watched.pid, signal.SIGKILL)
 
-    async def _ended(self, job_id: str) -> None:
-        """Say how a job ended, by its result file; without one it is LOST."""
+    async def _ended(self, job_id: str, ending: str = "ended") -> None:
+        """Say how a job ended, by its result file; without one it is LOST, with one that cannot be read FAILED."""
         job = self._view.jobs[job_id]
         folder = self.home.jobs / job_id
         path = folder / "result.json"
         run = self._run_of(job)
         metrics = self._intake.latest.get(run, {}) if run else {}
         if not path.exists():
-            act = jobs.EndJob(job=job_id, state="LOST", error="its process ended without a result", metrics=metrics)
+            why = f"its process {ending} without a result"
+            act = jobs.EndJob(job=job_id, state="LOST", error=why, metrics=metrics)
         else:
-            result = msgspec.json.decode(await asyncio.to_thread(path.read_bytes), type=jobs.JobResult)
+            try:
+                result = msgspec.json.decode(await asyncio.to_thread(path.read_bytes), type=jobs.JobResult)
+            except msgspec.DecodeError as error:
+                why = f"result.json: got bytes that are no result ({error})"
+                result = jobs.JobResult(ok=False, error=drawn(why, longest=300))
             act = await asyncio.to_thread(self._act_of, job, folder, result, metrics)
         await self._speak(act)
         if act.state != "SUCCEEDED":
@@ -218,6 +238,8 @@ class Supervisor:
             return jobs.EndJob(job=job.id, state=state, error=result.error, metrics=metrics)
         try:
             taken = self.handover.taken_over(job, folder, result.result)
+        except KeyError as error:
+            return jobs.EndJob(job=job.id, state="FAILED", error=f"its result has no {error}", metrics=metrics)
         except (Fault, OSError, msgspec.ValidationError) as error:
             words = error.line() if isinstance(error, Fault) else str(error)
             return jobs.EndJob(job=job.id, state="FAILED", error=words, metrics=metrics)
@@ -242,7 +264,8 @@ class Supervisor:
 
     def _offset_of(self, job: str) -> int:
         path = self.home.jobs / job / "offset"
-        return int(path.read_text() or 0) if path.exists() else 0
+        text = path.read_text(errors="replace").strip() if path.exists() else ""
+        return int(text) if text.isdigit() else 0
 
     async def _read_progress(self, watched: Watched) -> None:
         path = self.home.jobs / watched.job / "progress.jsonl"
@@ -252,7 +275,7 @@ class Supervisor:
             file.seek(watched.offset)
             data = file.read(1 << 20)
         whole = data[: data.rfind(b"\n") + 1]
-        lines = [msgspec.json.decode(line, type=jobs.Line) for line in whole.splitlines()]
+        lines = _read_lines(watched.job, whole)
         job = self._view.jobs[watched.job]
         end = watched.offset + len(whole)
         self._log_points(job, [line for line in lines if line.kind == "point"], watched.offset, end)
@@ -291,3 +314,14 @@ class Supervisor:
             return
         last = {line.name: (line.number, value) for line, value in zip(lines, values, strict=True)}
         self._bus.pulse(CurvePoint(run=run, points=last))
+
+
+def _read_lines(job: str, whole: bytes) -> list[jobs.Line]:
+    """The lines of a job's progress; what is none (a person's code may write there) is passed over."""
+    lines = []
+    for text in whole.splitlines():
+        try:
+            lines.append(msgspec.json.decode(text, type=jobs.Line))
+        except msgspec.DecodeError as error:
+            log.warning("%s: a line of progress is none: %s", job, error)
+    return lines
