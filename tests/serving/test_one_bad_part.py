@@ -114,3 +114,33 @@ async def test_a_tensor_without_dimensions_is_answered(link: ServingLink, tmp_pa
     async with httpx.AsyncClient(base_url=state.address or "") as client:
         answer = await client.post("/v2/models/e/infer", json=body)
     assert (answer.status_code, answer.json().get("outputs", [{}])[0].get("data")) == (200, [2.5])
+
+
+async def test_a_rollback_does_not_wait_for_a_file_that_another_endpoint_loads(
+    link: ServingLink, slot: Callable[..., Slot]
+) -> None:
+    """The file is a pipe that nobody writes: it loads for ever, as a large one does on a slow disk."""
+    first, second, other = slot("m@1"), slot("m@2", 7.0), slot("n@1", 1.0)
+    state = await link.push(two(1, second, other))
+    endless = slot("n@2", 3.0)
+    Path(endless.path).unlink()
+    os.mkfifo(endless.path)
+    async with httpx.AsyncClient(base_url=state.address or "") as client:
+
+        async def answering(endpoint: str) -> str:
+            answer = await client.post(f"/v2/models/{endpoint}/infer", json=BODY)
+            return str(answer.headers["quarterdeck-version"])
+
+        waiting = asyncio.create_task(link.push(two(2, second, endless)))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(waiting), 0.3)  # longer than a host has that loads nothing
+        assert (await client.get("/v2/health/ready")).status_code == 200, "what it has, it serves"
+        back = asyncio.create_task(link.push(two(3, first, endless)))
+        began = asyncio.get_running_loop().time()
+        while await answering("e") != "m@1":
+            assert asyncio.get_running_loop().time() - began < 2
+        assert not back.done() and await answering("o") == "n@1"
+        assert (await link.push(two(4, first, other))).epoch == 4, "and it needs that file no more"
+        await asyncio.gather(waiting, back)
+        open(endless.path, "wb").close()
+        assert (await link.state()).hosts[0].pid == state.hosts[0].pid

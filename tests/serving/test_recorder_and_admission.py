@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from onnx import TensorProto, helper
 
-from quarterdeckd.serving import admission, describe
+from quarterdeckd.serving import admission, describe, session
 from quarterdeckd.serving.recorder import Frame, Recorder, columns, kept, read_segment
 from quarterstore.records.deployments import AdmissionSpec, Golden, RecordingRule, Slot
 from quarterstore.records.faults import Corrupt, Fault
@@ -197,3 +197,15 @@ def test_a_model_with_somebodys_own_operator_is_never_admitted(slot: Callable[..
     evil = msgspec.structs.replace(slot("m@1"), path=str(path), digest=hashlib.sha256(data).hexdigest())
     with pytest.raises(Fault, match=r"com\.evil\.Run"):
         admission.run(_spec(evil, None), None)
+
+
+def test_a_large_file_is_loaded_by_its_name_and_checked_all_the_same(
+    slot: Callable[..., Slot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As bytes it holds the interpreter, and so every request of the host, for as long as it is read."""
+    monkeypatch.setattr(session, "BY_NAME", 0)
+    good = slot("m@1")
+    assert admission.run(_spec(good, None), None).p50 > 0
+    Path(good.path).write_bytes(Path(good.path).read_bytes() + b"\0")
+    with pytest.raises(Corrupt):
+        admission.run(_spec(good, None), None)

@@ -182,7 +182,8 @@ async def test_a_version_that_hangs_is_an_error_of_its_own(
     hanging = made.slot_of(tmp_path, "slow@1", made.loop_bytes(500_000), SLOW)
     routes = Routes()
     table = made.table(1, hanging)
-    routes.swap(table, routes.load(routes.lacking(table))[0])
+    routes.hold(routes.load(hanging))
+    routes.swap(table)
     (arm,) = routes.ways["e"].arms
     recorder = Recorder(tmp_path / "predictions", 1)
     own, path = entries
@@ -235,5 +236,7 @@ async def test_a_version_that_hangs_can_be_taken_back_at_once(
         answer = await client.post(infer("e"), json=body())
         assert answer.status_code == 200 and answer.headers["quarterdeck-version"] == "m@1"
         assert time.monotonic() - began < 1.0
-        os.kill(state.hosts[0].pid, signal.SIGKILL)  # it would be waited for when serving is stopped
+        os.kill(state.hosts[0].pid, signal.SIGKILL)
         await asyncio.gather(*stuck, return_exceptions=True)
+        (crash,) = await made.until(lambda: [each for each in link.news if each.kind == "crash"])
+        assert crash.version == "slow@1", "it is what ran when the host died, though it has no route any more"

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from quarterdeckd.compression.onnx import checked_onnx
-from quarterdeckd.serving.session import DTYPES, Loaded, bytes_of
+from quarterdeckd.serving.session import DTYPES, Loaded, checked
 from quarterstore.records.deployments import AdmissionResult, AdmissionSpec, Golden
 from quarterstore.records.faults import Failed, got, missing
 from quarterstore.records.registry import Signature
@@ -42,8 +42,8 @@ def run(spec: AdmissionSpec, report: Any) -> AdmissionResult:
 def admitted(path: Path, digest: str, signature: Signature | None = None) -> Loaded:
     """A file loaded once it has its SHA-256 and holds nothing but itself: no external data, no custom operator
     (`compression.onnx.checked_onnx`). ONNX Runtime alone refuses the former late and follows a hard link."""
-    bytes_of(path, digest)
-    checked_onnx(path)
+    with checked(path, digest):
+        checked_onnx(path)
     return Loaded(path, digest, signature)
 
 

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,16 @@ from quarterdeckd.serving import rest
 from quarterdeckd.serving.inference import Inference
 from quarterdeckd.serving.recorder import SYNC_EVERY, Recorder
 from quarterdeckd.serving.router import Arm, Routes
-from quarterdeckd.serving.session import Loaded
 from quarterdeckd.serving.status import Status
-from quarterstore.records.deployments import HostNews, LatencySummary, RoutingTable
+from quarterstore.records.deployments import HostNews, LatencySummary, RoutingTable, Slot
+from quarterstore.records.faults import Fault
 from quarterstore.records.places import Home
 from quarterstore.records.wire import decode, encode
 
 log = logging.getLogger("quarterdeck.host")
 ACCEPT_AGAIN = 0.2
+LOADERS = 4
+"""Files that are loaded at a time."""
 DRAIN = 5.0
 """Seconds that requests have to end in when the host is told to stop."""
 
@@ -46,6 +49,14 @@ class Host:
         self._recorder = Recorder(home.serving / "predictions", os.getpid())
         self._connections: set[Protocol] = set()
         self._dropped_told = 0
+        self._wanted: tuple[RoutingTable, bytes]
+        self._acknowledged = b""
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._lost: dict[str, str] = {}
+        """Why a file could not be loaded for the newest table, by digest."""
+        self._loaders = ThreadPoolExecutor(LOADERS, "load")
+        self._ready = False
+        """Whether every endpoint of the last table that was acknowledged is served as it says."""
         self._taking: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._routed = asyncio.Event()
@@ -68,7 +79,7 @@ class Host:
             body: dict[str, Any] = {"name": "quarterdeck", "version": "0.1.0", "extensions": []}
             return Response(200, msgspec.json.encode(body))
         if parts in (["v2", "health", "live"], ["v2", "health", "ready"]):
-            good = parts[2] == "live" or self.routes.whole
+            good = parts[2] == "live" or self._ready
             return Response(200 if good else 503, msgspec.json.encode({parts[2]: good}))
         if len(parts) in (3, 4) and parts[:2] == ["v2", "models"]:
             way = self.routes.ways.get(parts[2])
@@ -147,26 +158,51 @@ class Host:
         self._routed.set()
 
     async def _obey(self, control: Any) -> None:
+        """Serve by each table as soon as it comes, as far as its sessions are held; each file that is lacking is loaded
+        beside, so that a rollback waits for nobody's large one."""
         while True:
-            kind, payload = await control.recv_multipart()
+            kind, number, payload = await control.recv_multipart()
             if kind != b"routes":
                 continue
-            table = decode(payload, RoutingTable)
-            lacking = self.routes.lacking(table)
-            loaded: dict[str, Loaded] = {}
-            lost: list[str] = []
-            if lacking:
-                await control.send_multipart([b"loading", str(table.epoch).encode()])
-                loaded, lost = await asyncio.to_thread(self.routes.load, lacking)
-            self.routes.swap(table, loaded)
-            self._routed.set()
-            for words in lost:
-                log.error("epoch %d: %s", table.epoch, words)
-            slots = [
-                f"{each.route.endpoint}\n{each.slot.version}" for way in self.routes.ways.values() for each in way.arms
-            ]
-            acknowledged = str(table.epoch if not lost else -1).encode()
-            await control.send_multipart([b"ack", acknowledged, "; ".join(lost).encode(), encode(slots)])
+            self._wanted = (decode(payload, RoutingTable), number)
+            self._lost.clear()
+            for slot in self.routes.lacking(self._wanted[0]):
+                if slot.digest not in self._loading:
+                    self._loading[slot.digest] = task = asyncio.create_task(self._load(control, slot))
+                    task.add_done_callback(self._ended)
+            await self._proceed(control)
+
+    async def _load(self, control: Any, slot: Slot) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self.routes.hold(await loop.run_in_executor(self._loaders, self.routes.load, slot))
+        except Fault as fault:
+            self._lost[slot.digest] = f"{slot.version}: {fault.line()}"
+            log.error("%s", self._lost[slot.digest])
+        finally:
+            del self._loading[slot.digest]
+        await self._proceed(control)
+
+    async def _proceed(self, control: Any) -> None:
+        """Swap to the newest table as far as it goes; acknowledge it once nothing of it is still being loaded."""
+        table, number = self._wanted
+        if number == self._acknowledged:
+            return
+        self.routes.swap(table)
+        lacking = [slot.digest for slot in self.routes.lacking(table)]
+        if any(digest in self._loading for digest in lacking):
+            await control.send_multipart([b"loading", encode(self._slots())])
+            return
+        self._acknowledged = number
+        self._ready = self.routes.whole
+        self._routed.set()
+        lost = "; ".join(self._lost[digest] for digest in lacking)
+        epoch = str(-1 if lacking else table.epoch).encode()
+        await control.send_multipart([b"ack", encode(self._slots()), number, epoch, lost.encode()])
+
+    def _slots(self) -> dict[int, str]:
+        arms = (each for way in self.routes.ways.values() for each in way.arms)
+        return {each.number: f"{each.route.endpoint}\n{each.slot.version}" for each in arms}
 
     async def _tell(self, control: Any) -> None:
         while True:

@@ -144,6 +144,7 @@ class Launcher:
         elif kind == b"loading":
             if (host := self._host(identity)) is not None:
                 host.within = LOADING
+                host.slots.update(decode(payload, dict[int, str]))
         elif kind == b"ack":
             await self._acknowledged(identity, payload, *rest)
         elif kind == b"news":
@@ -181,9 +182,9 @@ class Launcher:
         await self._settle()
 
     async def _send_routes(self, host: HostProcess) -> None:
-        host.sent(time.monotonic())
+        number = host.sent(time.monotonic())
         self._time(host)
-        await self._socket.send_multipart([host.identity, b"routes", encode(self._table)])
+        await self._socket.send_multipart([host.identity, b"routes", number, encode(self._table)])
 
     def _time(self, host: HostProcess) -> None:
         if host.timer is not None:
@@ -199,12 +200,13 @@ class Launcher:
         host.late = True
         host.process.kill()
 
-    async def _acknowledged(self, identity: bytes, epoch: bytes, lost: bytes, slots: bytes) -> None:
+    async def _acknowledged(self, identity: bytes, slots: bytes, number: bytes, epoch: bytes, lost: bytes) -> None:
         host = self._host(identity)
         if host is None:
             return
         came = host.fresh
-        host.acknowledged(int(epoch), lost.decode(), decode(slots, list[str]))
+        host.acknowledged(int(number), int(epoch), lost.decode())
+        host.slots.update(decode(slots, dict[int, str]))
         if not host.unanswered and host.timer is not None:
             host.timer.cancel()
             host.timer = None

@@ -35,27 +35,34 @@ class HostProcess:
         self.epoch = -1
         self.fresh = True
         """It never had routes, so it answers nothing."""
-        self.unanswered = 0
-        """Tables it was sent and has not acknowledged; it does so in order."""
+        self.sent_tables = 0
+        self.acknowledged_tables = 0
+        """How many tables it was sent, and the number of the last one it acknowledged."""
         self.asked = time.monotonic()
         self.within = LOADING
         self.error = ""
-        self.slots: list[str] = []
-        """Endpoint and version of each slot it acknowledged, by its number less one."""
+        self.slots: dict[int, str] = {}
+        """Endpoint and version of each slot it ever had, by its number."""
         self.late = False
         self.timer: TimerHandle | None = None
         self.started = time.time()
 
-    def sent(self, now: float) -> None:
-        """It was sent a table."""
+    @property
+    def unanswered(self) -> bool:
+        """Whether it has not acknowledged the last table."""
+        return self.acknowledged_tables < self.sent_tables
+
+    def sent(self, now: float) -> bytes:
+        """It is sent a table; answers that one's number."""
         self.asked, self.error = now, ""
         self.within = LOADING if self.fresh else LAGGARD
-        self.unanswered += 1
+        self.sent_tables += 1
+        return str(self.sent_tables).encode()
 
-    def acknowledged(self, epoch: int, error: str, slots: list[str]) -> None:
-        """It serves by the oldest table that was unanswered, or says what it lacks for it."""
-        self.unanswered -= 1
-        self.epoch, self.error, self.slots, self.fresh = epoch, error, slots, False
+    def acknowledged(self, number: int, epoch: int, error: str) -> None:
+        """It serves by a table and so by none before it, or says what it lacks for it."""
+        self.acknowledged_tables = number
+        self.epoch, self.error, self.fresh = epoch, error, False
 
     def patience(self, now: float) -> float:
         """Seconds until it is late, not above zero when it is."""
@@ -79,9 +86,7 @@ class HostProcess:
         except OSError as error:
             log.error("%s could not be read: %s", self.status_file.name, error.strerror)
             return "", ""
-        if not 0 < number <= len(self.slots):
-            return "", ""
-        endpoint, version = self.slots[number - 1].split("\n")
+        endpoint, _, version = self.slots.get(number, "").partition("\n")
         return endpoint, version
 
     def state(self) -> HostState:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import count
 from pathlib import Path
 
 from quarterdeckd.measures import latency
 from quarterdeckd.rollout.arms import arm
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import ArmCounts, Route, RoutingTable, Slot
-from quarterstore.records.faults import Fault
 
 WARM = 4
 """Sessions kept that no route names any more: what makes a rollback instant."""
@@ -74,49 +74,39 @@ class Routes:
         """Whether every endpoint of the last table is served as it says."""
         self.ways: dict[str, Way] = {}
         self._sessions: OrderedDict[str, Loaded] = OrderedDict()
+        self._numbers = count(1)
+        """Of arms, never used twice: what a thread still runs after a switch is not blamed on who came after it."""
 
     def lacking(self, table: RoutingTable) -> list[Slot]:
         """The slots whose files are not loaded yet."""
         slots = {slot.digest: slot for route in table.routes for slot in route.slots}
         return [slot for digest, slot in slots.items() if digest not in self._sessions]
 
-    def load(self, slots: list[Slot]) -> tuple[dict[str, Loaded], list[str]]:
-        """Load slots; in a thread. Answers the sessions by digest and, of each file that does not load, why."""
-        loaded: dict[str, Loaded] = {}
-        lost: list[str] = []
-        for slot in slots:
-            try:
-                loaded[slot.digest] = Loaded(Path(slot.path), slot.digest, slot.signature)
-            except Fault as fault:
-                lost.append(f"{slot.version}: {fault.line()}")
-        return loaded, lost
+    def load(self, slot: Slot) -> dict[str, Loaded]:
+        """Load a slot's file; in a thread. Answers the session by digest; raises a `Fault` that says why not."""
+        return {slot.digest: Loaded(Path(slot.path), slot.digest, slot.signature)}
 
-    def swap(self, table: RoutingTable, loaded: dict[str, Loaded]) -> None:
+    def hold(self, loaded: dict[str, Loaded]) -> None:
+        """Keep sessions that no way names yet."""
+        self._sessions.update(loaded)
+
+    def swap(self, table: RoutingTable) -> None:
         """Serve by another table, from the next request on; what runs ends on the arm it began with. A way whose
         epoch is the same keeps its counts; an endpoint with a slot that is not loaded goes on as it was, so that one
         lost file holds back no other endpoint."""
-        self._sessions.update(loaded)
         ways: dict[str, Way] = {}
-        number = 0
         for route in table.routes:
             before = self.ways.get(route.endpoint)
             whole = all(slot.digest in self._sessions for slot in route.slots)
             if before is not None and (before.route == route or not whole):
                 ways[route.endpoint] = before
-                number += len(before.arms)
-                continue
-            if not whole:
-                continue
-            arms = []
-            for slot in route.slots:
-                number += 1
-                arms.append(Arm(route, slot, self._sessions[slot.digest], number))
-            ways[route.endpoint] = Way(route, arms)
-        for index, each in enumerate(each for way in ways.values() for each in way.arms):
-            each.number = index + 1
+            elif whole:
+                arms = [Arm(route, slot, self._sessions[slot.digest], next(self._numbers)) for slot in route.slots]
+                ways[route.endpoint] = Way(route, arms)
         self.ways, self.epoch = ways, table.epoch
         self.whole = len(ways) == len(table.routes) and all(ways[each.endpoint].route == each for each in table.routes)
-        self._cool({each.slot.digest for way in ways.values() for each in way.arms})
+        wanted = {slot.digest for route in table.routes for slot in route.slots if slot.digest in self._sessions}
+        self._cool(wanted | {each.slot.digest for way in ways.values() for each in way.arms})
 
     def _cool(self, used: set[str]) -> None:
         for digest in used:

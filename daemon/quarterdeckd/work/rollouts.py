@@ -54,6 +54,7 @@ class Rollouts:
         self._counts: dict[str, tuple[int, dict[str, deployments.ArmCounts]]] = {}
         self._said: dict[str, float] = {}
         self._wake = asyncio.Event()
+        self._counted = asyncio.Event()
         self._speaking: set[asyncio.Task[None]] = set()
         self._deaths = Restarts()
         bus.on_kept(self._kept)
@@ -76,19 +77,37 @@ class Rollouts:
         return cursor is not None and cursor.value == "stopped"
 
     async def run(self, every: float) -> None:
-        """Until cancelled: push what is not acknowledged, judge what is on trial."""
+        """Until cancelled: push what is not acknowledged, judge what is on trial. The two do not wait for each other: a
+        host that loads a large file must not keep another endpoint's canary from being taken back."""
+        await asyncio.gather(self._keep_pushing(every), self._keep_judging(every))
+
+    async def _keep_pushing(self, every: float) -> None:
         while True:
+            self._wake.clear()
+            pushing = asyncio.ensure_future(self.push())
+            woken = asyncio.ensure_future(self._wake.wait())
             try:
-                await self.push()
+                await asyncio.wait({pushing, woken}, return_when=asyncio.FIRST_COMPLETED)
+                if not pushing.done():
+                    continue  # the routes changed: the newer ones go out at once, not after the answer to these
+                try:
+                    pushing.result()
+                except (Fault, OSError) as error:
+                    log.warning("serving: %s", error)
+                await asyncio.wait({woken}, timeout=every)
+            finally:
+                pushing.cancel()
+                woken.cancel()
+
+    async def _keep_judging(self, every: float) -> None:
+        while True:
+            await self._counted.wait()
+            self._counted.clear()
+            try:
                 await self.judge()
             except (Fault, OSError) as error:
-                log.warning("serving: %s", error)
-            try:
-                await asyncio.wait_for(self._wake.wait(), every)
-            except TimeoutError:
-                continue
-            finally:
-                self._wake.clear()
+                log.warning("canaries: %s", error)
+            await asyncio.sleep(every)
 
     async def push(self) -> None:
         """Make the hosts serve what the deployments say."""
@@ -118,6 +137,7 @@ class Rollouts:
             if news.latency is not None:
                 self._bus.pulse(news.latency)
             if news.counts:
+                self._counted.set()
                 self._counts[news.endpoint] = (news.epoch, news.counts)
         elif news.kind == "dropped":
             self.dropped = news.dropped
