@@ -104,3 +104,16 @@ async def test_news_of_the_hosts_comes_when_they_change(link: Any, slot: Callabl
         return bool(hosts) and hosts[0].ready and hosts[0].pid != state.hosts[0].pid
 
     await made.until(replaced)
+
+
+async def test_a_launcher_that_cannot_read_its_last_routes_takes_those_of_the_daemon(
+    link: Any, home: Home, slot: Callable[..., Slot], made: Any
+) -> None:
+    """A file that somebody damaged must not keep serving from starting."""
+    state = await link.push(made.table(1, slot("m@1")))
+    os.kill(state.launcher, signal.SIGKILL)
+    await made.until(lambda: not link.alive())
+    (home.serving / "routes.json").write_bytes(b"{")
+    await link.start()
+    assert (await link.push(made.table(2, slot("m@1")))).epoch == 2
+    assert "the last routes could not be read" in (home.serving / "launcher.log").read_text()

@@ -18,7 +18,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from quarterdeckd.serving import process
+from quarterdeckd.serving import last_routes, process
 from quarterdeckd.serving.listener import address_of, held, listen
 from quarterdeckd.serving.process import LOADING, HostProcess
 from quarterdeckd.serving.recorder import adopt_segments
@@ -28,10 +28,8 @@ from quarterstore.records.deployments import AskServing, HostNews, PushRoutes, R
 from quarterstore.records.faults import Fault
 from quarterstore.records.places import Home
 from quarterstore.records.wire import decode, encode
-from quarterstore.shelf.files import write_whole
 
 log = logging.getLogger("quarterdeck.launcher")
-EMPTY = RoutingTable(epoch=0, routes=())
 WATCHERS = 8
 """Links that are told the news; the ones that asked longest ago are forgotten."""
 STOP_WITHIN = 10.0
@@ -71,7 +69,7 @@ class Launcher:
         self._stopping = asyncio.Event()
         self._emptied = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
-        self._table = _kept_table(home)
+        self._table = last_routes.kept(home)
         self._socket: Any
 
     async def run(self) -> None:
@@ -170,10 +168,7 @@ class Launcher:
 
     async def _push(self, table: RoutingTable, waiting: Waiting) -> None:
         self._table = table
-        try:
-            write_whole(self._home.serving / "routes.json", msgspec.json.encode(table))
-        except OSError as error:
-            log.error("the routes could not be kept for a restart: %s", error.strerror)
+        last_routes.keep(self._home, table)
         self._tally.keep({each.endpoint for each in table.routes})
         self._waiting.append(waiting)
         for host in self._hosts:
@@ -306,15 +301,6 @@ class Launcher:
             for host in self._hosts:
                 host.process.kill()
             await self._emptied.wait()
-
-
-def _kept_table(home: Home) -> RoutingTable:
-    path = home.serving / "routes.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=RoutingTable) if path.exists() else EMPTY
-    except msgspec.DecodeError as error:
-        log.error("the last routes could not be read (%s); the daemon pushes them again", error)
-        return EMPTY
 
 
 def main(argv: list[str] | None = None) -> int:
