@@ -62,7 +62,18 @@ def plain(record: Any) -> dict[str, Any]:
 def json_line(record: Any) -> str:
     """One JSON object with `schema_version`; NaN and infinities as text, because JSON has none."""
     fields = msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else {"value": record}
-    return msgspec.json.encode({"schema_version": SCHEMA, **_finite(fields)}).decode()
+    text = msgspec.json.encode({"schema_version": SCHEMA, **_finite(fields)}).decode()
+    return text if drawn(text) == text else "".join(map(_escaped, text))
+
+
+def _escaped(char: str) -> str:
+    """A character as JSON may also write it, when a terminal would obey it (JSON itself only escapes below U+0020)."""
+    if drawn(char) == char:
+        return char
+    code = ord(char)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    return f"\\u{0xD800 + ((code - 0x10000) >> 10):04x}\\u{0xDC00 + ((code - 0x10000) & 0x3FF):04x}"
 
 
 def _finite(value: Any) -> Any:

@@ -16,12 +16,17 @@ from zmq.utils import z85
 from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.permissions import speaker_of
 from quarterdeckd.api.writer import Outcome
-from quarterstore.records.faults import Fault, Invalid, Protocol, TooLarge, got, missing
+from quarterstore.records.faults import Fault, FaultRecord, Invalid, Protocol, TooLarge, got, missing
 from quarterstore.records.messages import ASKABLE, BY_TAG, one_of
+from quarterstore.records.names import drawn
 from quarterstore.records.wire import MAX_MESSAGE, NIL, PROTOCOL, Answer, Ask, encode
 
 log = logging.getLogger(__name__)
+LONGEST_FAULT = 1000
 DOMAIN = b"quarterdeck"
+EVENTS, POLLIN, NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
+SENDMORE = NOBLOCK | int(zmq.SNDMORE)
+"""Plain integers: an enum's `&` costs a microsecond and a half, five times a request."""
 BURST = 64
 """Requests taken in one go before the loop may do something else."""
 
@@ -55,7 +60,17 @@ def bind_privately(socket: zmq.Socket[bytes], address: str, path: Path) -> None:
 
 
 def _pending(socket: zmq.Socket[bytes]) -> bool:
-    return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(socket.get(EVENTS) & POLLIN)
+
+
+def _received(socket: zmq.Socket[bytes]) -> list[zmq.Frame]:
+    """The frames of one message, when one is pending; half the time of `recv_multipart` (5 against 10 us)."""
+    frame = socket.recv(NOBLOCK, copy=False)
+    parts = [frame]
+    while frame.more:
+        frame = socket.recv(NOBLOCK, copy=False)
+        parts.append(frame)
+    return parts
 
 
 class Handshakes:
@@ -123,11 +138,9 @@ class Gateway:
     def _readable(self) -> None:
         """The FD is edge-triggered: read until nothing is left, or come back after the others had their turn."""
         for _ in range(BURST):
-            try:
-                parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+            if not _pending(self._socket):
                 return
-            self._take(parts)
+            self._take(_received(self._socket))
         self._loop.call_soon(self._readable)
 
     def _take(self, parts: list[zmq.Frame]) -> None:
@@ -156,14 +169,26 @@ class Gateway:
 
     def _answer(self, peer: bytes, request: str, outcome: Outcome) -> None:
         body = msgspec.Raw(outcome.answer) if outcome.answer is not None else NIL
-        record = outcome.fault.record() if outcome.fault is not None else None
+        record = _harmless(outcome.fault.record()) if outcome.fault is not None else None
         frame = encode(Answer(PROTOCOL, request, body, record, outcome.seq))
         try:
-            self._socket.send_multipart([peer, frame], zmq.NOBLOCK)
+            self._socket.send(peer, SENDMORE)
+            self._socket.send(frame, NOBLOCK)
         except zmq.ZMQError:
             self.dropped += 1  # the asker has gone, or does not read; it asks again by its request id
         if _pending(self._socket):
             self._loop.call_soon(self._readable)
+
+
+def _harmless(record: FaultRecord) -> FaultRecord:
+    """A fault as it goes out: whatever it quotes, it is one line that can be drawn."""
+    return FaultRecord(
+        kind=record.kind,
+        message=drawn(" ".join(record.message.split()), longest=LONGEST_FAULT),
+        field=record.field and drawn(record.field, longest=200),
+        nearest=tuple(drawn(name, longest=200) for name in record.nearest),
+        next=record.next and drawn(record.next, longest=500),
+    )
 
 
 def _undecoded(ask: Ask | None, error: Exception) -> Fault:

@@ -16,6 +16,7 @@ from quarterstore.ledger.opening import Ledger
 from quarterstore.ledger.state import State
 from quarterstore.records import governance, jobs, runs, store
 from quarterstore.records.faults import got
+from quarterstore.records.names import composed
 from quarterstore.records.wire import PROTOCOL, Published, encode
 from quarterstore.shelf.artefacts import Artefacts
 
@@ -68,7 +69,7 @@ class Readers:
     def audit(self, query: governance.ListAudit, speaker: Speaker, seen: int) -> list[governance.AuditEntry]:
         """The audit trail, newest first."""
         self.poster.wait_for(seen, POSTED_WITHIN)
-        pattern = "%" + query.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        pattern = "%" + composed(query.text).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         rows = self.ledger.database.query(
             'SELECT seq, "at", actor, act, words, hash, position, '
             "coalesce((SELECT hash FROM entries AS p WHERE p.seq = e.seq - 1), repeat('0', 64)) "

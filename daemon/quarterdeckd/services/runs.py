@@ -13,7 +13,7 @@ from quarterstore.ledger.state import State, copy_of
 from quarterstore.records import runs
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, Forbidden, Refused, got, missing
-from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.names import checked_text, checked_word, composed, drawn
 
 MOST_PARAMS = 2000
 MOST_COMPARED = 200
@@ -76,7 +76,7 @@ def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
         params=_params(act.params),
         tags=_tags(act.tags),
         source=act.source,
-        datasets=act.datasets,
+        datasets=tuple(checked_text("datasets", name) for name in act.datasets),
         parent=act.parent,
     )
     events.append(runs.RunStarted(run=run))
@@ -90,7 +90,7 @@ def _end(state: State, act: runs.EndRun, asking: Asking) -> Decision:
         raise got("state", act.state, "FINISHED, FAILED or KILLED")
     if run.state not in ("RUNNING", "LOST"):
         raise Conflict(f"{run.id} is {run.state} already", field="run")
-    error = act.error[:20_000] if act.error else None
+    error = "\n".join(drawn(line) for line in act.error[:20_000].splitlines()) if act.error else None
     event = runs.RunEnded(run=run.id, state=act.state, at=act.ended or asking.now, error=error, metrics=act.metrics)
     return Decision([event], f"ended {run.id} as {act.state}", lambda after: after.runs[run.id])
 
@@ -186,11 +186,12 @@ def page(state: State, query: runs.ListRuns, latest: Any) -> runs.RunPage:
             ("started", "ended", "name", "experiment", "state", "id", "actor", "metrics.NAME", "params.NAME"),
         )
     limit = max(1, min(query.limit, 1000))
-    text = query.text.lower()
+    text = composed(query.text).lower()
+    experiment = None if query.experiment is None else composed(query.experiment)
     found = [
         run
         for run in state.runs
-        if (query.experiment is None or run.experiment == query.experiment)
+        if (experiment is None or run.experiment == experiment)
         and (query.state is None or run.state == query.state)
         and (query.removed or run.removed is None)
         and (not text or text in run.id or text in run.name.lower() or text in run.experiment.lower())

@@ -16,7 +16,8 @@ from quarterstore.ledger.journal import crash
 from quarterstore.ledger.state import State
 from quarterstore.records import predictions
 from quarterstore.records.base import Record
-from quarterstore.records.faults import NotFound
+from quarterstore.records.faults import missing
+from quarterstore.records.names import checked_word
 from quarterstore.records.places import Home
 from quarterstore.records.predictions import COLUMNS, column_of
 from quarterstore.shelf import parquet
@@ -116,6 +117,7 @@ class Predictions:
         parquet.write(polars.DataFrame(series), path.with_name(f"{path.name}.parquet"))
 
     def _files(self, endpoint: str) -> list[Path]:
+        checked_word("endpoint", endpoint)
         return sorted(
             (self.folder / f"endpoint={endpoint}").glob("day=*/*.parquet"), key=lambda path: path.stat().st_mtime
         )
@@ -148,7 +150,7 @@ class Predictions:
         for path in sorted(self.folder.glob("endpoint=*/day=*/*.parquet"), reverse=True):
             for each in self._read(path, prediction):
                 return each
-        raise NotFound(f"got {prediction}, expected a recorded one", field="prediction")
+        raise missing("prediction", prediction, ())
 
     def _read(self, path: Path, prediction: str | None = None) -> list[predictions.Prediction]:
         import polars

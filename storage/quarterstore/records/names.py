@@ -28,10 +28,15 @@ def checked_text(field: str, text: str, *, longest: int = LONGEST) -> str:
         raise got(field, f"{len(text)} characters", f"at most {longest}")
     if not text.strip():
         raise got(field, text, "a name that is not blank")
-    normal = unicodedata.normalize("NFC", text)
+    normal = composed(text)
     if drawn(normal) != normal:
         raise got(field, normal, "no control, direction or zero-width characters")
     return normal
+
+
+def composed(text: str) -> str:
+    """A text in the form in which names are kept (NFC), for looking one up: two spellings of one name are one name."""
+    return unicodedata.normalize("NFC", text)
 
 
 def drawn(text: str, *, longest: int | None = None) -> str:
