@@ -16,6 +16,8 @@ from quarterstore.records.faults import Forbidden, TimedOut, Unreachable, raised
 from quarterstore.records.places import Home
 from quarterstore.records.wire import PROTOCOL, Answer, Ask, decode, encode
 
+LOOK = 0.25
+"""Seconds between two looks at the deadline and the monitor while no answer comes."""
 RETRY = 2.0
 """Seconds without an answer after which the request is sent again, under its id: it has one effect."""
 
@@ -66,6 +68,7 @@ class Transport:
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = dealer(self._context, home, pair)
         self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        self._socket.setsockopt(zmq.RCVTIMEO, round(LOOK * 1000))
         self._socket.connect(home.ask_address)
         self._early: dict[str, Answer] = {}
 
@@ -86,11 +89,15 @@ class Transport:
                     if not listened(self.home.ask_socket)
                     else TimedOut(f"no answer within {timeout:g} s; whether it was done is not known", field="timeout")
                 )
-            if self._socket.poll(round(min(left, 0.25) * 1000)):
+            if left < LOOK and not self._socket.poll(round(left * 1000)):
+                continue
+            try:
                 answer: Answer = decode(self._socket.recv(), Answer)
                 self.seen = max(self.seen, answer.seq)
                 self._early[answer.id] = answer
                 continue
+            except zmq.Again:
+                pass
             self._check_refused()
             if again is not None and time.monotonic() >= resend:
                 self.send(again, request)

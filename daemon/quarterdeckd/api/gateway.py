@@ -60,7 +60,7 @@ def bind_privately(socket: zmq.Socket[bytes], address: str, path: Path) -> None:
 
 
 def _pending(socket: zmq.Socket[bytes]) -> bool:
-    return bool(socket.get(EVENTS) & POLLIN)
+    return bool(int(socket.get(EVENTS)) & POLLIN)
 
 
 def _received(socket: zmq.Socket[bytes]) -> list[zmq.Frame]:

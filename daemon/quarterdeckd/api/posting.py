@@ -51,9 +51,12 @@ class Poster:
         if not group.postings:
             return
         with self._wake:
+            first = not self._postings
             self._changes.update(group.changes)
             self._postings.extend(group.postings)
-            self._wake.notify_all()
+            if first or len(self._postings) >= MOST or self._wanted > self.posted:
+                # between these it sleeps: a thread woken for nothing takes the lock from an answer
+                self._wake.notify_all()
 
     def wait_for(self, seq: int, seconds: float) -> None:
         """Return when entry `seq` is posted; `TimedOut` otherwise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 import msgspec
@@ -61,6 +62,7 @@ Message = Query[Any] | Act[Any] | Sample[Any] | Blob[Any]
 """Whatever can be asked of the daemon."""
 
 
+@functools.cache
 def answer_type(kind: type) -> Any:
     """The type a message class answers with: the `T` of `Act[T]`, `Query[T]`, `Sample[T]` or `Blob[T]`."""
     for base in getattr(kind, "__orig_bases__", ()):
