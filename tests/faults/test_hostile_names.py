@@ -296,7 +296,7 @@ def test_the_command_line_prints_nothing_that_steers_a_terminal(daemon: Any, rep
             except Fault:
                 continue
     asked = [*COMMANDS]
-    asked += [("run", "show", name) for name in HOSTILE[:6] if "\0" not in name]
+    asked += [("run", "show", name) for name in HOSTILE[2:5]]
     asked += [("registry", "list-versions", "--model", name) for name in (HOSTILE[0], HOSTILE[4], HOSTILE[13])]
     lines = [msgspec.json.encode({"type": "runs.show", "run": name}).decode() for name in HOSTILE]
     outputs = [(words, daemon.qd(*words)) for words in asked]

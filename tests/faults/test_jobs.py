@@ -192,7 +192,7 @@ def test_a_job_outlives_its_killed_daemon_is_adopted_and_runs_once(absent: Any, 
     assert max(adopted) < 10 and took < 10
 
 
-@pytest.mark.parametrize("entry", [2, 3, 4])
+@pytest.mark.parametrize("entry", [pytest.param(2, marks=pytest.mark.slow), 3, 4])
 def test_a_daemon_that_dies_while_it_starts_a_job_starts_it_once(absent: Any, report: Any, entry: int) -> None:
     """F10: between asking for the job, giving it its key, starting its process and noting that it runs."""
     absent.start()

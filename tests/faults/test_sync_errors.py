@@ -157,7 +157,7 @@ def test_an_upload_whose_sync_failed_is_not_kept_and_can_be_sent_again(absent: A
     report("F5-upload", 1, 0)
 
 
-SOME = [1, 9, 13, 17, 18, 24]
+SOME = [1, 13, 18, 24]
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,9 @@ class Intake:
         """A hash whose file is not there: deleted, unless its log is still here and is folded again."""
         for side in self.folder.glob("day=*/*.sha256"):
             if not side.with_suffix(".parquet").exists() and not (self.folder / f"{side.stem}.log").exists():
-                raise Corrupt(f"{side.stem}.parquet: got no file, expected {side.read_text()}", field="parquet")
+                raise Corrupt(
+                    f"{side.stem}.parquet: got no file, expected {side.read_text(errors='replace')}", field="parquet"
+                )
 
     def close(self) -> None:
         """Sync and close."""

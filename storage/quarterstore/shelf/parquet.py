@@ -35,7 +35,7 @@ def checked(path: Path) -> Path:
     status = path.stat()
     seen = _checked.get(path)
     side = path.with_suffix(".sha256")
-    expected = side.read_text() if side.exists() else "no stored hash"
+    expected = side.read_text(errors="replace") if side.exists() else "no stored hash"
     if seen == (status.st_mtime_ns, status.st_size, expected):
         return path
     found = digest_of(path)
