@@ -18,9 +18,12 @@ from textual.theme import Theme
 from quarterdeck.tui.commands import GoTo
 from quarterdeck.tui.keymap import SCREENS
 from quarterdeck.tui.messages import Deck, EntryArrived, LinkChanged, PulseArrived
+from quarterdeck.tui.screens.base import DeckScreen
 from quarterdeck.tui.snapshot import Snapshot, fold
 from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Fault
+from quarterstore.records.governance import ListApprovals
+from quarterstore.records.monitoring import ListAlerts
 from quarterstore.records.names import drawn
 from quarterstore.records.people import WhoAmI
 from quarterstore.records.places import Home
@@ -55,7 +58,7 @@ class DeckApp(App[int]):
 
     CSS_PATH = "deck.tcss"
     TITLE = "quarterdeck"
-    COMMANDS: ClassVar[set[Any]] = {GoTo}  # type: ignore[assignment]
+    COMMANDS: ClassVar[set[Any]] = {GoTo}
     ENABLE_COMMAND_PALETTE = True
 
     def __init__(self, deck: Deck, home: str, started: float | None = None) -> None:
@@ -65,6 +68,7 @@ class DeckApp(App[int]):
         self.connected = True
         self.snapshot = Snapshot()
         self.context_line = drawn(home)
+        self.waiting: dict[str, int] = {}
         self._trace = os.environ.get("QUARTERDECK_TRACE")
         self._made: dict[str, Any] = {}
         self.trace("start", "process", started)
@@ -78,6 +82,7 @@ class DeckApp(App[int]):
         self.action_go(SCREENS[0][1])
         self.call_after_refresh(self.trace, "first_paint", "bridge")
         self._introduce()
+        self._count()
         self._listen()
 
     def action_go(self, name: str) -> None:
@@ -102,7 +107,22 @@ class DeckApp(App[int]):
         except Fault:
             return
         self.context_line = drawn(f"{caller.person} · {caller.profile} · {self.context_line}", longest=60)
-        self.screen.query_one("#context").update(self.context_line)  # type: ignore[attr-defined]
+        self._tell()
+
+    @work(exclusive=True, group="count")
+    async def _count(self) -> None:
+        """What waits behind the tabs."""
+        try:
+            alerts, approvals = await self.deck.ask(ListAlerts()), await self.deck.ask(ListApprovals())
+        except Fault:
+            return  # the screen in sight asks too and says it
+        self.waiting = {"monitoring": len(alerts), "governance": len(approvals)}
+        self._tell()
+
+    def _tell(self) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, DeckScreen) and screen.is_current:
+                screen.tell()
 
     @work(exclusive=True, group="feed")
     async def _listen(self) -> None:
@@ -112,7 +132,10 @@ class DeckApp(App[int]):
                 self.screen.post_message(PulseArrived(item))
             else:
                 tags = [str(event.get("type")) for event in msgspec.msgpack.decode(item.events)]
-                self.screen.post_message(EntryArrived(item.seq, frozenset(tag.partition(".")[0] for tag in tags)))
+                nouns = frozenset(tag.partition(".")[0] for tag in tags)
+                self.screen.post_message(EntryArrived(item.seq, nouns))
+                if nouns & {"monitoring", "governance"}:
+                    self._count()
 
     def _link(self, connected: bool) -> None:
         self.connected = connected

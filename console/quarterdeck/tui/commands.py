@@ -13,7 +13,7 @@ class GoTo(Provider):
     async def discover(self) -> Hits:
         """Everything, before anything is typed."""
         for key, name in SCREENS:
-            yield DiscoveryHit(name, lambda name=name: self.app.run_action(f"go('{name}')"), help=f"key {key}")  # type: ignore[misc]
+            yield DiscoveryHit(name, lambda name=name: self.app.run_action(f"go('{name}')"), help=f"key {key}")
 
     async def search(self, query: str) -> Hits:
         """What matches."""
@@ -26,4 +26,4 @@ class GoTo(Provider):
                     matcher.highlight(name),
                     lambda name=name: self.app.run_action(f"go('{name}')"),
                     help=f"key {key}",
-                )  # type: ignore[misc]
+                )

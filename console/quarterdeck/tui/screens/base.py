@@ -1,9 +1,10 @@
-"""What every screen of a noun shares: a filtered, sorted table, a detail beside or behind it, the keys, live
-updates."""
+"""What every screen of a noun shares: the frame, a filtered and sorted table, the card of the row under the cursor,
+the keys, live updates."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,16 +12,19 @@ from rich.text import Text
 from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Container
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static
 
 from quarterdeck.tui.keymap import EVERYWHERE, SCREENS
 from quarterdeck.tui.messages import EntryArrived, LinkChanged, PulseArrived
 from quarterdeck.tui.widgets.ask_dialog import AskDialog
+from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.connection_banner import ConnectionBanner
-from quarterdeck.tui.widgets.drawing import heading, safe
-from quarterdeck.tui.widgets.record_table import RecordTable, Row
+from quarterdeck.tui.widgets.drawing import muted, safe
+from quarterdeck.tui.widgets.frame import CommandLine, TabLine, TopLine
+from quarterdeck.tui.widgets.record_table import WINDOW, Column, RecordTable, Row
+from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Fault
 
 if TYPE_CHECKING:
@@ -29,16 +33,19 @@ if TYPE_CHECKING:
 QUIET = 0.25
 """Seconds between two queries of one screen, however many entries arrive (4 Hz)."""
 SMALLEST = (60, 16)
+WIDE = 110
+"""Columns from which on the card stands beside the table, not below it."""
 
 
 class DeckScreen(Screen[None]):
-    """Top line, tabs, banner, footer; and the size below which there is only a sentence."""
+    """Top line, tabs, banner, command, footer; and the size below which there is only a sentence."""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (110, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [
         *[Binding(key, f"app.go('{name}')", show=False) for key, name in SCREENS],
         Binding("colon", "app.palette", "go to", key_display=":"),
         Binding("question_mark", "help", "help", key_display="?"),
+        Binding("f1", "help", show=False),
         Binding("escape", "back", "back", show=False),
         Binding("r", "refresh_now", "refresh", show=False),
         Binding("z", "pause", "pause", show=False),
@@ -48,56 +55,52 @@ class DeckScreen(Screen[None]):
     ]
     name_of_screen: ClassVar[str] = ""
     nouns: ClassVar[frozenset[str]] = frozenset()
+    """Nouns whose events make this screen query again; none is all of them."""
+    pulses: ClassVar[tuple[type[Pulse], ...]] = ()
+    """Readings that make it query again."""
     keys: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def __init__(self) -> None:
         super().__init__()
         self.paused = False
         self._due: asyncio.TimerHandle | None = None
+        self._filling = False
 
     @property
     def deck_app(self) -> DeckApp:
         """The app, by its own type."""
         return self.app  # type: ignore[return-value]
 
-    def crumbs(self) -> str:
+    def crumbs(self) -> tuple[str, ...]:
         """Where we are."""
-        return self.name_of_screen
+        return (self.name_of_screen,)
 
     def compose(self) -> ComposeResult:
         """The frame, with the body of the screen in it."""
-        with Horizontal(id="top"):
-            yield Static(Text(f"◢ quarterdeck › {self.crumbs()}"), id="where")
-            yield Static("", id="context", markup=False)
-        yield Static(self._tabs(), id="tabs")
+        yield TopLine(self.crumbs())
+        yield TabLine(self.name_of_screen)
         yield ConnectionBanner()
         yield from self.body()
+        yield CommandLine()
         yield Static(f"too small: at least {SMALLEST[0]}x{SMALLEST[1]}", id="too-small", markup=False)
-        yield Footer(show_command_palette=False)
+        yield Footer(show_command_palette=False, compact=True)
 
     def body(self) -> ComposeResult:
         """What the screen is about."""
         yield Static("")
 
-    def _tabs(self) -> Text:
-        text = Text(no_wrap=True)
-        for key, name in SCREENS:
-            here = name == self.name_of_screen
-            text.append(f"{key} {name}", style="bold reverse" if here else "grey62")
-            text.append(" ")
-        return text
-
-    def on_mount(self) -> None:
-        """Say what is known, then fill in."""
-        self.query_one("#context", Static).update(self.deck_app.context_line)
-        self.query_one(ConnectionBanner).tell(self.deck_app.connected)
-        self.load()
-
     def on_screen_resume(self) -> None:
-        """Back in sight: as fresh as can be."""
-        self.query_one("#context", Static).update(self.deck_app.context_line)
+        """In sight: as fresh as can be."""
+        self.tell()
         self.query_one(ConnectionBanner).tell(self.deck_app.connected)
         self.load()
+
+    def tell(self) -> None:
+        """The lines of the frame, as the app knows them now."""
+        self.query_one(TopLine).tell(safe(self.deck_app.context_line, 80, "grey62"))
+        self.query_one(TabLine).tell(self.deck_app.waiting)
+        found = self.subject()
+        self.query_one(CommandLine).tell(found[1] if found else "")
 
     def on_resize(self, event: events.Resize) -> None:
         """Too small for a table: say so instead."""
@@ -105,11 +108,17 @@ class DeckScreen(Screen[None]):
 
     def on_entry_arrived(self, message: EntryArrived) -> None:
         """Something of ours changed: query again, but not more than four times a second."""
-        if not self.paused and (not self.nouns or message.nouns & self.nouns) and self._due is None:
-            self._due = asyncio.get_running_loop().call_later(QUIET, self._load_due)
+        if not self.nouns or message.nouns & self.nouns:
+            self.soon()
 
     def on_pulse_arrived(self, message: PulseArrived) -> None:
-        """A passing reading; screens that draw some say so."""
+        """A passing reading."""
+        if isinstance(message.pulse, self.pulses) and self.concerns(message.pulse):
+            self.soon()
+
+    def concerns(self, pulse: Pulse) -> bool:
+        """Whether a reading of ours is about what is in sight."""
+        return True
 
     def on_link_changed(self, message: LinkChanged) -> None:
         """The daemon was lost, or is back."""
@@ -117,32 +126,48 @@ class DeckScreen(Screen[None]):
         if message.connected:
             self.load()
 
+    def soon(self) -> None:
+        """Query again in a moment, once, unless paused."""
+        if not self.paused and self._due is None:
+            self._due = asyncio.get_running_loop().call_later(QUIET, self._load_due)
+
     def _load_due(self) -> None:
         self._due = None
-        self.load()
+        if self._filling:  # an answer on its way is not thrown away for the next: a slow query would never be drawn
+            self.soon()
+        elif self.is_attached and self.is_current:
+            self.load()
 
     @work(exclusive=True, group="load")
     async def load(self) -> None:
         """Query and draw; a fault is a line on the screen, never a crash."""
+        self._filling = True
         try:
             await self.fill()
-            self.deck_app.trace("screen_painted", self.name_of_screen)
+            self.tell()
+            self.call_after_refresh(self.deck_app.trace, "screen_painted", self.name_of_screen)
         except Fault as fault:
             if self.deck_app.connected:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
+        finally:
+            self._filling = False
 
     async def fill(self) -> None:
         """Ask the daemon and update the widgets."""
 
     async def act(self, message: Any, done: str) -> None:
         """Speak an act and say what came of it."""
+        if await self.answered(message) is not None:
+            self.notify(safe(done, 300).plain, markup=False)
+            self.load()
+
+    async def answered(self, message: Any) -> Any:
+        """An answer; `None` when there was a fault, which is then said."""
         try:
-            await self.deck_app.deck.ask(message)
+            return await self.deck_app.deck.ask(message)
         except Fault as fault:
             self.notify(safe(fault.line(), 300).plain, severity="error", markup=False)
-            return
-        self.notify(done, markup=False)
-        self.load()
+            return None
 
     async def asked(
         self, title: str, body: Text, prompt: str, *, expected: str | None = None, needed: bool = True
@@ -158,6 +183,8 @@ class DeckScreen(Screen[None]):
         """Stop or resume live updates."""
         self.paused = not self.paused
         self.notify("live updates paused; z resumes" if self.paused else "live again")
+        if not self.paused:
+            self.load()
 
     def action_back(self) -> None:
         """One step back."""
@@ -176,21 +203,23 @@ class DeckScreen(Screen[None]):
 
     def action_copy_id(self) -> None:
         """Copy the id (OSC 52)."""
-        found = self.subject()
-        if found:
-            self.app.copy_to_clipboard(found[0])
-            self.notify(f"copied {safe(found[0], 80).plain}", markup=False)
+        self._copy(0)
 
     def action_copy_command(self) -> None:
         """Copy the equivalent command (OSC 52), and show it."""
+        self._copy(1)
+
+    def _copy(self, which: int) -> None:
         found = self.subject()
         if found:
-            self.app.copy_to_clipboard(found[1])
-            self.notify(f"copied: {safe(found[1], 200).plain}", markup=False)
+            # what is pasted into a shell must be what is seen
+            words = safe(found[which], 2000).plain
+            self.app.copy_to_clipboard(words)
+            self.notify(f"copied: {safe(words, 200).plain}", markup=False)
 
 
 class NounScreen(DeckScreen):
-    """A table of records; the detail is beside it when there is room, behind enter when not."""
+    """A table of records with the card of one of them beside it, or below it where it is narrow."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/"),
@@ -198,7 +227,11 @@ class NounScreen(DeckScreen):
         Binding("S", "sort(-1)", "sort the other way", show=False),
     ]
     AUTO_FOCUS = "RecordTable"
-    columns: ClassVar[tuple[str, ...]] = ()
+    columns: ClassVar[tuple[Column, ...]] = ()
+    marks: ClassVar[bool] = False
+    empty: ClassVar[str] = "nothing here yet"
+    """What an empty screen says: how to get a first record."""
+    _card_key: str | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,32 +241,40 @@ class NounScreen(DeckScreen):
         self.records: dict[str, Any] = {}
 
     def body(self) -> ComposeResult:
-        """Filter, table, detail."""
-        yield Input(placeholder="filter", id="filter")
-        with Horizontal(id="body"):
-            yield RecordTable(self.columns)
-            with VerticalScroll(id="detail"):
-                yield Static(Text("…", style="grey62"), id="detail-text")
+        """Filter, table, card."""
+        yield Input(placeholder="filter: a row must contain this; enter keeps it, esc clears it", id="filter")
+        with Container(id="body"):
+            yield RecordTable()
+            yield CardView(focus=False, id="card")
 
     async def fetch(self) -> Sequence[tuple[str, Any]]:
         """The records, by key."""
         return ()
 
-    def cells(self, record: Any) -> tuple[Text | str, ...]:
+    def cells(self, record: Any, now: float) -> tuple[Text, ...]:
         """A record as the cells of its row."""
         return ()
 
-    async def detail(self, record: Any) -> Text:
-        """A record in full."""
-        return Text()
+    async def card(self, record: Any, now: float) -> Drawing:
+        """A record in full, to be drawn for a width."""
+        return lambda width, height: Text()
 
     async def fill(self) -> None:
-        """Query, filter, sort, draw; then the detail of what is under the cursor."""
-        found = dict(await self.fetch())
-        self.records = found
-        rows = [Row(key, self.cells(record)) for key, record in found.items()]
-        self.query_one(RecordTable).show(self._sorted(self._filtered(rows)))
-        await self._show_detail()
+        """Query, filter, sort, draw; then the card of what is under the cursor."""
+        self.records = dict(await self.fetch())
+        now = time.time()
+        rows = [Row(key, self.cells(record, now)) for key, record in self.records.items()]
+        self.query_one(RecordTable).show(
+            self.columns, self._titles(), self._sorted(self._filtered(rows))[:WINDOW], marks=self.marks
+        )
+        await self._show_card()
+
+    def _titles(self) -> tuple[str, ...]:
+        arrow = "▼" if self.descending else "▲"
+        return tuple(
+            f"{column.title} {arrow}" if index == self.sorted_by else column.title
+            for index, column in enumerate(self.columns)
+        )
 
     def _filtered(self, rows: list[Row]) -> list[Row]:
         if not self.text:
@@ -244,38 +285,48 @@ class NounScreen(DeckScreen):
     def _sorted(self, rows: list[Row]) -> list[Row]:
         if self.sorted_by < 0:
             return rows
-        return sorted(rows, key=lambda row: _rank(str(row.cells[self.sorted_by])), reverse=self.descending)
+        return sorted(rows, key=lambda row: _rank(row.cells[self.sorted_by].plain), reverse=self.descending)
 
     def selected(self) -> Any:
         """The record under the cursor."""
         key = self.query_one(RecordTable).selected()
         return self.records.get(key) if key is not None else None
 
-    async def _show_detail(self) -> None:
+    async def _show_card(self) -> None:
         record = self.selected()
-        text = await self.detail(record) if record is not None else Text("nothing here yet", style="grey62")
-        self.query_one("#detail-text", Static).update(text)
+        view = self.query_one("#card", CardView)
+        if record is None:
+            words = f"no row has {self.text!r} in it; esc clears the filter" if self.text else self.empty
+            view.show(lambda width, height: safe_block(words))
+            return
+        view.show(await self.card(record, time.time()))
+        key = self.query_one(RecordTable).selected()
+        if key != self._card_key:
+            view.scroll_home(animate=False)
+        self._card_key = key
 
-    @work(exclusive=True, group="detail")
+    @work(exclusive=True, group="card")
     async def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """The cursor moved: show what it is on."""
         try:
-            await self._show_detail()
+            self.tell()
+            await self._show_card()
         except Fault as fault:
-            self.query_one("#detail-text", Static).update(safe(fault.line()))
+            words = fault.line()
+            self.query_one("#card", CardView).show(lambda width, height: safe(words, 400))
 
     async def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        """Enter: the detail with the whole screen to itself."""
+        """Enter: the card with the whole screen to itself."""
         record = self.selected()
         if record is not None:
             self.open(record)
 
     def open(self, record: Any) -> None:
         """Drill into a record."""
-        found = self.subject()
         from quarterdeck.tui.screens.detail import DetailScreen
 
-        self.app.push_screen(DetailScreen(self, record, found or ("", "")))
+        key = self.query_one(RecordTable).selected()
+        self.app.push_screen(DetailScreen(self, key or "", record, self.subject() or ("", "")))
 
     def action_filter(self) -> None:
         """Type what a row must contain."""
@@ -293,12 +344,15 @@ class NounScreen(DeckScreen):
         self.query_one(RecordTable).focus()
 
     def action_back(self) -> None:
-        """Clear the filter first, then go back."""
+        """Clear the filter first, then the marks, then go back."""
         box = self.query_one("#filter", Input)
+        table = self.query_one(RecordTable)
         if box.has_class("shown"):
             box.value = ""
             box.remove_class("shown")
-            self.query_one(RecordTable).focus()
+            table.focus()
+        elif table.marked:
+            table.unmark()
         else:
             super().action_back()
 
@@ -308,20 +362,25 @@ class NounScreen(DeckScreen):
             self.descending = not self.descending
         else:
             self.sorted_by = (self.sorted_by + 2) % (len(self.columns) + 1) - 1
-        named = self.columns[self.sorted_by] if self.sorted_by >= 0 else "as they come"
-        self.notify(f"sorted by {named}{', descending' if self.descending else ''}", timeout=2)
         self.load()
 
 
 def _rank(text: str) -> tuple[int, float, str]:
     try:
-        return (0, float(text.split()[0]), text)
+        return (0, float(text.split()[0].replace(",", "")), text)
     except (ValueError, IndexError):
         return (1, 0.0, text)
 
 
-def section(title: str, text: Text) -> Text:
-    """A heading and what is under it."""
-    found = heading(title)
-    found.append_text(text)
-    return found
+def safe_block(words: str) -> Text:
+    """Our own words with a filter's text in them, a line each, cleaned."""
+    text = Text()
+    for line in words.split("\n"):
+        text.append_text(safe(line, 200, "grey62"))
+        text.append("\n")
+    return text
+
+
+def hint(words: str) -> Text:
+    """What is missing and the command that brings it, in the background."""
+    return muted(words + "\n")

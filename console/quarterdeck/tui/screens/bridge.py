@@ -3,134 +3,211 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Static
 
-from quarterdeck.tui.messages import PulseArrived
 from quarterdeck.tui.screens.base import DeckScreen
-from quarterdeck.tui.widgets.drawing import age, bar, number, safe, size, state
-from quarterdeck.tui.widgets.traffic_bar import traffic_bar
-from quarterstore.records.deployments import ListDeployments
-from quarterstore.records.governance import ListApprovals
-from quarterstore.records.jobs import ListJobs
-from quarterstore.records.monitoring import ListAlerts
-from quarterstore.records.runs import ListRuns
-from quarterstore.records.store import ShowStatus
+from quarterdeck.tui.snapshot import Snapshot
+from quarterdeck.tui.widgets.card_view import CardView, Drawing
+from quarterdeck.tui.widgets.drawing import (
+    age,
+    ago,
+    bar,
+    facts,
+    fit,
+    glyph,
+    grid,
+    muted,
+    number,
+    right,
+    safe,
+    size,
+    spark,
+    state,
+)
+from quarterdeck.tui.widgets.traffic_bar import canary_lines, traffic_bar
+from quarterstore.records.deployments import Deployment, LatencySummary, ListDeployments
+from quarterstore.records.governance import Approval, ListApprovals
+from quarterstore.records.jobs import Job, ListJobs, Progress
+from quarterstore.records.monitoring import Alert, ListAlerts
+from quarterstore.records.runs import ListRuns, Run
+from quarterstore.records.store import ShowStatus, Status
+
+PANELS = (
+    (("runs", "what runs", "runs"), ("serves", "what serves", "deployments")),
+    (("burns", "what burns", "monitoring"), ("daemon", "the daemon", "governance")),
+)
+"""Panel, its title, the screen behind it."""
+
+
+class Panel(CardView):
+    """A part of the bridge; enter goes to the screen that has more of it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "more", "open")]
+
+    def __init__(self, name: str, title: str, target: str) -> None:
+        super().__init__(focus=True, id=name, classes="panel")
+        self.border_title = title
+        self._target = target
+
+    async def action_more(self) -> None:
+        """Go there."""
+        await self.app.run_action(f"go('{self._target}')")
 
 
 class BridgeScreen(DeckScreen):
-    """Four panels and the daemon's own line."""
+    """Four panels."""
 
+    AUTO_FOCUS = "#runs"
     name_of_screen = "bridge"
+    pulses = (LatencySummary, Progress)
+    keys = (("tab", "the next panel"), ("enter", "open the screen behind a panel"))
 
     def body(self) -> ComposeResult:
         """Runs and serves above, burns and the daemon below."""
-        with Vertical(id="body"):
-            for pair in (("runs", "serves"), ("burns", "daemon")):
+        with Vertical(id="bridge"):
+            for pair in PANELS:
                 with Horizontal():
-                    for name in pair:
-                        panel = Static(Text("…", style="grey62"), id=name, classes="panel")
-                        panel.border_title = {
-                            "runs": "what runs",
-                            "serves": "what serves",
-                            "burns": "what burns",
-                            "daemon": "the daemon",
-                        }[name]
-                        yield panel
+                    for name, title, target in pair:
+                        yield Panel(name, title, target)
 
     async def fill(self) -> None:
         """Every panel anew."""
         ask = self.deck_app.deck.ask
-        self._show("runs", _running(await ask(ListJobs(limit=8)), await ask(ListRuns(limit=6)), self.deck_app.snapshot))
-        self._show("serves", self._serving(await ask(ListDeployments())))
-        self._show("burns", _burning(await ask(ListAlerts()), await ask(ListApprovals())))
-        self._show("daemon", _daemon(await ask(ShowStatus())))
+        jobs = await ask(ListJobs(live=True, limit=20))
+        runs = (await ask(ListRuns(limit=30))).runs
+        deployments = await ask(ListDeployments())
+        alerts, approvals = await ask(ListAlerts()), await ask(ListApprovals())
+        status = await ask(ShowStatus())
+        now, snapshot = time.time(), self.deck_app.snapshot
+        self._show("runs", running(jobs, runs, snapshot, now))
+        self._show("serves", serving(deployments, snapshot, now))
+        self._show("burns", burning(alerts, approvals, now))
+        self._show("daemon", daemon(status, now))
 
-    def _show(self, panel: str, text: Text) -> None:
-        self.query_one(f"#{panel}", Static).update(text)
-
-    def _serving(self, found: list[Any]) -> Text:
-        text = Text()
-        width = max(8, self.size.width // 2 - 44)
-        for each in found:
-            canary = each.canary
-            text.append_text(state(each.state))
-            text.append_text(safe(f" {each.endpoint}\n", 40))
-            text.append_text(
-                traffic_bar(each.live, canary.candidate if canary else None, canary.share if canary else 0, width)
-            )
-            text.append("\n")
-            if canary is not None and canary.judged is not None:
-                text.append_text(state(canary.judged.verdict))
-                text.append_text(safe(f" {canary.judged.why}\n", 100))
-            kept = self.deck_app.snapshot.latency.get((each.endpoint, each.live or ""), ())
-            if kept:
-                last = kept[-1]
-                text.append(
-                    f"{last.requests}/s  P50 {number(last.p50, 3)}  P95 {number(last.p95, 3)}  P99 {number(last.p99, 3)} ms  errors {last.errors}\n",
-                    style="grey62",
-                )
-        return text if found else Text("nothing is deployed\nqd deploy MODEL@VERSION", style="grey62")
-
-    def on_pulse_arrived(self, message: PulseArrived) -> None:
-        """Redraw, at most four times a second."""
-        if not self.paused and self._due is None:
-            import asyncio
-
-            self._due = asyncio.get_running_loop().call_later(0.25, self._load_due)
+    def _show(self, panel: str, drawing: Drawing) -> None:
+        self.query_one(f"#{panel}", Panel).show(drawing)
 
     def subject(self) -> tuple[str, str] | None:
         """The daemon."""
         return "status", "qd status"
 
 
-def _running(jobs: list[Any], page: Any, snapshot: Any) -> Text:
-    text = Text()
-    for job in jobs:
-        if job.state in ("QUEUED", "RUNNING"):
+def running(jobs: Sequence[Job], runs: Sequence[Run], snapshot: Snapshot, now: float) -> Drawing:
+    """Jobs with their progress, then the newest runs, as many as there is room for."""
+
+    def draw(width: int, height: int) -> Text:
+        text = Text()
+        lines = 0
+        for job in jobs[: max(1, height // 3)]:
+            text.append_text(fit(Text.assemble(state(job.state), "  ", safe(f"{job.kind} {job.subject}")), width))
+            text.append("\n")
             progress = snapshot.progress.get(job.id)
-            text.append_text(state(job.state))
-            text.append_text(safe(f" {job.kind} {job.subject}\n", 44))
             if progress is not None:
-                text.append_text(safe(f"  {bar(progress.fraction or 0, 12)} {progress.step} {progress.words}\n", 60))
-    if not text.plain:
-        text.append("no job runs\n", style="grey62")
-    text.append("\nlast runs\n", style="bold")
-    for run in page.runs:
-        text.append_text(state(run.state))
-        text.append_text(safe(f" {run.experiment} {run.name}  {age(max(0, time.time() - run.started))} ago\n", 60))
+                done = bar(progress.fraction or 0.0, 12)
+                text.append_text(fit(Text.assemble("  ", done, " ", safe(f"{progress.step} {progress.words}")), width))
+                text.append("\n")
+            lines += 2
+        if not jobs:
+            text.append_text(muted("no job runs\n"))
+            lines = 1
+        room = height - lines - 1
+        if room > 1 and runs:
+            text.append("last runs\n", style="bold")
+            rows = [_run(run, now) for run in runs[:room]]
+            if width >= 60:
+                text.append_text(grid(rows, (1, width - 34, 16, 10)))
+            else:
+                text.append_text(grid([(row[0], row[1], row[3]) for row in rows], (1, width - 15, 10)))
+        elif not runs:
+            text.append_text(muted('no run yet:  with deck.run("churn") as run: run.log(loss=0.1)\n'))
+        return text
+
+    return draw
+
+
+def _run(run: Run, now: float) -> tuple[Text, ...]:
+    name, value = next(iter(sorted(run.metrics.items())), ("", None))
+    shown = f"{name} {number(value, 3)}" if name else ""
+    return glyph(run.state), safe(f"{run.experiment} {run.name}", 80), safe(shown, 40), right(ago(run.started, now))
+
+
+def serving(found: Sequence[Deployment], snapshot: Snapshot, now: float) -> Drawing:
+    """Each endpoint: its traffic, its canary and why it holds, latency of the last seconds."""
+
+    def draw(width: int, height: int) -> Text:
+        if not found:
+            return muted("nothing is deployed:  qd deploy MODEL@VERSION\n")
+        text = Text()
+        for each in found:
+            canary = each.canary
+            head = Text.assemble(safe(each.endpoint, 60, "bold"), "  ", state(each.state), "  ")
+            text.append_text(fit(head + muted(f"since {age(now - each.changed)}"), width))
+            text.append("\n")
+            text.append_text(
+                traffic_bar(each.live, canary.candidate if canary else None, canary.share if canary else 0, width)
+            )
+            if canary is not None:
+                text.append_text(canary_lines(canary, width))
+            for version in (each.live, canary.candidate if canary else None):
+                kept = snapshot.latency.get((each.endpoint, version or ""), ())
+                if version and kept:
+                    text.append_text(_latency(version, kept, width))
+            text.append("\n")
+        return text
+
+    return draw
+
+
+def _latency(version: str, kept: Sequence[LatencySummary], width: int) -> Text:
+    last = kept[-1]
+    words = f"{last.requests}/s  P50 {number(last.p50, 3)}  P95 {number(last.p95, 3)}  P99 {number(last.p99, 3)} ms"
+    text = Text.assemble(safe(version, 24), f"  {words}")
+    text.append(f"  {last.errors} errors", style="bold red" if last.errors else "grey62")
+    room = width - text.cell_len - 2
+    if room > 8:
+        text.append("  " + spark([each.p95 for each in kept], min(room, 40)), style="cyan")
+    text = fit(text, width)
+    text.append("\n")
     return text
 
 
-def _burning(alerts: list[Any], approvals: list[Any]) -> Text:
-    text = Text()
-    for alert in alerts[:6]:
-        text.append_text(state(alert.severity))
-        text.append_text(safe(f" {alert.kind}: {alert.words}\n", 120))
-    for approval in approvals[:6]:
-        text.append_text(state("WAITING"))
-        text.append_text(safe(f" {approval.asked_by} asks to {approval.words}\n", 100))
-    return text if text.plain else Text("✓ nothing burns, nobody waits", style="green")
+def burning(alerts: Sequence[Alert], approvals: Sequence[Approval], now: float) -> Drawing:
+    """Open alerts, then approvals that wait for somebody."""
+
+    def draw(width: int, height: int) -> Text:
+        text = Text()
+        for alert in alerts:
+            seen = f"  seen by {alert.acked_by}" if alert.acked_by else ""
+            words = safe(f"{alert.kind} {alert.subject}  {ago(alert.opened, now)}{seen}", 120, "bold")
+            text.append_text(fit(Text.assemble(state(alert.severity), "  ", words), width))
+            text.append("\n")
+            text.append_text(fit(Text.assemble("  ", safe(alert.words)), width))
+            text.append("\n")
+        for approval in approvals:
+            words = safe(f"{approval.asked_by} asks to {approval.words}, {ago(approval.asked, now)}")
+            text.append_text(fit(Text.assemble(state("WAITING"), "  ", words), width))
+            text.append("\n")
+        return text if text.plain else Text("✓ nothing burns, nobody waits\n", style="green")
+
+    return draw
 
 
-def _daemon(status: Any) -> Text:
-    text = Text()
+def daemon(status: Status, now: float) -> Drawing:
+    """The daemon's own state."""
     rows = (
         ("home", status.home),
         ("profile", status.profile),
-        ("up for", age(max(0, time.time() - status.started))),
+        ("up for", age(now - status.started)),
         ("journal", f"entry {status.seq:,}, posted {status.posted:,}"),
         ("serving", status.serving),
         ("disk", f"{size(status.disk_free)} free"),
         ("store", status.read_only or "read and write"),
         ("recovered", status.recovered or "nothing had to be"),
     )
-    for name, value in rows:
-        text.append(f"{name:<10} ", style="grey62")
-        text.append_text(safe(value, 70))
-        text.append("\n")
-    return text
+    return lambda width, height: facts([(name, fit(safe(value), width - 11)) for name, value in rows], 10)

@@ -9,12 +9,16 @@ from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 
-from quarterdeck.tui.messages import PulseArrived
-from quarterdeck.tui.screens.base import NounScreen, section
-from quarterdeck.tui.widgets.drawing import bar, clock, facts, number, safe, state
-from quarterdeck.tui.widgets.plot import Series, plot
-from quarterdeck.tui.widgets.traffic_bar import ladder, traffic_bar
-from quarterstore.records.deployments import Deployment, LatencySummary, ListDeployments, RollBack
+from quarterdeck.tui.screens.base import NounScreen
+from quarterdeck.tui.snapshot import Snapshot
+from quarterdeck.tui.widgets.card_view import Drawing
+from quarterdeck.tui.widgets.drawing import ago, beside, facts, muted, number, right, safe, section, state, title
+from quarterdeck.tui.widgets.latency_chart import error_chart, latency_chart
+from quarterdeck.tui.widgets.record_table import Column
+from quarterdeck.tui.widgets.traffic_bar import canary_lines, traffic_bar
+from quarterdeck.wording import command_text
+from quarterstore.records.base import Pulse
+from quarterstore.records.deployments import Deployment, LatencySummary, ListDeployments, RollBack, ShowDeployment
 
 
 class DeploymentsScreen(NounScreen):
@@ -22,94 +26,56 @@ class DeploymentsScreen(NounScreen):
 
     name_of_screen = "deployments"
     nouns = frozenset({"deployments", "registry"})
-    columns = ("endpoint", "state", "live", "candidate", "share", "p95 ms", "errors", "since")
-    keys = (("x", "roll back, after confirmation"),)
+    pulses = (LatencySummary,)
+    empty = "nothing is deployed\n\nqd deploy MODEL@VERSION"
+    columns = (
+        Column("endpoint", 10, flex=2),
+        Column("state", 11),
+        Column("live", 10, flex=1),
+        Column("candidate", 10, flex=1, drop=2),
+        Column("share", 5, right=True, drop=1),
+        Column("/s", 5, right=True, drop=4),
+        Column("P95 ms", 6, right=True, drop=3),
+        Column("errors", 6, right=True, drop=3),
+        Column("since", 10, right=True, drop=5),
+    )
+    keys = (("x", "roll back, after typing the endpoint's name"),)
     BINDINGS: ClassVar[list[BindingType]] = [Binding("x", "roll_back", "roll back")]
 
     async def fetch(self) -> Sequence[tuple[str, Deployment]]:
         """Every endpoint."""
         return [(found.endpoint, found) for found in await self.deck_app.deck.ask(ListDeployments())]
 
-    def _latest(self, deployment: Deployment) -> LatencySummary | None:
-        kept = self.deck_app.snapshot.latency.get((deployment.endpoint, deployment.live or ""), ())
-        return kept[-1] if kept else None
-
-    def cells(self, record: Deployment) -> tuple[Text | str, ...]:
+    def cells(self, record: Deployment, now: float) -> tuple[Text, ...]:
         """Live figures from the pulses."""
-        latest = self._latest(record)
+        kept = self.deck_app.snapshot.latency.get((record.endpoint, record.live or ""), ())
+        latest = kept[-1] if kept and now - kept[-1].at < 3.0 else None
         canary = record.canary
         return (
-            safe(record.endpoint, 20),
+            safe(record.endpoint, 60),
             state(record.state),
-            safe(record.live or "-", 20),
-            safe(canary.candidate if canary else record.pending or "-", 20),
-            f"{canary.share} %" if canary else "-",
-            number(latest.p95, 3) if latest else "-",
-            f"{latest.errors}/{latest.requests}" if latest else "-",
-            clock(record.changed),
+            safe(record.live or "-", 60),
+            safe(canary.candidate if canary else record.pending or "-", 60),
+            right(f"{canary.share} %" if canary else "-"),
+            right(f"{latest.requests:,}" if latest else "-"),
+            right(number(latest.p95, 3) if latest else "-"),
+            right(f"{latest.errors:,}" if latest else "-", "bold red" if latest and latest.errors else ""),
+            right(ago(record.changed, now)),
         )
 
-    async def detail(self, record: Deployment) -> Text:
+    async def card(self, record: Deployment, now: float) -> Drawing:
         """Traffic, canary, then the last two minutes as charts."""
-        width = max(40, self.size.width // (2 if self.size.width >= 110 else 1) - 6)
-        canary = record.canary
-        text = traffic_bar(
-            record.live, canary.candidate if canary else None, canary.share if canary else 0, min(40, width - 30)
-        )
-        text.append("\n\n")
-        text.append_text(
-            facts(
-                (
-                    ("endpoint", f"{record.endpoint}  (epoch {record.epoch})"),
-                    ("state", state(record.state)),
-                    ("asked by", record.asked_by),
-                    ("approved by", record.approved_by or (canary.approved_by if canary else None) or "-"),
-                    ("behind it", ", ".join(reversed(record.previous)) or "nothing to go back to"),
-                    ("note", record.why or "-"),
-                )
-            )
-        )
-        if canary is not None:
-            steps = ladder(canary.ladder, canary.step)
-            if canary.judged is not None:
-                judged = canary.judged
-                steps.append("\n")
-                steps.append_text(state(judged.verdict))
-                steps.append_text(safe(f"  {judged.why}\n"))
-                steps.append(
-                    f"{bar(judged.have / max(1, judged.need), 24)} {judged.have:,} of {judged.need:,} requests\n"
-                )
-            text.append_text(section(f"canary of {canary.candidate}", steps))
-        for version in [each for each in (record.live, canary.candidate if canary else None) if each]:
-            kept = self.deck_app.snapshot.latency.get((record.endpoint, version), ())
-            if not kept:
-                continue
-            seconds = [each.at - kept[-1].at for each in kept]
-            chart = plot(
-                [Series(f"P{q}", seconds, [getattr(each, f"p{q}") for each in kept]) for q in (50, 95, 99)],
-                width,
-                8,
-                "s, in ms",
-            )
-            total = sum(each.requests for each in kept)
-            errors = sum(each.errors for each in kept)
-            chart.append(
-                f"{total:,} requests, {errors:,} errors ({errors / total:.2%})\n" if total else "no requests\n"
-            )
-            text.append_text(section(f"latency of {safe(version).plain}, last {len(kept)} s", chart))
-        return text
+        snapshot = self.deck_app.snapshot
+        return lambda width, height: deployment_card(record, snapshot, now, width, height)
 
-    def on_pulse_arrived(self, message: PulseArrived) -> None:
-        """A second of latency: redraw, at most four times a second."""
-        if isinstance(message.pulse, LatencySummary) and not self.paused and self._due is None:
-            import asyncio
-
-            self._due = asyncio.get_running_loop().call_later(0.25, self._load_due)
+    def concerns(self, pulse: Pulse) -> bool:
+        """Every endpoint is in the table."""
+        return True
 
     def subject(self) -> tuple[str, str] | None:
         """The endpoint under the cursor."""
         found = self.selected()
-        return (found.endpoint, f"qd deployments show --endpoint {found.endpoint}") if found else None
+        return (found.endpoint, command_text(ShowDeployment(endpoint=found.endpoint))) if found else None
 
     @work
     async def action_roll_back(self) -> None:
@@ -117,16 +83,53 @@ class DeploymentsScreen(NounScreen):
         found: Deployment | None = self.selected()
         if found is None:
             return
-        back = (
-            f"{found.canary.candidate} loses its share"
-            if found.canary
-            else f"to {found.previous[-1] if found.previous else 'nothing'}"
-        )
-        body = Text(f"All traffic of {found.endpoint} goes back: {back}.\n\nqd rollback {found.endpoint}\n")
+        if found.canary is not None:
+            words = f"{found.canary.candidate} loses its {found.canary.share} %, {found.live} answers everything"
+        elif found.previous:
+            words = f"{found.live} is taken out, {found.previous[-1]} answers everything"
+        else:
+            self.notify("nothing is behind the live version to go back to", severity="warning")
+            return
+        act = RollBack(endpoint=found.endpoint, reason="from the console")
+        body = safe(words, 400)
+        body.append("\n\n")
+        body.append_text(safe("$ " + command_text(act), 300, "grey62"))
         typed = await self.asked(
             f"roll back {found.endpoint}", body, f"type {found.endpoint} to do it", expected=found.endpoint
         )
         if typed is not None:
-            await self.act(
-                RollBack(endpoint=found.endpoint, reason="from the console"), f"{found.endpoint} is rolled back"
-            )
+            await self.act(act, f"{found.endpoint} is rolled back")
+
+
+def deployment_card(found: Deployment, snapshot: Snapshot, now: float, width: int, height: int) -> Text:
+    """An endpoint in full."""
+    canary = found.canary
+    text = title(found.endpoint, [state(found.state)], f"epoch {found.epoch} · {ago(found.changed, now)}", width)
+    text.append_text(
+        traffic_bar(found.live, canary.candidate if canary else None, canary.share if canary else 0, width)
+    )
+    text.append("\n")
+    if canary is not None:
+        text.append_text(section(f"canary of {canary.candidate}", canary_lines(canary, width), width))
+    arms = [version for version in (found.live, canary.candidate if canary else None) if version]
+    kept = [(version, snapshot.latency.get((found.endpoint, version), ())) for version in arms]
+    heard = [(version, readings) for version, readings in kept if any(each.requests for each in readings)]
+    tall = max(4, min(10, (height - 16) // 2))
+    for version, readings in heard:
+        chart = latency_chart(readings, width, tall)
+        text.append_text(section(f"latency of {version}", chart, width))
+    if heard:
+        total = sum(each.requests for _, readings in heard for each in readings)
+        errors = sum(each.errors for _, readings in heard for each in readings)
+        rate = f"{errors:,} of {total:,} failed, {errors / total:.2%}" if total else "nobody asked"
+        text.append_text(section(f"error rate: {rate}", error_chart(heard, width, max(3, tall // 2)), width))
+    else:
+        text.append_text(section("latency", muted("no request was heard of since this console opened\n"), width))
+    approved = found.approved_by or (canary.approved_by if canary else None)
+    people = facts(
+        (("asked by", found.asked_by), ("approved by", approved or "nobody had to"), ("note", found.why or "-"))
+    )
+    behind = ", ".join(reversed(found.previous)) or "nothing to go back to"
+    things = facts((("model", found.model), ("environment", found.environment), ("behind it", behind)))
+    text.append_text(beside(people, things, width))
+    return text

@@ -2,60 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import time
+from typing import Any
 
-from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
-from textual.widgets import Static
+from textual.binding import Binding
 
 from quarterdeck.tui.screens.base import DeckScreen, NounScreen
-from quarterdeck.tui.widgets.drawing import safe
+from quarterdeck.tui.widgets.card_view import CardView
+from quarterstore.records.base import Pulse
 
 
 class DetailScreen(DeckScreen):
-    """The detail of `record` as its noun's screen draws it; keys of that noun go on to it."""
+    """The card of `record` as its noun's screen draws it; keys of that noun do here what they do there."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j,down", "scroll_down", show=False),
-        Binding("k,up", "scroll_up", show=False),
-    ]
+    AUTO_FOCUS = "CardView"
 
-    def __init__(self, origin: NounScreen, record: Any, subject: tuple[str, str]) -> None:
+    def __init__(self, origin: NounScreen, key: str, record: Any, subject: tuple[str, str]) -> None:
         super().__init__()
         self._origin = origin
+        self._key = key
         self._record = record
         self._subject = subject
         self.name_of_screen = origin.name_of_screen  # type: ignore[misc]
         self.nouns = origin.nouns  # type: ignore[misc]
+        self.pulses = origin.pulses  # type: ignore[misc]
+        self.keys = origin.keys  # type: ignore[misc]
 
-    def crumbs(self) -> str:
+    def crumbs(self) -> tuple[str, ...]:
         """The noun, then the record."""
-        return f"{self._origin.name_of_screen} › {safe(self._subject[0], 40).plain}"
+        return (self._origin.name_of_screen, self._subject[0])
 
     def body(self) -> ComposeResult:
-        """One text, scrolled."""
-        with VerticalScroll(id="full"):
-            yield Static(Text("…", style="grey62"), id="full-text")
+        """One card, scrolled."""
+        yield CardView(focus=True, id="full")
+
+    def concerns(self, pulse: Pulse) -> bool:
+        """What concerns the row it was opened from."""
+        return self._origin.concerns(pulse)
 
     async def fill(self) -> None:
-        """The record anew, if it is still listed, and its detail."""
+        """The record anew, if it is still listed, and its card."""
         found = dict(await self._origin.fetch())
-        self._record = found.get(self._subject[0], self._record)
-        text = await self._origin.detail(self._record)
-        text.append("\n")
-        text.append_text(Text(f"the same by command:  {safe(self._subject[1]).plain}\n", style="grey62"))
-        self.query_one("#full-text", Static).update(text)
+        self._record = found.get(self._key, self._record)
+        self.query_one(CardView).show(await self._origin.card(self._record, time.time()))
 
     def subject(self) -> tuple[str, str] | None:
         """The record's own."""
         return self._subject
 
-    def action_scroll_down(self) -> None:
-        """A line down."""
-        self.query_one("#full", VerticalScroll).scroll_down(animate=False)
-
-    def action_scroll_up(self) -> None:
-        """A line up."""
-        self.query_one("#full", VerticalScroll).scroll_up(animate=False)
+    async def on_key(self, event: events.Key) -> None:
+        """A key of the noun: its screen acts on the row that this card is of."""
+        for each in type(self._origin).BINDINGS:
+            if isinstance(each, Binding) and each.key == event.key:
+                event.stop()
+                await self._origin.run_action(each.action)

@@ -9,72 +9,72 @@ from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 
-from quarterdeck.tui.screens.base import NounScreen, section
-from quarterdeck.tui.widgets.drawing import clock, facts, safe, state
-from quarterstore.records.governance import Approval, Approve, AuditEntry, ListApprovals, ListAudit, Reject, ShowHead
+from quarterdeck.tui.screens.base import NounScreen
+from quarterdeck.tui.screens.registry import checks
+from quarterdeck.tui.widgets.card_view import Drawing
+from quarterdeck.tui.widgets.drawing import ago, clock, facts, muted, safe, section, state, title
+from quarterdeck.tui.widgets.record_table import Column
+from quarterdeck.wording import command_text
+from quarterstore.records.governance import (
+    Approval,
+    Approve,
+    AuditEntry,
+    AuditHead,
+    ListApprovals,
+    ListAudit,
+    Reject,
+    ShowApproval,
+    ShowHead,
+)
+
+TRAIL = 150
+"""Entries of the audit trail below what waits; the filter searches all of them."""
 
 
 class GovernanceScreen(NounScreen):
     """Approvals first, then what was done, the newest first."""
 
     name_of_screen = "governance"
-    columns = ("when", "who", "what", "state")
+    empty = "nothing was done yet"
+    columns = (
+        Column("entry", 10),
+        Column("when", 12, drop=1),
+        Column("who", 10, flex=1),
+        Column("what", 24, flex=6),
+    )
     keys = (("a", "approve, on the evidence shown"), ("R", "reject, with a reason"))
     BINDINGS: ClassVar[list[BindingType]] = [Binding("a", "approve", "approve"), Binding("R", "reject", "reject")]
 
-    async def fetch(self) -> Sequence[tuple[str, Any]]:
+    async def fetch(self) -> Sequence[tuple[str, Approval | AuditEntry]]:
         """What waits, then the trail."""
         waiting = await self.deck_app.deck.ask(ListApprovals())
-        trail = await self.deck_app.deck.ask(ListAudit(limit=150, text=self.text))
+        trail = await self.deck_app.deck.ask(ListAudit(limit=TRAIL, text=self.text))
         return [*((found.id, found) for found in waiting), *((f"{entry.seq}", entry) for entry in trail)]
 
-    def cells(self, record: Any) -> tuple[Text | str, ...]:
+    def cells(self, record: Approval | AuditEntry, now: float) -> tuple[Text, ...]:
         """An approval or an entry on a line."""
         if isinstance(record, Approval):
             return (
-                clock(record.asked),
-                safe(record.asked_by, 14),
-                safe(f"asks to {record.words}", 48),
                 state(record.state),
+                safe(clock(record.asked, now)),
+                safe(record.asked_by, 40),
+                safe(f"asks to {record.words}", 200, "bold"),
             )
-        return (clock(record.at), safe(record.actor, 14), safe(record.words, 48), safe(f"{record.seq}"))
+        return (
+            safe(f"{record.seq:,}", style="grey62"),
+            safe(clock(record.at, now)),
+            safe(record.actor, 40),
+            safe(record.words, 200),
+        )
 
-    async def detail(self, record: Any) -> Text:
+    async def card(self, record: Approval | AuditEntry, now: float) -> Drawing:
         """The evidence an approval is bound to; or an entry with its hash."""
         if isinstance(record, AuditEntry):
+            entry = record
             head = await self.deck_app.deck.ask(ShowHead())
-            return facts(
-                (
-                    ("entry", record.seq),
-                    ("who", record.actor),
-                    ("act", record.act),
-                    ("words", record.words),
-                    ("events", ", ".join(record.events)),
-                    ("hash", record.hash),
-                    ("head now", f"{head.seq} {head.hash[:32]}"),
-                )
-            )
-        approval: Approval = record
-        text = facts(
-            (
-                ("approval", approval.id),
-                ("state", state(approval.state)),
-                ("asked by", approval.asked_by),
-                ("to", approval.words),
-                ("reason", approval.reason or "-"),
-                ("expires", clock(approval.expires)),
-            )
-        )
-        checks = Text()
-        for check in approval.outcome.checks if approval.outcome else ():
-            checks.append_text(state("PASS" if check.ok else "FAIL"))
-            checks.append_text(safe(f"  {check.rule.metric}: {check.why}\n"))
-        text.append_text(
-            section("evidence", checks if checks.plain else Text("no gate is set for this model\n", style="grey62"))
-        )
-        text.append("\n")
-        text.append_text(safe(f"bound to {approval.evidence}\n"))
-        return text
+            return lambda width, height: entry_card(entry, head, now, width)
+        approval = record
+        return lambda width, height: approval_card(approval, now, width)
 
     def subject(self) -> tuple[str, str] | None:
         """What is under the cursor."""
@@ -82,8 +82,8 @@ class GovernanceScreen(NounScreen):
         if found is None:
             return None
         if isinstance(found, Approval):
-            return found.id, f"qd approve {found.id}"
-        return str(found.seq), f"qd governance audit --before {found.seq + 1} --limit 1"
+            return found.id, command_text(ShowApproval(approval=found.id))
+        return str(found.seq), command_text(ListAudit(before=found.seq + 1, limit=1))
 
     def _waiting(self) -> Approval | None:
         found = self.selected()
@@ -98,7 +98,9 @@ class GovernanceScreen(NounScreen):
         found = self._waiting()
         if found is None:
             return
-        body = await self.detail(found)
+        body = Text.assemble(
+            checks(found.outcome), "\n", safe(f"asked by {found.asked_by}: {found.reason or 'no reason given'}", 300)
+        )
         note = await self.asked(f"approve: {found.words}", body, "note (may stay empty)", needed=False)
         if note is not None:
             await self.act(Approve(approval=found.id, evidence=found.evidence, note=note), f"approved: {found.words}")
@@ -109,6 +111,34 @@ class GovernanceScreen(NounScreen):
         found = self._waiting()
         if found is None:
             return
-        reason = await self.asked(f"reject: {found.words}", Text(f"asked by {found.asked_by}\n"), "reason (required)")
+        reason = await self.asked(
+            f"reject: {found.words}", safe(f"asked by {found.asked_by}", 100), "reason (required)"
+        )
         if reason:
             await self.act(Reject(approval=found.id, reason=reason), f"rejected: {found.words}")
+
+
+def entry_card(entry: AuditEntry, head: AuditHead, now: float, width: int) -> Text:
+    """An entry of the journal, and where the chain ends now."""
+    text = title(entry.words, [], f"entry {entry.seq} · {entry.actor} · {clock(entry.at, now)}", width)
+    text.append_text(facts((("act", entry.act), ("events", ", ".join(entry.events) or "-"))))
+    text.append("\n")
+    chain = facts((("this entry", entry.hash), ("head now", head.hash), ("head entry", head.seq)))
+    chain.append_text(muted("qd audit verify checks every link\n"))
+    text.append_text(section("hash chain", chain, width))
+    return text
+
+
+def approval_card(approval: Approval, now: float, width: int) -> Text:
+    """A request with its evidence."""
+    words = f"{approval.id} · asked by {approval.asked_by}, {ago(approval.asked, now)}"
+    text = title(approval.words, [state(approval.state)], words, width)
+    rows: list[tuple[str, Any]] = [("reason", approval.reason or "-"), ("expires", clock(approval.expires, now))]
+    text.append_text(facts(rows))
+    text.append("\n")
+    text.append_text(section("evidence", checks(approval.outcome), width))
+    fields = [(name, value) for name, value in approval.act.items() if value not in (None, "", False)]
+    text.append_text(section("what will be done", facts(fields, 14), width))
+    text.append_text(section("bound to", safe(approval.evidence), width))
+    text.append_text(muted("a approves · R rejects\n"))
+    return text

@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 
-from quarterdeck.tui.screens.base import NounScreen, section
-from quarterdeck.tui.widgets.drawing import bar, clock, facts, number, safe, state
-from quarterstore.records.monitoring import AckAlert, Alert, Drift, ListAlerts, ListDrift, ListReactions
+from quarterdeck.tui.screens.base import NounScreen
+from quarterdeck.tui.widgets.card_view import Drawing
+from quarterdeck.tui.widgets.drawing import (
+    ago,
+    bar,
+    clock,
+    facts,
+    grid,
+    muted,
+    number,
+    right,
+    safe,
+    section,
+    state,
+    title,
+)
+from quarterdeck.tui.widgets.record_table import Column
+from quarterdeck.wording import command_text
+from quarterstore.records.monitoring import (
+    AckAlert,
+    Alert,
+    Drift,
+    ListAlerts,
+    ListDrift,
+    ListReactions,
+    Reaction,
+    ShowDrift,
+)
+
+LARGE = 0.5
+"""PSI at which a bar is full: twice the 0.25 that the literature calls a major shift."""
 
 
 class MonitoringScreen(NounScreen):
@@ -19,89 +47,62 @@ class MonitoringScreen(NounScreen):
 
     name_of_screen = "monitoring"
     nouns = frozenset({"monitoring"})
-    columns = ("kind", "subject", "verdict", "what", "when")
+    empty = (
+        "nothing was measured yet and nothing burns\n\n"
+        "qd drift ENDPOINT          compare what it is asked with what it was trained on\n"
+        "qd schedules set --help    do it every hour"
+    )
+    columns = (
+        Column("kind", 10, flex=1),
+        Column("subject", 10, flex=1),
+        Column("verdict", 17),
+        Column("what", 16, flex=4),
+        Column("when", 10, right=True, drop=1),
+    )
     keys = (("a", "look after an alert, with a note"),)
     BINDINGS: ClassVar[list[BindingType]] = [Binding("a", "ack", "acknowledge")]
 
-    async def fetch(self) -> Sequence[tuple[str, Any]]:
+    async def fetch(self) -> Sequence[tuple[str, Alert | Drift]]:
         """Alerts and drift checks in one list."""
         alerts = await self.deck_app.deck.ask(ListAlerts())
         drifts = await self.deck_app.deck.ask(ListDrift(limit=100))
         return [(found.id, found) for found in (*alerts, *drifts)]
 
-    def cells(self, record: Any) -> tuple[Text | str, ...]:
+    def cells(self, record: Alert | Drift, now: float) -> tuple[Text, ...]:
         """An alert or a drift check on a line."""
         if isinstance(record, Alert):
             words = f"{record.words}" + (f" (x{record.count})" if record.count > 1 else "")
-            who = f"seen by {record.acked_by}" if record.acked_by else ""
+            seen = f"seen by {record.acked_by}: " if record.acked_by else ""
             return (
-                safe(f"! {record.kind}", 20),
-                safe(record.subject, 20),
+                safe(record.kind, 40, "bold"),
+                safe(record.subject, 60),
                 state(record.severity),
-                safe(f"{who} {words}".strip(), 60),
-                clock(record.opened),
+                safe(seen + words, 200),
+                right(ago(record.opened, now)),
             )
         return (
-            "drift check",
-            safe(record.endpoint, 20),
+            safe("drift check"),
+            safe(record.endpoint, 60),
             state(record.verdict),
-            safe(record.words, 60),
-            clock(record.at),
+            safe(record.words, 200),
+            right(ago(record.at, now)),
         )
 
-    async def detail(self, record: Any) -> Text:
+    async def card(self, record: Alert | Drift, now: float) -> Drawing:
         """An alert with what to do next; a drift check as a table with bars."""
-        if isinstance(record, Alert):
-            return facts(
-                (
-                    ("alert", record.id),
-                    ("severity", state(record.severity)),
-                    ("subject", record.subject),
-                    ("what", record.words),
-                    ("since", clock(record.opened)),
-                    ("times", record.count),
-                    ("looked after", f"{record.acked_by or 'by nobody'} {record.note}"),
-                    ("next", record.next or "-"),
-                )
-            )
-        drift: Drift = record
-        text = facts(
-            (
-                ("endpoint", drift.endpoint),
-                ("version", drift.version),
-                ("verdict", state(drift.verdict)),
-                ("rows", f"{drift.n_current:,} against {drift.n_reference:,}"),
-            )
-        )
-        text.append_text(safe(drift.words))
-        text.append("\n")
-        rows = Text(f"{'':<12} {'feature':<24} {'PSI':>7}              {'q':>9}\n", style="grey62")
-        worst = sorted(drift.features, key=lambda each: -(each.effect or 0.0))
-        for each in worst:
-            effect = each.effect or 0.0
-            shown = state(each.verdict)
-            shown.pad_right(max(0, 13 - len(shown.plain)))
-            rows.append_text(shown)
-            rows.append(
-                f"{safe(each.feature, 24).plain:<24} {number(each.effect, 3):>7} {bar(min(1.0, effect / 0.5), 12)} {number(each.q, 2):>9}\n"
-            )
-        text.append_text(section("features, the largest effect first (bar ends at PSI 0.5)", rows))
         reactions = await self.deck_app.deck.ask(ListReactions())
-        lines = [
-            (each.endpoint, f"{'on' if each.enabled else 'off'}: drift runs {each.pipeline}") for each in reactions
-        ]
-        text.append_text(section("reactions", facts(lines) if lines else Text("none is set\n", style="grey62")))
-        return text
+        if isinstance(record, Alert):
+            alert = record
+            return lambda width, height: alert_card(alert, now, width)
+        drift = record
+        return lambda width, height: drift_card(drift, reactions, now, width)
 
     def subject(self) -> tuple[str, str] | None:
         """What is under the cursor."""
         found = self.selected()
         if found is None:
             return None
-        return (
-            found.id,
-            "qd monitoring alerts" if isinstance(found, Alert) else f"qd monitoring show-drift --drift {found.id}",
-        )
+        return found.id, command_text(ListAlerts() if isinstance(found, Alert) else ShowDrift(drift=found.id))
 
     @work
     async def action_ack(self) -> None:
@@ -110,6 +111,66 @@ class MonitoringScreen(NounScreen):
         if not isinstance(found, Alert):
             self.notify("alerts are looked after, drift checks are kept")
             return
-        note = await self.asked(f"look after {found.kind}", safe(found.words), "note", needed=False)
+        note = await self.asked(
+            f"look after {found.kind} of {found.subject}", safe(found.words), "note (may stay empty)", needed=False
+        )
         if note is not None:
             await self.act(AckAlert(alert=found.id, note=note), "you look after it")
+
+
+def alert_card(alert: Alert, now: float, width: int) -> Text:
+    """An alert: what it says, who looks after it, what to do next."""
+    words = f"{alert.id} · since {clock(alert.opened, now)}, {alert.count} times"
+    text = title(f"{alert.kind} {alert.subject}", [state(alert.severity)], words, width)
+    text.append_text(safe(alert.words))
+    text.append("\n\n")
+    after = f"{alert.acked_by}  {alert.note}" if alert.acked_by else "nobody; a does"
+    text.append_text(
+        facts((("looked after by", after), ("because of", alert.cause or "-"), ("next", alert.next or "-")), 16)
+    )
+    return text
+
+
+def drift_card(drift: Drift, reactions: Sequence[Reaction], now: float, width: int) -> Text:
+    """A drift check, the largest effect first."""
+    rows = f"{drift.n_current:,} rows against {drift.n_reference:,}"
+    words = f"{drift.version} · {rows} · {clock(drift.at, now)}"
+    text = title(drift.endpoint, [state(drift.verdict)], words, width)
+    text.append_text(safe(drift.words))
+    text.append("\n\n")
+    long = max(4, min(24, width - 68))
+    table: list[tuple[Text, ...]] = [
+        (
+            muted("feature"),
+            right("PSI", "grey62"),
+            muted(f"to {LARGE}"),
+            muted("test"),
+            right("q", "grey62"),
+            muted("verdict"),
+        )
+    ]
+    for each in sorted(drift.features, key=lambda each: -(each.effect or 0.0)):
+        effect = each.effect or 0.0
+        colour = {"DRIFT": "red", "NEGLIGIBLE": "yellow"}.get(each.verdict, "cyan")
+        table.append(
+            (
+                safe(each.feature, 60),
+                right(number(each.effect, 3)),
+                bar(effect / LARGE, long, colour),
+                safe(each.test, 10, "grey62"),
+                right(number(each.q, 2)),
+                state(each.verdict),
+            )
+        )
+    widths = (max(10, min(28, width - long - 53)), 7, long, 10, 8, 17)
+    text.append_text(section("features, the largest effect first", grid(table, widths), width))
+    notes = [(each.feature, each.note) for each in drift.features if each.note]
+    if notes:
+        text.append_text(section("notes", facts(notes, 20), width))
+    lines = [
+        (each.endpoint, Text.assemble(state("on" if each.enabled else "off"), safe(f"  drift runs {each.pipeline}")))
+        for each in reactions
+    ]
+    said = facts(lines, 20) if lines else muted("none:  qd monitoring set-reaction --help\n")
+    text.append_text(section("reactions", said, width))
+    return text

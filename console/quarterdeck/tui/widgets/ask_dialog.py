@@ -1,4 +1,4 @@
-"""A dialog that says what will happen and asks: a reason where one is needed, the typed name where it cannot be undone."""
+"""A dialog that says what will happen and asks: a reason where one is needed, the typed name where it moves traffic."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
+
+from quarterdeck.tui.widgets.drawing import muted, safe
 
 
 class AskDialog(ModalScreen[str | None]):
@@ -31,13 +33,13 @@ class AskDialog(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """Title, what will happen, the question, what is wrong with the answer."""
         with Vertical(id="dialog"):
-            yield Static(Text(self._title, style="bold"), id="dialog-title")
+            yield Static(safe(self._title, 400, "bold"), id="dialog-title")
             with VerticalScroll(id="dialog-body"):
                 yield Static(self._body)
-            yield Static(Text(self._prompt, style="grey62"))
+            yield Static(safe(self._prompt, 200, "grey62"))
             yield Input(id="answer")
             yield Static("", id="dialog-fault", markup=False)
-            yield Static(Text("enter does it, esc leaves everything as it is", style="grey62"))
+            yield Static(muted("enter does it, esc leaves everything as it is"))
 
     def on_mount(self) -> None:
         """Type at once."""
@@ -49,7 +51,7 @@ class AskDialog(ModalScreen[str | None]):
         text = event.value.strip()
         fault = self.query_one("#dialog-fault", Static)
         if self._expected is not None and text != self._expected:
-            fault.update(f"got {text or 'nothing'}, expected {self._expected}")
+            fault.update(safe(f"got {text or 'nothing'}, expected {self._expected}", 300))
         elif self._needed and not text:
             fault.update("got nothing, expected a few words")
         else:

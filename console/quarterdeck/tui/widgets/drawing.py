@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
 from quarterstore.records.names import drawn
 
+MUTED = "grey62"
 STATES: dict[str, tuple[str, str]] = {
     "RUNNING": ("▶", "cyan"),
-    "QUEUED": ("…", "grey62"),
-    "WAITING": ("…", "yellow"),
+    "QUEUED": ("…", MUTED),
+    "WAITING": ("◌", "yellow"),
     "FINISHED": ("✓", "green"),
     "SUCCEEDED": ("✓", "green"),
     "DONE": ("✓", "green"),
@@ -21,8 +22,8 @@ STATES: dict[str, tuple[str, str]] = {
     "APPROVED": ("✓", "green"),
     "Production": ("●", "green"),
     "Staging": ("◐", "cyan"),
-    "Archived": ("○", "grey62"),
-    "None": ("·", "grey62"),
+    "Archived": ("○", MUTED),
+    "None": ("·", MUTED),
     "CANARY": ("◔", "yellow"),
     "ADMITTING": ("◌", "yellow"),
     "PASS": ("✓", "green"),
@@ -30,56 +31,92 @@ STATES: dict[str, tuple[str, str]] = {
     "FAIL": ("✗", "red"),
     "FAILED": ("✗", "red"),
     "KILLED": ("■", "red"),
-    "CANCELLED": ("■", "grey62"),
+    "CANCELLED": ("■", MUTED),
     "LOST": ("?", "red"),
     "REJECTED": ("✗", "red"),
-    "VOID": ("○", "grey62"),
-    "STOPPED": ("■", "grey62"),
+    "EXPIRED": ("○", MUTED),
+    "VOID": ("○", MUTED),
+    "STOPPED": ("■", MUTED),
     "REFUSED": ("✗", "red"),
     "DRIFT": ("▲", "red"),
     "NEGLIGIBLE": ("△", "yellow"),
     "NONE": ("✓", "green"),
+    "NOT ENOUGH DATA": ("◌", "yellow"),
+    "UNDEFINED": ("?", MUTED),
     "critical": ("▲", "red"),
     "warning": ("△", "yellow"),
     "info": ("·", "cyan"),
-    "SKIPPED": ("○", "grey62"),
+    "SKIPPED": ("○", MUTED),
+    "paused": ("‖", "yellow"),
+    "on": ("●", "green"),
+    "off": ("○", MUTED),
 }
+"""State -> glyph and colour; the word itself is always drawn too, so that nothing hangs on colour."""
+LONGEST = 2000
+"""Characters of one value that are ever drawn."""
 
 
-def safe(value: object, longest: int | None = None) -> Text:
-    """A value from outside as text that can neither be markup nor move the terminal; a newline at its end is ours."""
-    text = str(value)
-    end = "\n" if text.endswith("\n") else ""
-    return Text(drawn(text.removesuffix("\n"), longest=longest) + end)
+def safe(value: object, longest: int | None = None, style: str = "") -> Text:
+    """A value from outside as one line of text that can neither be markup nor move the terminal."""
+    return Text(drawn(str(value), longest=longest or LONGEST), style=style, no_wrap=True)
 
 
-def safe_lines(lines: Sequence[str]) -> Text:
-    """Lines from outside, each cleaned on its own."""
-    return Text("\n".join(drawn(line) for line in lines) + "\n")
+def fit(text: Text, width: int) -> Text:
+    """The text in at most `width` cells, with `…` where it was cut; counts cells, not characters."""
+    found = text.copy()
+    found.truncate(max(1, width), overflow="ellipsis")
+    return found
+
+
+def pad(text: Text, width: int) -> Text:
+    """The text in exactly `width` cells."""
+    found = text.copy()
+    found.truncate(max(1, width), overflow="ellipsis", pad=True)
+    return found
+
+
+def muted(words: str) -> Text:
+    """Our own words, in the background."""
+    return Text(words, style=MUTED)
 
 
 def state(word: str) -> Text:
     """A state as glyph and word, in its colour."""
     glyph, colour = STATES.get(word, ("·", ""))
-    return Text(f"{glyph} {drawn(word)}", style=colour, no_wrap=True)
+    return Text(f"{glyph} {drawn(word, longest=20)}", style=colour, no_wrap=True)
 
 
-def clock(at: float | None) -> str:
+def glyph(word: str) -> Text:
+    """The glyph of a state alone; only where the word stands beside it."""
+    found, colour = STATES.get(word, ("·", ""))
+    return Text(found, style=colour, no_wrap=True)
+
+
+def clock(at: float | None, now: float) -> str:
     """A moment as people read it: the time today, else the day too."""
-    if at is None:
+    if at is None or not math.isfinite(at):
         return "-"
-    moment = time.localtime(at)
-    today = time.localtime()
+    moment, today = time.localtime(at), time.localtime(now)
     same = (moment.tm_year, moment.tm_yday) == (today.tm_year, today.tm_yday)
     return time.strftime("%H:%M:%S" if same else "%d %b %H:%M", moment)
 
 
 def age(seconds: float) -> str:
     """`12 s`, `4 min`, `3 h`, `2 d`."""
-    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+    seconds = max(0.0, seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    for limit, unit, length in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
         if seconds < limit:
-            return f"{seconds / size:.0f} {unit}"
+            return f"{seconds / length:.0f} {unit}"
     return f"{seconds / 86_400:.0f} d"
+
+
+def ago(at: float | None, now: float) -> str:
+    """How long ago, or in how long."""
+    if at is None:
+        return "-"
+    return f"in {age(at - now)}" if at > now else f"{age(now - at)} ago"
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -88,36 +125,107 @@ def number(value: float | None, digits: int = 4) -> str:
         return "-"
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return f"{value:.{digits}g}"
 
 
-def size(count: int) -> str:
+def size(count: float) -> str:
     """Bytes as people read them."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count = count / 1000  # type: ignore[assignment]
+        count /= 1000
     return ""
 
 
-def facts(rows: Sequence[tuple[str, object]], width: int = 14) -> Text:
+def right(words: str, style: str = "") -> Text:
+    """A figure, to stand at the right of its column."""
+    return Text(words, style=style, justify="right", no_wrap=True)
+
+
+def facts(rows: Iterable[tuple[str, object]], width: int = 12) -> Text:
     """Name and value on a line each; values that are Text keep their style."""
     text = Text()
     for name, value in rows:
-        text.append(f"{name:<{width}} ", style="grey62")
+        text.append_text(pad(safe(name, style=MUTED), width))
+        text.append(" ")
         text.append_text(value if isinstance(value, Text) else safe(value))
         text.append("\n")
     return text
 
 
-def heading(words: str) -> Text:
-    """A line that opens a part."""
-    text = Text("\n")
-    text.append(f"{words}\n", style="bold")
+def section(words: str, body: Text, width: int = 0) -> Text:
+    """A heading with a rule to the right of it, the body, and a blank line."""
+    text = Text()
+    text.append(drawn(words), style="bold")
+    if width:
+        text.append(" " + "─" * max(0, width - len(words) - 1), style=MUTED)
+    text.append("\n")
+    text.append_text(body)
+    if not text.plain.endswith("\n"):
+        text.append("\n")
+    text.append("\n")
     return text
 
 
-def bar(fraction: float, width: int, full: str = "█", empty: str = "░") -> str:
-    """A bar that can be read without colour."""
-    filled = round(max(0.0, min(1.0, fraction)) * width)
-    return full * filled + empty * (width - filled)
+def title(name: str, states: Sequence[Text], words: str, width: int) -> Text:
+    """What a card is about: the name and its state, then a line of context and a blank one."""
+    text = Text.assemble(safe(name, 120, "bold"))
+    for each in states:
+        text.append("   ")
+        text.append_text(each)
+    text = fit(text, width)
+    text.append("\n")
+    text.append_text(fit(safe(words, style=MUTED), width))
+    text.append("\n\n")
+    return text
+
+
+def beside(left: Text, other: Text, width: int, gap: int = 3) -> Text:
+    """Two blocks side by side, each in half the width; cut, never wrapped."""
+    half = (width - gap) // 2
+    text = Text()
+    lines, others = left.split("\n", allow_blank=False), other.split("\n", allow_blank=False)
+    for index in range(max(len(lines), len(others))):
+        text.append_text(pad(lines[index], half) if index < len(lines) else Text(" " * half))
+        text.append(" " * gap)
+        if index < len(others):
+            text.append_text(fit(others[index], half))
+        text.append("\n")
+    return text
+
+
+def grid(rows: Sequence[Sequence[Text]], widths: Sequence[int], gap: int = 2) -> Text:
+    """Lines of cells in columns of the given widths; a cell justified to the right stands at the right."""
+    text = Text()
+    for row in rows:
+        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            cut = fit(cell, width)
+            room = " " * max(0, width - cut.cell_len)
+            if cell.justify == "right":
+                text.append(room)
+            text.append_text(cut)
+            if cell.justify != "right" and index < len(row) - 1:
+                text.append(room)
+            text.append(" " * gap if index < len(row) - 1 else "\n")
+    return text
+
+
+def bar(fraction: float, width: int, style: str = "cyan") -> Text:
+    """A thin bar that can be read without colour."""
+    fraction = 0.0 if not math.isfinite(fraction) else max(0.0, min(1.0, fraction))
+    filled = round(fraction * width)
+    text = Text("━" * filled, style=style, no_wrap=True)
+    text.append("─" * (width - filled), style=MUTED)
+    return text
+
+
+def spark(values: Sequence[float | None], width: int) -> str:
+    """The last `width` values as blocks from the floor 0; a gap where there is none."""
+    kept = list(values)[-width:]
+    top = max((value for value in kept if value is not None and math.isfinite(value)), default=0.0) or 1.0
+    blocks = "▁▂▃▄▅▆▇█"
+    return "".join(
+        " " if value is None or not math.isfinite(value) else blocks[min(7, int(value / top * 7.99))] for value in kept
+    )

@@ -1,4 +1,4 @@
-"""Lines in braille: two by four dots a cell, several series with marks and a legend, gaps where a value is not finite."""
+"""Lines in braille, two by four dots a cell: round axis labels, a mark and a legend for each series, gaps at NaN."""
 
 from __future__ import annotations
 
@@ -8,79 +8,182 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from quarterdeck.tui.widgets.drawing import number
+from quarterdeck.tui.widgets.drawing import MUTED, fit, number
 from quarterstore.records.names import drawn
 
 COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")
+MARKS = "●▲■◆▼★"
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 class Series(NamedTuple):
-    """One line: its name, and points in order of x."""
+    """One line: its name, and points in order of x; `None` or NaN is a gap."""
 
     name: str
     xs: Sequence[float]
     ys: Sequence[float | None]
 
 
-def _finite(value: float | None) -> bool:
+class Frame(NamedTuple):
+    """The part of the plane that is drawn, and the y values that are named at the left."""
+
+    start: float
+    end: float
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+
+def finite(value: float | None) -> bool:
+    """Whether there is something to draw."""
     return value is not None and math.isfinite(value)
 
 
-def plot(series: Sequence[Series], width: int, height: int, unit: str = "") -> Text:
-    """A chart of `width` by `height` cells with the range at the left and a legend below; says so when there is nothing."""
-    points = [(x, y) for each in series for x, y in zip(each.xs, each.ys, strict=True) if _finite(y)]
+def framed(series: Sequence[Series], rows: int, floor: float | None) -> Frame | None:
+    """The frame around every finite point, widened to round numbers; `None` when there is no point."""
+    points = [(x, y) for each in series for x, y in zip(each.xs, each.ys, strict=True) if y is not None and finite(y)]
     if not points:
-        return Text("nothing to draw yet\n", style="grey62")
-    left = 9
-    columns, rows = max(10, width - left - 1), max(3, height - 2)
-    low, high = min(y for _, y in points if y is not None), max(y for _, y in points if y is not None)
+        return None
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    low = low if floor is None else min(low, floor)
+    if high <= low:
+        high, low = (low + 1.0, low) if low == 0 else (low + abs(low) * 0.1, low - abs(low) * 0.1)
+    step = _round_step((high - low) / max(1, min(5, rows // 2)))
+    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    ticks = tuple(low + index * step for index in range(round((high - low) / step) + 1))
     start, end = min(x for x, _ in points), max(x for x, _ in points)
-    high = high if high > low else low + (abs(low) or 1.0) * 0.1
-    end = end if end > start else start + 1.0
-    cells = [[0] * columns for _ in range(rows)]
-    owner: list[list[int]] = [[0] * columns for _ in range(rows)]
+    return Frame(start, end if end > start else start + 1.0, low, high, ticks)
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(step for step in _STEPS if step * power >= rough * 0.999) * power
+
+
+def plot(
+    series: Sequence[Series],
+    width: int,
+    height: int,
+    *,
+    ends: tuple[str, str] | None = None,
+    unit: str = "",
+    floor: float | None = None,
+) -> Text:
+    """A chart of `width` cells and `height` rows of canvas, with a legend above and the ends of x below.
+
+    `ends` names the first and the last x; `floor` is a y that is always in sight. Says so when there is nothing.
+    """
+    series = series[: len(MARKS)]
+    frame = framed(series, height, floor)
+    if frame is None:
+        return Text("nothing to draw yet\n", style=MUTED)
+    labels = _labels(frame, height)
+    left = max(len(label) for label in labels.values())
+    canvas = _Canvas(max(8, width - left - 1), height, frame)
     for index, each in enumerate(series):
-        _draw(each, index, cells, owner, (start, end), (low, high))
-    text = Text()
-    for row in range(rows):
-        label = number(high, 3) if row == 0 else number(low, 3) if row == rows - 1 else ""
-        text.append(f"{label:>{left - 1}}┤", style="grey62")
-        for column in range(columns):
-            text.append(chr(0x2800 + cells[row][column]), style=COLOURS[owner[row][column] % len(COLOURS)])
+        canvas.line(each, index)
+    if len(series) > 1:
+        for index, each in enumerate(series):
+            canvas.mark(each, index, len(series))
+    text = legend(series, width, unit)
+    for row in range(height):
+        text.append(f"{labels.get(row, ''):>{left}}{'┤' if row in labels else '│'}", style=MUTED)
+        text.append_text(canvas.row(row))
         text.append("\n")
-    text.append(" " * left + f"{number(start, 5)} … {number(end, 5)} {unit}\n", style="grey62")
+    first, last = ends or (number(frame.start, 6), number(frame.end, 6))
+    text.append(" " * left + "└" + "─" * canvas.columns + "\n", style=MUTED)
+    text.append(
+        " " * (left + 1) + first + " " * max(1, canvas.columns - len(first) - len(last)) + last + "\n", style=MUTED
+    )
+    return text
+
+
+def _labels(frame: Frame, rows: int) -> dict[int, str]:
+    """Row of the canvas -> the y value named there."""
+    span = frame.high - frame.low
+    step = frame.ticks[1] - frame.ticks[0]
+    places = max(0, -math.floor(math.log10(step) + 1e-9))
+    places += 1 if abs(step * 10**places - round(step * 10**places)) > 1e-6 else 0
+    plain = places <= 4 and max(abs(frame.low), abs(frame.high)) < 1e6
+    return {
+        round((frame.high - tick) / span * (rows - 1)): f"{tick:,.{places}f}" if plain else f"{tick:.3g}"
+        for tick in frame.ticks
+    }
+
+
+def legend(series: Sequence[Series], width: int, unit: str) -> Text:
+    """Mark, name and last value of each series on one line."""
+    text = Text(no_wrap=True)
     for index, each in enumerate(series):
-        last = next((y for y in reversed(each.ys) if _finite(y)), None)
-        text.append(f"{'  ' if index else ' ' * left}━ ", style=COLOURS[index % len(COLOURS)])
-        text.append(f"{drawn(each.name)} {number(last)}")
+        last = next((y for y in reversed(each.ys) if finite(y)), None)
+        mark = MARKS[index] if len(series) > 1 else "━"
+        text.append("   " if index else "")
+        text.append(f"{mark} {drawn(each.name, longest=24)} ", style=COLOURS[index])
+        text.append(number(last, 3))
+        text.append(f" {unit}" if unit else "", style=MUTED)
+    text = fit(text, width)
     text.append("\n")
     return text
 
 
-def _draw(
-    each: Series,
-    index: int,
-    cells: list[list[int]],
-    owner: list[list[int]],
-    across: tuple[float, float],
-    along: tuple[float, float],
-) -> None:
-    rows, columns = len(cells), len(cells[0])
-    before: tuple[int, int] | None = None
-    for x, y in zip(each.xs, each.ys, strict=True):
-        if y is None or not math.isfinite(y):
-            before = None
-            continue
-        dot_x = round((x - across[0]) / (across[1] - across[0]) * (columns * 2 - 1))
-        dot_y = round((along[1] - y) / (along[1] - along[0]) * (rows * 4 - 1))
-        for at_x, at_y in _line(before, (dot_x, dot_y)):
-            cells[at_y // 4][at_x // 2] |= _DOTS[at_y % 4][at_x % 2]
-            owner[at_y // 4][at_x // 2] = index
-        before = (dot_x, dot_y)
+class _Canvas:
+    """Dots in cells; the cell belongs to the series that drew there last."""
+
+    def __init__(self, columns: int, rows: int, frame: Frame) -> None:
+        self.columns = columns
+        self.rows = rows
+        self._frame = frame
+        self._dots = [[0] * columns for _ in range(rows)]
+        self._owner = [[0] * columns for _ in range(rows)]
+        self._marks: dict[tuple[int, int], int] = {}
+
+    def _at(self, x: float, y: float) -> tuple[int, int]:
+        frame = self._frame
+        across = (x - frame.start) / (frame.end - frame.start) * (self.columns * 2 - 1)
+        down = (frame.high - y) / (frame.high - frame.low) * (self.rows * 4 - 1)
+        return round(across), round(down)
+
+    def line(self, each: Series, index: int) -> None:
+        """Join the points of a series; a gap breaks the line."""
+        before: tuple[int, int] | None = None
+        for x, y in zip(each.xs, each.ys, strict=True):
+            if y is None or not math.isfinite(y):
+                before = None
+                continue
+            here = self._at(x, y)
+            for dot_x, dot_y in _between(before, here):
+                self._dots[dot_y // 4][dot_x // 2] |= _DOTS[dot_y % 4][dot_x % 2]
+                self._owner[dot_y // 4][dot_x // 2] = index
+            before = here
+
+    def mark(self, each: Series, index: int, count: int) -> None:
+        """Set the mark of a series on its line now and then, apart from the other series' marks."""
+        every = max(12, self.columns // 4)
+        wanted = every * (index + 1) // (count + 1)
+        for x, y in zip(each.xs, each.ys, strict=True):
+            if y is None or not math.isfinite(y):
+                continue
+            dot_x, dot_y = self._at(x, y)
+            if dot_x // 2 >= wanted:
+                self._marks[(dot_y // 4, dot_x // 2)] = index
+                wanted = dot_x // 2 + every
+
+    def row(self, row: int) -> Text:
+        """One row of the canvas."""
+        text = Text(no_wrap=True)
+        for column in range(self.columns):
+            index = self._marks.get((row, column))
+            if index is not None:
+                text.append(MARKS[index], style=COLOURS[index])
+            elif self._dots[row][column]:
+                text.append(chr(0x2800 + self._dots[row][column]), style=COLOURS[self._owner[row][column]])
+            else:
+                text.append(" ")
+        return text
 
 
-def _line(start: tuple[int, int] | None, end: tuple[int, int]) -> list[tuple[int, int]]:
+def _between(start: tuple[int, int] | None, end: tuple[int, int]) -> list[tuple[int, int]]:
     if start is None:
         return [end]
     steps = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)

@@ -1,25 +1,40 @@
-"""Who has how much of the traffic, readable without colour."""
+"""Who has how much of the traffic, and how far a canary is; readable without colour."""
 
 from __future__ import annotations
 
 from rich.text import Text
 
-from quarterstore.records.names import drawn
+from quarterdeck.tui.widgets.drawing import MUTED, bar, fit, muted, safe, state
+from quarterstore.records.deployments import Canary
 
 
 def traffic_bar(live: str | None, candidate: str | None, share: int, width: int) -> Text:
-    """`live ██████████▒▒ candidate 10 %`."""
-    text = Text(no_wrap=True)
-    if live is None:
-        return Text("no traffic", style="grey62")
-    taken = round(share / 100 * width)
-    if candidate is not None and share:
-        taken = max(1, taken)
-    text.append("█" * (width - taken), style="green")
-    text.append("▒" * taken, style="yellow")
-    text.append(f" {drawn(live)} {100 - share} %")
+    """`█████████▒▒` over the whole width, and below it who is which, in percent."""
+    if live is None and candidate is None:
+        return muted("no traffic: nothing is live here\n")
+    text = strip(live, candidate, share, width)
+    text.append("\n")
+    names = Text(no_wrap=True)
+    if live is not None:
+        names.append("█ ", style="green")
+        names.append_text(safe(live, 60, "bold"))
+        names.append(f" {100 - share if candidate else 100} %")
     if candidate is not None:
-        text.append(f"  ▒ {drawn(candidate)} {share} %", style="yellow")
+        names.append("   ▒ ", style="yellow")
+        names.append_text(safe(candidate, 60, "bold"))
+        names.append(f" {share} %", style="yellow")
+    text.append_text(fit(names, width))
+    text.append("\n")
+    return text
+
+
+def strip(live: str | None, candidate: str | None, share: int, width: int) -> Text:
+    """The bar alone; a candidate with any share has at least one cell of it."""
+    if live is None and candidate is None:
+        return Text("·" * width, style=MUTED, no_wrap=True)
+    taken = 0 if candidate is None else max(1 if share else 0, round(share / 100 * width))
+    text = Text("█" * (width - taken), style="green", no_wrap=True)
+    text.append("▒" * taken, style="yellow")
     return text
 
 
@@ -27,7 +42,28 @@ def ladder(steps: tuple[int, ...], at: int) -> Text:
     """The steps of a canary with the one it is at."""
     text = Text(no_wrap=True)
     for index, step in enumerate(steps):
-        mark = "●" if index < at else "◉" if index == at else "○"
-        text.append(f"{mark} {step} %", style="bold yellow" if index == at else "grey62" if index > at else "green")
-        text.append(" › " if index < len(steps) - 1 else "")
+        done, here = index < at, index == at
+        mark = "✓" if done else "◉" if here else "○"
+        text.append(f"{mark} {step} %", style="green" if done else "bold yellow" if here else MUTED)
+        if index < len(steps) - 1:
+            text.append(" ── ", style="green" if done else MUTED)
+    return text
+
+
+def canary_lines(canary: Canary, width: int) -> Text:
+    """The ladder, the verdict on its step and why, and how many requests there are of those it needs."""
+    text = fit(ladder(canary.ladder, canary.step), width)
+    text.append("\n")
+    judged = canary.judged
+    if judged is None:
+        text.append_text(muted("this step was not judged yet\n"))
+        return text
+    text.append_text(state(judged.verdict))
+    text.append("  ")
+    why = safe(judged.why, 400)
+    why.no_wrap = False
+    text.append_text(why)
+    text.append("\n")
+    text.append_text(bar(judged.have / max(1, judged.need), max(8, min(40, width - 40))))
+    text.append(f" {judged.have:,} of {judged.need:,} requests needed\n")
     return text
