@@ -23,9 +23,7 @@ def main() -> None:
                 ("floor", [sys.executable, "-c", "pass"]),
             ):
                 seconds = timed(
-                    lambda command=command: subprocess.run(
-                        command, check=True, capture_output=True, env=daemon.environ
-                    )
+                    lambda command=command: subprocess.run(command, check=True, capture_output=True, env=daemon.environ)
                 )
                 found[name].append(seconds)
         for name, limit in (("--help", 0.25), ("status", 0.45)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy: one thread, as a step has
+
 import numpy as np
 from benching import counted, deck, report
 
@@ -27,7 +29,6 @@ def train(run: quarterdeck.client.LiveRun | None, matrix: np.ndarray) -> float:
 
 def main() -> None:
     """With the daemon, then without it; what was spooled is counted afterwards."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with deck() as daemon:
         client = quarterdeck.connect(daemon.home.root)
         rates = []
@@ -49,7 +50,7 @@ def main() -> None:
         )
         client.close()
         daemon.stop()
-        matrix = np.random.default_rng(0).random((170, 170))
+        matrix = np.random.default_rng(0).random((280, 280))
         train(None, matrix)
         slower, plain, logged, ids = [], [], [], []
         for _ in range(counted(9, 2)):

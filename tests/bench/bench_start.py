@@ -1,4 +1,4 @@
-"""Daemon start to first answer: an empty store, and one with 100,000 entries; the floor is a Python that opens DuckDB."""
+"""Daemon start to first answer: an empty store, and one with 100,000 entries; the floor is Python with DuckDB open."""
 
 from __future__ import annotations
 

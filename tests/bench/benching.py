@@ -102,6 +102,8 @@ def folder() -> Iterator[Path]:
 def fill_with_runs(root: Path, count: int) -> int:
     """Write the life of `count` runs (five acts each) into a store, by the daemon's own rules and journal, and post it;
     answers the number of entries."""
+    import msgspec
+
     from quarterdeckd.assembly import RULES
     from quarterdeckd.services.deciding import Asking
     from quarterstore.ledger.folding import fold
@@ -112,8 +114,6 @@ def fill_with_runs(root: Path, count: int) -> int:
     from quarterstore.records.base import tag_of
     from quarterstore.records.places import Home
     from quarterstore.records.wire import encode
-
-    import msgspec
 
     ledger = open_ledger(Home(root))
     seq, group = ledger.journal.head.seq, []
@@ -132,7 +132,11 @@ def fill_with_runs(root: Path, count: int) -> int:
             asking = Asking("owner", ("admin",), now + number, seq, "solo")
             ledger.state.begin()
             decision = RULES[type(act)](ledger.state, act, asking)
-            fold(ledger.state, list(decision.events), Context(seq, asking.now, "owner", tag_of(type(act)), decision.words))
+            fold(
+                ledger.state,
+                list(decision.events),
+                Context(seq, asking.now, "owner", tag_of(type(act)), decision.words),
+            )
             answer = encode(decision.answer(ledger.state))
             body, events = encode(act), encode(list(decision.events))
             group.append(
@@ -157,5 +161,3 @@ def fill_with_runs(root: Path, count: int) -> int:
     opened = open_ledger(Home(root))
     opened.close()
     return seq
-
-
