@@ -21,7 +21,8 @@ def row(line: dict[str, Any]) -> str:
     spread = f"**{number(line['p50'])}** ({number(line['p10'])} to {number(line['p90'])}), n {line['n']}"
     floor = line.get("floor")
     beside = f"{floor['what']}: {number(floor['p50'])}; ratio {line['ratio']}" if floor else ""
-    return f"| {line['bench']} | {line['figure']} | {spread} | {beside} | {line['reach']} | {'yes' if line['met'] else 'no'} |"
+    cells = (line["bench"], line["figure"], spread, beside, line["reach"], "yes" if line["met"] else "no")
+    return f"| {' | '.join(cells)} |"
 
 
 def page(lines: list[dict[str, Any]]) -> str:
@@ -30,8 +31,8 @@ def page(lines: list[dict[str, Any]]) -> str:
     found = [
         "# Benchmarks",
         "",
-        "Made by `scripts/bench --write` from one run of `tests/bench`, nothing else running. A figure is the median over n repeats",
-        "with the 10th and 90th percentile in brackets; the floor beside it was measured in the same run, in turns with it.",
+        "Made by `scripts/bench --write` from one run of `tests/bench`, nothing else running. A figure is the median over n",
+        "repeats with the 10th and 90th percentile in brackets; the floor was measured in the same run, in turns with it.",
         "",
         f"Machine: {lines[0]['machine']}.",
         "",
