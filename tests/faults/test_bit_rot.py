@@ -216,6 +216,39 @@ def test_a_damaged_ledger_is_refused_or_made_again_and_never_read_wrong(
     assert wrong == []
 
 
+@pytest.mark.parametrize("lost", ["deleted", "of another version", "unreadable"])
+def test_a_damaged_journal_is_not_cut_when_the_projection_is_lost_too(
+    filled: tuple[Any, Truth], report: Any, lost: str
+) -> None:
+    """Without the projection's head an entry damaged in the middle would look like one that was never finished, and
+    all behind it would go; the noted head tells."""
+    daemon, _ = filled
+    chance = random.Random(SEED)
+    count, wrong = 6, []
+    for number in range(count):
+        home = copied(daemon, "copy")
+        path = LEDGER["journal"](home)
+        places = list(journal._frames(journal.segments_of(home.journal)[0]))
+        offset, _, payload = chance.choice(places[3:-1])
+        data = bytearray(path.read_bytes())
+        data[offset + 36 + chance.randrange(len(payload))] ^= 1
+        path.write_bytes(bytes(data))
+        for part in (home.database, LEDGER["wal"](home)):
+            if lost == "deleted":
+                part.unlink(missing_ok=True)
+            elif part.exists():
+                part.write_bytes(b"DUCK" + part.read_bytes()[4:] if lost == "unreadable" else b"another version")
+        try:
+            state_of(home)
+            wrong.append(f"{number}: it was opened")
+        except Corrupt as fault:
+            wrong += [] if "missing" in fault.line() else [fault.line()]
+        if path.read_bytes() != bytes(data):
+            wrong.append(f"{number}: the journal was cut")
+    report("F8-both", count, len(wrong), SEED, lost=lost.replace(" ", "_"))
+    assert wrong == []
+
+
 def differs_in_padding(daemon: Any, path: Path) -> bool:
     """Whether only bytes that nobody reads differ: the 20 behind a segment's header."""
     whole = (daemon.folder / "whole" / "journal" / path.name).read_bytes()

@@ -7,9 +7,10 @@ import threading
 import time
 
 from quarterdeckd.api.writer import Group
+from quarterstore.ledger.anchor import Anchor
 from quarterstore.ledger.book import Changes
 from quarterstore.ledger.database import Damaged, Posting
-from quarterstore.ledger.journal import crash
+from quarterstore.ledger.journal import Head, crash
 from quarterstore.ledger.opening import Ledger, Owed, make_again
 from quarterstore.records.faults import Fault, TimedOut
 
@@ -29,6 +30,7 @@ class Poster:
         self._database = ledger.database
         self._journal = ledger.home.journal
         self._owed = ledger.owed
+        self._anchor = Anchor(ledger.home.anchor)
         self._changes: Changes = {}
         self._postings: list[Posting] = []
         self._wanted = 0
@@ -147,6 +149,7 @@ class Poster:
             else:
                 self._make_again(postings[-1].entry.seq, str(damage))
         crash("post.after")
+        self._anchor.note(Head(postings[-1].entry.seq, postings[-1].hash))
         with self._wake:
             self.posted = postings[-1].entry.seq
             self._wake.notify_all()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from quarterstore.ledger.anchor import Anchor
 from quarterstore.ledger.book import Changes
 from quarterstore.ledger.database import Damaged, Database, Posting, damaged_aside
 from quarterstore.ledger.folding import fold_entry
@@ -25,6 +26,9 @@ STORE = 1
 
 RESERVE = 5 * 1024 * 1024
 """Bytes kept aside, so that on a full disk cancelling, deleting and auditing still work."""
+
+UPLOAD_KEPT = 86_400.0
+"""Seconds after which half an upload goes at the next start."""
 
 
 class Ledger:
@@ -103,6 +107,7 @@ def open_ledger(home: Home) -> Ledger:
         for folder in (home.journal, home.artefacts, home.samples, home.incoming, home.jobs, home.serving, home.keys):
             make_folder(folder)
         keep_reserve(home.reserve)
+        _drop_old_uploads(home.incoming)
         return _open(home, lock)
     except BaseException:
         os.close(lock)
@@ -123,7 +128,7 @@ def _open(home: Home, lock: int) -> Ledger:
             aside = damaged_aside(home.database, str(damage))
             said.append(f"projection made again ({damage}; the old one is {aside.name})")
             database, known = _projection(home, state)
-    journal = Journal(home.journal, known)
+    journal = Journal(home.journal, max(known, Anchor(home.anchor).read()))
     if journal.recovered:
         said.append(journal.recovered)
     owed, lacking = behind(home.journal, state, known.seq), ""
@@ -214,6 +219,13 @@ def rebuild(home: Home) -> tuple[int, float]:
     count = catch_up(home.journal, state, database, 0)
     database.close()
     return count, time.perf_counter() - began
+
+
+def _drop_old_uploads(incoming: Path) -> None:
+    """What was being taken over of a job is taken over again; half an upload can go on for a day."""
+    for path in incoming.iterdir():
+        if path.name.startswith("adopt-") or time.time() - path.stat().st_mtime > UPLOAD_KEPT:
+            path.unlink()
 
 
 def keep_reserve(path: Path) -> bool:

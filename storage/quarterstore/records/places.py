@@ -45,6 +45,11 @@ class Home:
         return self.root / "projection.duckdb"
 
     @property
+    def anchor(self) -> Path:
+        """The newest entry that was posted, in case the projection is lost."""
+        return self.root / "anchor"
+
+    @property
     def reserve(self) -> Path:
         return self.root / "reserve"
 
@@ -59,7 +64,7 @@ class Home:
 
     @property
     def incoming(self) -> Path:
-        """Half-sent uploads; emptied at start."""
+        """Half-sent uploads; those of a day ago go at start."""
         return self.root / "incoming"
 
     # work and serving
