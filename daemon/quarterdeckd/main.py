@@ -51,10 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {fault.line()}", file=sys.stderr)
         return MEANINGS[type(fault)].exit
     except OSError as error:
-        print(
-            f"error: home: got {error.strerror} for {error.filename or home.root}, expected a folder that can be written",
-            file=sys.stderr,
-        )
+        where = error.filename or home.root
+        print(f"error: home: got {error.strerror} for {where}, expected a folder that can be written", file=sys.stderr)
         return 1
 
 

@@ -162,6 +162,10 @@ def test_no_tracked_file_names_the_machine_it_was_written_on() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, timeout=60)
     if listed.returncode != 0:
         pytest.skip("not a git checkout: which files are tracked is not known")
-    words = (b"/" + b"work/main", b"/" + b"work/shared", b"." + b"library/")  # in halves, so that this file does not hold them
+    words = (
+        b"/" + b"work/main",
+        b"/" + b"work/shared",
+        b"." + b"library/",
+    )  # in halves, so that this file does not hold them
     names = [ROOT / name.decode() for name in listed.stdout.split(b"\0") if name]
     assert not [str(path) for path in names if path.is_file() and any(word in path.read_bytes() for word in words)]

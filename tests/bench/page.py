@@ -31,8 +31,8 @@ def page(lines: list[dict[str, Any]]) -> str:
     found = [
         "# Benchmarks",
         "",
-        "Made by `scripts/bench --write` from one run of `tests/bench`, nothing else running. A figure is the median over n",
-        "repeats with the 10th and 90th percentile in brackets; the floor was measured in the same run, in turns with it.",
+        "Made by `scripts/bench --write` from one run of `tests/bench`, nothing else running. A figure is the median",
+        "over n repeats with the 10th and 90th percentile in brackets; floors were measured in the same run, in turns.",
         "",
         f"Machine: {lines[0]['machine']}.",
         "",

@@ -66,7 +66,7 @@ def checked_onnx(path: Path) -> onnx.ModelProto:
         raise TooLarge(f"got {size:,} bytes, expected at most {LARGEST:,}", field=path.name)
     _check_first_bytes(path)
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         model = onnx.load(str(path), load_external_data=False)
@@ -119,8 +119,9 @@ def arrays(values: dict[str, Any], signature: Signature) -> dict[str, NDArray[An
 def lists(values: NDArray[Any]) -> list[Any]:
     """An array as nested lists for JSON: bytes as text, NaN as null."""
     if values.dtype.kind == "f":
-        plain = values.astype(np.float64)
-        return list(np.where(np.isnan(plain), None, plain.astype(object)).tolist())
+        plain = values.astype(object)
+        plain[np.isnan(values)] = None
+        return list(plain.tolist())
     return list(values.tolist())
 
 

@@ -169,7 +169,8 @@ def judged(measured: Measured) -> tuple[str, bool]:
     smaller = measured.size_before / measured.size_after
     about = (
         f"{smaller:.1f}x smaller, P50 {single:.2f}x, throughput {many:.2f}x, "
-        f"{measured.metric} {measured.difference:+.4f} ({measured.difference_low:+.4f} to {measured.difference_high:+.4f})"
+        f"{measured.metric} {measured.difference:+.4f} "
+        f"({measured.difference_low:+.4f} to {measured.difference_high:+.4f})"
     )
     if max(single, many) < FASTER:
         return f"NOT FASTER HERE ({single:.2f}x): {about}", False

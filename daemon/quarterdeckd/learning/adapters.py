@@ -177,7 +177,7 @@ class _Graph:
             graph = helper.make_graph(self._nodes, MAKER, _inputs(meaning), _outputs(meaning), self._constants)
             model = helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name=MAKER)
         onnx.checker.check_model(model)
-        return model.SerializeToString()
+        return bytes(model.SerializeToString())
 
 
 def _inputs(meaning: Meaning) -> list[onnx.ValueInfoProto]:
@@ -223,4 +223,4 @@ def _renamed(model: onnx.ModelProto, meaning: Meaning) -> bytes:
         one.type.tensor_type.shape.dim[0].dim_param = "batch"
     model.producer_name = MAKER + " by " + model.producer_name
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())

@@ -29,7 +29,8 @@ def _mlp(rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, po
     classes = len(meaning.classes)
     x, x_watch = encoding.encode(rows.frame, learnt), encoding.encode(rows.watch, learnt)
     mlp = torch_loop.fit(x, rows.target, x_watch, rows.watch_target, classes, chosen, seed, points)
-    words = f"{learnt.width}-{'-'.join(str(len(bias)) for _, bias in mlp.layers)} network, epoch {mlp.epoch} of {mlp.epochs} kept"
+    widths = "-".join(str(len(bias)) for _, bias in mlp.layers)
+    words = f"{learnt.width}-{widths} network, epoch {mlp.epoch} of {mlp.epochs} kept"
     return Fitted(
         answer=lambda frame: torch_loop.answer(mlp, encoding.encode(frame, learnt), classes),
         export=lambda: adapters.mlp_onnx(mlp.layers, learnt, meaning, mlp.shift, mlp.scale),

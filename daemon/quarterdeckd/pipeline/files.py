@@ -36,11 +36,20 @@ _FEATURES: dict[str, tuple[str, ...]] = {
     ),
     "digits": tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8)),
     "wine": (
-        *["alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids", "nonflavanoid_phenols"],
+        *[
+            "alcohol",
+            "malic_acid",
+            "ash",
+            "alcalinity_of_ash",
+            "magnesium",
+            "total_phenols",
+            "flavanoids",
+            "nonflavanoid_phenols",
+        ],
         *["proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines", "proline"],
     ),
     "iris": ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"),
-    "diabetes": tuple(["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]),
+    "diabetes": ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"),
 }
 
 

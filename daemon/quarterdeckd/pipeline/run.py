@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from quarterdeckd.learning.fitted import Fitted
 from quarterdeckd.pipeline import evaluation, export, files, splitting, training, validation
 from quarterdeckd.pipeline.progress import Report
 from quarterstore.records.faults import Fault
@@ -97,9 +98,7 @@ def _split(rows: files.Rows, spec: PipelineSpec) -> tuple[Told, splitting.Split]
     return Told(found.words, found.figures), found
 
 
-def _trained(
-    rows: files.Rows, sides: splitting.Split, spec: PipelineSpec, report: Report
-) -> tuple[Told, training.Fitted]:
+def _trained(rows: files.Rows, sides: splitting.Split, spec: PipelineSpec, report: Report) -> tuple[Told, Fitted]:
     most = int(spec.definition.train.params.get("epochs", 0) or 0)
 
     def points(number: int, values: dict[str, float]) -> None:
@@ -113,7 +112,7 @@ def _trained(
     return Told(words, {"params": fitted.params, "seconds": round(time.monotonic() - began, 3)}), fitted
 
 
-def _evaluated(fitted: training.Fitted, frame: Any, truth: Any, meaning: Any) -> tuple[Told, evaluation.Evaluation]:
+def _evaluated(fitted: Fitted, frame: Any, truth: Any, meaning: Any) -> tuple[Told, evaluation.Evaluation]:
     found = evaluation.evaluate(fitted, frame, truth, meaning)
     return Told(found.words, found.figures), found
 

@@ -112,7 +112,7 @@ def _by_time(frame: pl.DataFrame, column: str, share: float) -> tuple[Indices, I
         at = instants(frame[column])
     except ValueError as error:
         raise got(column, str(error), "dates or times as ISO 8601 (2026-01-31 12:00), or numbers") from None
-    border = float(np.sort(at)[int(round((1 - share) * len(at)))]) if share * len(at) >= 1 else float(at.max())
+    border = float(np.sort(at)[round((1 - share) * len(at))]) if share * len(at) >= 1 else float(at.max())
     out = at >= border
     train, test = np.flatnonzero(~out), np.flatnonzero(out)
     if not len(train):

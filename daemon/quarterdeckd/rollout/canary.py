@@ -24,6 +24,7 @@ not that. The live P95 is taken as known. No live traffic, or less than enough o
 
 from __future__ import annotations
 
+import itertools
 import math
 from statistics import NormalDist
 from typing import Final, Literal, NamedTuple
@@ -69,12 +70,7 @@ def checked(rule: CanaryRule) -> CanaryRule:
 def checked_ladder(ladder: tuple[int, ...]) -> tuple[int, ...]:
     """The ladder, or a fault: percents that grow, the first below 100 (at 100 there is nothing to compare with), the
     last 100."""
-    if (
-        len(ladder) < 2
-        or ladder[0] < 1
-        or ladder[-1] != 100
-        or any(b <= a for a, b in zip(ladder, ladder[1:], strict=False))
-    ):
+    if len(ladder) < 2 or ladder[0] < 1 or ladder[-1] != 100 or any(b <= a for a, b in itertools.pairwise(ladder)):
         raise got(
             "ladder", ">".join(map(str, ladder)) or "nothing", "growing percents that end in 100, such as 5>25>100"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 import msgspec
@@ -62,12 +61,16 @@ Message = Query[Any] | Act[Any] | Sample[Any] | Blob[Any]
 """Whatever can be asked of the daemon."""
 
 
-@functools.cache
+_answers: dict[type, Any] = {}
+
+
 def answer_type(kind: type) -> Any:
     """The type a message class answers with: the `T` of `Act[T]`, `Query[T]`, `Sample[T]` or `Blob[T]`."""
+    if kind in _answers:
+        return _answers[kind]
     for base in getattr(kind, "__orig_bases__", ()):
         if get_origin(base) in (Query, Act, Sample, Blob):
-            return get_args(base)[0]
+            return _answers.setdefault(kind, get_args(base)[0])
     raise TypeError(f"{kind.__name__} declares no answer type")
 
 
