@@ -207,6 +207,7 @@ def test_a_daemon_that_dies_while_it_starts_a_job_starts_it_once(absent: Any, re
     absent.start()
     with absent.client() as client:
         job = until(lambda: ended(client, run.job), 60, "end of the job")
+    until(lambda: not any(lives(pid) for pair in marks(absent.folder, "wait") for pid in pair), 5, "end of its group")
     count = len(marks(absent.folder, "wait"))
     report("F10-start", 1, int(count != 1), None, entry=entry, runs=count)
     assert job.state == "FAILED" and "as far as it goes" in str(job.error)

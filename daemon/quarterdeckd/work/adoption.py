@@ -39,6 +39,13 @@ def holder(folder: Path) -> int | None:
         os.close(descriptor)
 
 
+def claimer(folder: Path) -> int | None:
+    """The pid of the worker that last held a job's folder, whether it lives or not."""
+    path = folder / "lock"
+    text = path.read_text(errors="replace").strip() if path.exists() else ""
+    return int(text) if text.isdigit() else None
+
+
 def end_group(pid: int, number: signal.Signals) -> None:
     """Signal a job's whole process group; one that is gone already is what was wanted."""
     try:

@@ -22,7 +22,7 @@ from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.identity import job_key
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.bus import Bus, Kept
-from quarterdeckd.work.adoption import alive, born, end_group, end_left, ending_of, holder
+from quarterdeckd.work.adoption import alive, born, claimer, end_group, end_left, ending_of, holder
 from quarterdeckd.work.handover import Handover
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs, people, pipelines
@@ -119,6 +119,8 @@ class Supervisor:
     async def _start(self, job: jobs.Job) -> None:
         folder = self.home.jobs / job.id
         pid = holder(folder)
+        if pid is None:
+            end_left(claimer(folder), None)  # of a worker that ended before anybody noted that it began
         if pid is None and not (folder / "result.json").exists():
             try:
                 if job.kind == "pipeline":
