@@ -1,0 +1,355 @@
+"""Every message over a real socket: one life in which each is asked, and answered as its class declares."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import urllib.request
+from array import array
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+import pytest
+import zmq
+
+from quarterdeck import keys
+from quarterstore.records import (
+    compression,
+    datasets,
+    deployments,
+    faults,
+    governance,
+    jobs,
+    messages,
+    monitoring,
+    people,
+    pipelines,
+    predictions,
+    registry,
+    runs,
+    schedules,
+    store,
+)
+from quarterstore.records.base import answer_type, tag_of
+from quarterstore.records.wire import PROTOCOL, Answer, Ask, decode, encode
+
+OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
+
+
+class Life:
+    """Asks, and remembers what was asked."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.asked: set[type] = set()
+
+    def __call__(self, message: Any, by: Any = None) -> Any:
+        """The answer; the client decodes it strictly as the class declares, so another type raises."""
+        answer = (by or self.client).ask(message, timeout=60)
+        self.asked.add(type(message))
+        return answer
+
+    def until(self, message: Any, true: Callable[[Any], bool], seconds: float = 60) -> Any:
+        """Ask until it is so."""
+        deadline = time.monotonic() + seconds
+        for _ in self.client.follow(0):
+            answer = self(message)
+            if true(answer):
+                return answer
+            assert time.monotonic() < deadline, answer
+        raise AssertionError("the feed ended")
+
+
+def rows(count: int, scale: float) -> list[list[float]]:
+    """Rows of the breast cancer set."""
+    from sklearn.datasets import load_breast_cancer
+
+    return [[value * scale for value in row] for row in load_breast_cancer().data[:count].tolist()]
+
+
+def predicted(address: str, row: list[float]) -> str:
+    """One prediction; its id."""
+    tensor = {"name": "x", "shape": [1, len(row)], "datatype": "FP32", "data": row}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    with urllib.request.urlopen(f"{address}/v2/models/life/infer", body, timeout=10) as answer:
+        return str(json.load(answer)["id"])
+
+
+def about_runs(life: Life) -> None:
+    """Tracking."""
+    client = life.client
+    digest, size = client.put(b"an artefact")
+    upload = secrets.token_hex(8)
+    life(store.PutBlob(upload=upload, offset=0, data=b"by hand"))
+    assert life(store.GetBlob(digest=digest)).data == b"an artefact"
+    run = life(runs.StartRun(experiment="life", params={"lr": "0.1"})).id
+    other = life(runs.StartRun(experiment="life", params={"lr": "0.2"})).id
+    life(runs.LogParams(run=run, params={"depth": "3"}))
+    life(runs.SetTags(run=run, tags={"team": "one"}))
+    life(runs.LogArtefact(run=run, path="notes/a.txt", digest=digest, size=size))
+    points = runs.LogMetrics(
+        run=run,
+        batch="b1",
+        keys=("loss",),
+        key=array("H", [0, 0]).tobytes(),
+        step=array("q", [1, 2]).tobytes(),
+        time=array("d", [1.0, 2.0]).tobytes(),
+        value=array("d", [0.5, 0.25]).tobytes(),
+    )
+    assert life(points).points == 2
+    life(runs.Beat(run=run))
+    assert life(runs.MetricHistory(run=run))[0].values == [0.5, 0.25]
+    assert life(runs.EndRun(run=run)).metrics == {"loss": 0.25}
+    assert {row.name for row in life(runs.CompareRuns(runs=(run, other))).rows} >= {"lr", "depth"}
+    life(runs.EndRun(run=other, state="FAILED", error="on purpose"))
+    life(runs.RemoveRun(run=other))
+    life(runs.RestoreRun(run=other))
+    life(runs.RemoveRun(run=other))
+    assert life(store.Undo()).act == "runs.remove"
+    assert life(runs.ShowRun(run=run)).state == "FINISHED"
+    assert life(runs.ListRuns()).total == 2
+    assert [each.name for each in life(runs.ListExperiments())] == ["life"]
+
+
+def about_training(life: Life) -> None:
+    """A pipeline of real rows, again by its name, and one that is called off."""
+    data = pipelines.DataSection(target="target", builtin="breast_cancer")
+    definition = pipelines.Definition(name="life", model="life", data=data)
+    first = life(pipelines.RunPipeline(definition=definition))
+    done = life.until(pipelines.ShowPipelineRun(pipeline_run=first.id), lambda found: found.state in OVER)
+    assert done.state == "SUCCEEDED" and done.version == "life@1", done.error
+    second = life(pipelines.RerunPipeline(pipeline="life"))
+    life.until(pipelines.ShowPipelineRun(pipeline_run=second.id), lambda found: found.state in OVER)
+    assert len(life(pipelines.ListPipelineRuns())) == 2 and len(life(pipelines.ListPipelines())) == 1
+    assert life(jobs.ShowJob(job=done.job)).state == "SUCCEEDED"
+    assert isinstance(life(jobs.JobLog(job=done.job)), list)
+    third = life(pipelines.RerunPipeline(pipeline="life"))
+    assert life(jobs.CancelJob(job=third.job)).state == "CANCELLED"
+    assert len(life(jobs.ListJobs())) >= 3
+
+
+def about_schedules(life: Life) -> None:
+    """The clock."""
+    act = msgspec.to_builtins(pipelines.RerunPipeline(pipeline="life"))
+    life(schedules.AddSchedule(name="nightly", act=act, cron="0 3 * * *"))
+    assert len(life(schedules.NextFirings(name="nightly", count=3))) == 3
+    assert life(schedules.PauseSchedule(name="nightly")).paused
+    assert len(life(schedules.ListSchedules())) == 1
+    life(schedules.RemoveSchedule(name="nightly"))
+
+
+def about_the_registry(life: Life, ana: Any) -> None:
+    """Versions, gate, four eyes, Production."""
+    rule = governance.GateRule(metric="accuracy", op=">=", limit=0.5)
+    life(governance.SetGate(model="life", rules=(rule,)), by=ana)
+    assert life(governance.ShowGate(model="life")).rules == (rule,)
+    assert life(governance.JudgeGate(version="life@1")).ok
+    life(registry.TagVersion(version="life@1", tags={"note": "first"}))
+    life(registry.MoveStage(version="life@1", stage="Staging"))
+    act = msgspec.to_builtins(registry.MoveStage(version="life@1", stage="Production"))
+    refused = life(governance.Propose(act=act))
+    assert life(governance.Reject(approval=refused.id, reason="not today"), by=ana).state == "REJECTED"
+    asked = life(governance.Propose(act=act))
+    assert life(governance.ShowApproval(approval=asked.id)).state == "WAITING"
+    assert life(governance.Approve(approval=asked.id, evidence=asked.evidence), by=ana).state == "APPROVED"
+    assert len(life(governance.ListApprovals(all=True))) == 2
+    assert life(registry.ProductionAt(model="life", at=time.time())).version == "life@1"
+    assert len(life(registry.ListTenures(model="life"))) == 1
+    assert life(registry.ShowLineage(version="life@1"))
+    assert len(life(registry.ListVersions(model="life"))) == 2
+    assert life(registry.ListModels())[0].name == "life"
+    life(registry.RemoveVersion(version="life@2"))
+    life(registry.RestoreVersion(version="life@2"))
+    version = life(registry.ShowVersion(version="life@1"))
+    again = registry.RegisterVersion(
+        model="again", digest=version.digest, size=version.size, format="onnx", signature=version.signature
+    )
+    assert life(again).number == 1
+
+
+def about_data(life: Life) -> None:
+    """A dataset by its hash."""
+    digest, size = life.client.put(b"a,y\n1,2\n2,3\n")
+    life(datasets.AddDataset(digest=digest, name="rows.csv", format="csv", size=size))
+    assert life(datasets.ShowDataset(dataset=digest)).name == "rows.csv"
+    assert len(life(datasets.ListDatasets())) >= 1
+
+
+def about_serving(life: Life, ana: Any) -> None:
+    """Traffic, its records, drift, int8, a canary that is called off."""
+    life(deployments.Deploy(version="life@1"))
+    life.until(deployments.ShowDeployment(endpoint="life"), lambda found: found.live == "life@1")
+    serving = life.until(deployments.ShowServing(), lambda found: bool(found.hosts) and found.hosts[0].ready)
+    life.until(deployments.ShowServing(), lambda found: found.hosts[0].epoch > 0)
+    life(deployments.SetRecording(endpoint="life", default="keep"))
+    ids = [predicted(serving.address, row) for row in rows(260, 3.0)]
+    counted = predictions.CountPredictions(endpoint="life")
+    life.until(counted, lambda found: sum(found.versions.values()) >= len(ids))
+    assert len(life(predictions.ListPredictions(endpoint="life", limit=5))) == 5
+    assert life(predictions.ShowPrediction(prediction=ids[0])).version == "life@1"
+    assert life(deployments.ListDeployments())[0].endpoint == "life"
+    life(monitoring.SetReaction(endpoint="life", pipeline="life", enabled=False))
+    assert len(life(monitoring.ListReactions())) == 1
+    job = life(monitoring.CheckDrift(endpoint="life", window=3600))
+    assert life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    drift = life(monitoring.ListDrift())[0]
+    assert life(monitoring.ShowDrift(drift=drift.id)).verdict == "DRIFT"
+    alert = life(monitoring.ListAlerts())[0]
+    life(monitoring.AckAlert(alert=alert.id))
+    life(monitoring.ResolveAlert(alert=alert.id))
+    job = life(compression.Optimise(version="life@1"))
+    life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
+    assert len(life(compression.ListOptimisations())) <= 1
+    life(registry.MoveStage(version="life@2", stage="Staging"))
+    canary = deployments.StartCanary(version="life@2")
+    asked = life(governance.Propose(act=msgspec.to_builtins(canary)))
+    life(governance.Approve(approval=asked.id, evidence=asked.evidence), by=ana)
+    life.asked.add(deployments.StartCanary)  # done by the approval, which carries it
+    life.until(deployments.ShowDeployment(endpoint="life"), lambda found: found.canary is not None)
+    assert life(deployments.RollBack(endpoint="life", reason="enough")).canary is None
+    life(deployments.StopEndpoint(endpoint="life"))
+    life(deployments.StopServing())
+
+
+def about_people_and_the_store(life: Life, home: Any) -> None:
+    """Keys, roles, audit, status, backup."""
+    public = keys.make(home, "dora")
+    life(people.AddKey(public=public, person="dora", roles=("viewer",)))
+    life(people.SetRoles(person="dora", roles=("operator",)))
+    assert {person.name for person in life(people.ListPeople())} >= {"dora", "ana"}
+    assert life(people.RevokeKey(public=public)).revoked is not None
+    assert public in {key.public for key in life(people.ListKeys())}
+    assert life(people.WhoAmI()).profile == "team"
+    assert life(store.ShowStatus()).profile == "team"
+    assert life(store.Diagnose())
+    assert len(life(store.Replay(after=0, limit=5))) == 5
+    head = life(governance.ShowHead())
+    assert life(governance.VerifyAudit(seq=head.seq, hash=head.hash)).ok
+    assert life(governance.ListAudit(limit=3))[0].seq >= head.seq
+    assert life(store.Backup()).seq >= head.seq
+
+
+def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any) -> None:
+    """A message that is added without a place here fails by its name."""
+    with team.client(timeout=30) as owner, team.client("ana") as ana:
+        life = Life(owner)
+        about_runs(life)
+        about_training(life)
+        about_schedules(life)
+        about_the_registry(life, ana)
+        about_data(life)
+        about_serving(life, ana)
+        about_people_and_the_store(life, team.home)
+    spoken_by_the_daemon = {kind for kind in messages.ASKABLE if kind.role == "daemon"}
+    assert sorted(tag_of(kind) for kind in set(messages.ASKABLE) - life.asked - spoken_by_the_daemon) == []
+
+
+PLAIN = {"str": "x", "int": 1, "float": 1.0, "bool": True, "dict": {}, "tuple": (), "list": [], "bytes": b""}
+
+
+def example(kind: Any) -> Any:
+    """Something of every type, for messages that are refused before they are looked at."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        hints = get_type_hints(kind)
+        return kind(**{each.name: example(hints[each.name]) for each in msgspec.structs.fields(kind) if each.required})
+    if get_origin(kind) is Literal:
+        return get_args(kind)[0]
+    if type(None) in get_args(kind):
+        return None
+    return PLAIN[getattr(get_origin(kind) or kind, "__name__", "")]
+
+
+@pytest.mark.parametrize("kind", [each for each in messages.ASKABLE if each.role == "daemon"], ids=tag_of)
+def test_what_only_the_daemon_speaks_is_forbidden_to_the_owner(daemon: Any, kind: Any) -> None:
+    """Nobody can end a job, admit a version or judge a canary by hand."""
+    with daemon.client() as client, pytest.raises(faults.Forbidden):
+        client.ask(example(kind))
+
+
+@pytest.mark.parametrize("kind", faults.MEANINGS, ids=lambda kind: kind.__name__)
+def test_a_fault_crosses_the_wire_as_the_class_it_was(kind: type[faults.Fault]) -> None:
+    sent = kind("got x, expected y", field="f", nearest=("a", "b"), next="do this")
+    back = faults.raised(decode(encode(sent.record()), faults.FaultRecord))
+    assert type(back) is kind and back.line() == sent.line()
+
+
+class Raw:
+    """A socket with the owner's key that sends what it is told."""
+
+    def __init__(self, home: Any) -> None:
+        self.context: zmq.Context[Any] = zmq.Context()
+        self.socket = self.context.socket(zmq.DEALER)
+        secret = home.secret_key("owner").read_bytes()
+        self.socket.curve_secretkey, self.socket.curve_publickey = secret, zmq.curve_public(secret)
+        self.socket.curve_serverkey = home.server_public.read_bytes()
+        self.socket.connect(home.ask_address)
+
+    def __call__(self, *frames: bytes) -> Answer:
+        self.socket.send_multipart(frames)
+        assert self.socket.poll(5000), "no answer"
+        answer: Answer = decode(self.socket.recv(), Answer)
+        return answer
+
+    def close(self) -> None:
+        """Let go."""
+        self.socket.close(0)
+        self.context.term()
+
+
+def asked(body: Any, protocol: int = PROTOCOL, request: str = "r") -> bytes:
+    """A request as bytes."""
+    return encode(Ask(protocol, request, msgspec.Raw(encode(body))))
+
+
+DEEP = msgspec.msgpack.decode(b"\x91" * 400 + b"\x01")
+BAD: list[tuple[str, tuple[bytes, ...], str, str]] = [
+    ("an unknown word", (asked({"type": "runs.lst"}),), "NotFound", "runs.list"),
+    ("no word", (asked({}),), "Invalid", "type"),
+    ("another type of field", (asked({"type": "runs.show", "run": 7}),), "Invalid", "str"),
+    ("a field too few", (asked({"type": "runs.show"}),), "Invalid", "run"),
+    ("an older protocol", (asked({"type": "store.status"}, protocol=0),), "Protocol", "expected 1"),
+    ("a newer protocol", (asked({"type": "store.status"}, protocol=99),), "Protocol", "expected 1"),
+    ("no id", (asked({"type": "store.status"}, request=""),), "Invalid", "id"),
+    ("an endless id", (asked({"type": "store.status"}, request="i" * 500),), "Invalid", "id"),
+    ("three frames", (asked({"type": "store.status"}), b"", b""), "Invalid", "frames"),
+    ("no msgpack", (b"\xc1\xc1\xc1",), "Invalid", ""),
+    (
+        "deeply nested",
+        (asked({"type": "runs.show", "run": msgspec.msgpack.decode(b"\x91" * 400 + b"\x01")}),),
+        "Invalid",
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(("frames", "kind", "said"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_a_wrong_request_is_a_fault_and_the_daemon_goes_on(
+    daemon: Any, frames: tuple[bytes, ...], kind: str, said: str
+) -> None:
+    raw = Raw(daemon.home)
+    try:
+        fault = raw(*frames).fault
+        assert fault is not None and fault.kind == kind
+        assert said in " ".join((fault.message, fault.field or "", *fault.nearest))
+        assert raw(asked({"type": "people.who_am_i"})).fault is None
+    finally:
+        raw.close()
+
+
+def test_every_message_declares_its_answer_and_says_what_it_is() -> None:
+    for kind in messages.ASKABLE:
+        assert answer_type(kind) is not ...
+        assert kind.__doc__ and kind.__doc__.strip().endswith((".", "?")), tag_of(kind)
+
+
+def test_json_lines_are_answered_line_by_line_good_and_bad(daemon: Any) -> None:
+    """`qd ask -`: what another language pipes in."""
+    lines = ['{"type":"people.who_am_i","id":"1"}', "no json", '{"type":"runs.shw"}', '{"type":"runs.list"}']
+    done = daemon.qd("ask", "-", stdin="\n".join(lines) + "\n")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1 and len(answers) == 4
+    assert [("fault" in answer) for answer in answers] == [False, True, True, False]
+    assert "runs.show" in answers[2]["fault"]["nearest"]
+    assert all(answer["schema_version"] == 1 for answer in answers)
