@@ -76,8 +76,8 @@ def pad(text: Text, width: int) -> Text:
 
 
 def muted(words: str) -> Text:
-    """Our own words, in the background."""
-    return Text(words, style=MUTED)
+    """Words of ours in the background, line by line; what they carry from outside is cleaned."""
+    return Text("\n".join(drawn(line) for line in words.split("\n")), style=MUTED)
 
 
 def state(word: str) -> Text:
