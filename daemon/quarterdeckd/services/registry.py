@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from typing import get_args
 
 from msgspec.structs import replace
@@ -239,7 +240,8 @@ def _lineage(state: State, query: registry.ShowLineage, asking: Asking) -> regis
     ]
     for tenure in state.tenures:
         if tenure.version == version.id:
-            down.append(("production", tenure.environment, f"since {tenure.since:.0f}"))
+            since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(tenure.since))
+            down.append(("production", tenure.environment, f"since {since} UTC"))
     for deployment in state.deployments:
         if version.id in (deployment.live, deployment.canary.candidate if deployment.canary else None):
             down.append(("deployment", deployment.endpoint, deployment.state))
