@@ -84,6 +84,7 @@ class DeckApp(App[int]):
         self._introduce()
         self._count()
         self._listen()
+        self._get_ready()
 
     def action_go(self, name: str) -> None:
         """Go to a screen by its name; it is made when it is first gone to."""
@@ -108,6 +109,14 @@ class DeckApp(App[int]):
             return
         self.context_line = drawn(f"{caller.person} · {caller.profile} · {self.context_line}", longest=60)
         self._tell()
+
+    @work
+    async def _get_ready(self) -> None:
+        """Read the other screens' code while nobody presses a key: the first visit then takes no longer than others."""
+        for _, name in SCREENS:
+            await asyncio.sleep(0.1)
+            importlib.import_module(f"quarterdeck.tui.screens.{name}")
+        importlib.import_module("quarterdeck.tui.screens.detail")
 
     @work(exclusive=True, group="count")
     async def _count(self) -> None:

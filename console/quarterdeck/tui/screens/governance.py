@@ -27,7 +27,7 @@ from quarterstore.records.governance import (
     ShowHead,
 )
 
-TRAIL = 150
+TRAIL = 100
 """Entries of the audit trail below what waits; the filter searches all of them."""
 
 
