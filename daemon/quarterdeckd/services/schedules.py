@@ -125,10 +125,20 @@ def _fire(state: State, act: schedules.FireSchedule, asking: Asking) -> Decision
 
     def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
         if act.run:
-            yield msgspec.convert(schedule.act, BY_TAG[schedule.act["type"]]), asked._replace(actor=schedule.created_by)
+            yield _spoken(schedule), asked._replace(actor=schedule.created_by)
 
     said = f" ({act.missed} missed before it)" if act.missed else ""
     return Decision([event], f"schedule {act.name} was due{said}", lambda after: after.schedules[act.name], then)
+
+
+def _spoken(schedule: schedules.Schedule) -> Act[Any]:
+    """The act of a schedule; one that can say what asked for it says the schedule unless it says something else."""
+    kind = BY_TAG[schedule.act["type"]]
+    fields = dict(schedule.act)
+    if "cause" in kind.__struct_fields__ and not fields.get("cause"):  # type: ignore[attr-defined]
+        fields["cause"] = f"schedule {schedule.name}"
+    spoken: Act[Any] = msgspec.convert(fields, kind)
+    return spoken
 
 
 def _note_failure(state: State, act: schedules.NoteFailure, asking: Asking) -> Decision:

@@ -1,0 +1,154 @@
+"""Gate and four eyes: who may say yes, to what exactly, and for how long it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from quarterstore.records import governance, registry
+from quarterstore.records.faults import Conflict, Fault, Invalid, NeedsApproval, NotFound, Refused
+from tests.ruling import Ruling
+from tests.services.test_registry import version
+
+
+def measured(value: float) -> registry.Metric:
+    """An accuracy with an interval."""
+    return registry.Metric(name="accuracy", value=value, low=value - 0.05, high=value + 0.05, n=100)
+
+
+def staged(profile: str, accuracy: float | None = 0.9, limit: float | None = None) -> Ruling:
+    """`m@1` in Staging, with a gate where a limit is given."""
+    ruling = Ruling(profile)
+    version(ruling, metrics=(measured(accuracy),) if accuracy is not None else ())
+    if limit is not None:
+        rule = governance.GateRule(metric="accuracy", op=">=", limit=limit)
+        ruling.act(governance.SetGate(model="m", rules=(rule,)))
+    ruling.act(registry.MoveStage(version="m@1", stage="Staging"))
+    return ruling
+
+
+UP = registry.MoveStage(version="m@1", stage="Production", reason="it is better")
+
+
+def proposed(ruling: Ruling, actor: str = "ana") -> governance.Approval:
+    """Ask for Production."""
+    found: governance.Approval = ruling.act(governance.Propose(act=msgspec.to_builtins(UP)), actor=actor)
+    return found
+
+
+def yes(approval: governance.Approval) -> governance.Approve:
+    """On the evidence as it was shown."""
+    return governance.Approve(approval=approval.id, evidence=approval.evidence)
+
+
+def test_in_team_production_needs_another_person() -> None:
+    ruling = staged("team", limit=0.8)
+    with pytest.raises(NeedsApproval):
+        ruling.act(UP)
+    asked = proposed(ruling)
+    with pytest.raises(Refused):
+        ruling.act(yes(asked), actor="ana")
+    assert ruling.act(yes(asked), actor="bob").state == "APPROVED"
+    tenure = ruling.ask(registry.ProductionAt(model="m", at=ruling.now))
+    assert (tenure.asked_by, tenure.approved_by) == ("ana", "bob")
+
+
+def test_in_solo_it_is_done_at_once_and_recorded_as_nobodys_approval() -> None:
+    ruling = staged("solo")
+    assert ruling.act(UP).stage == "Production"
+    assert ruling.ask(registry.ProductionAt(model="m", at=ruling.now)).approved_by in (None, "ana")
+
+
+@pytest.mark.parametrize("accuracy", [0.79, None])
+def test_a_gate_that_is_not_passed_or_cannot_be_judged_refuses_in_team(accuracy: float | None) -> None:
+    """A missing metric is no pass."""
+    ruling = staged("team", accuracy, limit=0.8)
+    with pytest.raises(Fault):
+        ruling.act(UP)
+    assert not ruling.ask(governance.JudgeGate(version="m@1")).ok
+    assert ruling.ask(registry.ShowVersion(version="m@1")).stage == "Staging"
+
+
+def test_a_failed_gate_in_solo_wants_a_reason_and_is_recorded_as_overridden() -> None:
+    ruling = staged("solo", 0.5, limit=0.8)
+    with pytest.raises(Fault):
+        ruling.act(registry.MoveStage(version="m@1", stage="Production"))
+    ruling.act(UP)
+    events = msgspec.msgpack.decode(ruling.entries[-1].events)
+    assert "governance.gate_overridden" in [event["type"] for event in events]
+
+
+def test_a_bound_gate_judges_the_worse_end_of_the_interval() -> None:
+    ruling = staged("team", 0.84)
+    rule = governance.GateRule(metric="accuracy", op=">=", limit=0.8, bound=True)
+    ruling.act(governance.SetGate(model="m", rules=(rule,)))
+    assert not ruling.ask(governance.JudgeGate(version="m@1")).ok
+
+
+def test_evidence_that_changed_makes_the_yes_void() -> None:
+    """The gate was set after the evidence was shown."""
+    ruling = staged("team", limit=0.8)
+    asked = proposed(ruling)
+    rule = governance.GateRule(metric="accuracy", op=">=", limit=0.1)
+    ruling.act(governance.SetGate(model="m", rules=(rule,)), actor="bob")
+    with pytest.raises(Refused):
+        ruling.act(yes(asked), actor="bob")
+    assert ruling.ask(registry.ShowVersion(version="m@1")).stage == "Staging"
+
+
+def test_another_hash_than_the_shown_one_is_refused() -> None:
+    ruling = staged("team", limit=0.8)
+    asked = proposed(ruling)
+    with pytest.raises(Refused):
+        ruling.act(governance.Approve(approval=asked.id, evidence="0" * 64), actor="bob")
+
+
+def test_a_yes_is_used_once_and_a_no_is_final() -> None:
+    ruling = staged("team", limit=0.8)
+    first = proposed(ruling)
+    ruling.act(governance.Reject(approval=first.id, reason="not today"), actor="bob")
+    with pytest.raises(Fault):
+        ruling.act(yes(first), actor="bob")
+    second = proposed(ruling)
+    ruling.act(yes(second), actor="bob")
+    with pytest.raises(Fault):
+        ruling.act(yes(second), actor="bob")
+
+
+def test_a_no_needs_a_reason() -> None:
+    ruling = staged("team", limit=0.8)
+    asked = proposed(ruling)
+    with pytest.raises(Invalid):
+        ruling.act(governance.Reject(approval=asked.id, reason=" "), actor="bob")
+
+
+BAD: list[tuple[str, Any, type[Fault]]] = [
+    ("an approval that is none", governance.Approve(approval="ask-x", evidence="0" * 64), NotFound),
+    ("an act that cannot be proposed", governance.Propose(act={"type": "store.undo"}), Fault),
+    ("an act that is none", governance.Propose(act={"type": "no.such"}), Fault),
+    ("an act of an unknown version", governance.Propose(act={**msgspec.to_builtins(UP), "version": "m@8"}), NotFound),
+    (
+        "a limit that is no number",
+        governance.SetGate(model="m", rules=(governance.GateRule(metric="a", op=">=", limit=float("nan")),)),
+        Invalid,
+    ),
+]
+
+
+@pytest.mark.parametrize(("act", "kind"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_what_is_wrong_is_refused_and_changes_nothing(act: Any, kind: type[Fault]) -> None:
+    ruling = staged("team", limit=0.8)
+    before = ruling.kept()
+    with pytest.raises(kind):
+        ruling.act(act, actor="bob")
+    assert ruling.kept() == before
+
+
+def test_the_same_proposal_twice_is_one() -> None:
+    """Asking again does not make two."""
+    ruling = staged("team", limit=0.8)
+    proposed(ruling)
+    with pytest.raises(Conflict):
+        proposed(ruling)

@@ -1,0 +1,129 @@
+"""The rules of the registry: stages, numbers, what a name means, what can be taken back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from quarterstore.records import registry, runs, store
+from quarterstore.records.faults import Conflict, Fault, Invalid, NotFound, Refused
+from tests.ruling import Ruling
+
+
+def shape(datatype: Any = "FP32", width: int = 2) -> registry.Signature:
+    """One input, one output."""
+    return registry.Signature(
+        inputs=(registry.Tensor(name="x", datatype=datatype, shape=(-1, width)),),
+        outputs=(registry.Tensor(name="y", datatype="FP32", shape=(-1, 1)),),
+    )
+
+
+def version(ruling: Ruling, number: int = 0, **about: Any) -> registry.Version:
+    """Another version of `m`."""
+    number = number or len(ruling.state.versions) + 1
+    about = {"model": "m", "digest": f"{number:064x}", "size": 1, "format": "onnx", "signature": shape(), **about}
+    made: registry.Version = ruling.act(registry.RegisterVersion(**about))
+    return made
+
+
+def test_numbers_are_never_used_again() -> None:
+    ruling = Ruling()
+    assert version(ruling).id == "m@1"
+    ruling.act(registry.RemoveVersion(version="m@1"))
+    assert version(ruling, 7).id == "m@2"
+
+
+def test_the_semantic_version_follows_the_signature_and_is_explained() -> None:
+    ruling = Ruling()
+    assert version(ruling).semver == "1.0.0"
+    assert version(ruling).semver == "1.0.1"
+    wider = version(ruling, signature=shape(width=3))
+    assert wider.semver == "2.0.0" and wider.reason
+
+
+def test_a_production_version_takes_the_place_of_the_former_one() -> None:
+    ruling = Ruling()
+    for number in (1, 2):
+        version(ruling)
+        ruling.act(registry.MoveStage(version=f"m@{number}", stage="Staging"))
+        ruling.act(registry.MoveStage(version=f"m@{number}", stage="Production", reason="r"))
+    stages = [found.stage for found in ruling.ask(registry.ListVersions(model="m"))]
+    assert sorted(stages) == ["Archived", "Production"]
+    assert ruling.ask(registry.ProductionAt(model="m", at=ruling.now)).version == "m@2"
+
+
+def test_what_was_live_at_a_moment_is_answered_and_before_the_first_nothing_was() -> None:
+    ruling = Ruling()
+    version(ruling)
+    ruling.act(registry.MoveStage(version="m@1", stage="Staging"))
+    before = ruling.now
+    ruling.act(registry.MoveStage(version="m@1", stage="Production", reason="r"))
+    assert ruling.ask(registry.ProductionAt(model="m", at=ruling.now + 5)).version == "m@1"
+    with pytest.raises(NotFound):
+        ruling.ask(registry.ProductionAt(model="m", at=before))
+
+
+BAD: list[tuple[str, Any, type[Fault], str]] = [
+    ("an unknown version", registry.MoveStage(version="m@9", stage="Staging"), NotFound, "m@"),
+    ("an unknown model", registry.MoveStage(version="n@1", stage="Staging"), NotFound, ""),
+    ("no version", registry.MoveStage(version="m", stage="Staging"), Fault, ""),
+    ("the stage it has", registry.MoveStage(version="m@1", stage="None"), Conflict, "None"),
+    ("a skipped stage", registry.MoveStage(version="m@1", stage="Production"), Refused, "Staging"),
+    ("a stage that is none", registry.MoveStage(version="m@1", stage="Live"), Invalid, "Production"),  # type: ignore[arg-type]
+    ("a short digest", registry.RegisterVersion("m", "ab", 1, "onnx", shape()), Invalid, "digest"),
+    ("a path as a digest", registry.RegisterVersion("m", "../" * 21 + "x", 1, "onnx", shape()), Invalid, "digest"),
+    ("a name with a control", registry.RegisterVersion("m\x1b[2J", "0" * 64, 1, "onnx", shape()), Invalid, "model"),
+    ("an empty name", registry.RegisterVersion("", "0" * 64, 1, "onnx", shape()), Invalid, "model"),
+    ("a name that is a place", registry.RegisterVersion("../m", "0" * 64, 1, "onnx", shape()), Invalid, "model"),
+    ("tags of nothing", registry.TagVersion(version="m@4", tags={"a": "b"}), NotFound, ""),
+    ("a restored one that is there", registry.RestoreVersion(version="m@1"), Fault, ""),
+]
+
+
+@pytest.mark.parametrize(("act", "kind", "said"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_what_is_wrong_is_refused_and_changes_nothing(act: Any, kind: type[Fault], said: str) -> None:
+    ruling = Ruling()
+    version(ruling)
+    before = ruling.kept()
+    with pytest.raises(kind) as refused:
+        ruling.act(act)
+    assert said in refused.value.line()
+    assert ruling.kept() == before
+
+
+def test_a_version_in_production_cannot_be_removed() -> None:
+    ruling = Ruling()
+    version(ruling)
+    ruling.act(registry.MoveStage(version="m@1", stage="Staging"))
+    ruling.act(registry.MoveStage(version="m@1", stage="Production", reason="r"))
+    with pytest.raises(Refused):
+        ruling.act(registry.RemoveVersion(version="m@1"))
+
+
+def test_undo_takes_back_ones_own_last_act_and_not_anothers() -> None:
+    ruling = Ruling()
+    version(ruling)
+    ruling.act(registry.MoveStage(version="m@1", stage="Staging"), actor="ana")
+    with pytest.raises(NotFound):
+        ruling.act(store.Undo(), actor="bob")
+    assert ruling.act(store.Undo(), actor="ana").act == "registry.move_stage"
+    assert ruling.ask(registry.ShowVersion(version="m@1")).stage == "None"
+
+
+def test_undo_is_refused_where_the_world_has_moved_on() -> None:
+    ruling = Ruling()
+    version(ruling)
+    ruling.act(registry.MoveStage(version="m@1", stage="Staging"), actor="ana")
+    ruling.act(registry.MoveStage(version="m@1", stage="Archived"), actor="bob")
+    with pytest.raises(Conflict):
+        ruling.act(store.Undo(), actor="ana")
+
+
+def test_an_unknown_run_names_the_nearest_three() -> None:
+    ruling = Ruling()
+    for name in ("run-alpha", "run-alpine", "run-beta", "run-altar"):
+        ruling.act(runs.StartRun(experiment="e", run=name))
+    with pytest.raises(NotFound) as unknown:
+        ruling.act(runs.EndRun(run="run-alpa"))
+    assert len(unknown.value.nearest) == 3 and "run-alpha" in unknown.value.nearest
