@@ -268,6 +268,8 @@ class NounScreen(DeckScreen):
             self.columns, self._titles(), self._sorted(self._filtered(rows))[:WINDOW], marks=self.marks
         )
         await self._show_card()
+        if self.query_one(RecordTable).selected() != self._card_key:  # the cursor went on while the card was asked for
+            await self._show_card()
 
     def _titles(self) -> tuple[str, ...]:
         arrow = "▼" if self.descending else "▲"
@@ -298,9 +300,10 @@ class NounScreen(DeckScreen):
         if record is None:
             words = f"no row has {self.text!r} in it; esc clears the filter" if self.text else self.empty
             view.show(lambda width, height: safe_block(words))
+            self._card_key = None
             return
-        view.show(await self.card(record, time.time()))
         key = self.query_one(RecordTable).selected()
+        view.show(await self.card(record, time.time()))
         if key != self._card_key:
             view.scroll_home(animate=False)
         self._card_key = key
@@ -308,6 +311,8 @@ class NounScreen(DeckScreen):
     @work(exclusive=True, group="card")
     async def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """The cursor moved: show what it is on."""
+        if self._filling:
+            return  # it does so when it has its rows
         try:
             self.tell()
             await self._show_card()
