@@ -1,0 +1,160 @@
+"""A pipeline's steps as the job runs them, in this process: every learner, missing cells, splits without a leak."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quarterdeckd.pipeline import files, run, splitting
+from quarterdeckd.pipeline.progress import Report
+from quarterstore.records.faults import Fault
+from quarterstore.records.pipelines import (
+    DataSection,
+    Definition,
+    PipelineResult,
+    PipelineSpec,
+    SplitSection,
+    TrainSection,
+)
+
+PARITY = 1e-4
+"""Largest difference between the exported and the trained model that is float32's own."""
+
+
+def rows(path: Path, count: int = 400, task: str = "classes", blank: bool = True) -> Path:
+    """Two numbers, a text with blanks and question marks, a day, a house of four rows."""
+    chance = random.Random(3)
+    lines = ["size,age,job,day,house,y"]
+    for number in range(count):
+        size, age = chance.gauss(0, 1), chance.gauss(0, 1)
+        job = chance.choice(("clerk", "smith", "baker"))
+        value = size + 0.5 * age + (0.7 if job == "smith" else 0.0) + chance.gauss(0, 0.3)
+        target = ("yes" if value > 0 else "no") if task == "classes" else f"{value:.4f}"
+        first = "" if blank and number % 17 == 0 else f"{size:.5f}"
+        word = "?" if blank and number % 19 == 0 else job
+        lines.append(f"{first},{age:.5f},{word},2026-01-{1 + number % 28:02d},h{number // 4},{target}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def definition(learner: str = "logistic", **about: Any) -> Definition:
+    """Of the rows above."""
+    train = TrainSection(learner=learner, params={"epochs": 15} if learner == "mlp" else {})
+    data = DataSection(target="y", file="rows.csv", ignore=("day", "house"))
+    return Definition(**{"name": "p", "model": "m", "data": data, "train": train, **about})
+
+
+def done(folder: Path, asked: Definition, data: Path, code: Path | None = None) -> PipelineResult:
+    """Run it in a folder, as a job does."""
+    (folder / "out").mkdir(exist_ok=True)
+    with Report(folder / "progress.jsonl") as report:
+        spec = PipelineSpec("pipe-1", "run-1", asked, str(data), str(code) if code else None)
+        return run.run(spec, report)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job's own folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("learner", "task"),
+    [
+        ("logistic", "classes"),
+        ("forest", "classes"),
+        ("boosting", "classes"),
+        ("mlp", "classes"),
+        ("ridge", "numbers"),
+        ("forest", "numbers"),
+        ("mlp", "numbers"),
+    ],
+)
+def test_every_learner_ends_as_an_onnx_file_that_answers_as_it_does(folder: Path, learner: str, task: str) -> None:
+    """With missing numbers and texts in the rows; better than guessing; in its interval."""
+    found = done(folder, definition(learner), rows(folder / "rows.csv", task=task))
+    assert found.parity < PARITY
+    name, least = ("balanced accuracy", 0.7) if task == "classes" else ("r2", 0.4)
+    metric = next(one for one in found.metrics if one.name == name)
+    assert metric.value > least and metric.low is not None and metric.low <= metric.value
+    assert [step.state for step in found.steps] == ["DONE"] * len(found.steps)
+    assert (folder / found.model).exists() and (folder / found.golden).exists()
+
+
+def test_the_same_definition_and_rows_give_the_same_figures(folder: Path) -> None:
+    data = rows(folder / "rows.csv")
+    first, second = (done(folder, definition("mlp"), data) for _ in range(2))
+    assert first.metrics == second.metrics
+
+
+def split(path: Path, section: SplitSection, **about: Any) -> tuple[Any, splitting.Split]:
+    """The rows and their two sides."""
+    asked = definition(data=DataSection(target="y", file="rows.csv", **about), split=section)
+    loaded = files.load(asked, str(path))
+    return loaded, splitting.split(loaded, section, asked.data.time, asked.data.group)
+
+
+def test_by_time_every_held_out_row_is_later_than_every_learnt_one(tmp_path: Path) -> None:
+    loaded, sides = split(rows(tmp_path / "rows.csv"), SplitSection(by="time"), time="day", ignore=("house",))
+    days = np.array(loaded.frame["day"].to_list())
+    assert max(days[sides.train]) < min(days[sides.test])
+
+
+def test_by_group_no_house_is_on_both_sides(tmp_path: Path) -> None:
+    loaded, sides = split(rows(tmp_path / "rows.csv"), SplitSection(by="group"), group="house", ignore=("day",))
+    houses = np.array(loaded.frame["house"].to_list())
+    assert not set(houses[sides.train]) & set(houses[sides.test])
+
+
+def test_at_random_the_classes_keep_their_proportion_and_a_seed_its_rows(tmp_path: Path) -> None:
+    path = rows(tmp_path / "rows.csv")
+    loaded, sides = split(path, SplitSection(), ignore=("day", "house"))
+    _, again = split(path, SplitSection(), ignore=("day", "house"))
+    _, other = split(path, SplitSection(seed=8), ignore=("day", "house"))
+    yes = loaded.frame["y"].to_numpy() == "yes"
+    assert abs(yes[sides.train].mean() - yes[sides.test].mean()) < 0.02
+    assert np.array_equal(sides.test, again.test) and not np.array_equal(sides.test, other.test)
+    assert not set(sides.train) & set(sides.test)
+
+
+def test_equal_rows_are_on_one_side(tmp_path: Path) -> None:
+    """A row that was copied would be learnt and then asked."""
+    path = rows(tmp_path / "rows.csv", 100)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, *lines[1:]]) + "\n")
+    loaded, sides = split(path, SplitSection(), ignore=("day", "house"))
+    frame = [tuple(row) for row in loaded.frame.rows()]
+    assert not {frame[index] for index in sides.train} & {frame[index] for index in sides.test}
+
+
+def test_a_column_that_holds_the_target_is_said_to_leak(folder: Path) -> None:
+    path = rows(folder / "rows.csv", task="numbers")
+    lines = path.read_text().splitlines()
+    copied = [lines[0] + ",copy", *(f"{line},{float(line.rpartition(',')[2]) * 2 + 1}" for line in lines[1:])]
+    path.write_text("\n".join(copied) + "\n")
+    found = done(folder, definition("ridge"), path)
+    said = next(step for step in found.steps if step.name == "validate")
+    assert "copy" in said.words
+
+
+CODE = {
+    "raises": "def train(frame, target, params, log):\n    return {}['nothing']\n",
+    "rubbish": "def train(frame, target, params, log):\n    return 'a model'\n",
+    "leaves": "def train(frame, target, params, log):\n    raise SystemExit(3)\n",
+    "no function": "x = 1\n",
+    "no python": "def train(:\n",
+}
+
+
+@pytest.mark.parametrize("kind", CODE)
+def test_training_code_that_fails_is_one_line_that_names_it(folder: Path, kind: str) -> None:
+    (folder / "train.py").write_text(CODE[kind])
+    asked = definition(train=TrainSection(python="train.py:train"))
+    with pytest.raises(Fault) as failed:
+        done(folder, asked, rows(folder / "rows.csv"), folder / "train.py")
+    assert "\n" not in failed.value.line() and "train" in failed.value.line()
