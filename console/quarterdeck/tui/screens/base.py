@@ -14,7 +14,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Input, Static
+from textual.widgets import DataTable, Input, Static
 
 from quarterdeck.tui.keymap import EVERYWHERE, SCREENS
 from quarterdeck.tui.messages import EntryArrived, LinkChanged, PulseArrived
@@ -22,7 +22,7 @@ from quarterdeck.tui.widgets.ask_dialog import AskDialog
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.connection_banner import ConnectionBanner
 from quarterdeck.tui.widgets.drawing import muted, safe
-from quarterdeck.tui.widgets.frame import CommandLine, TabLine, TopLine
+from quarterdeck.tui.widgets.frame import CommandLine, KeyLine, TabLine, TopLine
 from quarterdeck.tui.widgets.record_table import WINDOW, Column, RecordTable, Row
 from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Fault
@@ -83,7 +83,7 @@ class DeckScreen(Screen[None]):
         yield from self.body()
         yield CommandLine()
         yield Static(f"too small: at least {SMALLEST[0]}x{SMALLEST[1]}", id="too-small", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyLine()
 
     def body(self) -> ComposeResult:
         """What the screen is about."""
@@ -101,6 +101,19 @@ class DeckScreen(Screen[None]):
         self.query_one(TabLine).tell(self.deck_app.waiting)
         found = self.subject()
         self.query_one(CommandLine).tell(found[1] if found else "")
+        self.query_one(KeyLine).tell(self.shown_keys())
+
+    def shown_keys(self) -> list[tuple[str, str]]:
+        """Keys for the last line, those of this screen first; help and quit are there anyway. One widget draws them: a
+        Footer makes one for each, which was a fifth of the time to a new screen."""
+        found: list[tuple[str, str]] = []
+        for kind in type(self).__mro__:
+            for each in kind.__dict__.get("BINDINGS", ()):
+                if isinstance(each, Binding) and each.show and each.key not in ("question_mark", "q"):
+                    found.append((each.key_display or each.key, each.description))
+            if kind is DeckScreen:
+                break
+        return found
 
     def on_resize(self, event: events.Resize) -> None:
         """Too small for a table: say so instead."""

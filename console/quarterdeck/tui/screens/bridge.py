@@ -90,6 +90,10 @@ class BridgeScreen(DeckScreen):
         self._show("burns", burning(alerts, approvals, now))
         self._show("daemon", daemon(status, now))
 
+    def shown_keys(self) -> list[tuple[str, str]]:
+        """A panel opens the screen behind it."""
+        return [("enter", "open"), ("tab", "next panel"), *super().shown_keys()]
+
     def _show(self, panel: str, drawing: Drawing) -> None:
         self.query_one(f"#{panel}", Panel).show(drawing)
 

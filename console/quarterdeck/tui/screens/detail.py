@@ -48,6 +48,11 @@ class DetailScreen(DeckScreen):
         self._record = found.get(self._key, self._record)
         self.query_one(CardView).show(await self._origin.card(self._record, time.time()))
 
+    def shown_keys(self) -> list[tuple[str, str]]:
+        """Those of the noun; its table is not here to be filtered."""
+        kept = [each for each in self._origin.shown_keys() if each[0] != "/"]
+        return [("esc", "back"), *kept]
+
     def subject(self) -> tuple[str, str] | None:
         """The record's own."""
         return self._subject
