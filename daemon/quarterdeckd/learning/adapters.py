@@ -31,8 +31,8 @@ def mlp_onnx(
     """A perceptron with its own preparation, node by node: medians for NaN, (x - mean) / spread, one-hot categories,
     Gemm and Relu, Softmax or scale and shift.
 
-    Built by hand because `torch.onnx.export` of the same net takes 5.4 s here (1.7 the second time) and this takes 0.01 s; what it computes
-    is compared with PyTorch in the parity check of every export.
+    Built by hand because `torch.onnx.export` of the same net takes 5.4 s here (1.7 the second time) and this takes
+    0.01 s; what it computes is compared with PyTorch in the parity check of every export.
     """
     graph = _Graph()
     found = graph.prepared(encoding, meaning)
