@@ -32,6 +32,10 @@ TIMES = {
     "removed",
 }
 WIDEST = 60
+EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
+LINE = 160
+MOST = 20
+"""Records of a list that are shown to a person."""
 
 
 def out(answer: Any, as_json: bool, columns: Sequence[str] = ()) -> None:
@@ -92,12 +96,35 @@ def say(words: str) -> None:
 
 
 def lines(fields: dict[str, Any]) -> None:
-    """Name and value on a line each; nested records as JSON."""
+    """Name and value on a line each; a list of records a line each below it, in short: `--json` has all of it."""
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
-        if value in (None, "", [], {}, ()):
+        if value in EMPTY:
             continue
-        print(f"{name:<{width}}  {shown(name, value, 2000)}")
+        first, *more = nested(name, value)
+        print(f"{name:<{width}}  {first}")
+        for line in more:
+            print(f"{'':<{width}}  {line}")
+
+
+def nested(name: str, value: Any) -> list[str]:
+    """A value as lines: records of a list each on its own, what lies deeper as JSON that is cut."""
+    if isinstance(value, dict):
+        return _pairs(value) if any(isinstance(one, dict | list) for one in value.values()) else [_joined(value)]
+    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        more = [f"and {len(value) - MOST} more (--json has them)"] if len(value) > MOST else []
+        return [_joined(one) for one in value[:MOST]] + more
+    if isinstance(value, list):
+        return [drawn(", ".join(shown(name, one, WIDEST) for one in value), longest=4 * LINE)]
+    return [shown(name, value, 2000)]
+
+
+def _pairs(fields: dict[str, Any]) -> list[str]:
+    return [f"{name} {shown(name, value, WIDEST)}" for name, value in fields.items() if value not in EMPTY]
+
+
+def _joined(fields: dict[str, Any]) -> str:
+    return drawn(", ".join(_pairs(fields)), longest=LINE)
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
