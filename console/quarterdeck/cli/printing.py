@@ -111,10 +111,10 @@ def nested(name: str, value: Any) -> list[str]:
     """A value as lines: records of a list each on its own, what lies deeper as JSON that is cut."""
     if isinstance(value, dict):
         return _pairs(value) if any(isinstance(one, dict | list) for one in value.values()) else [_joined(value)]
-    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+    if isinstance(value, list | tuple) and all(isinstance(one, dict) for one in value):
         more = [f"and {len(value) - MOST} more (--json has them)"] if len(value) > MOST else []
         return [_joined(one) for one in value[:MOST]] + more
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [drawn(", ".join(shown(name, one, WIDEST) for one in value), longest=4 * LINE)]
     return [shown(name, value, 2000)]
 
