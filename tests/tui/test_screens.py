@@ -232,8 +232,9 @@ def test_cards_of_alerts_and_drift_draw_hostile_names() -> None:
         for width in (40, 78, 120):
             for card in (drift_card(drift, [reaction], 20.0, width), alert_card(alert, 20.0, width)):
                 assert all(drawn(line) == line for line in card.plain.split("\n"))
-            table = [line for line in drift_card(drift, [], 20.0, width).split("\n") if "KS" in line.plain]
-            assert len({cell_len(line.plain[: line.plain.rindex("KS")]) for line in table}) == 1
+            table = [line for line in drift_card(drift, [], 20.0, width).split("\n") if " 1e-09" in line.plain]
+            assert len(table) == 2
+            assert len({cell_len(line.plain[: line.plain.rindex(" 1e-09")]) for line in table}) == 1
 
 
 MASKS = (

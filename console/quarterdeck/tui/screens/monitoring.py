@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from quarterdeck.tui.screens.base import NounScreen
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import (
+    MUTED,
     ago,
     bar,
     clock,
@@ -138,31 +139,30 @@ def drift_card(drift: Drift, reactions: Sequence[Reaction], now: float, width: i
     text = title(drift.endpoint, [state(drift.verdict)], words, width)
     text.append_text(safe(drift.words))
     text.append("\n\n")
-    long = max(4, min(24, width - 68))
-    table: list[tuple[Text, ...]] = [
-        (
-            muted("feature"),
-            right("PSI", "grey62"),
-            muted(f"to {LARGE}"),
-            muted("test"),
-            right("q", "grey62"),
-            muted("verdict"),
-        )
-    ]
+    wide = width >= 90
+    long = max(4, min(24, (width - 44) // 3))
+    name = max(8, min(40, width - long - 40 - (12 if wide else 0)))
+    widths = (name, 7, long, *((10,) if wide else ()), 8, 17)
+    names = (
+        muted("feature"),
+        right("PSI", MUTED),
+        muted(f"0–{LARGE}"),
+        muted("test"),
+        right("q", MUTED),
+        muted("verdict"),
+    )
+    table = [names if wide else (*names[:3], *names[4:])]
     for each in sorted(drift.features, key=lambda each: -(each.effect or 0.0)):
-        effect = each.effect or 0.0
         colour = {"DRIFT": "red", "NEGLIGIBLE": "yellow"}.get(each.verdict, "cyan")
-        table.append(
-            (
-                safe(each.feature, 60),
-                right(number(each.effect, 3)),
-                bar(effect / LARGE, long, colour),
-                safe(each.test, 10, "grey62"),
-                right(number(each.q, 2)),
-                state(each.verdict),
-            )
+        cells = (
+            safe(each.feature, 60),
+            right(number(each.effect, 3)),
+            bar((each.effect or 0.0) / LARGE, long, colour),
+            safe(each.test, 10, MUTED),
+            right(number(each.q, 2)),
+            state(each.verdict),
         )
-    widths = (max(10, min(28, width - long - 53)), 7, long, 10, 8, 17)
+        table.append(cells if wide else (*cells[:3], *cells[4:]))
     text.append_text(section("features, the largest effect first", grid(table, widths), width))
     notes = [(each.feature, each.note) for each in drift.features if each.note]
     if notes:
