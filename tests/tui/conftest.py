@@ -154,11 +154,13 @@ def quiet(daemon: Any) -> Any:
 def life(daemon: Any) -> Iterator[Any]:
     """A team's home in full swing: runs, two live versions one after the other, ana who may approve."""
     found = type(daemon)(Path(tempfile.mkdtemp(prefix="qdt", dir="/tmp")))
-    found.start("--profile", "team")
-    with found.client() as owner:
-        owner.ask(AddKey(public=keys.make(found.home, "ana"), person="ana", roles=("approver",)))
-        recorded(owner, 6)
-        with found.client("ana") as ana:
-            served(owner, ana)
-    yield found
-    found.end()
+    try:
+        found.start("--profile", "team")
+        with found.client() as owner:
+            owner.ask(AddKey(public=keys.make(found.home, "ana"), person="ana", roles=("approver",)))
+            recorded(owner, 6)
+            with found.client("ana") as ana:
+                served(owner, ana)
+        yield found
+    finally:
+        found.end()
