@@ -150,6 +150,12 @@ class DeckApp(App[int]):
         self.connected = connected
         self.screen.post_message(LinkChanged(connected))
 
+    def open_card(self, origin: Any, key: str, record: Any, subject: tuple[str, str]) -> None:
+        """One record of a screen with the whole terminal to itself."""
+        from quarterdeck.tui.screens.detail import DetailScreen
+
+        self.push_screen(DetailScreen(origin, key, record, subject))
+
     def trace(self, what: str, which: str, at: float | None = None) -> None:
         """A line for the benchmarks, when `QUARTERDECK_TRACE` names a file."""
         if self._trace:

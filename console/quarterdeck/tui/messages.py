@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from textual.message import Message
 
+from quarterdeck.tui.snapshot import Snapshot
 from quarterstore.records.base import Pulse
 from quarterstore.records.wire import Published
 
@@ -25,6 +26,22 @@ class Deck(Protocol):
 
     async def close(self) -> None:
         """Let go of the sockets."""
+
+
+class Console(Protocol):
+    """The app as its screens need it; `tui.app.DeckApp` is the one there is."""
+
+    deck: Deck
+    connected: bool
+    context_line: str
+    snapshot: Snapshot
+    waiting: dict[str, int]
+
+    def trace(self, what: str, which: str, at: float | None = None) -> None:
+        """A line for the benchmarks, when they ask for it."""
+
+    def open_card(self, origin: Any, key: str, record: Any, subject: tuple[str, str]) -> None:
+        """One record of a screen with the whole terminal to itself."""
 
 
 class EntryArrived(Message):

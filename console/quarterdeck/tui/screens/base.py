@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import events, work
@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
 from quarterdeck.tui.keymap import EVERYWHERE, SCREENS
-from quarterdeck.tui.messages import EntryArrived, LinkChanged, PulseArrived
+from quarterdeck.tui.messages import Console, EntryArrived, LinkChanged, PulseArrived
 from quarterdeck.tui.widgets.ask_dialog import AskDialog
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.connection_banner import ConnectionBanner
@@ -26,9 +26,6 @@ from quarterdeck.tui.widgets.frame import CommandLine, KeyLine, TabLine, TopLine
 from quarterdeck.tui.widgets.record_table import WINDOW, Column, RecordTable, Row
 from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Fault
-
-if TYPE_CHECKING:
-    from quarterdeck.tui.app import DeckApp
 
 QUIET = 0.25
 """Seconds between two queries of one screen, however many entries arrive (4 Hz)."""
@@ -67,8 +64,8 @@ class DeckScreen(Screen[None]):
         self._filling = False
 
     @property
-    def deck_app(self) -> DeckApp:
-        """The app, by its own type."""
+    def deck_app(self) -> Console:
+        """The app, as far as screens need it."""
         return self.app  # type: ignore[return-value]
 
     def crumbs(self) -> tuple[str, ...]:
@@ -341,10 +338,8 @@ class NounScreen(DeckScreen):
 
     def open(self, record: Any) -> None:
         """Drill into a record."""
-        from quarterdeck.tui.screens.detail import DetailScreen
-
         key = self.query_one(RecordTable).selected()
-        self.app.push_screen(DetailScreen(self, key or "", record, self.subject() or ("", "")))
+        self.deck_app.open_card(self, key or "", record, self.subject() or ("", ""))
 
     def action_filter(self) -> None:
         """Type what a row must contain."""
