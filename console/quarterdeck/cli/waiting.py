@@ -9,13 +9,15 @@ from quarterdeck.cli.context import Context
 from quarterdeck.cli.printing import ProgressBar
 from quarterdeck.feed import follow
 from quarterstore.records.base import Query
-from quarterstore.records.deployments import Deployment, ShowDeployment
+from quarterstore.records.deployments import Deployment, ShowDeployment, ShowServing
 from quarterstore.records.faults import Failed, TimedOut
 from quarterstore.records.jobs import Job, Progress, ShowJob
 from quarterstore.records.pipelines import PipelineRun, ShowPipelineRun
 
 GOING = ("QUEUED", "RUNNING", "ADMITTING", "CANARY")
 PATIENCE = 3600.0
+STARTING = 30.0
+"""Seconds a host may take to start and load; the first one is there about 0.7 s after its routes are."""
 
 
 def to_the_end(context: Context, answer: Any) -> Any:
@@ -36,7 +38,19 @@ def to_the_end(context: Context, answer: Any) -> Any:
     finally:
         bar.done()
         feed.close()  # type: ignore[attr-defined]
-    return _judged(found)
+    judged = _judged(found)
+    if isinstance(judged, Deployment):
+        _wait_for_hosts(context, judged)
+    return judged
+
+
+def _wait_for_hosts(context: Context, found: Deployment) -> None:
+    """Until the hosts acknowledge the routes, so that the first request after a `--wait` is answered."""
+    deadline = time.monotonic() + STARTING
+    while not (serving := context.client.ask(ShowServing())).hosts or serving.epoch < found.epoch:
+        if time.monotonic() > deadline:
+            raise TimedOut(f"no host answers yet after {STARTING:g} s", field=found.endpoint, next="qd serving status")
+        time.sleep(0.05)
 
 
 def _question(answer: Any) -> Query[Any]:
