@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from quarterdeck.cli.main import command
+from quarterstore.records.deployments import ListDeployments
+from quarterstore.records.places import Home
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -29,6 +35,33 @@ def blocks(page: Path, language: str) -> list[str]:
 def test_every_link_of_a_document_leads_to_a_file(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if "://" not in link]
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_every_source_file_that_a_document_names_exists() -> None:
+    """`api/writer.py` is looked for in each of the three packages, `scripts/setup` at the top."""
+    above = [ROOT, *(ROOT / part for part in ("console/quarterdeck", "daemon/quarterdeckd", "storage/quarterstore"))]
+    named_files = {
+        (page.name, found)
+        for page in PAGES
+        for found in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py|scripts/[a-z_]+)`", page.read_text())
+    }
+    assert len(named_files) > 15
+    assert not [(page, file) for page, file in named_files if not any((root / file).exists() for root in above)]
+
+
+def test_no_file_names_a_folder_of_the_machine_it_was_written_on() -> None:
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip("this is no git checkout: there is no list of the files that belong to it")
+    ours = re.compile(rb"(?<![\w.])/" + rb"work/")
+    files = [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+    assert not [str(path) for path in files if ours.search(path.read_bytes())]
+
+
+def test_the_example_of_adding_an_act_is_in_the_code() -> None:
+    (code,) = blocks(ROOT / "docs" / "adding-an-act.md", "python")
+    records = ROOT / "storage" / "quarterstore" / "records" / "registry.py"
+    assert textwrap.dedent(code).strip() in records.read_text()
 
 
 def commands() -> list[tuple[str, list[str]]]:
@@ -97,6 +130,64 @@ def test_the_shell_of_the_readme_runs_on_a_file_of_ones_own(daemon: Any, tmp_pat
     )
     assert done.returncode == 0, done.stdout + done.stderr
     with daemon.client() as client:
-        from quarterstore.records.deployments import ListDeployments
-
         assert [found.live for found in client.ask(ListDeployments())] == ["churn@1"]
+
+
+def shell(daemon: Any, folder: Path, script: str, **environ: str) -> str:
+    """Run lines of a page in bash, with the commands of this environment first; what they said."""
+    found = {**daemon.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=found, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_tutorial_runs_as_it_stands(absent: Any, tmp_path: Path) -> None:
+    """Every line after the daemon is started; the port is another, so that two may run beside each other."""
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here, which the tutorial asks the model with")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    absent.start("--http", f"127.0.0.1:{port}")
+    first, *rest = blocks(ROOT / "docs" / "tutorial.md", "sh")
+    assert "quarterdeckd --http 127.0.0.1:8080" in first
+    said = shell(
+        absent,
+        tmp_path,
+        "\n".join(rest).replace("127.0.0.1:8080", f"127.0.0.1:{port}"),
+        QUARTERDECK_HOME=str(absent.home.root),
+    )
+    assert '"versions":["cancer@1"]' in said  # the first request after `deploy --wait` is answered
+    assert "NOT ENOUGH DATA" in said
+
+
+def test_training_with_ones_own_code_runs_as_it_stands(daemon: Any, tmp_path: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "train-your-own-code.md"
+    (definition,), (code,) = blocks(page, "toml"), blocks(page, "python")
+    (tmp_path / "own.toml").write_text(definition)
+    (tmp_path / "train.py").write_text(code)
+    rows = "\n".join(f"{i % 7},{(i * 7) % 11},{int((i % 7) + (i * 7) % 11 > 7)}" for i in range(400))
+    (tmp_path / "churn.csv").write_text("calls,months,Churn\n" + rows + "\n")
+    shell(daemon, tmp_path, "qd pipeline run own.toml --wait", QUARTERDECK_HOME=str(daemon.home.root))
+
+
+def test_a_store_is_moved_as_the_page_says(absent: Any, tmp_path: Path) -> None:
+    """The keys go by hand: a restored store without them answers nobody."""
+    before, after = blocks(ROOT / "docs" / "how-to" / "move-a-store.md", "sh")
+    absent.start()
+    assert absent.python("import quarterdeck\nwith quarterdeck.connect().run('m') as r: r.log(x=1)").wait(30) == 0
+    head = json.loads(absent.qd("audit", "head", "--json").stdout)
+    shell(absent, tmp_path, before, QUARTERDECK_HOME=str(absent.home.root))
+    absent.stop()
+    shutil.copytree(absent.home.root / "keys", tmp_path / "keys")
+    moved = absent.folder / "moved"
+    until, start, check = after.replace("~/deck", str(moved)).partition(f"quarterdeckd --home {moved} &\n")
+    assert start
+    shell(absent, tmp_path, until)
+    absent.home = Home(moved, absent.environ)
+    absent.start()
+    said = shell(absent, tmp_path, check.replace("SEQ", str(head["seq"])).replace("HASH", head["hash"]))
+    assert "True" in said
+    assert "FINISHED" in shell(absent, tmp_path, f"qd --home {moved} runs")
