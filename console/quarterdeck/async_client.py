@@ -82,8 +82,10 @@ class AsyncClient:
         self._waiting[request] = future
         frame = encode(Ask(PROTOCOL, request, msgspec.Raw(encode(message)), self._seen))
         try:
-            await self._socket.send(frame)
-            answer = await asyncio.wait_for(future, timeout)
+            # not wait_for: in Python 3.11 that swallows a cancel that comes together with the answer, and closing hangs
+            async with asyncio.timeout(timeout):
+                await self._socket.send(frame)
+                answer = await future
         except TimeoutError as error:
             raise TimedOut(f"no answer within {timeout:g} s", field="timeout") from error
         finally:
