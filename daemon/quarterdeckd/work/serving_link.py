@@ -183,8 +183,11 @@ class ServingLink:
         number = next(self._numbers)
         future = self._asking[number] = asyncio.get_running_loop().create_future()
         try:
-            await self._socket.send_multipart([kind, encode(message), str(number).encode()])
-            return await asyncio.wait_for(future, seconds)
+            # not wait_for: in Python 3.11 that swallows a cancel that comes together with the answer
+            async with asyncio.timeout(seconds):
+                await self._socket.send_multipart([kind, encode(message), str(number).encode()])
+                answer: ServingState = await future
+            return answer
         except TimeoutError as error:
             raise Unreachable(f"the serving launcher did not answer within {seconds:g} s", field="serving") from error
         finally:

@@ -95,7 +95,9 @@ class Supervisor:
         while True:
             await self.look()
             try:
-                await asyncio.wait_for(self._wake.wait(), 0.2 if self._watched else 5.0)
+                # not wait_for: in Python 3.11 it swallows a cancel that comes with the wake, and stopping hangs
+                async with asyncio.timeout(0.2 if self._watched else 5.0):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
             finally:
