@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import time
 from typing import Any
 
 import zmq
@@ -13,11 +16,13 @@ from quarterstore.records.faults import Fault, Unreachable
 from quarterstore.records.places import Home
 from quarterstore.records.wire import decode, encode
 
+LOOK = 200
+"""Milliseconds of silence after which to see whether the launcher is still there."""
 NOTHING = ServingState(launcher=None, address=None, epoch=0, hosts=())
 
 
 def ask_launcher(home: Home, what: str, timeout: float) -> ServingState:
-    """What the launcher says of itself and its hosts; nothing when none runs."""
+    """What the launcher says of itself and its hosts; nothing when none runs, or when it ends before it answers."""
     if not listened(home.serving_socket):
         return NOTHING
     context: zmq.Context[Any] = zmq.Context()
@@ -26,7 +31,12 @@ def ask_launcher(home: Home, what: str, timeout: float) -> ServingState:
     try:
         socket.connect(home.serving_address)
         socket.send_multipart([b"ask", encode(AskServing(what=what))])  # type: ignore[arg-type]
-        while socket.poll(round(min(timeout, 5.0) * 1000)):
+        deadline = time.monotonic() + min(timeout, 5.0)
+        while time.monotonic() < deadline:
+            if not socket.poll(LOOK):
+                if not listened(home.serving_socket):
+                    return NOTHING
+                continue
             kind, payload = socket.recv_multipart()
             if kind == b"state":
                 state: ServingState = decode(payload, ServingState)
@@ -38,10 +48,25 @@ def ask_launcher(home: Home, what: str, timeout: float) -> ServingState:
 
 
 def stop_serving(context: Context) -> ServingState:
-    """Tell the daemon, so that it does not start serving again; without one, tell the launcher."""
+    """Tell the daemon, so that it does not start serving again, and the launcher; returns when that has ended."""
     try:
         context.client.ask(StopServing())
     except Fault as fault:
         context.say(f"the daemon was not told ({fault.line()}); it serves again when it starts")
-    ask_launcher(context.place(), "stop", context.timeout)
+    told = ask_launcher(context.place(), "stop", context.timeout)
+    if told.launcher is not None:
+        _ended(told.launcher, context.timeout)
     return NOTHING
+
+
+def _ended(pid: int, timeout: float) -> None:
+    """Wait for a process that is not our child."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not select.select([descriptor], [], [], timeout)[0]:
+            raise Unreachable(f"the serving launcher {pid} did not end within {timeout:g} s", field="serving")
+    finally:
+        os.close(descriptor)
