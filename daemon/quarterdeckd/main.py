@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -66,6 +67,7 @@ def _log_to_stderr(level: str) -> None:
 async def _serve(home: Home, settings: Settings, flags: dict[str, object]) -> int:
     loop = asyncio.get_running_loop()
     ledger = open_ledger(home)
+    gc.freeze()  # the state and the code stay: a collection that looked through them held every answer up
     try:
         daemon = Daemon(ledger, settings)
         await daemon.start()

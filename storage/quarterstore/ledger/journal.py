@@ -280,24 +280,21 @@ def read(folder: Path, after: int = 0) -> Iterator[Found]:
         following = segments[index + 1] if index + 1 < len(segments) else None
         if following is not None and following.first <= after + 1:
             continue
-        head = Head(segment.first - 1, segment.before)
+        seq, before = segment.first - 1, segment.before
         for offset, stored, payload in _frames(segment):
-            expected = chained(head.hash, payload)
+            expected = chained(before, payload)
             if expected != stored:
                 raise Corrupt(
-                    f"entry {head.seq + 1}: got hash {stored.hex()[:16]}, expected {expected.hex()[:16]}",
-                    field="journal",
+                    f"entry {seq + 1}: got hash {stored.hex()[:16]}, expected {expected.hex()[:16]}", field="journal"
                 )
             entry = _decoder.decode(payload)
-            if entry.seq != head.seq + 1:
-                raise Corrupt(f"entry {head.seq + 1}: got number {entry.seq}", field="journal")
-            head = Head(entry.seq, stored)
-            if entry.seq > after:
+            if entry.seq != seq + 1:
+                raise Corrupt(f"entry {seq + 1}: got number {entry.seq}", field="journal")
+            seq, before = entry.seq, stored
+            if seq > after:
                 yield Found(entry, stored, (segment.number << 32) | offset)
-        if following is not None and (following.first, following.before) != (head.seq + 1, head.hash):
-            raise Corrupt(
-                f"entry {head.seq + 1}: got a segment that does not continue {segment.path.name}", field="journal"
-            )
+        if following is not None and (following.first, following.before) != (seq + 1, before):
+            raise Corrupt(f"entry {seq + 1}: got a segment that does not continue {segment.path.name}", field="journal")
 
 
 def read_at(folder: Path, position: int, before: bytes | None = None) -> Entry:

@@ -132,6 +132,12 @@ class State:
         self.former.clear()
         return taken
 
+    def clear(self) -> None:
+        """Forget everything: it is folded again from the beginning."""
+        for book in self.books().values():
+            book.rows.clear()
+        self.take()
+
     def apply(self, changes: Changes) -> None:
         """Follow another state: take over what changed there."""
         books = self.books()
