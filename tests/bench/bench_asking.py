@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from benching import counted, deck, folder, quantile, report
 SECONDS = counted(3, 1)
 
 
-def echo(path: str, secret: bytes, ready: Any) -> None:
-    """A ROUTER that sends back what it gets."""
+def echo(path: str, secret: bytes, ready: Any, between: Callable[[], None] = lambda: None) -> None:
+    """A ROUTER that sends back what it gets, and does something before."""
     context: zmq.Context[Any] = zmq.Context()
     socket = context.socket(zmq.ROUTER)
     socket.curve_server, socket.curve_secretkey = True, secret
     socket.bind(path)
     ready.set()
     while True:
-        socket.send_multipart(socket.recv_multipart())
+        frames = socket.recv_multipart()
+        between()
+        socket.send_multipart(frames)
 
 
 def ask_echo(path: str, server: bytes, frame: bytes, results: Any) -> None:
