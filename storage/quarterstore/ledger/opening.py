@@ -224,6 +224,7 @@ def _folded(journal: Path, state: State, after: int, until: int | None = None) -
     for found in read(journal, after):
         if until is not None and found.entry.seq > until:
             break
+        state.begin()  # nothing of the journal is rolled back: what was there before is not kept
         fold_entry(state, found.entry)
         chunk.append(Posting(found.entry, found.hash, found.position))
         if len(chunk) == CHUNK:
