@@ -132,14 +132,14 @@ class Daemon:
     def _news(self, news: deployment_records.HostNews) -> None:
         self.rollouts.news(news)
 
-    async def start(self) -> None:
-        """Open the sockets: from here the daemon answers."""
+    async def start(self, *, enrol: bool = False) -> None:
+        """Open the sockets: from here the daemon answers. With `enrol` the owner gets a key again."""
         home = self.ledger.home
         self.writer.start()
         self.poster.start()
         self._context: zmq.Context[Any] = zmq.Context()
         secret = server_secret(home)
-        await enrol_owner(home, self.view, self.dispatch)
+        await enrol_owner(home, self.view, self.dispatch, again=enrol)
         self.handshakes = Handshakes(self._context, self._known)
         self.health = Health(
             self.ledger, self.view, self.writer, self.poster, self.rollouts, self.settings.profile, self.handshakes

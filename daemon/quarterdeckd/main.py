@@ -36,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--workers", type=int, default=None, help="jobs that run at once")
     options.add_argument("--lost-after", type=float, default=None, help="seconds of silence after which a run is LOST")
     options.add_argument("--log-level", default=None)
+    options.add_argument(
+        "--enrol", action="store_true", help="let the owner's key in again: for a store that was restored without keys"
+    )
     return options
 
 
@@ -43,11 +46,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the daemon; answers its exit code."""
     os.umask(0o077)
     given = vars(parser().parse_args(argv))
-    home = Home(given.pop("home") or default_home())
+    home, enrol = Home(given.pop("home") or default_home()), given.pop("enrol")
     try:
         settings = load(home.settings, given)
         _log_to_stderr(settings.log_level)
-        return uvloop.run(_serve(home, settings, given))
+        return uvloop.run(_serve(home, settings, given, enrol))
     except Fault as fault:
         print(f"error: {fault.line()}", file=sys.stderr)
         return MEANINGS[type(fault)].exit
@@ -64,13 +67,13 @@ def _log_to_stderr(level: str) -> None:
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
 
 
-async def _serve(home: Home, settings: Settings, flags: dict[str, object]) -> int:
+async def _serve(home: Home, settings: Settings, flags: dict[str, object], enrol: bool) -> int:
     loop = asyncio.get_running_loop()
     ledger = open_ledger(home)
     gc.freeze()  # the state and the code stay: a collection that looked through them held every answer up
     try:
         daemon = Daemon(ledger, settings)
-        await daemon.start()
+        await daemon.start(enrol=enrol)
     except BaseException:
         ledger.close()
         raise

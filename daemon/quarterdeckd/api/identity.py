@@ -9,11 +9,14 @@ import zmq
 
 from quarterdeckd.api.dispatch import Dispatch
 from quarterstore.ledger.state import State
-from quarterstore.records.faults import Corrupt, Invalid
+from quarterstore.records.base import Role
+from quarterstore.records.faults import Conflict, Corrupt, Invalid
 from quarterstore.records.names import checked_word, drawn
-from quarterstore.records.people import AddKey
+from quarterstore.records.people import AddKey, SetRoles
 from quarterstore.records.places import Home
 from quarterstore.shelf.files import write_whole
+
+OWNER: tuple[Role, ...] = ("admin", "operator", "approver")
 
 
 def server_secret(home: Home) -> bytes:
@@ -48,16 +51,25 @@ def public_of(path: Path) -> bytes:
         ) from error
 
 
-async def enrol_owner(home: Home, view: State, dispatch: Dispatch) -> None:
+async def enrol_owner(home: Home, view: State, dispatch: Dispatch, *, again: bool = False) -> None:
     """At the first start, make the owner's key and let it speak with every role; later the owner's file is what it
-    is."""
-    if len(view.keys):
+    is. `again` does the same for a store whose keys are lost: whoever may start a daemon over a store owns it, and the
+    journal says that it was done."""
+    if len(view.keys) and not again:
         return
     path = home.secret_key("owner")
     if not path.exists():
         write_whole(path, zmq.curve_keypair()[1])
-    public = public_of(path).decode()
-    await dispatch.speak(AddKey(public=public, person=owner_name(), roles=("admin", "operator", "approver")))
+    public, person = public_of(path).decode(), owner_name()
+    known = view.keys.get(public)
+    if known is None:
+        await dispatch.speak(AddKey(public=public, person=person, roles=OWNER))
+    elif known.revoked is not None:
+        raise Conflict("the owner's key was revoked", field="enrol", next=f"move {path} away and start again")
+    else:
+        person = known.person
+    if not set(OWNER) <= set(view.people[person].roles):
+        await dispatch.speak(SetRoles(person=person, roles=tuple(dict.fromkeys((*view.people[person].roles, *OWNER)))))
 
 
 def owner_name() -> str:
