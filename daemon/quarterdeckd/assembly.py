@@ -27,6 +27,7 @@ from quarterdeckd.services import (
     compression,
     datasets,
     deployments,
+    experiments,
     governance,
     jobs,
     monitoring,
@@ -63,6 +64,7 @@ from quarterstore.shelf.artefacts import Artefacts
 log = logging.getLogger(__name__)
 SERVICES = (
     people,
+    experiments,
     runs,
     datasets,
     registry,

@@ -19,6 +19,7 @@ from quarterstore.records import (
     compression,
     datasets,
     deployments,
+    experiments,
     faults,
     governance,
     jobs,
@@ -89,6 +90,8 @@ def about_runs(life: Life) -> None:
     life(runs.LogParams(run=run, params={"depth": "3"}))
     life(runs.SetTags(run=run, tags={"team": "one"}))
     life(runs.LogArtefact(run=run, path="notes/a.txt", digest=digest, size=size))
+    life(runs.LogArtefact(run=run, path="notes/b.txt", digest=digest, size=size))
+    assert [each.path for each in life(runs.RemoveArtefact(run=run, path="notes/b.txt")).artefacts] == ["notes/a.txt"]
     points = runs.LogMetrics(
         run=run,
         batch="b1",
@@ -110,7 +113,25 @@ def about_runs(life: Life) -> None:
     assert life(store.Undo()).act == "runs.remove"
     assert life(runs.ShowRun(run=run)).state == "FINISHED"
     assert life(runs.ListRuns()).total == 2
-    assert [each.name for each in life(runs.ListExperiments())] == ["life"]
+    assert [each.name for each in life(experiments.ListExperiments())] == ["life"]
+    about_experiments(life, other)
+
+
+def about_experiments(life: Life, run: str) -> None:
+    """An experiment of its own, removed and back; a run's name, notes, inputs and outputs."""
+    made = life(experiments.CreateExperiment(name="second", tags={"team": "one"}))
+    assert life(experiments.RenameExperiment(experiment=made.id, name="third")).id == made.id
+    assert life(experiments.TagExperiment(experiment="third", tags={"team": ""})).tags == {}
+    life(experiments.RemoveExperiment(experiment="third"))
+    assert life(experiments.ShowExperiment(experiment="third")).removed
+    assert life(experiments.RestoreExperiment(experiment="third")).removed is None
+    assert life(runs.RenameRun(run=run, name="another")).name == "another"
+    assert life(runs.NoteRun(run=run, notes="one\ntwo")).notes == "one\ntwo"
+    used = runs.DatasetInput(name="rows", digest="abc", source_type="local", source="rows.csv")
+    assert life(runs.LogInputs(run=run, inputs=(used, used), models=("m-1",))).inputs == (used,)
+    assert life(runs.LogOutputs(run=run, models=(runs.ModelOutput(model="m-2"),))).outputs[0].model == "m-2"
+    assert life(runs.ResumeRun(run=run)).state == "RUNNING"
+    life(runs.EndRun(run=run))
 
 
 def about_training(life: Life) -> None:

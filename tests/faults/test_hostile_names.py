@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from quarterstore.records import governance, registry, runs, store
+from quarterstore.records import experiments, governance, registry, runs, store
 from quarterstore.records.base import tag_of
 from quarterstore.records.faults import Fault, Invalid
 from quarterstore.records.messages import ASKABLE
@@ -252,7 +252,7 @@ def test_two_spellings_of_one_name_are_one_name(daemon: Any, report: Any) -> Non
             client.ask(runs.StartRun(experiment=name))
         assert client.ask(runs.ListRuns(experiment=composed)).total == 2
         assert client.ask(runs.ListRuns(experiment=decomposed)).total == 2
-        names = [each.name for each in client.ask(runs.ListExperiments())]
+        names = [each.name for each in client.ask(experiments.ListExperiments())]
         assert names.count(composed) == 1 and decomposed not in names
         for twin in (decomposed, "model\u200b", "mod\u0435l"):
             with pytest.raises(Fault):

@@ -11,6 +11,7 @@ from quarterdeck.cli import short
 from quarterdeck.cli.context import Context, global_options, guarded
 
 NOUNS = {
+    "experiments": "named collections of runs",
     "registry": "models, versions, stages",
     "datasets": "files of rows",
     "pipelines": "definitions and their runs",

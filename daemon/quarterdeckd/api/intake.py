@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import struct
 import threading
@@ -51,6 +52,8 @@ class Intake:
     def __init__(self, folder: Path, heard: Callable[[str], None]) -> None:
         self.folder = folder
         self.latest: dict[str, dict[str, float]] = {}
+        """The value of each metric of a run with the highest (step, time, value), whatever the order of arrival."""
+        self._newest: dict[str, dict[str, tuple[int, float, float]]] = {}
         self.heard_at: dict[str, float] = {}
         self.points = 0
         self.recovered: list[str] = []
@@ -108,13 +111,16 @@ class Intake:
     def _remember(self, batch: LogMetrics) -> None:
         self._seen.add(batch.batch)
         self._recent.setdefault(batch.run, Points()).batches.append(batch)
-        key, value = array("H", batch.key), array("d", batch.value)
+        key = array("H", batch.key)
         self.points += len(key)
-        # the last position of each key wins: dict keeps the last of equal keys, at C speed
-        last = dict(zip(key, value, strict=True))
-        latest = self.latest.setdefault(batch.run, {})
-        for index, number in last.items():
-            latest[batch.keys[index]] = number
+        # sorted, so that of equal keys the dict keeps the newest; in C, since every point comes through here
+        rows = sorted(zip(key, array("q", batch.step), array("d", batch.time), array("d", batch.value), strict=True))
+        latest, newest = self.latest.setdefault(batch.run, {}), self._newest.setdefault(batch.run, {})
+        for index, point in {row[0]: row[1:] for row in rows}.items():
+            name = batch.keys[index]
+            if name not in newest or not newest[name] > point:
+                newest[name] = point
+                latest[name] = point[2]
 
     def beat(self, run: str) -> None:
         """A run says that it is alive."""
@@ -185,8 +191,8 @@ class Intake:
                     self._recent.pop(batch.run, None)
 
     def history(self, run: str, keys: tuple[str, ...], most: int) -> list[Curve]:
-        """Every point of a run, by key, in the order of arrival; from Parquet (checked) and from what is not folded
-        yet."""
+        """The points of a run, by key, in the order of arrival, a point that came twice once; from Parquet (checked)
+        and from what is not folded yet. At most `most` a curve, 0 for all."""
         found: dict[str, Curve] = {}
         with self._folding:
             self._look_for_lost()
@@ -195,7 +201,7 @@ class Intake:
             for batch in list(self._recent.get(run, Points()).batches):
                 _read_batch(batch, found)
         wanted = [found[key] for key in found if not keys or key in keys]
-        return [_thinned(curve, max(2, most)) for curve in wanted]
+        return [_thinned(_once(curve), max(2, most) if most else len(curve.steps)) for curve in wanted]
 
     def _look_for_lost(self) -> None:
         """A hash whose file is not there: deleted, unless its log is still here and is folded again."""
@@ -289,6 +295,23 @@ def _read_batch(batch: LogMetrics, found: dict[str, Curve]) -> None:
         curve.steps.append(step)
         curve.times.append(moment)
         curve.values.append(value)
+
+
+def _once(curve: Curve) -> Curve:
+    """Without the points that are there already; NaN equals NaN here."""
+    points = dict.fromkeys(
+        (step, moment, value if value == value else None)
+        for step, moment, value in zip(curve.steps, curve.times, curve.values, strict=True)
+    )
+    if len(points) == len(curve.steps):
+        return curve
+    return Curve(
+        run=curve.run,
+        key=curve.key,
+        steps=[step for step, _, _ in points],
+        times=[moment for _, moment, _ in points],
+        values=[math.nan if value is None else value for _, _, value in points],
+    )
 
 
 def _thinned(curve: Curve, most: int) -> Curve:

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import judge
+from quarterdeckd.services.experiments import new_experiment
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import deployments, governance, jobs, pipelines, registry, runs
+from quarterstore.records import deployments, experiments, governance, jobs, pipelines, registry, runs
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import got, missing
 from quarterstore.records.names import checked_text, checked_word
@@ -78,8 +79,7 @@ def _started(
     definition = kept.definition
     job_id, run_id, pipeline_run_id = asking.id("job"), asking.id("run"), asking.id("pipe")
     if definition.model not in state.experiments:
-        experiment = runs.Experiment(name=definition.model, created=asking.now)
-        events.append(runs.ExperimentAdded(experiment=experiment))
+        events.append(experiments.ExperimentAdded(experiment=new_experiment(state, definition.model, asking)))
     train = definition.train
     run = runs.Run(
         id=run_id,

@@ -8,15 +8,19 @@ from typing import Any
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterstore.ledger.finding import run_of
+from quarterdeckd.services.experiments import checked_tags, new_experiment
+from quarterstore.ledger.finding import experiment_of, run_of
 from quarterstore.ledger.state import State, copy_of
-from quarterstore.records import runs
+from quarterstore.records import experiments, runs
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, Forbidden, Refused, got, missing
 from quarterstore.records.names import checked_text, checked_word, composed, drawn
 
 MOST_PARAMS = 2000
 MOST_COMPARED = 200
+MOST_INPUTS = 1000
+LONGEST_INPUT = 1_000_000
+LONGEST_NOTES = 100_000
 
 
 def writable(state: State, run: str, only: str | None) -> None:
@@ -46,14 +50,6 @@ def _params(params: dict[str, runs.Value]) -> dict[str, runs.Value]:
     return checked
 
 
-def _tags(tags: dict[str, str]) -> dict[str, str]:
-    for name, value in tags.items():
-        checked_text("tags", name)
-        if len(value) > 8000:
-            raise got(f"tags.{name}", f"{len(value)} characters", "at most 8000")
-    return tags
-
-
 def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
     experiment = checked_text("experiment", act.experiment)
     run_id = act.run or asking.id("run")
@@ -63,8 +59,11 @@ def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
     if act.parent is not None:
         run_of(state, act.parent)
     events: list[Event] = []
-    if experiment not in state.experiments:
-        events.append(runs.ExperimentAdded(experiment=runs.Experiment(name=experiment, created=asking.now)))
+    known = state.experiments.get(experiment)
+    if known is None:
+        events.append(experiments.ExperimentAdded(experiment=new_experiment(state, experiment, asking)))
+    elif known.removed is not None:
+        experiment_of(state, experiment)
     run = runs.Run(
         id=run_id,
         experiment=experiment,
@@ -74,7 +73,7 @@ def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
         actor=asking.actor,
         heard=asking.now,
         params=_params(act.params),
-        tags=_tags(act.tags),
+        tags=checked_tags(act.tags),
         source=act.source,
         datasets=tuple(checked_text("datasets", name) for name in act.datasets),
         parent=act.parent,
@@ -126,7 +125,7 @@ def _log_params(state: State, act: runs.LogParams, asking: Asking) -> Decision:
 def _set_tags(state: State, act: runs.SetTags, asking: Asking) -> Decision:
     run = run_of(state, act.run)
     _own(run, asking)
-    event = runs.TagsSet(run=run.id, tags=_tags(act.tags))
+    event = runs.TagsSet(run=run.id, tags=checked_tags(act.tags))
     return Decision([event], f"tagged {run.id}", lambda after: after.runs[run.id])
 
 
@@ -140,6 +139,74 @@ def _artefact(state: State, act: runs.LogArtefact, asking: Asking) -> Decision:
             raise got("path", act.path, "a relative path inside the run, without . or ..")
     event = runs.ArtefactLogged(run=run.id, artefact=runs.Artefact(path=act.path, digest=act.digest, size=act.size))
     return Decision([event], f"kept {act.path} with {run.id}", lambda after: after.runs[run.id])
+
+
+def _remove_artefact(state: State, act: runs.RemoveArtefact, asking: Asking) -> Decision:
+    run = run_of(state, act.run)
+    _own(run, asking)
+    paths = [each.path for each in run.artefacts]
+    if not any(path == act.path or path.startswith(act.path + "/") for path in paths):
+        raise missing("path", act.path, paths)
+    event = runs.ArtefactRemoved(run=run.id, path=act.path)
+    return Decision([event], f"took {act.path} off {run.id}", lambda after: after.runs[run.id])
+
+
+def _rename(state: State, act: runs.RenameRun, asking: Asking) -> Decision:
+    run = run_of(state, act.run)
+    _own(run, asking)
+    name = checked_text("name", act.name)
+    return Decision(
+        [runs.RunRenamed(run=run.id, name=name)], f"renamed {run.id} to {name}", lambda after: after.runs[run.id]
+    )
+
+
+def _note(state: State, act: runs.NoteRun, asking: Asking) -> Decision:
+    run = run_of(state, act.run)
+    _own(run, asking)
+    if len(act.notes) > LONGEST_NOTES:
+        raise got("notes", f"{len(act.notes)} characters", f"at most {LONGEST_NOTES}")
+    notes = "\n".join(drawn(line, longest=LONGEST_NOTES) for line in act.notes.splitlines())
+    return Decision(
+        [runs.RunNoted(run=run.id, notes=notes)], f"wrote the notes of {run.id}", lambda after: after.runs[run.id]
+    )
+
+
+def _resume(state: State, act: runs.ResumeRun, asking: Asking) -> Decision:
+    run = run_of(state, act.run)
+    _own(run, asking)
+    if run.state == "RUNNING":
+        raise Conflict(f"{run.id} is running", field="run")
+    return Decision(
+        [runs.RunHeard(run=run.id, at=asking.now)], f"opened {run.id} again", lambda after: after.runs[run.id]
+    )
+
+
+def _log_inputs(state: State, act: runs.LogInputs, asking: Asking) -> Decision:
+    run = run_of(state, act.run)
+    _own(run, asking)
+    if len(run.inputs) + len(act.inputs) > MOST_INPUTS:
+        raise got("inputs", len(run.inputs) + len(act.inputs), f"at most {MOST_INPUTS} of a run")
+    for given in act.inputs:
+        checked_text("inputs.name", given.name)
+        checked_text("inputs.digest", given.digest)
+        for field in ("source_type", "source", "schema", "profile"):
+            if value := getattr(given, field):
+                checked_text(f"inputs.{field}", value, longest=LONGEST_INPUT)
+        checked_tags(given.tags)
+    for model in act.models:
+        checked_word("models", model)
+    event = runs.InputsLogged(run=run.id, inputs=act.inputs, models=act.models)
+    count = len(act.inputs) + len(act.models)
+    return Decision([event], f"noted {count} inputs of {run.id}", lambda after: after.runs[run.id])
+
+
+def _log_outputs(state: State, act: runs.LogOutputs, asking: Asking) -> Decision:
+    run = run_of(state, act.run)
+    _own(run, asking)
+    for made in act.models:
+        checked_word("models", made.model)
+    event = runs.OutputsLogged(run=run.id, models=act.models)
+    return Decision([event], f"noted {len(act.models)} outputs of {run.id}", lambda after: after.runs[run.id])
 
 
 def _remove(state: State, act: runs.RemoveRun, asking: Asking) -> Decision:
@@ -250,9 +317,13 @@ RULES: Rules = {
     runs.LogParams: _log_params,
     runs.SetTags: _set_tags,
     runs.LogArtefact: _artefact,
+    runs.RemoveArtefact: _remove_artefact,
+    runs.RenameRun: _rename,
+    runs.NoteRun: _note,
+    runs.ResumeRun: _resume,
+    runs.LogInputs: _log_inputs,
+    runs.LogOutputs: _log_outputs,
     runs.RemoveRun: _remove,
     runs.RestoreRun: _restore,
 }
-ANSWERS: Answerers = {
-    runs.ListExperiments: lambda state, query, asking: sorted(state.experiments, key=lambda found: found.name),
-}
+ANSWERS: Answerers = {}

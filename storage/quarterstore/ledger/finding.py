@@ -7,6 +7,7 @@ from typing import Any
 from quarterstore.ledger.book import Book
 from quarterstore.ledger.state import State
 from quarterstore.records.deployments import Deployment
+from quarterstore.records.experiments import Experiment
 from quarterstore.records.faults import Conflict, got, missing
 from quarterstore.records.registry import STAGES, Model, Version
 from quarterstore.records.runs import Run
@@ -31,6 +32,19 @@ def run_of(state: State, text: str, *, removed: bool = False) -> Run:
     if run.removed is not None and not removed:
         raise missing("run", text, [], next=f"it was removed; bring it back with: qd runs restore --run {run.id}")
     return run
+
+
+def experiment_of(state: State, text: str, *, removed: bool = False) -> Experiment:
+    """An experiment by its name, else by its id; a removed one only when asked for."""
+    found = state.experiments.get(text)
+    if found is None and text.isdecimal():
+        found = next((each for each in state.experiments if each.id == text), None)
+    if found is None:
+        raise missing("experiment", text, state.experiments.rows)
+    if found.removed is not None and not removed:
+        words = f"it was removed; bring it back with: qd experiments restore --experiment '{found.name}'"
+        raise missing("experiment", text, [], next=words)
+    return found
 
 
 def model_of(state: State, name: str) -> Model:

@@ -9,6 +9,7 @@ from quarterstore.ledger import (
     compression,
     datasets,
     deployments,
+    experiments,
     governance,
     jobs,
     monitoring,
@@ -27,6 +28,7 @@ from quarterstore.records.messages import EVENTS, one_of
 FOLDS: dict[type, Fold] = {}
 for _book in (
     people,
+    experiments,
     runs,
     datasets,
     registry,

@@ -1,13 +1,9 @@
-"""The book of runs and experiments."""
+"""The book of runs."""
 
 from __future__ import annotations
 
 from quarterstore.ledger.state import Fold, State, copy_of, undoable
 from quarterstore.records import runs
-
-
-def _experiment(state: State, event: runs.ExperimentAdded) -> None:
-    state.experiments.put(event.experiment)
 
 
 def _started(state: State, event: runs.RunStarted) -> None:
@@ -43,6 +39,38 @@ def _artefact(state: State, event: runs.ArtefactLogged) -> None:
     state.runs.put(copy_of(run, artefacts=(*others, event.artefact)))
 
 
+def _artefact_removed(state: State, event: runs.ArtefactRemoved) -> None:
+    run = state.runs[event.run]
+    below = event.path + "/"
+    kept = tuple(each for each in run.artefacts if each.path != event.path and not each.path.startswith(below))
+    state.runs.put(copy_of(run, artefacts=kept))
+
+
+def _renamed(state: State, event: runs.RunRenamed) -> None:
+    run = state.runs[event.run]
+    undoable(state, runs.RunRenamed(run=run.id, name=run.name))
+    state.runs.put(copy_of(run, name=event.name))
+
+
+def _noted(state: State, event: runs.RunNoted) -> None:
+    run = state.runs[event.run]
+    undoable(state, runs.RunNoted(run=run.id, notes=run.notes))
+    state.runs.put(copy_of(run, notes=event.notes))
+
+
+def _inputs(state: State, event: runs.InputsLogged) -> None:
+    run = state.runs[event.run]
+    inputs = {(each.name, each.digest): each for each in (*run.inputs, *event.inputs)}
+    models = tuple(dict.fromkeys((*run.models, *event.models)))
+    state.runs.put(copy_of(run, inputs=tuple(inputs.values()), models=models))
+
+
+def _outputs(state: State, event: runs.OutputsLogged) -> None:
+    run = state.runs[event.run]
+    outputs = {each.model: each for each in (*run.outputs, *event.models)}
+    state.runs.put(copy_of(run, outputs=tuple(outputs.values())))
+
+
 def _removed(state: State, event: runs.RunRemoved) -> None:
     undoable(state, runs.RunRestored(run=event.run))
     state.runs.put(copy_of(state.runs[event.run], removed=event.at))
@@ -53,13 +81,17 @@ def _restored(state: State, event: runs.RunRestored) -> None:
 
 
 FOLDS: dict[type, Fold] = {
-    runs.ExperimentAdded: _experiment,
     runs.RunStarted: _started,
     runs.RunEnded: _ended,
     runs.RunHeard: _heard,
     runs.ParamsLogged: _params,
     runs.TagsSet: _tags,
     runs.ArtefactLogged: _artefact,
+    runs.ArtefactRemoved: _artefact_removed,
+    runs.RunRenamed: _renamed,
+    runs.RunNoted: _noted,
+    runs.InputsLogged: _inputs,
+    runs.OutputsLogged: _outputs,
     runs.RunRemoved: _removed,
     runs.RunRestored: _restored,
 }

@@ -12,6 +12,7 @@ from quarterstore.records import (
     compression,
     datasets,
     deployments,
+    experiments,
     governance,
     jobs,
     monitoring,
@@ -80,7 +81,7 @@ class State:
         book = self._book
         self.people = book("people", people.Person, lambda r: r.name)
         self.keys = book("keys", people.Key, lambda r: r.public)
-        self.experiments = book("experiments", runs.Experiment, lambda r: r.name)
+        self.experiments = book("experiments", experiments.Experiment, lambda r: r.name)
         self.runs = book("runs", runs.Run, lambda r: r.id)
         self.datasets = book("datasets", datasets.Dataset, lambda r: r.id)
         self.models = book("models", registry.Model, lambda r: r.name)

@@ -14,6 +14,7 @@ from quarterstore.records import (
     compression,
     datasets,
     deployments,
+    experiments,
     governance,
     jobs,
     monitoring,
@@ -27,6 +28,7 @@ from quarterstore.records import (
 )
 
 NOUNS: tuple[ModuleType, ...] = (
+    experiments,
     runs,
     registry,
     datasets,

@@ -24,19 +24,31 @@ class Source(Record, frozen=True):
     seed: int | None = None
 
 
-class Experiment(Record, frozen=True):
-    """A named collection of runs."""
-
-    name: str
-    created: float
-
-
 class Artefact(Record, frozen=True):
     """A file of a run, by its path inside the run and the SHA-256 of its bytes."""
 
     path: str
     digest: str
     size: int
+
+
+class DatasetInput(Record, frozen=True):
+    """A dataset that a run used: its name and digest, where it came from, its schema and profile as texts."""
+
+    name: str
+    digest: str
+    source_type: str = ""
+    source: str = ""
+    schema: str = ""
+    profile: str = ""
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class ModelOutput(Record, frozen=True):
+    """A logged model that a run made, and at which step."""
+
+    model: str
+    step: int = 0
 
 
 class Run(Record, frozen=True):
@@ -60,6 +72,11 @@ class Run(Record, frozen=True):
     error: str | None = None
     removed: float | None = None
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    notes: str = ""
+    inputs: tuple[DatasetInput, ...] = ()
+    models: tuple[str, ...] = ()
+    """Logged models that the run used."""
+    outputs: tuple[ModelOutput, ...] = ()
 
 
 class Curve(Record, frozen=True):
@@ -160,6 +177,48 @@ class LogArtefact(Act[Run], tag="runs.log_artefact", frozen=True):
     size: int
 
 
+class RemoveArtefact(Act[Run], tag="runs.remove_artefact", frozen=True):
+    """Take a file off a run: the path, or everything below it."""
+
+    run: str
+    path: str
+
+
+class RenameRun(Act[Run], tag="runs.rename", frozen=True):
+    """Give a run another name."""
+
+    run: str
+    name: str
+
+
+class NoteRun(Act[Run], tag="runs.note", frozen=True):
+    """Replace the notes of a run, a text of several lines."""
+
+    run: str
+    notes: str
+
+
+class ResumeRun(Act[Run], tag="runs.resume", frozen=True):
+    """Open a run again that was closed."""
+
+    run: str
+
+
+class LogInputs(Act[Run], tag="runs.log_inputs", frozen=True):
+    """Say which datasets and logged models a run used; those that are known already are not added again."""
+
+    run: str
+    inputs: tuple[DatasetInput, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+class LogOutputs(Act[Run], tag="runs.log_outputs", frozen=True):
+    """Say which logged models a run made."""
+
+    run: str
+    models: tuple[ModelOutput, ...]
+
+
 class RemoveRun(Act[Run], tag="runs.remove", frozen=True):
     """Take a run out of sight; `undo` brings it back; refused while a registered version came from it."""
 
@@ -199,10 +258,6 @@ class Beat(Sample[None], tag="runs.beat", frozen=True):
     run: str
 
 
-class ListExperiments(Query[list[Experiment]], tag="runs.list_experiments", frozen=True):
-    """Every experiment."""
-
-
 class ListRuns(Query[RunPage], tag="runs.list", frozen=True):
     """A page of runs: filtered by experiment, state and a text in id, name or experiment; `sort` is a field or
     `metrics.NAME` / `params.NAME`, `-` before it for descending; NaN and missing come last either way."""
@@ -223,7 +278,8 @@ class ShowRun(Query[Run], tag="runs.show", frozen=True):
 
 
 class MetricHistory(Query[list[Curve]], tag="runs.history", frozen=True):
-    """Curves of one run; all keys unless named; thinned to at most `points` a curve, first and last kept."""
+    """Curves of one run; all keys unless named; thinned to at most `points` a curve, first and last kept; 0 gives
+    every point."""
 
     run: str
     keys: tuple[str, ...] = ()
@@ -235,12 +291,6 @@ class CompareRuns(Query[Comparison], tag="runs.compare", frozen=True):
 
     runs: tuple[str, ...]
     all: bool = False
-
-
-class ExperimentAdded(Event, tag="runs.experiment_added", frozen=True):
-    """An experiment is new."""
-
-    experiment: Experiment
 
 
 class RunStarted(Event, tag="runs.started", frozen=True):
@@ -285,6 +335,42 @@ class ArtefactLogged(Event, tag="runs.artefact_logged", frozen=True):
 
     run: str
     artefact: Artefact
+
+
+class ArtefactRemoved(Event, tag="runs.artefact_removed", frozen=True):
+    """A file, or those below a path, was taken off a run."""
+
+    run: str
+    path: str
+
+
+class RunRenamed(Event, tag="runs.renamed", frozen=True):
+    """A run has another name."""
+
+    run: str
+    name: str
+
+
+class RunNoted(Event, tag="runs.noted", frozen=True):
+    """A run has other notes."""
+
+    run: str
+    notes: str
+
+
+class InputsLogged(Event, tag="runs.inputs_logged", frozen=True):
+    """Datasets and logged models that a run used."""
+
+    run: str
+    inputs: tuple[DatasetInput, ...]
+    models: tuple[str, ...] = ()
+
+
+class OutputsLogged(Event, tag="runs.outputs_logged", frozen=True):
+    """Logged models that a run made."""
+
+    run: str
+    models: tuple[ModelOutput, ...]
 
 
 class RunRemoved(Event, tag="runs.removed", frozen=True):
