@@ -5,38 +5,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterstore.ledger.experiments import next_experiment
+from quarterdeckd.services.labels import checked_tags, merged
+from quarterstore.ledger.experiments import new_experiment
 from quarterstore.ledger.finding import experiment_of
 from quarterstore.ledger.state import State
 from quarterstore.records import experiments
-from quarterstore.records.faults import Conflict, Refused, got
+from quarterstore.records.faults import Conflict, Refused
 from quarterstore.records.names import checked_text
-
-LONGEST_TAG = 8000
-FIRST = "Default"
-"""The experiment with the number 0, which other trackers begin with."""
-
-
-def checked_tags(tags: dict[str, str]) -> dict[str, str]:
-    """Tags with names that can be drawn and values of a bearable length."""
-    for name, value in tags.items():
-        checked_text("tags", name)
-        if len(value) > LONGEST_TAG:
-            raise got(f"tags.{name}", f"{len(value)} characters", f"at most {LONGEST_TAG}")
-    return tags
-
-
-def merged(tags: dict[str, str], changes: dict[str, str]) -> dict[str, str]:
-    """Tags after a change; an empty value removes."""
-    return {name: value for name, value in {**tags, **changes}.items() if value}
-
-
-def new_experiment(
-    state: State, name: str, asking: Asking, tags: dict[str, str] | None = None
-) -> experiments.Experiment:
-    """The record of an experiment that is to be made."""
-    number = "0" if name == FIRST and all(each.id != "0" for each in state.experiments) else next_experiment(state)
-    return experiments.Experiment(name=name, created=asking.now, id=number, tags=tags or {}, updated=asking.now)
 
 
 def _free(state: State, name: str) -> str:
@@ -48,7 +23,7 @@ def _free(state: State, name: str) -> str:
 
 def _create(state: State, act: experiments.CreateExperiment, asking: Asking) -> Decision:
     name = _free(state, act.name)
-    made = new_experiment(state, name, asking, merged({}, checked_tags(act.tags)))
+    made = new_experiment(state, name, asking.now, merged({}, checked_tags(act.tags)))
     return Decision(
         [experiments.ExperimentAdded(experiment=made)], f"made experiment {name}", lambda after: after.experiments[name]
     )

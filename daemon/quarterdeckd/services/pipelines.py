@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import judge
-from quarterdeckd.services.experiments import new_experiment
+from quarterstore.ledger.experiments import new_experiment
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, experiments, governance, jobs, pipelines, registry, runs
@@ -79,7 +79,7 @@ def _started(
     definition = kept.definition
     job_id, run_id, pipeline_run_id = asking.id("job"), asking.id("run"), asking.id("pipe")
     if definition.model not in state.experiments:
-        events.append(experiments.ExperimentAdded(experiment=new_experiment(state, definition.model, asking)))
+        events.append(experiments.ExperimentAdded(experiment=new_experiment(state, definition.model, asking.now, {})))
     train = definition.train
     run = runs.Run(
         id=run_id,

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.experiments import checked_tags, new_experiment
+from quarterdeckd.services.labels import checked_tags
+from quarterstore.ledger.experiments import new_experiment
 from quarterstore.ledger.finding import experiment_of, run_of
 from quarterstore.ledger.state import State, copy_of
 from quarterstore.records import experiments, runs
@@ -61,7 +62,7 @@ def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
     events: list[Event] = []
     known = state.experiments.get(experiment)
     if known is None:
-        events.append(experiments.ExperimentAdded(experiment=new_experiment(state, experiment, asking)))
+        events.append(experiments.ExperimentAdded(experiment=new_experiment(state, experiment, asking.now, {})))
     elif known.removed is not None:
         experiment_of(state, experiment)
     run = runs.Run(

@@ -5,14 +5,22 @@ from __future__ import annotations
 from quarterstore.ledger.state import Fold, State, copy_of, undoable
 from quarterstore.records import experiments
 
+FIRST = "Default"
+"""The experiment with the number 0, which other trackers begin with."""
+
 
 def _experiment(state: State, event: experiments.ExperimentAdded) -> None:
     experiment = event.experiment
-    state.experiments.put(experiment if experiment.id else copy_of(experiment, id=next_experiment(state)))
+    state.experiments.put(experiment if experiment.id else copy_of(experiment, id=_next(state)))
 
 
-def next_experiment(state: State) -> str:
-    """The number of the next experiment; 0 is kept for the one that is called Default."""
+def new_experiment(state: State, name: str, at: float, tags: dict[str, str]) -> experiments.Experiment:
+    """The record of an experiment that is to be made."""
+    number = "0" if name == FIRST and all(each.id != "0" for each in state.experiments) else _next(state)
+    return experiments.Experiment(name=name, created=at, id=number, tags=tags, updated=at)
+
+
+def _next(state: State) -> str:
     return str(1 + max((int(found.id) for found in state.experiments), default=0))
 
 
