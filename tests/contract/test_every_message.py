@@ -31,6 +31,7 @@ from quarterstore.records import (
     registry,
     runs,
     schedules,
+    search,
     store,
 )
 from quarterstore.records.base import answer_type, tag_of
@@ -113,6 +114,8 @@ def about_runs(life: Life) -> None:
     assert life(store.Undo()).act == "runs.remove"
     assert life(runs.ShowRun(run=run)).state == "FINISHED"
     assert life(runs.ListRuns()).total == 2
+    found = life(search.SearchRuns(experiments=("life",), where="loss < 1 and team = 'one'", order=("-loss",), limit=1))
+    assert ([each.id for each in found.runs], found.total, found.next) == ([run], 1, None)
     assert [each.name for each in life(experiments.ListExperiments())] == ["life"]
     about_experiments(life, other)
 

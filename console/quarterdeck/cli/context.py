@@ -60,6 +60,8 @@ def exit_with(fault: Any) -> NoReturn:
     from quarterstore.records.names import drawn
 
     print(f"error: {drawn(' '.join(fault.line().split()))}", file=sys.stderr)
+    for line in fault.pointed():
+        print(f"  {drawn(line)}", file=sys.stderr)
     code = next((MEANINGS[kind].exit for kind in type(fault).__mro__ if kind in MEANINGS), 1)
     sys.exit(code)
 

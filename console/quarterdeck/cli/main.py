@@ -12,6 +12,7 @@ from quarterdeck.cli.context import Context, global_options, guarded
 
 NOUNS = {
     "experiments": "named collections of runs",
+    "search": "runs by an expression",
     "registry": "models, versions, stages",
     "datasets": "files of rows",
     "pipelines": "definitions and their runs",

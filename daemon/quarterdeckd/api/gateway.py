@@ -188,6 +188,7 @@ def _harmless(record: FaultRecord) -> FaultRecord:
         field=record.field and drawn(record.field, longest=200),
         nearest=tuple(drawn(name, longest=200) for name in record.nearest),
         next=record.next and drawn(record.next, longest=500),
+        place=record.place and (drawn(record.place[0], longest=LONGEST_FAULT), record.place[1]),
     )
 
 

@@ -9,6 +9,7 @@ from quarterdeckd.api.dispatch import Wide
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.api.posting import Poster
+from quarterdeckd.api.searching import search
 from quarterdeckd.services import runs as run_rules
 from quarterstore.ledger import journal
 from quarterstore.ledger.finding import one_of, run_of
@@ -17,6 +18,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records import governance, jobs, runs, store
 from quarterstore.records.faults import got
 from quarterstore.records.names import composed
+from quarterstore.records.search import SearchRuns
 from quarterstore.records.wire import PROTOCOL, Published, encode
 from quarterstore.shelf.artefacts import Artefacts
 
@@ -40,6 +42,10 @@ class Readers:
     def list_runs(self, query: runs.ListRuns, speaker: Speaker, seen: int) -> runs.RunPage:
         """A page of runs."""
         return run_rules.page(self.view, query, lambda run: self.latest(run) or run.metrics)
+
+    def search_runs(self, query: SearchRuns, speaker: Speaker, seen: int) -> runs.RunPage:
+        """A page of the runs that an expression holds of."""
+        return search(self.view, query, lambda run: self.latest(run) or run.metrics)
 
     def show_run(self, query: runs.ShowRun, speaker: Speaker, seen: int) -> runs.Run:
         """One run with its last metrics."""
@@ -144,6 +150,7 @@ def readers(found: Readers) -> dict[type, Wide]:
     """The table of what is read in a thread."""
     return {
         runs.ListRuns: found.list_runs,
+        SearchRuns: found.search_runs,
         runs.ShowRun: found.show_run,
         runs.CompareRuns: found.compare,
         runs.MetricHistory: found.history,

@@ -36,24 +36,38 @@ class FaultRecord(msgspec.Struct, frozen=True):
     field: str | None = None
     nearest: tuple[str, ...] = ()
     next: str | None = None
+    place: tuple[str, int] | None = None
 
 
 class Fault(Exception):
     """A request was refused; `message` says what was asked, what was found and what was expected."""
 
     def __init__(
-        self, message: str, *, field: str | None = None, nearest: Iterable[str] = (), next: str | None = None
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        nearest: Iterable[str] = (),
+        next: str | None = None,
+        place: tuple[str, int] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
         self.nearest = tuple(nearest)
         self.next = next
+        self.place = place
+        """A line of what was asked, and the position in it that is wrong."""
 
     def record(self) -> FaultRecord:
         """This fault as it goes over the wire."""
         return FaultRecord(
-            kind=type(self).__name__, message=self.message, field=self.field, nearest=self.nearest, next=self.next
+            kind=type(self).__name__,
+            message=self.message,
+            field=self.field,
+            nearest=self.nearest,
+            next=self.next,
+            place=self.place,
         )
 
     def line(self) -> str:
@@ -64,6 +78,10 @@ class Fault(Exception):
         if self.next:
             parts.append(self.next)
         return "; ".join(parts)
+
+    def pointed(self) -> list[str]:
+        """The line that is wrong with a caret below the place; nothing where there is none."""
+        return [self.place[0], " " * self.place[1] + "^"] if self.place else []
 
     def __str__(self) -> str:
         return self.line()
@@ -163,7 +181,7 @@ KINDS: dict[str, type[Fault]] = {kind.__name__: kind for kind in MEANINGS}
 def raised(record: FaultRecord) -> Fault:
     """The fault of a wire record, as the class to raise; an unknown kind becomes a plain `Failed`."""
     kind = KINDS.get(record.kind, Failed)
-    return kind(record.message, field=record.field, nearest=record.nearest, next=record.next)
+    return kind(record.message, field=record.field, nearest=record.nearest, next=record.next, place=record.place)
 
 
 def got(field: str, found: object, expected: str) -> Invalid:

@@ -24,12 +24,14 @@ from quarterstore.records import (
     registry,
     runs,
     schedules,
+    search,
     store,
 )
 
 NOUNS: tuple[ModuleType, ...] = (
     experiments,
     runs,
+    search,
     registry,
     datasets,
     pipelines,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 
@@ -33,23 +32,48 @@ def doctor() -> click.Command:
 
 
 def runs() -> click.Command:
+    @click.option("--where", default="", help="as in: acc > 0.9 or (lr < 1e-3 and team = 'x')")
     @click.option("--experiment")
     @click.option("--state")
     @click.option("--text", default="", help="in id, name or experiment")
-    @click.option("--sort", default="-started", help="a field, metrics.NAME or params.NAME; - for descending")
+    @click.option("--sort", default="-started", help="columns, separated by commas; - before one for descending")
     @click.option("--limit", default=50)
-    @command("runs", "Runs, newest first.")
-    def run(context: Context, **query: Any) -> None:
-        from quarterdeck.cli.generated import message_of
-        from quarterstore.records.runs import ListRuns
+    @click.option("--after", help="the key that the page before ended with")
+    @command("runs", "Runs by an expression, newest first.")
+    def run(context: Context, sort: str, limit: int, after: str | None, experiment: str | None, **parts: str) -> None:
+        from quarterstore.records.search import SearchRuns
 
         page = context.client.ask(
-            message_of(ListRuns, {name: value for name, value in query.items() if value is not None})
+            SearchRuns(
+                experiments=(experiment,) if experiment else (),
+                where=_expression(**parts),
+                order=tuple(column.strip() for column in sort.split(",")),
+                limit=limit,
+                after=after,
+            )
         )
         context.out(page.runs, ("id", "experiment", "name", "state", "started", "metrics"))
-        context.say(f"{len(page.runs)} of {page.total}")
+        more = f"; the next page: --after {page.next}" if page.next else ""
+        context.say(f"{len(page.runs)} of {page.total}{more}")
 
     return run
+
+
+def _expression(where: str, state: str | None, text: str) -> str:
+    """One expression of what was given; texts quoted, so that they are never words of it."""
+    if not state and not text:
+        return where
+    parts = [f"({where})"] if where.strip() else []
+    if state:
+        parts.append(f"state = {_quoted(state.upper())}")
+    if text:
+        likes = (f"{column} ilike {_quoted(f'%{text}%')}" for column in ("id", "name", "experiment"))
+        parts.append(f"({' or '.join(likes)})")
+    return " and ".join(parts)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def run_group() -> dict[str, Made]:

@@ -1,0 +1,100 @@
+"""Rows in an order that never moves, and pages of it by the key of the last row, not by an offset."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import heapq
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from quarterstore.records.faults import got
+from quarterstore.search.matching import Row, reader
+from quarterstore.search.tree import Order
+
+Key = tuple[Any, ...]
+VALUE, NAN, MISSING = 0, 1, 2
+"""Values first, then NaN, then nothing, whichever way the values are sorted (as MLflow does)."""
+
+
+class Down:
+    """A text that sorts the other way round."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __lt__(self, other: Down) -> bool:
+        return other.text < self.text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Down) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+def _part(order: Order) -> Callable[[Row], tuple[int, Any]]:
+    read, down = reader(order.column), order.down
+    sign = -1.0 if down else 1.0
+
+    def part(row: Row) -> tuple[int, Any]:
+        value = read(row)
+        if isinstance(value, float):
+            return (NAN, (0, 0.0)) if math.isnan(value) else (VALUE, (0, sign * value))
+        if value is None:
+            return (MISSING, (0, 0.0))
+        if isinstance(value, int):
+            return (VALUE, (0, sign * value))
+        text = value if isinstance(value, str) else str(value)
+        return (VALUE, (-1 if down else 1, Down(text) if down else text))  # texts after numbers, before them downwards
+
+    return part
+
+
+def key_of(orders: Sequence[Order]) -> Callable[[Row], Key]:
+    """What a row is sorted by: each order, then the newest, then the id; no two rows have the same."""
+    parts = [_part(order) for order in orders]
+    if len(parts) == 1:
+        (only,) = parts
+        return lambda row: (only(row), -row.run.started, row.run.id)
+    return lambda row: (*(part(row) for part in parts), -row.run.started, row.run.id)
+
+
+def page(rows: Iterable[Row], orders: Sequence[Order], limit: int, after: Key | None) -> tuple[list[Row], Key | None]:
+    """The first `limit` rows beyond a key, and the key of the last where there are more."""
+    key = key_of(orders)
+    keyed = ((key(row), row) for row in rows)
+    if after is not None:
+        keyed = (pair for pair in keyed if after < pair[0])
+    found = heapq.nsmallest(limit + 1, keyed, key=lambda pair: pair[0])
+    return [row for _, row in found[:limit]], found[limit - 1][0] if len(found) > limit else None
+
+
+def fingerprint(*parts: object) -> bytes:
+    """What tells one search from another, so that the key of one is not used for another."""
+    return hashlib.sha256(msgspec.msgpack.encode(parts)).digest()[:8]
+
+
+def written(key: Key, search: bytes) -> str:
+    """A key as an opaque text."""
+    *parts, started, id_ = key
+    plain = [[rank, [kind, value.text if isinstance(value, Down) else value]] for rank, (kind, value) in parts]
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode((search, plain, started, id_))).decode()
+
+
+def key_from(text: str, search: bytes) -> Key:
+    """The key of a text; raises `Invalid` for one that is not of this search."""
+    try:
+        kind = tuple[bytes, list[tuple[int, tuple[int, float | str]]], float, str]
+        found, parts, started, id_ = msgspec.msgpack.decode(base64.urlsafe_b64decode(text), type=kind)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise got("after", text, "the key that the page before gave") from error
+    if found != search:
+        raise got("after", text, "the key that a page of this search gave")
+    keys = [(rank, (kind, Down(value) if kind < 0 else value)) for rank, (kind, value) in parts]
+    return (*keys, started, id_)

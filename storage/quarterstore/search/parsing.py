@@ -1,0 +1,231 @@
+"""An expression as a tree, in our words or in MLflow's.
+
+Ours: `acc > 0.9 or (lr < 1e-3 and team = 'x')`, with `and`, `or`, `not`, `in`, `like`, `ilike`, `is null`; a bare name
+is an attribute, a metric, a parameter or a tag, and `metrics.acc`, `params."a b"` say which. MLflow's (its filter
+strings, mlflow.utils.search_utils, 3.17): comparisons joined by `and`, texts in quotes, a bare name is an attribute.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal
+
+from quarterstore.search.reading import Token, tokens, unquoted
+from quarterstore.search.tree import Column, Compare, Joined, Kind, Not, Order, Tree, wrong
+
+Vocabulary = Literal["deck", "mlflow"]
+DEEPEST = 50
+MOST = 500
+"""Comparisons in one expression."""
+ATTRIBUTES = ("id", "name", "experiment", "state", "actor", "started", "ended", "duration", "notes", "parent", "job")
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("metric", "metrics"), "metric"),
+    **dict.fromkeys(("param", "params", "parameter", "parameters"), "param"),
+    **dict.fromkeys(("tag", "tags"), "tag"),
+    **dict.fromkeys(("attribute", "attributes", "attr", "run"), "attribute"),
+    **dict.fromkeys(("dataset", "datasets"), "dataset"),
+}
+MLFLOW_ATTRIBUTES = {
+    "run_id": "id",
+    "run_name": "name",
+    "run name": "name",
+    "Run name": "name",
+    "Run Name": "name",
+    "status": "state",
+    "user_id": "actor",
+    "artifact_uri": "artefacts",
+    "start_time": "started",
+    "created": "started",
+    "Created": "started",
+    "end_time": "ended",
+}
+"""MLflow's names of what a run has by itself; its times are milliseconds."""
+_MLFLOW_TIMES = ("started", "ended")
+_MLFLOW_STATES = {"SCHEDULED": "RUNNING"}
+
+
+class _Parser:
+    """Recursive descent over the tokens of one text."""
+
+    def __init__(self, field: str, text: str, vocabulary: Vocabulary) -> None:
+        self.field, self.text, self.mlflow = field, text, vocabulary == "mlflow"
+        self.tokens = tokens(field, text)
+        self.place = 0
+        self.count = 0
+
+    def peek(self) -> Token:
+        return self.tokens[self.place]
+
+    def next(self) -> Token:
+        token = self.tokens[self.place]
+        self.place = min(self.place + 1, len(self.tokens) - 1)
+        return token
+
+    def stop(self, token: Token, expected: str, nearest: list[str] | None = None) -> Exception:
+        found = token.text or "the end"
+        return wrong(self.field, self.text, token.at, f"got {found}, expected {expected}", nearest or ())
+
+    def whole(self) -> Tree:
+        tree = self.either(0)
+        if self.peek().kind != "end":
+            raise self.stop(self.peek(), "and" if self.mlflow else "and, or, or the end")
+        return tree
+
+    def either(self, depth: int) -> Tree:
+        return self.joined("or", depth) if not self.mlflow else self.joined("and", depth)
+
+    def joined(self, word: Literal["and", "or"], depth: int) -> Tree:
+        parts = [self.joined("and", depth) if word == "or" else self.one(depth)]
+        while self.peek().word() == word:
+            self.next()
+            parts.append(self.joined("and", depth) if word == "or" else self.one(depth))
+        return parts[0] if len(parts) == 1 else Joined(word, tuple(parts))
+
+    def one(self, depth: int) -> Tree:
+        token = self.peek()
+        if depth > DEEPEST:
+            raise self.stop(token, f"at most {DEEPEST} parentheses within each other")
+        if not self.mlflow and token.word() == "not":
+            self.next()
+            return Not(self.one(depth + 1))
+        if not self.mlflow and token.text == "(":
+            self.next()
+            tree = self.either(depth + 1)
+            if (end := self.next()).text != ")":
+                raise self.stop(end, ")")
+            return tree
+        return self.comparison()
+
+    def comparison(self) -> Tree:
+        self.count += 1
+        if self.count > MOST:
+            raise self.stop(self.peek(), f"at most {MOST} comparisons")
+        column = self.column()
+        token = self.next()
+        word = token.word()
+        if token.kind == "operator":
+            operator = {"==": "=", "<>": "!="}.get(token.text, token.text)
+            return Compare(column, operator, self.value(column, operator))
+        if word in ("like", "ilike"):
+            return Compare(column, word, self.value(column, word))
+        negated = word == "not"
+        if negated:
+            token = self.next()
+            word = token.word()
+            if word in ("like", "ilike") and not self.mlflow:
+                return Not(Compare(column, word, self.value(column, word)))
+        if word == "in":
+            found: Tree = Compare(column, "in", self.values(column))
+            return Not(found) if negated else found
+        if word == "is" and not negated:
+            return self.null(column)
+        raise self.stop(token, "=, !=, <, <=, >, >=, like, ilike, in or is null")
+
+    def null(self, column: Column) -> Tree:
+        negated = self.peek().word() == "not"
+        if negated:
+            self.next()
+        if (token := self.next()).word() != "null":
+            raise self.stop(token, "null")
+        found = Compare(column, "null", None)
+        return Not(found) if negated else found
+
+    def column(self) -> Column:
+        token = self.next()
+        if token.kind not in ("word", "quoted", "text") or token.word() in ("and", "or", "in", "is", "null"):
+            raise self.stop(token, "a column, as in metrics.loss")
+        if self.peek().text == "." and token.kind == "word":
+            if token.word() not in _KINDS:
+                near = difflib.get_close_matches(token.word(), ("metrics", "params", "tags", "attributes", "datasets"))
+                raise self.stop(token, "metrics, params, tags, attributes or datasets", near)
+            self.next()
+            return self.named(_KINDS[token.word()], self.key(), token)
+        if token.kind == "text":
+            raise self.stop(token, "a column, as in metrics.loss")
+        name = token.text.strip("`")
+        return self.named("attribute" if self.mlflow else "any", name, token)
+
+    def key(self) -> str:
+        """A name after the dot: quoted in any way, or words, numbers and dots as they stand."""
+        token = self.next()
+        if token.kind == "text":
+            return unquoted(token.text)
+        if token.kind == "quoted":
+            return token.text[1:-1]
+        if token.kind not in ("word", "number"):
+            raise self.stop(token, "a name; put others between backticks")
+        end = token.at + len(token.text)
+        while (
+            self.peek().kind in ("word", "number", "mark") and self.peek().at == end and self.peek().text not in "(),"
+        ):
+            end += len(self.next().text)
+        return self.text[token.at : end]
+
+    def named(self, kind: Kind, name: str, token: Token) -> Column:
+        if kind == "attribute":
+            known = MLFLOW_ATTRIBUTES if self.mlflow else ATTRIBUTES
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+                raise self.stop(token, "an attribute of a run", near)
+            name = MLFLOW_ATTRIBUTES[name] if self.mlflow else name
+        if kind == "dataset" and name not in ("name", "digest", "context"):
+            raise self.stop(token, "datasets.name, datasets.digest or datasets.context")
+        return Column(kind, name, token.at)
+
+    def value(self, column: Column, operator: str) -> float | str:
+        token = self.next()
+        number = token.kind == "number"
+        if number and operator not in ("like", "ilike"):
+            self.number_fits(column, token)
+            value = float(token.text)
+            return value / 1000 if self.mlflow and column.name in _MLFLOW_TIMES else value
+        if token.kind == "text" or (token.kind == "quoted" and self.mlflow):
+            return self.text_of(column, operator, token)
+        if not self.mlflow and token.kind == "word" and token.word() not in ("and", "or", "not", "null", "in", "is"):
+            if token.word() in ("nan", "inf", "infinity"):
+                return float(token.word())
+            return token.text
+        raise self.stop(token, "a number" if self.numeric(column) else "a text in quotes")
+
+    def numeric(self, column: Column) -> bool:
+        return column.kind == "metric" or (column.kind == "attribute" and column.name in _MLFLOW_TIMES)
+
+    def number_fits(self, column: Column, token: Token) -> None:
+        if self.mlflow and not self.numeric(column):
+            raise self.stop(token, "a text in quotes")
+
+    def text_of(self, column: Column, operator: str, token: Token) -> str:
+        if self.mlflow and self.numeric(column):
+            raise self.stop(token, "a number")
+        if self.mlflow and operator in ("<", "<=", ">", ">="):
+            raise self.stop(token, "a comparison that texts have: =, !=, LIKE, ILIKE")
+        text = unquoted(token.text)
+        return _MLFLOW_STATES.get(text, text) if self.mlflow and column.name == "state" else text
+
+    def values(self, column: Column) -> tuple[float | str, ...]:
+        if (token := self.next()).text != "(":
+            raise self.stop(token, "( and values")
+        found = [self.value(column, "=")]
+        while (token := self.next()).text == ",":
+            found.append(self.value(column, "="))
+        if token.text != ")":
+            raise self.stop(token, ", or )")
+        return tuple(found)
+
+
+def parsed(text: str, vocabulary: Vocabulary, field: str = "where") -> Tree | None:
+    """The tree of an expression, nothing for a blank one; raises `Invalid` that points at what is wrong."""
+    return _Parser(field, text, vocabulary).whole() if text.strip() else None
+
+
+def ordered(text: str, vocabulary: Vocabulary, field: str = "order") -> Order:
+    """One column to sort by: `-metrics.acc` in our words, `metrics.acc DESC` in MLflow's."""
+    down = vocabulary == "deck" and text.startswith("-")
+    parser = _Parser(field, text[1:] if down else text, vocabulary)
+    column = parser.column()
+    word = parser.peek().word()
+    if word in ("asc", "desc"):
+        down = parser.next().word() == "desc"
+    if parser.peek().kind != "end":
+        raise parser.stop(parser.peek(), "asc, desc or the end")
+    return Order(column, down)
