@@ -13,7 +13,7 @@ import zmq
 from quarterdeckd.api.broadcast import Broadcast
 from quarterdeckd.api.dispatch import Dispatch, with_metrics
 from quarterdeckd.api.gateway import Gateway, Handshakes, bind_privately, curve_server
-from quarterdeckd.api.identity import enrol_owner, server_secret
+from quarterdeckd.api.identity import enrol_owner, public_of, server_secret
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.api.posting import Poster
@@ -30,6 +30,7 @@ from quarterdeckd.services import (
     experiments,
     governance,
     jobs,
+    logged_models,
     monitoring,
     people,
     pipelines,
@@ -38,7 +39,7 @@ from quarterdeckd.services import (
     schedules,
     store,
 )
-from quarterdeckd.settings import Settings
+from quarterdeckd.settings import Settings, host_and_port
 from quarterdeckd.work.backing_up import back_up
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
@@ -58,6 +59,7 @@ from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
 from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Corrupt
+from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.registry import RegisterVersion
 from quarterstore.shelf.artefacts import Artefacts
 
@@ -66,6 +68,7 @@ SERVICES = (
     people,
     experiments,
     runs,
+    logged_models,
     datasets,
     registry,
     governance,
@@ -96,6 +99,7 @@ class Daemon:
         for name, book in ledger.state.books().items():
             self.view.books()[name].rows.update(book.rows)
         self.bus = Bus()
+        self._mlflow: Any = None
         self.dispatch = Dispatch(self.view, ANSWERS, self.bus, settings.profile)
         self.dispatch.seq = ledger.journal.head.seq
         remembered = Remembered(ledger.database, self._answer_at)
@@ -156,7 +160,17 @@ class Daemon:
         self.gateway.bind(home.ask_address, home.ask_socket)
         if self.settings.listen is not None:
             self.gateway.bind(self.settings.listen)
+        if self.settings.mlflow is not None:
+            await self._open_mlflow(*host_and_port("mlflow", self.settings.mlflow))
         self.gateway.start()
+
+    async def _open_mlflow(self, host: str, port: int) -> None:
+        from quarterdeckd.doors.mlflow.door import Door  # not on the way of a start without it
+
+        owner = public_of(self.ledger.home.secret_key("owner")).decode()
+        self._mlflow = Door(self.dispatch, self.artefacts, lambda run: self.intake.newest.get(run, {}), owner)
+        found = await self._mlflow.open(host, port)
+        log.info("MLflow's clients are answered at http://%s:%d", host, found)
 
     def _known(self, public: str) -> bool:
         key = self.view.keys.get(public)
@@ -186,6 +200,7 @@ class Daemon:
         self.dispatch.prepare[RegisterVersion] = uploads.described
         self.dispatch.prepare[AddDataset] = uploads.kept
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
+        self.dispatch.prepare[LogModelArtefact] = uploads.kept
 
     def _points(self, batch: run_records.LogMetrics, speaker: Speaker) -> run_records.Logged:
         runs.writable(self.view, batch.run, speaker.run)
@@ -280,6 +295,8 @@ class Daemon:
     async def stop(self) -> None:
         """Take nothing new, finish what is queued, post, close. Jobs and serving go on."""
         self.gateway.stop()
+        if self._mlflow is not None:
+            await self._mlflow.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

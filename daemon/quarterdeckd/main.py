@@ -30,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--profile", choices=("solo", "team", "regulated"), default=None)
     options.add_argument("--http", metavar="HOST:PORT", default=None, help="where predictions are answered")
     options.add_argument("--listen", metavar="tcp://HOST:PORT", default=None, help="answer on tcp as well, with CURVE")
-    for door in ("grpc", "mlflow", "metrics"):
+    options.add_argument("--mlflow", metavar="HOST:PORT", default=None, help="where MLflow's clients are answered")
+    for door in ("grpc", "metrics"):
         options.add_argument(f"--{door}", metavar="HOST:PORT", default=None, help="not built yet")
     options.add_argument("--hosts", type=int, default=None, help="serving hosts")
     options.add_argument("--workers", type=int, default=None, help="jobs that run at once")

@@ -14,7 +14,7 @@ import msgspec
 from quarterstore.records.faults import Invalid, got, missing
 
 PROFILES = ("solo", "team", "regulated")
-NOT_BUILT = ("grpc", "mlflow", "metrics")
+NOT_BUILT = ("grpc", "metrics")
 """Doors that later versions bring; asking for one says so."""
 
 
@@ -26,8 +26,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """HOST:PORT where predictions are answered; loopback on a free port unless given."""
     listen: str | None = None
     """A tcp:// address of the ask socket beside ipc, always with CURVE."""
-    grpc: str | None = None
     mlflow: str | None = None
+    """HOST:PORT where MLflow's clients are answered."""
+    grpc: str | None = None
     metrics: str | None = None
     hosts: int = 1
     workers: int = 2
@@ -68,8 +69,9 @@ def _checked(settings: Settings) -> Settings:
     for door in NOT_BUILT:
         if getattr(settings, door) is not None:
             raise Invalid(f"the {door} door is not built yet", field=door, next="leave it out")
-    if settings.http is not None:
-        host_and_port("http", settings.http)
+    for door in ("http", "mlflow"):
+        if (address := getattr(settings, door)) is not None:
+            host_and_port(door, address)
     if not 1 <= settings.hosts <= 64 or not 1 <= settings.workers <= 64:
         raise got("hosts, workers", (settings.hosts, settings.workers), "1 to 64")
     if settings.listen is not None and not settings.listen.startswith("tcp://"):

@@ -23,6 +23,7 @@ from quarterstore.records import (
     faults,
     governance,
     jobs,
+    logged_models,
     messages,
     monitoring,
     people,
@@ -118,6 +119,7 @@ def about_runs(life: Life) -> None:
     assert ([each.id for each in found.runs], found.total, found.next) == ([run], 1, None)
     assert [each.name for each in life(experiments.ListExperiments())] == ["life"]
     about_experiments(life, other)
+    about_logged_models(life, run, digest, size)
 
 
 def about_experiments(life: Life, run: str) -> None:
@@ -135,6 +137,19 @@ def about_experiments(life: Life, run: str) -> None:
     assert life(runs.LogOutputs(run=run, models=(runs.ModelOutput(model="m-2"),))).outputs[0].model == "m-2"
     assert life(runs.ResumeRun(run=run)).state == "RUNNING"
     life(runs.EndRun(run=run))
+
+
+def about_logged_models(life: Life, run: str, digest: str, size: int) -> None:
+    """A model folder begun, filled, finished, tagged, removed."""
+    model = life(logged_models.CreateLoggedModel(experiment="life", run=run, params={"a": "1"})).id
+    life(logged_models.LogModelArtefact(model=model, path="model/data.bin", digest=digest, size=size))
+    life(logged_models.LogModelParams(model=model, params={"b": 2}))
+    assert life(logged_models.FinishLoggedModel(model=model)).status == "READY"
+    assert life(logged_models.TagLoggedModel(model=model, tags={"x": "y"})).params == {"a": "1", "b": 2}
+    assert life(logged_models.ShowLoggedModel(model=model)).tags == {"x": "y"}
+    assert [each.id for each in life(logged_models.ListLoggedModels(experiments=("life",)))] == [model]
+    life(logged_models.RemoveLoggedModel(model=model))
+    assert life(logged_models.ListLoggedModels()) == []
 
 
 def about_training(life: Life) -> None:

@@ -13,6 +13,7 @@ from quarterdeck.cli.context import Context, global_options, guarded
 NOUNS = {
     "experiments": "named collections of runs",
     "search": "runs by an expression",
+    "logged_models": "model folders that runs made",
     "registry": "models, versions, stages",
     "datasets": "files of rows",
     "pipelines": "definitions and their runs",

@@ -53,7 +53,8 @@ class Intake:
         self.folder = folder
         self.latest: dict[str, dict[str, float]] = {}
         """The value of each metric of a run with the highest (step, time, value), whatever the order of arrival."""
-        self._newest: dict[str, dict[str, tuple[int, float, float]]] = {}
+        self.newest: dict[str, dict[str, tuple[int, float, float]]] = {}
+        """That point whole: step, time, value."""
         self.heard_at: dict[str, float] = {}
         self.points = 0
         self.recovered: list[str] = []
@@ -115,7 +116,7 @@ class Intake:
         self.points += len(key)
         # sorted, so that of equal keys the dict keeps the newest; in C, since every point comes through here
         rows = sorted(zip(key, array("q", batch.step), array("d", batch.time), array("d", batch.value), strict=True))
-        latest, newest = self.latest.setdefault(batch.run, {}), self._newest.setdefault(batch.run, {})
+        latest, newest = self.latest.setdefault(batch.run, {}), self.newest.setdefault(batch.run, {})
         for index, point in {row[0]: row[1:] for row in rows}.items():
             name = batch.keys[index]
             if name not in newest or not newest[name] > point:

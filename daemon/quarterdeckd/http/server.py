@@ -36,10 +36,13 @@ REASONS = {
     200: "OK",
     400: "Bad Request",
     403: "Forbidden",
+    401: "Unauthorized",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
+    409: "Conflict",
     413: "Content Too Large",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",
@@ -54,6 +57,7 @@ class Request(NamedTuple):
     headers: dict[bytes, bytes]
     body: bytes
     began: float
+    query: str = ""
 
 
 class Response(NamedTuple):
@@ -196,10 +200,10 @@ class Protocol(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._closing:
             return
-        path = self._url.partition(b"?")[0].decode("latin-1")
+        path, _, query = self._url.decode("latin-1").partition("?")
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         method = self._parser.get_method().decode("latin-1")
-        request = Request(method, path, self._headers, body, self._began)
+        request = Request(method, path, self._headers, body, self._began, query)
         keep = self._parser.should_keep_alive()
         self._reset()
         self._arm(self._limits.idle)

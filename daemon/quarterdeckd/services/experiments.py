@@ -51,7 +51,7 @@ def _tag(state: State, act: experiments.TagExperiment, asking: Asking) -> Decisi
 def _remove(state: State, act: experiments.RemoveExperiment, asking: Asking) -> Decision:
     found = experiment_of(state, act.experiment)
     own = {run.id: run for run in state.runs if run.experiment == found.name and run.removed is None}
-    running = next((run.id for run in own.values() if run.state == "RUNNING"), None)
+    running = next((run.id for run in own.values() if run.state == "RUNNING" and run.beats), None)
     if running is not None:
         raise Refused(f"{running} is running", field="experiment")
     behind = next((each.id for each in state.versions if each.run in own and each.removed is None), None)

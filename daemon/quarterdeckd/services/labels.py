@@ -1,11 +1,14 @@
-"""Tags as the rules of every noun check and change them."""
+"""Tags, parameters and paths as the rules of every noun check and change them."""
 
 from __future__ import annotations
 
 from quarterstore.records.faults import got
 from quarterstore.records.names import checked_text
+from quarterstore.records.runs import Value
 
 LONGEST = 8000
+MOST_PARAMS = 2000
+DEEPEST = 20
 
 
 def checked_tags(tags: dict[str, str]) -> dict[str, str]:
@@ -20,3 +23,28 @@ def checked_tags(tags: dict[str, str]) -> dict[str, str]:
 def merged(tags: dict[str, str], changes: dict[str, str]) -> dict[str, str]:
     """Tags after a change; an empty value removes."""
     return {name: value for name, value in {**tags, **changes}.items() if value}
+
+
+def checked_params(params: dict[str, Value]) -> dict[str, Value]:
+    """Parameters with names that can be drawn, numbers of 64 bits and texts of a bearable length."""
+    if len(params) > MOST_PARAMS:
+        raise got("params", f"{len(params)} of them", f"at most {MOST_PARAMS}")
+    checked: dict[str, Value] = {}
+    for name, value in params.items():
+        name = checked_text("params", name)
+        if isinstance(value, str) and len(value) > LONGEST:
+            raise got(f"params.{name}", f"{len(value)} characters", f"at most {LONGEST}")
+        if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
+            raise got(f"params.{name}", value, "a 64-bit integer")
+        checked[name] = value
+    return checked
+
+
+def checked_path(path: str) -> str:
+    """A relative path inside a run or a model, without `.` and `..`."""
+    parts = path.split("/")
+    for part in parts:
+        checked_text("path", part)
+        if part in (".", "..") or "\\" in part or len(parts) > DEEPEST:
+            raise got("path", path, "a relative path inside the run, without . or ..")
+    return path

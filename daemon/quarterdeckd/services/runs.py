@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.labels import checked_tags
+from quarterdeckd.services.labels import checked_params, checked_path, checked_tags
 from quarterstore.ledger.experiments import new_experiment
 from quarterstore.ledger.finding import experiment_of, run_of
 from quarterstore.ledger.state import State, copy_of
@@ -17,7 +17,6 @@ from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, Forbidden, Refused, got, missing
 from quarterstore.records.names import checked_text, checked_word, composed, drawn
 
-MOST_PARAMS = 2000
 MOST_COMPARED = 200
 MOST_INPUTS = 1000
 LONGEST_INPUT = 1_000_000
@@ -35,20 +34,6 @@ def writable(state: State, run: str, only: str | None) -> None:
 def _own(run: runs.Run, asking: Asking) -> None:
     if asking.run is not None and asking.run != run.id:
         raise Forbidden(f"this key may write {asking.run} only", field="run")
-
-
-def _params(params: dict[str, runs.Value]) -> dict[str, runs.Value]:
-    if len(params) > MOST_PARAMS:
-        raise got("params", f"{len(params)} of them", f"at most {MOST_PARAMS}")
-    checked: dict[str, runs.Value] = {}
-    for name, value in params.items():
-        name = checked_text("params", name)
-        if isinstance(value, str) and len(value) > 8000:
-            raise got(f"params.{name}", f"{len(value)} characters", "at most 8000")
-        if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
-            raise got(f"params.{name}", value, "a 64-bit integer")
-        checked[name] = value
-    return checked
 
 
 def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
@@ -73,11 +58,12 @@ def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
         started=act.started or asking.now,
         actor=asking.actor,
         heard=asking.now,
-        params=_params(act.params),
+        params=checked_params(act.params),
         tags=checked_tags(act.tags),
         source=act.source,
         datasets=tuple(checked_text("datasets", name) for name in act.datasets),
         parent=act.parent,
+        beats=act.beats,
     )
     events.append(runs.RunStarted(run=run))
     return Decision(events, f"started {run_id} in {experiment}", lambda after: after.runs[run_id])
@@ -115,7 +101,7 @@ def _find(state: State, act: runs.FindRun, asking: Asking) -> Decision:
 def _log_params(state: State, act: runs.LogParams, asking: Asking) -> Decision:
     run = run_of(state, act.run)
     _own(run, asking)
-    params = _params(act.params)
+    params = checked_params(act.params)
     for name, value in params.items():
         if name in run.params and run.params[name] != value:
             raise Conflict(f"got {value!r}, it is {run.params[name]!r} already", field=f"params.{name}")
@@ -133,11 +119,7 @@ def _set_tags(state: State, act: runs.SetTags, asking: Asking) -> Decision:
 def _artefact(state: State, act: runs.LogArtefact, asking: Asking) -> Decision:
     run = run_of(state, act.run)
     _own(run, asking)
-    parts = act.path.split("/")
-    for part in parts:
-        checked_text("path", part)
-        if part in (".", "..") or "\\" in part or len(parts) > 20:
-            raise got("path", act.path, "a relative path inside the run, without . or ..")
+    checked_path(act.path)
     event = runs.ArtefactLogged(run=run.id, artefact=runs.Artefact(path=act.path, digest=act.digest, size=act.size))
     return Decision([event], f"kept {act.path} with {run.id}", lambda after: after.runs[run.id])
 
@@ -215,7 +197,7 @@ def _remove(state: State, act: runs.RemoveRun, asking: Asking) -> Decision:
     behind = [version.id for version in state.versions if version.run == run.id and version.removed is None]
     if behind:
         raise Refused(f"{behind[0]} came from {run.id}", field="run")
-    if run.state == "RUNNING":
+    if run.state == "RUNNING" and run.beats:
         raise Refused(f"{run.id} is running", field="run")
     event = runs.RunRemoved(run=run.id, at=asking.now)
     return Decision([event], f"removed {run.id}", lambda after: after.runs[run.id])

@@ -45,7 +45,7 @@ class Hearing:
         while True:
             await asyncio.sleep(min(1.0, self._lost_after / 4))
             now = time.monotonic()
-            for run in [run for run in self._view.runs if run.state == "RUNNING" and run.job is None]:
+            for run in [run for run in self._view.runs if run.state == "RUNNING" and run.beats and not run.job]:
                 # one that was never heard here counts from its start or ours, whichever is later
                 silent = now - self._heard.setdefault(run.id, now)
                 if silent > self._lost_after:

@@ -15,6 +15,7 @@ from quarterstore.records import (
     experiments,
     governance,
     jobs,
+    logged_models,
     monitoring,
     people,
     pipelines,
@@ -83,6 +84,7 @@ class State:
         self.keys = book("keys", people.Key, lambda r: r.public)
         self.experiments = book("experiments", experiments.Experiment, lambda r: r.name)
         self.runs = book("runs", runs.Run, lambda r: r.id)
+        self.logged_models = book("logged_models", logged_models.LoggedModel, lambda r: r.id)
         self.datasets = book("datasets", datasets.Dataset, lambda r: r.id)
         self.models = book("models", registry.Model, lambda r: r.name)
         self.versions = book("versions", registry.Version, lambda r: r.id)

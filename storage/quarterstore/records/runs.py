@@ -77,6 +77,7 @@ class Run(Record, frozen=True):
     models: tuple[str, ...] = ()
     """Logged models that the run used."""
     outputs: tuple[ModelOutput, ...] = ()
+    beats: bool = True
 
 
 class Curve(Record, frozen=True):
@@ -125,6 +126,8 @@ class StartRun(Act[Run], tag="runs.start", frozen=True):
     datasets: tuple[str, ...] = ()
     parent: str | None = None
     started: float | None = None
+    beats: bool = True
+    """Whether its writer gives signs of life; one that does not is never LOST by silence."""
 
 
 class EndRun(Act[Run], tag="runs.end", frozen=True):

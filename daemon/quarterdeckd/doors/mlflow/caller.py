@@ -1,0 +1,136 @@
+"""Who asks at the door: a person by a bearer token, and how that person speaks to the deck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import zmq
+
+from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.api.permissions import Speaker, speaker_of
+from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
+from quarterstore.ledger.state import State
+from quarterstore.records.base import answer_type
+from quarterstore.records.experiments import Experiment
+from quarterstore.records.faults import Forbidden
+from quarterstore.records.runs import Run
+
+Newest = Callable[[str], Mapping[str, tuple[int, float, float]]]
+"""The newest point (step, time, value) of each metric of a run, as far as it is in memory."""
+
+
+class Caller:
+    """One request's person; asks the deck as any client does, through the same dispatch."""
+
+    def __init__(self, dispatch: Dispatch, speaker: Speaker, newest: Newest) -> None:
+        self.dispatch = dispatch
+        self.speaker = speaker
+        self.newest = newest
+
+    @property
+    def view(self) -> State:
+        """The state as it is certain."""
+        return self.dispatch.view
+
+    async def ask(self, message: Any) -> Any:
+        """The typed answer of a message, or its fault."""
+        return await self.dispatch.speak(message, answer_type(type(message)), speaker=self.speaker)
+
+    def experiment(self, given: dict[str, Any], *, active: bool = False) -> Experiment:
+        """The experiment that a request names by its number."""
+        number = text(given, "experiment_id")
+        found = next((each for each in self.view.experiments if each.id == number), None)
+        if found is None:
+            raise absent(f"No Experiment with id={number} exists")
+        if active and found.removed is not None:
+            raise invalid(f"The experiment {number} must be in the 'active' state. Current state is deleted.")
+        return found
+
+    def run(self, given: dict[str, Any], *, active: bool = False) -> Run:
+        """The run that a request names."""
+        number = given.get("run_id") or given.get("run_uuid")
+        if not number:
+            raise missing("run_id")
+        found = self.view.runs.get(number) if isinstance(number, str) else None
+        if found is None:
+            raise absent(f"Run with id={number} not found")
+        if active and found.removed is not None:
+            raise invalid(f"The run {number} must be in the 'active' state. Current state is deleted.")
+        return found
+
+
+def missing(name: str) -> MlflowError:
+    """A parameter that has to be given."""
+    return invalid(f"Missing value for required parameter '{name}'. See the API docs for more information.")
+
+
+def text(given: dict[str, Any], name: str, default: str | None = None) -> str:
+    """A text of a request; required where it has no default."""
+    value = given.get(name)
+    if value is None or value == "":
+        if default is None:
+            raise missing(name)
+        return default
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise invalid(f"Invalid value {value!r} for parameter '{name}' supplied: expected a string.")
+    return value
+
+
+def number(given: dict[str, Any], name: str, default: int | None = None) -> int:
+    """A whole number of a request, which may come as a text (proto3's JSON)."""
+    value = given.get(name)
+    if value is None:
+        if default is None:
+            raise missing(name)
+        return default
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        found = int(value)
+        if not -(2**63) <= found < 2**63:
+            raise ValueError
+        return found
+    except (TypeError, ValueError, OverflowError) as error:
+        raise invalid(f"Invalid value {value!r} for parameter '{name}' supplied: expected an integer.") from error
+
+
+def listed(given: dict[str, Any], name: str) -> list[Any]:
+    """A list of a request, empty where it is not given."""
+    value = given.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise invalid(f"Invalid value {value!r} for parameter '{name}' supplied: expected a list.")
+    return value
+
+
+def objects(given: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of objects of a request, empty where it is not given."""
+    found = listed(given, name)
+    for each in found:
+        if not isinstance(each, dict):
+            raise invalid(f"Invalid value {each!r} for parameter '{name}' supplied: expected an object.")
+    return found
+
+
+def pairs(given: dict[str, Any], name: str) -> dict[str, str]:
+    """A list of {key, value} as a dict of texts."""
+    return {text(each, "key"): text(each, "value", "") for each in objects(given, name)}
+
+
+def speaker_at(view: State, authorization: str, profile: str, owner: str) -> Speaker:
+    """The person of a bearer token, which is the secret of that person's key; in `solo` the owner needs none."""
+    kind, _, token = authorization.partition(" ")
+    if not authorization:
+        if profile != "solo":
+            raise MlflowError("UNAUTHENTICATED", "no token was given; set MLFLOW_TRACKING_TOKEN to your key's secret")
+        return speaker_of(view, owner)
+    try:
+        if kind.lower() != "bearer":
+            raise ValueError
+        return speaker_of(view, zmq.curve_public(token.strip().encode()).decode())
+    except (ValueError, zmq.ZMQError, Forbidden) as error:
+        raise MlflowError("UNAUTHENTICATED", "the token is the secret of no key that may speak") from error

@@ -1,0 +1,187 @@
+"""The door itself: it listens, knows who asks, finds what was asked for, and says what was wrong in MLflow's words."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.doors.mlflow import artifacts, experiments, files, logged_models, runs
+from quarterdeckd.doors.mlflow.caller import Caller, Newest, speaker_at
+from quarterdeckd.doors.mlflow.errors import MlflowError, answered, invalid
+from quarterdeckd.http.server import Limits, Protocol, Request, Response
+from quarterstore.records.faults import Fault, got
+from quarterstore.shelf.artefacts import Artefacts
+
+log = logging.getLogger(__name__)
+VERSION = "3.17.2"
+"""The MLflow whose REST this is."""
+BODY = 1024**3
+"""Bytes of one request; an artefact comes as one."""
+SLOW = 600.0
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
+PROXIED = ("/api/2.0/mlflow-artifacts/artifacts", "/ajax-api/2.0/mlflow-artifacts/artifacts")
+Handle = Callable[[Caller, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+POST: dict[str, Handle] = {
+    "experiments/create": experiments.create,
+    "experiments/search": experiments.search,
+    "experiments/update": experiments.update,
+    "experiments/delete": experiments.delete,
+    "experiments/restore": experiments.restore,
+    "experiments/set-experiment-tag": experiments.set_tag,
+    "experiments/delete-experiment-tag": experiments.delete_tag,
+    "runs/create": runs.create,
+    "runs/update": runs.update,
+    "runs/delete": runs.delete,
+    "runs/restore": runs.restore,
+    "runs/search": runs.search,
+    "runs/log-metric": runs.log_metric,
+    "runs/log-parameter": runs.log_parameter,
+    "runs/log-batch": runs.log_batch,
+    "runs/log-inputs": runs.log_inputs,
+    "runs/outputs": runs.log_outputs,
+    "runs/set-tag": runs.set_tag,
+    "runs/delete-tag": runs.delete_tag,
+}
+GET: dict[str, Handle] = {
+    "experiments/get": experiments.get,
+    "experiments/get-by-name": experiments.get_by_name,
+    "experiments/search": experiments.search,
+    "runs/get": runs.get,
+    "metrics/get-history": runs.history,
+    "metrics/get-history-bulk": runs.history_of_many,
+}
+
+
+class Door:
+    """Answers MLflow's clients at one address until it is closed."""
+
+    def __init__(self, dispatch: Dispatch, kept: Artefacts, newest: Newest, owner: str) -> None:
+        self._dispatch = dispatch
+        self._newest = newest
+        self._owner = owner
+        self._store = artifacts.Store(kept)
+        self._get = {**GET, "artifacts/list": self._store.of_run}
+        self._connections: set[Protocol] = set()
+        self._hosts: frozenset[str] = frozenset()
+        self._server: asyncio.Server | None = None
+
+    async def open(self, host: str, port: int) -> int:
+        """Listen; answers the port. A name that is not this machine's own needs a token from everybody."""
+        names = {*LOOPBACK, host.lower()}
+        self._hosts = frozenset(names)
+        self._open_to_all = not _is_loopback(host)
+        limits = Limits(body=BODY, slow=SLOW, hosts=self._hosts)
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: Protocol(self.handle, self._connections, limits), host, port, reuse_address=True
+            )
+        except OSError as error:
+            raise got("mlflow", f"{host}:{port} ({error.strerror})", "a free address of this machine") from error
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Answer what was asked, take no more."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in list(self._connections):
+            connection.drain()
+
+    async def handle(self, request: Request) -> Response:
+        """One request."""
+        try:
+            if request.path in ("/health", "/ping"):
+                return Response(200, b"OK", kind=b"text/plain")
+            if request.path == "/version":
+                return Response(200, VERSION.encode(), kind=b"text/plain")
+            self._same_origin(request)
+            return await self._routed(self._caller(request), request)
+        except (MlflowError, Fault) as error:
+            return answered(error)
+
+    def _same_origin(self, request: Request) -> None:
+        """A page of another address in somebody's browser may not speak here."""
+        origin = request.headers.get(b"origin", b"").decode("latin-1")
+        if origin and (urlsplit(origin).hostname or "") not in {name.strip("[]") for name in self._hosts}:
+            raise MlflowError("PERMISSION_DENIED", f"origin: got {origin[:200]}, expected this address")
+
+    def _caller(self, request: Request) -> Caller:
+        authorization = request.headers.get(b"authorization", b"").decode("latin-1")
+        profile = "team" if self._open_to_all else self._dispatch.profile
+        speaker = speaker_at(self._dispatch.view, authorization, profile, self._owner)
+        return Caller(self._dispatch, speaker, self._newest)
+
+    async def _routed(self, caller: Caller, request: Request) -> Response:
+        for start in PROXIED:
+            if request.path == start or request.path.startswith(start + "/"):
+                return await self._proxied(caller, request, request.path[len(start) + 1 :])
+        if request.path in ("/get-artifact", "/ajax-api/2.0/mlflow/get-artifact"):
+            given = _query(request)
+            return await self._store.file(caller.run(given), files.checked(str(given.get("path", ""))))
+        for start in PREFIXES:
+            if request.path.startswith(start + "/"):
+                return await self._asked(caller, request, request.path[len(start) + 1 :])
+        raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {request.method} {request.path[:200]}")
+
+    async def _asked(self, caller: Caller, request: Request, route: str) -> Response:
+        given = _query(request) if request.method == "GET" else _body(request)
+        noun, _, rest = route.rstrip("/").partition("/")
+        if noun == "logged-models":
+            parts = [unquote(part) for part in rest.split("/")] if rest else []
+            return _json(await logged_models.answer(caller, request.method, parts, given))
+        table = {"GET": self._get, "POST": POST}.get(request.method, {})
+        handle = table.get(route.rstrip("/"))
+        if handle is None:
+            raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {request.method} {request.path[:200]}")
+        return _json(await handle(caller, given))
+
+    async def _proxied(self, caller: Caller, request: Request, path: str) -> Response:
+        if request.method == "PUT":
+            return await self._store.put(caller, path, request.body)
+        if request.method == "DELETE":
+            return await self._store.delete(caller, path)
+        if request.method != "GET":
+            raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {request.method} {request.path[:200]}")
+        if path:
+            return await self._store.get(caller, path)
+        return _json(await self._store.listed(caller, _query(request)))
+
+
+def _json(told: dict[str, Any]) -> Response:
+    return Response(200, msgspec.json.encode(told))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _query(request: Request) -> dict[str, Any]:
+    """The query; a name that comes several times is a list."""
+    found = parse_qs(request.query, keep_blank_values=True)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
+def _body(request: Request) -> dict[str, Any]:
+    """The JSON object of a body; an empty one is empty."""
+    if not request.body:
+        return {}
+    try:
+        given = msgspec.json.decode(request.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MlflowError("BAD_REQUEST", f"the body is no JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise invalid("the body is no JSON object")
+    return given

@@ -1,0 +1,299 @@
+"""Runs and what is logged to them at the MLflow door."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import uuid
+from array import array
+from typing import Any
+
+from quarterdeckd.doors.mlflow import shapes
+from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, objects, pairs, text
+from quarterdeckd.doors.mlflow.errors import absent, invalid
+from quarterdeckd.doors.mlflow.experiments import limit_of, view_of, with_default
+from quarterstore.records import runs
+from quarterstore.records.faults import Conflict
+from quarterstore.records.search import SearchRuns
+
+LONGEST_KEY, LONGEST_PARAM = 250, 6000
+MOST_METRICS, MOST_PARAMS, MOST_TAGS, MOST_TOGETHER = 1000, 100, 100, 1000
+"""mlflow.utils.validation, 3.17."""
+VIEWS = {"ACTIVE_ONLY": "active", "DELETED_ONLY": "removed", "ALL": "all"}
+NAME = "mlflow.runName"
+
+
+def shape(caller: Caller, run: runs.Run) -> dict[str, Any]:
+    """A run as it is read."""
+    known = caller.view.experiments.get(run.experiment)
+    return shapes.run(run, known.id if known else "", caller.newest(run.id))
+
+
+async def create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/create`."""
+    given = {**given, "experiment_id": given.get("experiment_id") or "0"}
+    if given["experiment_id"] == "0":
+        await with_default(caller)
+    experiment, tags = caller.experiment(given, active=True), pairs(given, "tags")
+    name = text(given, "run_name", "") or tags.get(NAME, "")
+    started = number(given, "start_time", 0)
+    made = await caller.ask(
+        runs.StartRun(
+            experiment=experiment.name,
+            run=uuid.uuid4().hex,
+            name=name,
+            tags={key: value for key, value in tags.items() if key != NAME},
+            started=started / 1000 if started else None,
+            beats=False,
+        )
+    )
+    return {"run": shape(caller, made)}
+
+
+async def get(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/get`."""
+    return {"run": shape(caller, await caller.ask(runs.ShowRun(run=caller.run(given).id)))}
+
+
+async def update(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/update`: state, end and name."""
+    run = caller.run(given, active=True)
+    state = text(given, "status", "")
+    if state in ("RUNNING", "SCHEDULED"):
+        if run.state != "RUNNING":
+            await caller.ask(runs.ResumeRun(run=run.id))
+    elif state in ("FINISHED", "FAILED", "KILLED"):
+        if run.state not in ("RUNNING", "LOST"):
+            await caller.ask(runs.ResumeRun(run=run.id))
+        ended = number(given, "end_time", 0)
+        await caller.ask(runs.EndRun(run=run.id, state=state, ended=ended / 1000 if ended else None))  # type: ignore[arg-type]
+    elif state:
+        raise invalid(f"Invalid value {state} for parameter 'status' supplied.")
+    if name := text(given, "run_name", ""):
+        await caller.ask(runs.RenameRun(run=run.id, name=name))
+    return {"run_info": shape(caller, caller.view.runs[run.id])["info"]}
+
+
+async def delete(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/delete`."""
+    run = caller.run(given)
+    if run.removed is None:
+        await caller.ask(runs.RemoveRun(run=run.id))
+    return {}
+
+
+async def restore(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/restore`."""
+    run = caller.run(given)
+    if run.removed is not None:
+        await caller.ask(runs.RestoreRun(run=run.id))
+    return {}
+
+
+def _key(given: dict[str, Any]) -> str:
+    key = text(given, "key")
+    if len(key) > LONGEST_KEY:
+        raise invalid(f"Key '{key[:50]}…' had length {len(key)}, which exceeded length limit of {LONGEST_KEY}")
+    return key
+
+
+def _points(run: str, given: list[dict[str, Any]]) -> runs.LogMetrics:
+    """Points in columns, as the deck takes them; synced before they are answered."""
+    names: dict[str, int] = {}
+    key, step, moment, value = array("H"), array("q"), array("d"), array("d")
+    for each in given:
+        key.append(names.setdefault(_key(each), len(names)))
+        if each.get("value") is None:
+            raise missing("value")
+        try:
+            value.append(float(each["value"]))
+        except (TypeError, ValueError) as error:
+            found = each["value"]
+            raise invalid(
+                f"Got invalid value {found!r} for metric '{each['key']}' (timestamp={each.get('timestamp')}). "
+                "Please specify value as a valid double (64-bit floating point)"
+            ) from error
+        moment.append(number(each, "timestamp") / 1000)
+        step.append(number(each, "step", 0))
+    return runs.LogMetrics(
+        run=run,
+        batch=secrets.token_hex(12),
+        keys=tuple(names),
+        key=key.tobytes(),
+        step=step.tobytes(),
+        time=moment.tobytes(),
+        value=value.tobytes(),
+        durable=True,
+    )
+
+
+async def log_metric(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/log-metric`."""
+    run = caller.run(given, active=True)
+    await caller.ask(_points(run.id, [given]))
+    return {}
+
+
+async def _params(caller: Caller, run: runs.Run, params: dict[str, runs.Value]) -> None:
+    for key, value in params.items():
+        if len(str(value)) > LONGEST_PARAM:
+            raise invalid(
+                f"Param value '{str(value)[:50]}…' had length {len(str(value))}, "
+                f"which exceeded length limit of {LONGEST_PARAM}"
+            )
+        before = run.params.get(key)
+        if before is not None and str(before) != value:
+            raise invalid(
+                f"Changing param values is not allowed. Param with key='{key}' was already logged with "
+                f"value='{before}' for run ID='{run.id}'. Attempted logging new value '{value}'."
+            )
+    new: dict[str, runs.Value] = {key: value for key, value in params.items() if key not in run.params}
+    if new:
+        try:
+            await caller.ask(runs.LogParams(run=run.id, params=new))
+        except Conflict as conflict:
+            raise invalid(f"Changing param values is not allowed. {conflict.line()}") from conflict
+
+
+async def log_parameter(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/log-parameter`."""
+    await _params(caller, caller.run(given, active=True), {_key(given): text(given, "value", "")})
+    return {}
+
+
+async def _tags(caller: Caller, run: runs.Run, tags: dict[str, str]) -> None:
+    if name := tags.pop(NAME, ""):
+        await caller.ask(runs.RenameRun(run=run.id, name=name))
+    if tags:
+        await caller.ask(runs.SetTags(run=run.id, tags=tags))
+
+
+async def set_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/set-tag`."""
+    await _tags(caller, caller.run(given, active=True), {_key(given): text(given, "value", "")})
+    return {}
+
+
+async def delete_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/delete-tag`."""
+    run, key = caller.run(given, active=True), text(given, "key")
+    if key not in run.tags:
+        raise absent(f"No tag with name: {key} in run with id {run.id}")
+    await caller.ask(runs.SetTags(run=run.id, tags={key: ""}))
+    return {}
+
+
+async def log_batch(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/log-batch`: its parts wait for one sync together."""
+    run = caller.run(given, active=True)
+    points, params, tags = objects(given, "metrics"), objects(given, "params"), objects(given, "tags")
+    limits = (("metrics", points, MOST_METRICS), ("params", params, MOST_PARAMS), ("tags", tags, MOST_TAGS))
+    for name, found, most in limits:
+        if len(found) > most:
+            raise invalid(
+                f"A batch logging request can contain at most {most} {name}. Got {len(found)} {name}. "
+                f"Please split up {name} across multiple requests and try again."
+            )
+    if len(points) + len(params) + len(tags) > MOST_TOGETHER:
+        raise invalid(f"A batch logging request can contain at most {MOST_TOGETHER} entries in total.")
+    given_params: dict[str, runs.Value] = {}
+    for each in params:
+        key, value = _key(each), text(each, "value", "")
+        if given_params.setdefault(key, value) != value:
+            raise invalid(f"Duplicate parameter keys have been submitted: {key}.")
+    batch = _points(run.id, points) if points else None
+    if given_params:
+        await _params(caller, run, given_params)
+    await asyncio.gather(
+        *([caller.ask(batch)] if batch else []), *([_tags(caller, run, pairs(given, "tags"))] if tags else [])
+    )
+    return {}
+
+
+async def log_inputs(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/log-inputs`."""
+    run = caller.run(given, active=True)
+    inputs = []
+    for each in objects(given, "datasets"):
+        (told,) = objects({"dataset": [each.get("dataset") or {}]}, "dataset")
+        inputs.append(
+            runs.DatasetInput(
+                name=text(told, "name"),
+                digest=text(told, "digest"),
+                source_type=text(told, "source_type", ""),
+                source=text(told, "source", ""),
+                schema=text(told, "schema", ""),
+                profile=text(told, "profile", ""),
+                tags=pairs(each, "tags"),
+            )
+        )
+    models = tuple(text(each, "model_id") for each in objects(given, "models"))
+    await caller.ask(runs.LogInputs(run=run.id, inputs=tuple(inputs), models=models))
+    return {}
+
+
+async def log_outputs(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/outputs`."""
+    run = caller.run(given, active=True)
+    made = tuple(
+        runs.ModelOutput(model=text(each, "model_id"), step=number(each, "step", 0))
+        for each in objects(given, "models")
+    )
+    await caller.ask(runs.LogOutputs(run=run.id, models=made))
+    return {}
+
+
+async def search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/search`; experiments that are not there hold no runs."""
+    wanted = {str(each) for each in listed(given, "experiment_ids")}
+    names = tuple(each.name for each in caller.view.experiments if each.id in wanted)
+    limit = limit_of(given, 1000)
+    if not names:
+        return {"runs": []}
+    found = await caller.ask(
+        SearchRuns(
+            experiments=names,
+            where=text(given, "filter", ""),
+            order=tuple(str(each) for each in listed(given, "order_by")),
+            vocabulary="mlflow",
+            view=VIEWS[view_of(given, "run_view_type")],  # type: ignore[arg-type]
+            limit=limit,
+            after=text(given, "page_token", "") or None,
+        )
+    )
+    told: dict[str, Any] = {"runs": [shape(caller, run) for run in found.runs]}
+    return {**told, "next_page_token": found.next} if found.next else told
+
+
+async def history(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`metrics/get-history`: by time, step and value, in pages where `max_results` is given."""
+    run, key = caller.run(given), text(given, "metric_key")
+    points = await _all_points(caller, run.id, key)
+    limit = number(given, "max_results", len(points) or 1)
+    start = number({"page_token": text(given, "page_token", "0")}, "page_token")
+    told: dict[str, Any] = {"metrics": points[start : start + limit]}
+    return {**told, "next_page_token": str(start + limit)} if start + limit < len(points) else told
+
+
+async def history_of_many(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`metrics/get-history-bulk`: one metric of several runs."""
+    asked, key = given.get("run_id") or [], text(given, "metric_key")
+    names = [asked] if isinstance(asked, str) else list(asked)
+    if not names:
+        raise missing("run_ids")
+    found = []
+    for name in names:
+        run = caller.run({"run_id": name})
+        found += [{**point, "run_id": run.id} for point in await _all_points(caller, run.id, key)]
+    return {"metrics": found[: number(given, "max_results", 25_000)]}
+
+
+async def _all_points(caller: Caller, run: str, key: str) -> list[dict[str, Any]]:
+    curves = await caller.ask(runs.MetricHistory(run=run, keys=(key,), points=0))
+    points = [
+        (moment, step, value)
+        for curve in curves
+        for step, moment, value in zip(curve.steps, curve.times, curve.values, strict=True)
+    ]
+    points.sort(key=lambda point: point[:2])
+    return [shapes.metric(key, value, moment, step) for moment, step, value in points]

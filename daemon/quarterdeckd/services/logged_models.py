@@ -1,0 +1,102 @@
+"""The rules of logged models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterdeckd.services.labels import checked_params, checked_path, checked_tags, merged
+from quarterstore.ledger.finding import experiment_of, one_of, run_of
+from quarterstore.ledger.state import State
+from quarterstore.records import logged_models
+from quarterstore.records.faults import missing
+from quarterstore.records.logged_models import LoggedModel
+from quarterstore.records.names import checked_text
+from quarterstore.records.runs import Artefact
+
+
+def _of(state: State, name: str) -> LoggedModel:
+    found: LoggedModel = one_of(state.logged_models, "model", name)
+    if found.removed is not None:
+        raise missing("model", name, [])
+    return found
+
+
+def _changed(former: LoggedModel, asking: Asking, words: str, *, undo: bool = False, **changes: Any) -> Decision:
+    now = replace(former, updated=asking.now, **changes)
+    event = logged_models.LoggedModelChanged(model=now, undo=undo)
+    return Decision([event], words, lambda after: after.logged_models[now.id])
+
+
+def _create(state: State, act: logged_models.CreateLoggedModel, asking: Asking) -> Decision:
+    experiment = experiment_of(state, act.experiment)
+    run = run_of(state, act.run).id if act.run else None
+    id_ = asking.id("m")
+    made = LoggedModel(
+        id=id_,
+        name=checked_text("name", act.name) if act.name else id_[-8:],
+        experiment=experiment.id,
+        status="PENDING",
+        created=asking.now,
+        updated=asking.now,
+        actor=asking.actor,
+        run=run,
+        flavour=checked_text("flavour", act.flavour) if act.flavour else "",
+        params=checked_params(act.params),
+        tags=merged({}, checked_tags(act.tags)),
+    )
+    event = logged_models.LoggedModelChanged(model=made)
+    return Decision([event], f"began logged model {id_}", lambda after: after.logged_models[id_])
+
+
+def _finish(state: State, act: logged_models.FinishLoggedModel, asking: Asking) -> Decision:
+    return _changed(_of(state, act.model), asking, f"{act.model} is {act.status}", status=act.status)
+
+
+def _tag(state: State, act: logged_models.TagLoggedModel, asking: Asking) -> Decision:
+    found = _of(state, act.model)
+    tags = merged(found.tags, checked_tags(act.tags))
+    return _changed(found, asking, f"tagged {found.id}", undo=True, tags=tags)
+
+
+def _params(state: State, act: logged_models.LogModelParams, asking: Asking) -> Decision:
+    found = _of(state, act.model)
+    params = {**found.params, **checked_params(act.params)}
+    return _changed(found, asking, f"added {len(act.params)} parameters to {found.id}", params=params)
+
+
+def _artefact(state: State, act: logged_models.LogModelArtefact, asking: Asking) -> Decision:
+    found = _of(state, act.model)
+    others = tuple(each for each in found.artefacts if each.path != checked_path(act.path))
+    kept = Artefact(path=act.path, digest=act.digest, size=act.size)
+    return _changed(found, asking, f"kept {act.path} with {found.id}", artefacts=(*others, kept))
+
+
+def _remove(state: State, act: logged_models.RemoveLoggedModel, asking: Asking) -> Decision:
+    found = _of(state, act.model)
+    return _changed(found, asking, f"removed {found.id}", undo=True, removed=asking.now)
+
+
+def _listed(state: State, query: logged_models.ListLoggedModels, asking: Asking) -> list[LoggedModel]:
+    numbers = {experiment_of(state, name, removed=True).id for name in query.experiments}
+    found = [each for each in state.logged_models if each.removed is None]
+    return sorted(
+        (each for each in found if not numbers or each.experiment in numbers),
+        key=lambda each: (-each.created, each.id),
+    )
+
+
+RULES: Rules = {
+    logged_models.CreateLoggedModel: _create,
+    logged_models.FinishLoggedModel: _finish,
+    logged_models.TagLoggedModel: _tag,
+    logged_models.LogModelParams: _params,
+    logged_models.LogModelArtefact: _artefact,
+    logged_models.RemoveLoggedModel: _remove,
+}
+ANSWERS: Answerers = {
+    logged_models.ListLoggedModels: _listed,
+    logged_models.ShowLoggedModel: lambda state, query, asking: _of(state, query.model),
+}

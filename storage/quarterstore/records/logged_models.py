@@ -1,0 +1,97 @@
+"""Logged models: model folders that runs made, before any of them is a registered version."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from quarterstore.records.base import Act, Event, Query, Record
+from quarterstore.records.runs import Artefact, Value
+
+ModelStatus = Literal["PENDING", "READY", "FAILED"]
+
+
+class LoggedModel(Record, frozen=True):
+    """A model folder as it was logged: `experiment` is the number of the experiment it belongs to."""
+
+    id: str
+    name: str
+    experiment: str
+    status: ModelStatus
+    created: float
+    updated: float
+    actor: str
+    run: str | None = None
+    flavour: str = ""
+    params: dict[str, Value] = msgspec.field(default_factory=dict)
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    artefacts: tuple[Artefact, ...] = ()
+    removed: float | None = None
+
+
+class CreateLoggedModel(Act[LoggedModel], tag="logged_models.create", frozen=True):
+    """Begin a logged model; its files follow, then `finish` says how it went."""
+
+    experiment: str
+    name: str = ""
+    run: str | None = None
+    flavour: str = ""
+    params: dict[str, Value] = {}
+    tags: dict[str, str] = {}
+
+
+class FinishLoggedModel(Act[LoggedModel], tag="logged_models.finish", frozen=True):
+    """Say that all files are there (READY) or that they will not come (FAILED)."""
+
+    model: str
+    status: ModelStatus = "READY"
+
+
+class TagLoggedModel(Act[LoggedModel], tag="logged_models.tag", frozen=True):
+    """Set tags of a logged model; an empty value removes the tag."""
+
+    model: str
+    tags: dict[str, str]
+
+
+class LogModelParams(Act[LoggedModel], tag="logged_models.log_params", frozen=True):
+    """Add parameters to a logged model."""
+
+    model: str
+    params: dict[str, Value]
+
+
+class LogModelArtefact(Act[LoggedModel], tag="logged_models.log_artefact", frozen=True):
+    """Bind an uploaded file (see `store.put_blob`) to a logged model under a path."""
+
+    model: str
+    path: str
+    digest: str
+    size: int
+
+
+class RemoveLoggedModel(Act[LoggedModel], tag="logged_models.remove", frozen=True):
+    """Take a logged model out of sight; `undo` brings it back."""
+
+    model: str
+
+
+class ListLoggedModels(Query[list[LoggedModel]], tag="logged_models.list", frozen=True):
+    """The logged models of some experiments, by number or name, of all where none is named; the newest first."""
+
+    experiments: tuple[str, ...] = ()
+
+
+class ShowLoggedModel(Query[LoggedModel], tag="logged_models.show", frozen=True):
+    """One logged model."""
+
+    model: str
+
+
+class LoggedModelChanged(Event, tag="logged_models.changed", frozen=True):
+    """A logged model is new or is otherwise than before."""
+
+    model: LoggedModel
+    undo: bool = False
+    """Whether this can be taken back."""
