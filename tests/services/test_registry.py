@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from quarterstore.records import registry, runs, store
+from quarterstore.records import deployments, registry, runs, store
 from quarterstore.records.faults import Conflict, Fault, Invalid, NotFound, Refused
 from tests.ruling import Ruling
 
@@ -118,6 +118,17 @@ def test_undo_is_refused_where_the_world_has_moved_on() -> None:
     ruling.act(registry.MoveStage(version="m@1", stage="Archived"), actor="bob")
     with pytest.raises(Conflict):
         ruling.act(store.Undo(), actor="ana")
+
+
+def test_undo_does_not_take_the_stage_from_what_has_traffic_or_waits_for_it() -> None:
+    """A version in None with traffic would be one that nobody promoted."""
+    ruling = Ruling()
+    version(ruling)
+    ruling.act(registry.MoveStage(version="m@1", stage="Staging"), actor="ana")
+    ruling.act(deployments.Deploy(version="m@1"), actor="ana")
+    with pytest.raises(Refused, match="live or on trial at m"):
+        ruling.act(store.Undo(), actor="ana")
+    assert ruling.ask(registry.ShowVersion(version="m@1")).stage == "Staging"
 
 
 def test_an_unknown_run_names_the_nearest_three() -> None:

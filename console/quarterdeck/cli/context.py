@@ -66,6 +66,16 @@ def exit_with(fault: Any) -> NoReturn:
     sys.exit(code)
 
 
+def _usage(error: click.UsageError) -> str:
+    """What was wrong with the words of a command."""
+    words = error.format_message().rstrip(".")
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) or words == "Missing command":
+        words = "got no verb"
+    if words == "got no verb" and error.ctx and isinstance(error.ctx.command, click.Group):
+        return f"got no verb, expected one of {', '.join(error.ctx.command.list_commands(error.ctx))}"
+    return words
+
+
 def guarded(run: Callable[[], Any]) -> int:
     """Run the command line: faults, usage errors and ctrl-C become their codes, nothing becomes a traceback."""
     from quarterstore.records.faults import Fault
@@ -76,7 +86,7 @@ def guarded(run: Callable[[], Any]) -> int:
         exit_with(fault)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "qd"
-        print(f"error: {command}: {error.format_message()}; see {command} --help", file=sys.stderr)
+        print(f"error: {command}: {_usage(error)}; see {command} --help", file=sys.stderr)
         return 2
     except click.exceptions.Exit as error:
         return int(error.exit_code)

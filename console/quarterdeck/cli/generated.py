@@ -12,6 +12,7 @@ import msgspec
 
 from quarterdeck.cli.context import Context, global_options
 from quarterstore.records.faults import Invalid
+from quarterstore.records.misfits import misfit
 
 HIDDEN = ("store.put_blob", "store.get_blob", "runs.log_metrics", "store.replay", "runs.beat")
 
@@ -62,15 +63,7 @@ def message_of(kind: type, given: dict[str, Any]) -> Any:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise Invalid(str(error), field=verb_of(kind)) from error
-
-
-def verb_of(kind: type) -> str:
-    """`qd registry move-stage` of `MoveStage`."""
-    from quarterstore.records.base import tag_of
-
-    noun, _, verb = tag_of(kind).partition(".")
-    return f"{noun} {verb.replace('_', '-')}"
+        raise misfit(kind, str(error)) from error
 
 
 def _option(field: Any, hint: Any) -> click.Option:

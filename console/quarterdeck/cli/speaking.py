@@ -9,8 +9,10 @@ import msgspec
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.printing import json_line
-from quarterstore.records.faults import Fault, Invalid, missing
+from quarterstore.records.faults import Fault, Invalid, got, missing
 from quarterstore.records.messages import ASKABLE, BY_TAG
+from quarterstore.records.misfits import misfit
+from quarterstore.records.names import drawn
 
 
 def speak(context: Context) -> int:
@@ -37,11 +39,15 @@ def _print_fault(fault: Fault) -> None:
 
 
 def _message(fields: Any) -> Any:
-    tag = fields.get("type") if isinstance(fields, dict) else None
+    if not isinstance(fields, dict):
+        raise got("message", drawn(repr(fields), longest=100), "a JSON object with a type")
+    tag = fields.get("type")
+    if tag is None:
+        raise got("type", "nothing", "the word of a message, such as runs.list")
     kind = BY_TAG.get(str(tag))
     if kind is None or kind not in ASKABLE:
         raise missing("type", str(tag), [name for name, found in BY_TAG.items() if found in ASKABLE])
     try:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
-        raise Invalid(str(error), field=str(tag)) from error
+        raise misfit(kind, str(error)) from error

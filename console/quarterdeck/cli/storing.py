@@ -54,7 +54,7 @@ def _unpack(file: Path, folder: Path) -> dict[str, Any]:
             while (member := tar.next()) is not None:
                 _take(tar, member, files, left, folder)
     except (tarfile.TarError, EOFError) as error:
-        raise got("file", f"{file.name} ({error})", "a Quarterdeck backup that is whole") from error
+        raise got("file", file.name, "a Quarterdeck backup that is whole") from error
     if left:
         raise Corrupt(f"got no {sorted(left)[0]}, expected {len(files)} files", field="backup")
     return manifest

@@ -18,6 +18,7 @@ from quarterdeckd.api.permissions import speaker_of
 from quarterdeckd.api.writer import Outcome
 from quarterstore.records.faults import Fault, FaultRecord, Invalid, Protocol, TooLarge, got, missing
 from quarterstore.records.messages import ASKABLE, BY_TAG, one_of
+from quarterstore.records.misfits import misfit
 from quarterstore.records.names import drawn
 from quarterstore.records.wire import MAX_MESSAGE, NIL, PROTOCOL, Answer, Ask, encode
 
@@ -200,6 +201,7 @@ def _undecoded(ask: Ask | None, error: Exception) -> Fault:
             tag = msgspec.msgpack.decode(ask.body).get("type")
         except (msgspec.DecodeError, AttributeError):
             tag = None
-        if isinstance(tag, str) and tag not in BY_TAG:
-            return missing("type", tag, BY_TAG)
+        if not isinstance(tag, str):
+            return got("type", "none", "a message that says what it is")
+        return missing("type", tag, BY_TAG) if tag not in BY_TAG else misfit(BY_TAG[tag], str(error))
     return Invalid(f"got bytes that are no message ({str(error)[:200]})", field="message")

@@ -41,8 +41,10 @@ def _checked(state: State, event: Event, asking: Asking) -> Event:
             "a move in or out of Production needs another person", field="undo", next="qd promote or qd rollback"
         )
     used_at = in_use(state, version.id)
-    if used_at is not None and event.before == "Production":
-        raise Refused(f"{version.id} is live at {used_at}", field="undo", next=f"qd rollback {used_at}")
+    if used_at is not None and (event.before == "Production" or event.after not in ("Staging", "Production")):
+        raise Refused(
+            f"{version.id} is live or on trial at {used_at}", field="undo", next=f"qd rollback {used_at}, then qd undo"
+        )
     moved: Event = msgspec.structs.replace(event, at=asking.now, asked_by=asking.actor)
     return moved
 

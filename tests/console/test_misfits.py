@@ -1,0 +1,48 @@
+"""Fields that do not fit: one line with the field, what was found and what fits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from quarterstore.records import registry, runs
+from quarterstore.records.faults import Fault
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "words"),
+    [
+        ([], "message", "got [], expected a JSON object"),
+        ({"a": 1}, "type", "got nothing, expected the word"),
+        ({"type": "runs.strat"}, "type", "got runs.strat"),
+        ({"type": "runs.start"}, "experiment", "got nothing, expected a value"),
+        ({"type": "runs.end", "run": 5}, "run", "got int, expected str"),
+        ({"type": "registry.move_stage", "version": "a@1", "stage": "staging"}, "stage", "expected None, Staging"),
+    ],
+)
+def test_qd_ask_says_which_field_does_not_fit(daemon: Any, given: Any, field: str, words: str) -> None:
+    done = daemon.qd("ask", "-", stdin=json.dumps(given) + "\n")
+    fault = json.loads(done.stdout)["fault"]
+    assert (fault["field"], done.stderr, done.returncode) == (field, "", 1)
+    assert words in fault["message"]
+
+
+def test_a_wrong_stage_names_the_right_one_over_the_socket(daemon: Any) -> None:
+    """Told by the daemon too: a client in another language checks nothing itself."""
+    with daemon.client() as client:
+        with pytest.raises(
+            Fault, match="stage: got staging, expected None, Staging, Production, Archived; nearest: Stag"
+        ):
+            client.ask(registry.MoveStage(version="a@1", stage="staging"))  # type: ignore[arg-type]
+        with pytest.raises(Fault, match="run: got int, expected str"):
+            client.ask(runs.EndRun(run=5))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("noun", ["jobs", "people", "audit"])
+def test_a_noun_without_a_verb_names_the_verbs(daemon: Any, noun: str) -> None:
+    done = daemon.qd(noun)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: qd {noun}: got no verb, expected one of ")
+    assert done.stderr.count("\n") == 1
