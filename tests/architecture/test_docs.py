@@ -88,7 +88,7 @@ def test_every_command_that_a_document_shows_exists_with_its_options() -> None:
     for page, words in shown:
         while words and words[0] in ("--home", "--as"):
             words = words[2:]
-        plain = [word for word in words if re.fullmatch(r"[a-z][a-z0-9-]*", word)][:2]
+        plain = [word for word in words if re.fullmatch(r"[a-z][a-z0-9_-]*", word)][:2]
         for length in (len(plain), 1):
             done = runner.invoke(command(), [*plain[:length], "--help"])
             if done.exit_code == 0:

@@ -123,12 +123,19 @@ def test_undo_is_refused_where_the_world_has_moved_on() -> None:
 def test_undo_does_not_take_the_stage_from_what_has_traffic_or_waits_for_it() -> None:
     """A version in None with traffic would be one that nobody promoted."""
     ruling = Ruling()
-    version(ruling)
-    ruling.act(registry.MoveStage(version="m@1", stage="Staging"), actor="ana")
-    ruling.act(deployments.Deploy(version="m@1"), actor="ana")
+    for _ in range(2):
+        version(ruling)
+    for stage in ("Staging", "Production"):
+        ruling.act(registry.MoveStage(version="m@1", stage=stage), actor="bob")  # type: ignore[arg-type]
+    ruling.act(deployments.Deploy(version="m@1"), actor="bob")
+    ruling.act(deployments.AdmitVersion(endpoint="m", version="m@1", ok=True), actor="bob")
+    ruling.act(registry.MoveStage(version="m@2", stage="Staging"), actor="ana")
+    ruling.act(deployments.StartCanary(version="m@2"), actor="ana")
     with pytest.raises(Refused, match="live or on trial at m"):
         ruling.act(store.Undo(), actor="ana")
-    assert ruling.ask(registry.ShowVersion(version="m@1")).stage == "Staging"
+    assert ruling.ask(registry.ShowVersion(version="m@2")).stage == "Staging"
+    ruling.act(deployments.RollBack(endpoint="m"), actor="bob")
+    assert ruling.act(store.Undo(), actor="ana").act == "registry.move_stage"
 
 
 def test_an_unknown_run_names_the_nearest_three() -> None:
