@@ -44,11 +44,19 @@ def server_secret(home: Home) -> bytes:
 def public_of(path: Path) -> bytes:
     """The public half of a kept secret; `Corrupt` when the file holds no key."""
     try:
-        return zmq.curve_public(path.read_bytes().strip())
-    except (ValueError, zmq.ZMQError) as error:
+        return public_half(path.read_bytes().strip()).encode()
+    except ValueError as error:
         raise Corrupt(
             f"{path.name}: got {path.stat().st_size} bytes that are no key, expected 40 characters of Z85", field="keys"
         ) from error
+
+
+def public_half(secret: bytes) -> str:
+    """The public key of a secret one, both in Z85 (ZeroMQ RFC 32); `ValueError` for what is no key."""
+    try:
+        return zmq.curve_public(secret).decode()
+    except zmq.ZMQError as error:
+        raise ValueError("no key of CURVE") from error
 
 
 async def enrol_owner(home: Home, view: State, dispatch: Dispatch, *, again: bool = False) -> None:
@@ -78,11 +86,6 @@ def owner_name() -> str:
         return checked_word("person", getpass.getuser())
     except (OSError, KeyError, Invalid):
         return "owner"
-
-
-def modes_wrong(paths: list[Path]) -> list[Path]:
-    """Key files that somebody else can read."""
-    return [path for path in paths if path.exists() and path.stat().st_mode & 0o077]
 
 
 def job_key(home: Home, job: str) -> str:

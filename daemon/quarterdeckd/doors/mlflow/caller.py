@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import zmq
-
 from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.api.identity import public_half
 from quarterdeckd.api.permissions import Speaker, speaker_of
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
 from quarterstore.ledger.state import State
@@ -131,6 +130,6 @@ def speaker_at(view: State, authorization: str, profile: str, owner: str) -> Spe
     try:
         if kind.lower() != "bearer":
             raise ValueError
-        return speaker_of(view, zmq.curve_public(token.strip().encode()).decode())
-    except (ValueError, zmq.ZMQError, Forbidden) as error:
+        return speaker_of(view, public_half(token.strip().encode()))
+    except (ValueError, Forbidden) as error:
         raise MlflowError("UNAUTHENTICATED", "the token is the secret of no key that may speak") from error

@@ -6,7 +6,9 @@ import asyncio
 import secrets
 import uuid
 from array import array
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from quarterdeckd.doors.mlflow import shapes
 from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, objects, pairs, text
@@ -97,34 +99,51 @@ def _key(given: dict[str, Any]) -> str:
     return key
 
 
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class Point(msgspec.Struct):
+    """A point as it mostly comes."""
+
+    key: str
+    value: float
+    timestamp: Whole
+    step: Whole = 0
+
+
 def _points(run: str, given: list[dict[str, Any]]) -> runs.LogMetrics:
     """Points in columns, as the deck takes them; synced before they are answered."""
-    names: dict[str, int] = {}
-    key, step, moment, value = array("H"), array("q"), array("d"), array("d")
-    for each in given:
-        key.append(names.setdefault(_key(each), len(names)))
-        if each.get("value") is None:
-            raise missing("value")
-        try:
-            value.append(float(each["value"]))
-        except (TypeError, ValueError) as error:
-            found = each["value"]
-            raise invalid(
-                f"Got invalid value {found!r} for metric '{each['key']}' (timestamp={each.get('timestamp')}). "
-                "Please specify value as a valid double (64-bit floating point)"
-            ) from error
-        moment.append(number(each, "timestamp") / 1000)
-        step.append(number(each, "step", 0))
+    try:
+        points = msgspec.convert(given, list[Point])
+    except msgspec.ValidationError:
+        points = [_point(each) for each in given]
+    names = {name: place for place, name in enumerate(dict.fromkeys(point.key for point in points))}
+    for name in names:
+        _key({"key": name})
     return runs.LogMetrics(
         run=run,
         batch=secrets.token_hex(12),
         keys=tuple(names),
-        key=key.tobytes(),
-        step=step.tobytes(),
-        time=moment.tobytes(),
-        value=value.tobytes(),
+        key=array("H", [names[point.key] for point in points]).tobytes(),
+        step=array("q", [point.step for point in points]).tobytes(),
+        time=array("d", [point.timestamp / 1000 for point in points]).tobytes(),
+        value=array("d", [point.value for point in points]).tobytes(),
         durable=True,
     )
+
+
+def _point(each: dict[str, Any]) -> Point:
+    """A point whose numbers come as texts, or the reason why it is none."""
+    if each.get("value") is None:
+        raise missing("value")
+    try:
+        value = float(each["value"])
+    except (TypeError, ValueError) as error:
+        raise invalid(
+            f"Got invalid value {each['value']!r} for metric '{each.get('key')}' "
+            f"(timestamp={each.get('timestamp')}). Please specify value as a valid double (64-bit floating point)"
+        ) from error
+    return Point(_key(each), value, number(each, "timestamp"), number(each, "step", 0))
 
 
 async def log_metric(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
