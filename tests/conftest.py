@@ -13,12 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from quarterdeck import keys
 from quarterdeck.client import Client
 from quarterstore.records.faults import Fault
 from quarterstore.records.people import AddKey
 from quarterstore.records.places import Home
+
+# A commit is judged by the same examples every time; scripts/test --all looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+if not os.environ.get("QUARTERDECK_EXPLORE"):
+    settings.load_profile("repeatable")
 
 
 class Daemon:

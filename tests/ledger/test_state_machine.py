@@ -104,11 +104,26 @@ class Deck(RuleBasedStateMachine):
                 assert version is None or self.ruling.state.versions[version].removed is None
 
     def teardown(self) -> None:
-        """The journal replays to the state, through the bytes that the disk would hold."""
-        replayed = State()
-        for entry in self.ruling.entries:
-            fold_entry(replayed, decode(encode(entry), type(entry)))
-        assert {name: dict(book.rows) for name, book in replayed.books().items()} == self.ruling.kept()
+        """The journal replays to the state."""
+        assert replayed(self.ruling) == self.ruling.kept()
+
+
+def replayed(ruling: Ruling) -> dict[str, dict[str, Any]]:
+    """What the entries say, through the bytes that the disk would hold."""
+    state = State()
+    for entry in ruling.entries:
+        fold_entry(state, decode(encode(entry), type(entry)))
+    return {name: dict(book.rows) for name, book in state.books().items()}
+
+
+def test_what_a_job_is_given_is_the_same_after_a_replay() -> None:
+    """Found by the machine: lists in a job's spec were tuples until the daemon's next start."""
+    deck = Deck()
+    deck.register("b")
+    deck.move("b", 1, "Production", True)
+    deck.deploy("b", 1)
+    assert len(deck.ruling.kept()["jobs"]) == 1
+    deck.teardown()
 
 
 TestDeck = Deck.TestCase

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.finding import version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import compression, jobs
 from quarterstore.records.faults import Conflict, Refused
+from quarterstore.records.wire import plain
 
 
 def _optimise(state: State, act: compression.Optimise, asking: Asking) -> Decision:
@@ -34,7 +33,7 @@ def _optimise(state: State, act: compression.Optimise, asking: Asking) -> Decisi
         state="QUEUED",
         created=asking.now,
         actor=asking.actor,
-        spec=msgspec.to_builtins(spec),
+        spec=plain(spec),
     )
     return Decision(
         [jobs.JobQueued(job=job)], f"optimising {version.id}: {act.recipe}", lambda after: after.jobs[job.id]

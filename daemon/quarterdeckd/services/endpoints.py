@@ -6,14 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
 from quarterdeckd.services.deciding import Asking, Decision
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, jobs, monitoring, registry
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict
 from quarterstore.records.names import checked_word
+from quarterstore.records.wire import plain
 
 
 def _free(deployment: deployments.Deployment | None) -> None:
@@ -61,7 +60,7 @@ def admitting(waiting: deployments.Deployment, version: registry.Version, asking
         state="QUEUED",
         created=asking.now,
         actor=asking.actor,
-        spec=msgspec.to_builtins(spec),
+        spec=plain(spec),
         limits=jobs.Limits(seconds=120),
         cause=f"deployment {waiting.endpoint}",
     )

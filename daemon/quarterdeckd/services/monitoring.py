@@ -14,6 +14,7 @@ from quarterstore.records import jobs, monitoring, pipelines
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, NotFound, Refused, got, missing
 from quarterstore.records.names import checked_text
+from quarterstore.records.wire import plain
 
 DRIFT_ALERT = "drift"
 
@@ -44,7 +45,7 @@ def _check(state: State, act: monitoring.CheckDrift, asking: Asking) -> Decision
         state="QUEUED",
         created=asking.now,
         actor=asking.actor,
-        spec=msgspec.to_builtins(spec),
+        spec=plain(spec),
     )
     return Decision([jobs.JobQueued(job=job)], f"checking drift at {act.endpoint}", lambda after: after.jobs[job.id])
 

@@ -18,6 +18,7 @@ from quarterstore.records import deployments, experiments, governance, jobs, pip
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import got, missing
 from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.wire import plain
 
 LEARNERS = ("mlp", "logistic", "forest", "boosting", "ridge")
 BUILTINS = ("breast_cancer", "digits", "wine", "iris", "diabetes")
@@ -108,7 +109,7 @@ def _started(
         state="QUEUED",
         created=asking.now,
         actor=asking.actor,
-        spec=msgspec.to_builtins(spec),
+        spec=plain(spec),
         cause=cause,
     )
     pipeline_run = pipelines.PipelineRun(

@@ -24,6 +24,7 @@ from quarterstore.records import (
     schedules,
 )
 from quarterstore.records.base import Event, Record
+from quarterstore.records.wire import plain
 
 R = TypeVar("R", bound=Record)
 Fold = Callable[["State", Any], None]
@@ -164,7 +165,7 @@ def undoable(state: State, inverse: Event) -> None:
     context = state.context
     key = f"{context.seq:012d}"
     former = state.undo.get(key)
-    inverses = (msgspec.to_builtins(inverse), *(former.inverse if former else ()))
+    inverses = (plain(inverse), *(former.inverse if former else ()))
     state.undo.put(Step(entry=context.seq, actor=context.actor, act=context.act, words=context.words, inverse=inverses))
     while len(state.undo) > UNDO_KEPT:
         state.undo.drop(next(iter(state.undo.rows)))

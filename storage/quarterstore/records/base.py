@@ -77,8 +77,3 @@ def answer_type(kind: type) -> Any:
 def tag_of(kind: type) -> str:
     """The word on the wire for a message or event class, such as `registry.move_stage`."""
     return str(kind.__struct_config__.tag)  # type: ignore[attr-defined]
-
-
-def noun_of(kind: type) -> str:
-    """The noun a message belongs to: `registry` of `registry.move_stage`."""
-    return tag_of(kind).partition(".")[0]

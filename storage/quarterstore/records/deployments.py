@@ -385,6 +385,14 @@ class LatencySummary(Pulse, tag="deployments.latency", frozen=True):
     total_errors: int
 
 
+class CanaryReading(Pulse, tag="deployments.canary_reading", frozen=True):
+    """A canary's step as its counts are now; what is kept of it (`Canary.judged`) changes only with its reason."""
+
+    endpoint: str
+    epoch: int
+    verdict: CanaryVerdict
+
+
 class AdmissionSpec(Record, frozen=True):
     """What an admission job is given: a version's file and golden rows, as local paths."""
 

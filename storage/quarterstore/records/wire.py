@@ -61,13 +61,15 @@ PULSE_TOPIC: Final = b"pulse"
 """First frame of a pulse; the second is its msgpack, with `type`."""
 
 _encoder = msgspec.msgpack.Encoder()
-_json = msgspec.json.Encoder()
 
 encode = _encoder.encode
 """Any record to msgpack bytes."""
 
-encode_json = _json.encode
-"""Any record to JSON bytes; NaN and infinities become null, so a record that may hold them says so."""
+
+def plain(record: Any) -> Any:
+    """A record in dicts and lists, as it will be read back: kept inside another one, it is the same before and after
+    a replay (`msgspec.to_builtins` leaves tuples, which come back as lists)."""
+    return msgspec.msgpack.decode(encode(record))
 
 
 def decode(data: bytes | memoryview, kind: Any) -> Any:
