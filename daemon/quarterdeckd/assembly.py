@@ -50,6 +50,7 @@ from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.supervisor import Supervisor
 from quarterdeckd.work.uploads import Uploads
 from quarterstore.ledger import journal
+from quarterstore.ledger.finding import deployment_of
 from quarterstore.ledger.folding import events_of
 from quarterstore.ledger.opening import Ledger, keep_reserve
 from quarterstore.ledger.state import State
@@ -191,6 +192,10 @@ class Daemon:
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving
+        quick[deployment_records.ListDeployments] = lambda query, speaker: self.rollouts.listed()
+        quick[deployment_records.ShowDeployment] = lambda query, speaker: self.rollouts.read(
+            deployment_of(self.view, query.endpoint)
+        )
         quick[run_records.LogMetrics] = self._points
         quick[run_records.Beat] = self._beat
         add = with_metrics(lambda run: self.intake.latest.get(run, {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeckd.measures import latency
-from quarterdeckd.rollout.canary import Move, checked_ladder, judge, need, next_step
+from quarterdeckd.rollout.canary import AGAIN, OTHERWISE, Move, checked_ladder, judge, need, next_step, worth_an_entry
 from quarterstore.records.deployments import LADDER, ArmCounts, Canary, CanaryRule, CanaryVerdict
 from quarterstore.records.faults import Invalid
 
@@ -328,3 +329,30 @@ def test_an_equally_slow_candidate_is_rarely_taken_for_a_slow_one() -> None:
             )
     print(f"false roll-backs for latency: {fails} of 100 candidates x 30 looks, seed 23")
     assert fails <= 5
+
+
+# what of it is kept
+
+
+def _held(why: str, have: int = 10, metric: str = "error rate") -> CanaryVerdict:
+    return CanaryVerdict("HOLD", why, 2300, have, metric)
+
+
+def test_a_canary_that_holds_for_the_same_reason_with_other_figures_is_no_news() -> None:
+    """An entry each five seconds filled the journal of a quiet endpoint with the same words."""
+    before, after = _held("need about 2,300 per arm, have 10"), _held("need about 2,300 per arm, have 2,011", 2011)
+    assert not worth_an_entry(before, after, AGAIN - 1)
+    assert worth_an_entry(before, after, AGAIN)
+
+
+def test_another_reason_to_hold_is_news_but_two_that_take_turns_are_not() -> None:
+    before, after = _held("need 100 per arm, have 90"), _held("soak: 3 of 60 s", 100)
+    assert worth_an_entry(before, after, OTHERWISE)
+    assert not worth_an_entry(before, after, OTHERWISE - 1)
+    assert worth_an_entry(before, _held(before.why, metric="P95 latency"), OTHERWISE)
+
+
+@pytest.mark.parametrize("verdict", ["PASS", "FAIL"])
+def test_a_step_and_the_first_judgement_after_it_are_kept_at_once(verdict: Literal["PASS", "FAIL"]) -> None:
+    step, held = CanaryVerdict(verdict, "decided", 100, 100), _held("need 100 per arm, have 1")
+    assert worth_an_entry(held, step, 0.0) and worth_an_entry(step, held, 0.0) and worth_an_entry(None, held, 0.0)

@@ -110,3 +110,14 @@ def test_a_fold_that_was_killed_doubles_and_loses_nothing(home: Home, prediction
     predictions.fold()
     assert sorted(rows(home)["id"]) == ["p1", "p2", "p3"]
     assert sorted(path.name for path in (home.serving / "predictions").iterdir()) == []
+
+
+def test_a_damaged_segment_is_noted_for_the_doctor_and_the_rest_is_kept(home: Home, predictions: Predictions) -> None:
+    """A line in a log is read by nobody; the note is without what was predicted, so retention does not concern it."""
+    recorded(home, [frame(1), frame(2)], [frame(3)])
+    first, _ = sorted((home.serving / "predictions").glob("*.done"))
+    first.write_bytes(first.read_bytes()[:-3])
+    assert predictions.fold() == 2
+    assert sorted(rows(home)["id"]) == ["p1", "p3"]
+    (note,) = (home.serving / "predictions").glob("*.damaged")
+    assert note.name == f"{first.name}.damaged" and "are no whole prediction and are dropped" in note.read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from quarterstore.records.base import Pulse, Record
-from quarterstore.records.deployments import LatencySummary
+from quarterstore.records.deployments import CanaryReading, CanaryVerdict, Deployment, LatencySummary
 from quarterstore.records.jobs import Progress
 from quarterstore.records.runs import CurvePoint
 
@@ -14,9 +14,11 @@ KEPT = 120
 
 
 class Snapshot(Record, frozen=True):
-    """The passing readings of now: latency by (endpoint, version), progress by job, the last points by run."""
+    """The passing readings of now: latency by (endpoint, version), canaries by endpoint, progress by job, the last
+    points by run."""
 
     latency: dict[tuple[str, str], tuple[LatencySummary, ...]] = {}
+    canaries: dict[str, CanaryReading] = {}
     progress: dict[str, Progress] = {}
     points: dict[str, dict[str, tuple[int, float]]] = {}
 
@@ -27,9 +29,19 @@ def fold(snapshot: Snapshot, pulse: Pulse) -> Snapshot:
         key = (pulse.endpoint, pulse.version)
         kept = (*snapshot.latency.get(key, ()), pulse)[-KEPT:]
         return replace(snapshot, latency={**snapshot.latency, key: kept})
+    if isinstance(pulse, CanaryReading):
+        return replace(snapshot, canaries={**snapshot.canaries, pulse.endpoint: pulse})
     if isinstance(pulse, Progress):
         return replace(snapshot, progress={**snapshot.progress, pulse.job: pulse})
     if isinstance(pulse, CurvePoint):
         merged = {**snapshot.points.get(pulse.run, {}), **pulse.points}
         return replace(snapshot, points={**snapshot.points, pulse.run: merged})
     return snapshot
+
+
+def judged(snapshot: Snapshot, deployment: Deployment) -> CanaryVerdict | None:
+    """How a canary's step stands: the last reading of its epoch, else what is kept; `None` without either."""
+    reading = snapshot.canaries.get(deployment.endpoint)
+    if reading is not None and reading.epoch == deployment.epoch:
+        return reading.verdict
+    return deployment.canary.judged if deployment.canary else None

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from statistics import NormalDist
 from typing import Final, Literal, NamedTuple
 
@@ -113,6 +114,26 @@ def next_step(canary: Canary, verdict: CanaryVerdict) -> Move:
     if after >= len(canary.ladder):
         return Move("finish", canary.step)
     return Move("finish" if canary.ladder[after] >= 100 else "advance", after)
+
+
+AGAIN: Final = 300.0
+"""Seconds after which a canary that holds for the same reason says anew how far it is."""
+OTHERWISE: Final = 5.0
+"""Seconds before another reason to hold is worth an entry: two that take turns each second are not."""
+FIGURE: Final = re.compile(r"[\d.,]+")
+
+
+def worth_an_entry(before: CanaryVerdict | None, verdict: CanaryVerdict, since: float) -> bool:
+    """Whether a verdict tells enough that is new, `since` seconds after the last one that was kept: a step, another
+    reason to hold, or the same one again after `AGAIN` seconds; figures that only grow are no news."""
+    if before is None or verdict.verdict != "HOLD" or before.verdict != "HOLD":
+        return True
+    return since >= (AGAIN if _reason(before) == _reason(verdict) else OTHERWISE)
+
+
+def _reason(verdict: CanaryVerdict) -> tuple[str, str]:
+    """A verdict without its figures."""
+    return verdict.metric, FIGURE.sub("", verdict.why)
 
 
 def _need(rule: CanaryRule, baseline: float) -> int:

@@ -225,9 +225,4 @@ RULES: Rules = {
     deployments.NoteCrash: _note_crash,
     deployments.StopServing: _serving,
 }
-ANSWERS: Answerers = {
-    deployments.ListDeployments: lambda state, query, asking: sorted(
-        state.deployments, key=lambda found: found.endpoint
-    ),
-    deployments.ShowDeployment: lambda state, query, asking: deployment_of(state, query.endpoint),
-}
+ANSWERS: Answerers = {}

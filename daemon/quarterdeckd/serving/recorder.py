@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +147,9 @@ def adopt_segments(folder: Path) -> None:
             path.rename(path.with_suffix(".done"))
 
 
-def read_segment(path: Path) -> Iterator[Frame]:
-    """The predictions of a segment, until its end or the first frame that is not whole; what follows that is said."""
+def read_segment(path: Path, say: Callable[[str], None] = log.warning) -> Iterator[Frame]:
+    """The predictions of a segment, until its end or the first frame that is not whole; what is passed over or follows
+    that is said to `say`."""
     data = memoryview(path.read_bytes())
     decode = msgspec.msgpack.Decoder(Frame).decode
     offset = 0
@@ -160,10 +161,10 @@ def read_segment(path: Path) -> Iterator[Frame]:
         try:
             yield decode(payload)
         except msgspec.DecodeError as error:
-            log.warning("%s: a frame that is no prediction (%s) is passed over", path.name, error)
+            say(f"{path.name}: a frame that is no prediction ({error}) is passed over")
         offset += _frame.size + length
     if offset < len(data):
-        log.warning("%s: the last %d bytes are no whole prediction and are dropped", path.name, len(data) - offset)
+        say(f"{path.name}: the last {len(data) - offset} bytes are no whole prediction and are dropped")
 
 
 def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:

@@ -80,6 +80,7 @@ class Health:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         serving = self._rollouts.serving
         live = [found.endpoint for found in self._view.deployments if found.live]
+        damaged = sorted((home.serving / "predictions").glob("*.damaged"))
         checks = [
             ("store", self._writer.read_only is None, self._writer.read_only or "writing goes on", "free some room"),
             ("disk", free > FEW, f"{free / 1e9:.1f} GB free", "free some room: qd status --json shows what uses it"),
@@ -109,6 +110,14 @@ class Health:
                 self._rollouts.dropped == 0,
                 f"{self._rollouts.dropped} dropped",
                 "free some room under serving/",
+            ),
+            (
+                "segments",
+                not damaged,
+                damaged[0].read_text() + (f", and {len(damaged) - 1} more" if len(damaged) > 1 else "")
+                if damaged
+                else "every recorded prediction could be read",
+                "look at the disk, then remove serving/predictions/*.damaged",
             ),
         ]
         return [

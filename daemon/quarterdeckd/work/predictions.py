@@ -3,6 +3,7 @@ there."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from quarterstore.records.predictions import COLUMNS, column_of
 from quarterstore.shelf import parquet
 from quarterstore.shelf.files import write_whole
 
+log = logging.getLogger(__name__)
 BATCH = 8 * 1024 * 1024
 """Bytes of segments folded at a time: two full ones; as rows they are about ten times that in memory."""
 
@@ -85,7 +87,7 @@ class Predictions:
             crash("predictions.noted")
             by_place: dict[tuple[str, str], list[Frame]] = {}
             for path in paths:
-                for frame in read_segment(path):
+                for frame in read_segment(path, self._damaged):
                     day = time.strftime("%Y-%m-%d", time.gmtime(frame.at))
                     by_place.setdefault((frame.endpoint, day), []).append(frame)
                     count += 1
@@ -99,6 +101,12 @@ class Predictions:
             crash("predictions.cleared")
         note.unlink()
         return count
+
+    def _damaged(self, words: str) -> None:
+        """Said now, and noted beside the segments (without what was in them) until a person has seen it: `qd doctor`
+        shows the notes. A fold that is taken up again notes the same under the same name."""
+        log.warning("%s", words)
+        write_whole(self._segments / f"{words.partition(':')[0]}.damaged", words.encode())
 
     def _write(self, path: Path, found: dict[str, list[Any]]) -> None:
         import polars

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,6 @@ from quarterstore.records import deployments, monitoring
 from quarterstore.records.faults import Conflict, Failed, Fault, Unreachable
 
 log = logging.getLogger(__name__)
-SAY_EVERY = 5.0
-"""Seconds after which a canary that holds says anew how far it is."""
 ROUTING = (
     deployments.Switched,
     deployments.CanaryStarted,
@@ -52,6 +51,7 @@ class Rollouts:
         self._path_of = path_of
         self._acknowledged: deployments.RoutingTable | None = None
         self._counts: dict[str, tuple[int, dict[str, deployments.ArmCounts]]] = {}
+        self._readings: dict[str, tuple[int, deployments.CanaryVerdict]] = {}
         self._said: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._counted = asyncio.Event()
@@ -186,7 +186,7 @@ class Rollouts:
             log.error("what a host said could not be kept", exc_info=error)
 
     async def judge(self) -> None:
-        """Judge every running canary; only a changed verdict or a step is worth an entry."""
+        """Judge every running canary; the figures are a pulse, a step or another reason to hold is an entry."""
         for deployment in list(self._view.deployments):
             canary = deployment.canary
             epoch, counts = self._counts.get(deployment.endpoint, (-1, {}))
@@ -195,6 +195,8 @@ class Rollouts:
             live = counts.get(deployment.live) or deployments.ArmCounts(version=deployment.live)
             candidate = counts.get(canary.candidate) or deployments.ArmCounts(version=canary.candidate)
             verdict = rollout.judge(canary.rule, live, candidate, time.time() - canary.step_since)
+            self._readings[deployment.endpoint] = (epoch, verdict)
+            self._bus.pulse(deployments.CanaryReading(endpoint=deployment.endpoint, epoch=epoch, verdict=verdict))
             if not self._worth_saying(deployment.endpoint, canary, verdict):
                 continue
             act = deployments.JudgeStep(
@@ -207,19 +209,21 @@ class Rollouts:
 
     def _worth_saying(self, endpoint: str, canary: deployments.Canary, verdict: deployments.CanaryVerdict) -> bool:
         now = time.monotonic()
-        before = canary.judged
-        same = before is not None and (before.verdict, before.metric, before.have) == (
-            "HOLD",
-            verdict.metric,
-            verdict.have,
-        )
-        if verdict.verdict != "HOLD" or before is None or before.metric != verdict.metric or before.verdict != "HOLD":
-            self._said[endpoint] = now
-            return True
-        if not same and now - self._said.get(endpoint, 0.0) > SAY_EVERY:
-            self._said[endpoint] = now
-            return True
-        return False
+        if not rollout.worth_an_entry(canary.judged, verdict, now - self._said.get(endpoint, -math.inf)):
+            return False
+        self._said[endpoint] = now
+        return True
+
+    def read(self, deployment: deployments.Deployment) -> deployments.Deployment:
+        """A deployment whose canary's verdict is the one of now; the kept one is as old as its reason."""
+        epoch, verdict = self._readings.get(deployment.endpoint, (-1, None))
+        if deployment.canary is None or epoch != deployment.epoch:
+            return deployment
+        return replace(deployment, canary=replace(deployment.canary, judged=verdict))
+
+    def listed(self) -> list[deployments.Deployment]:
+        """Every deployment, as `read` says, by endpoint."""
+        return [self.read(found) for found in sorted(self._view.deployments, key=lambda found: found.endpoint)]
 
     async def state(self) -> deployments.ServingState:
         """The launcher and its hosts as they are now."""

@@ -297,7 +297,15 @@ class NounScreen(DeckScreen):
     def _sorted(self, rows: list[Row]) -> list[Row]:
         if self.sorted_by < 0:
             return rows
-        return sorted(rows, key=lambda row: _rank(row.cells[self.sorted_by].plain), reverse=self.descending)
+        value = self.columns[self.sorted_by].value
+
+        def rank(row: Row) -> tuple[int, float, str]:
+            if value is None:
+                return _rank(row.cells[self.sorted_by].plain)
+            found = value(self.records[row.key])
+            return (1, 0.0, "") if found is None else (0, found, "")
+
+        return sorted(rows, key=rank, reverse=self.descending)
 
     def selected(self) -> Any:
         """The record under the cursor."""

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
 from quarterdeck.tui.screens.base import DeckScreen
-from quarterdeck.tui.snapshot import Snapshot
+from quarterdeck.tui.snapshot import Snapshot, judged
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.drawing import (
     age,
@@ -31,7 +31,7 @@ from quarterdeck.tui.widgets.drawing import (
     state,
 )
 from quarterdeck.tui.widgets.traffic_bar import canary_lines, traffic_bar
-from quarterstore.records.deployments import Deployment, LatencySummary, ListDeployments
+from quarterstore.records.deployments import CanaryReading, Deployment, LatencySummary, ListDeployments
 from quarterstore.records.governance import Approval, ListApprovals
 from quarterstore.records.jobs import Job, ListJobs, Progress
 from quarterstore.records.monitoring import Alert, ListAlerts
@@ -65,7 +65,7 @@ class BridgeScreen(DeckScreen):
 
     AUTO_FOCUS = "#runs"
     name_of_screen = "bridge"
-    pulses = (LatencySummary, Progress)
+    pulses = (CanaryReading, LatencySummary, Progress)
     keys = (("tab", "the next panel"), ("enter", "open the screen behind a panel"))
 
     def body(self) -> ComposeResult:
@@ -157,7 +157,7 @@ def serving(found: Sequence[Deployment], snapshot: Snapshot, now: float) -> Draw
                 traffic_bar(each.live, canary.candidate if canary else None, canary.share if canary else 0, width)
             )
             if canary is not None:
-                text.append_text(canary_lines(canary, width))
+                text.append_text(canary_lines(canary, judged(snapshot, each), width))
             for version in (each.live, canary.candidate if canary else None):
                 kept = snapshot.latency.get((each.endpoint, version or ""), ())
                 if version and kept:

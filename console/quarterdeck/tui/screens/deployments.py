@@ -10,7 +10,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from quarterdeck.tui.screens.base import NounScreen
-from quarterdeck.tui.snapshot import Snapshot
+from quarterdeck.tui.snapshot import Snapshot, judged
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import ago, beside, facts, muted, number, right, safe, section, state, title
 from quarterdeck.tui.widgets.latency_chart import error_chart, latency_chart
@@ -18,7 +18,14 @@ from quarterdeck.tui.widgets.record_table import Column
 from quarterdeck.tui.widgets.traffic_bar import canary_lines, traffic_bar
 from quarterdeck.wording import command_text
 from quarterstore.records.base import Pulse
-from quarterstore.records.deployments import Deployment, LatencySummary, ListDeployments, RollBack, ShowDeployment
+from quarterstore.records.deployments import (
+    CanaryReading,
+    Deployment,
+    LatencySummary,
+    ListDeployments,
+    RollBack,
+    ShowDeployment,
+)
 
 
 class DeploymentsScreen(NounScreen):
@@ -26,7 +33,7 @@ class DeploymentsScreen(NounScreen):
 
     name_of_screen = "deployments"
     nouns = frozenset({"deployments", "registry"})
-    pulses = (LatencySummary,)
+    pulses = (CanaryReading, LatencySummary)
     empty = "nothing is deployed\n\nqd deploy MODEL@VERSION"
     columns = (
         Column("endpoint", 10, flex=2),
@@ -37,7 +44,7 @@ class DeploymentsScreen(NounScreen):
         Column("/s", 5, right=True, drop=4),
         Column("P95 ms", 6, right=True, drop=3),
         Column("errors", 6, right=True, drop=3),
-        Column("since", 10, right=True, drop=5),
+        Column("since", 10, right=True, drop=5, value=lambda found: found.changed),
     )
     keys = (("x", "roll back, after typing the endpoint's name"),)
     BINDINGS: ClassVar[list[BindingType]] = [Binding("x", "roll_back", "roll back")]
@@ -110,7 +117,9 @@ def deployment_card(found: Deployment, snapshot: Snapshot, now: float, width: in
     )
     text.append("\n")
     if canary is not None:
-        text.append_text(section(f"canary of {canary.candidate}", canary_lines(canary, width), width))
+        text.append_text(
+            section(f"canary of {canary.candidate}", canary_lines(canary, judged(snapshot, found), width), width)
+        )
     arms = [version for version in (found.live, canary.candidate if canary else None) if version]
     kept = [(version, snapshot.latency.get((found.endpoint, version), ())) for version in arms]
     heard = [(version, readings) for version, readings in kept if any(each.requests for each in readings)]

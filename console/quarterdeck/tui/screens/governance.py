@@ -38,7 +38,7 @@ class GovernanceScreen(NounScreen):
     empty = "nothing was done yet"
     columns = (
         Column("entry", 10),
-        Column("when", 12, drop=1),
+        Column("when", 12, drop=1, value=lambda found: found.asked if isinstance(found, Approval) else found.at),
         Column("who", 10, flex=1),
         Column("what", 24, flex=6),
     )

@@ -58,7 +58,7 @@ class MonitoringScreen(NounScreen):
         Column("subject", 10, flex=1),
         Column("verdict", 17),
         Column("what", 16, flex=4),
-        Column("when", 10, right=True, drop=1),
+        Column("when", 10, right=True, drop=1, value=lambda found: _since(found)),
     )
     keys = (("a", "look after an alert, with a note"),)
     BINDINGS: ClassVar[list[BindingType]] = [Binding("a", "ack", "acknowledge")]
@@ -117,6 +117,10 @@ class MonitoringScreen(NounScreen):
         )
         if note is not None:
             await self.act(AckAlert(alert=found.id, note=note), "you look after it")
+
+
+def _since(found: Alert | Drift) -> float:
+    return found.opened if isinstance(found, Alert) else found.at
 
 
 def alert_card(alert: Alert, now: float, width: int) -> Text:

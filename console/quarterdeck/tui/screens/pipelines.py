@@ -50,7 +50,7 @@ class PipelinesScreen(NounScreen):
         Column("step", 10, flex=1),
         Column("because of", 10, flex=2, drop=2),
         Column("version", 8, flex=1, drop=1),
-        Column("asked", 10, right=True, drop=3),
+        Column("asked", 10, right=True, drop=3, value=lambda found: found.created),
     )
     keys = (("enter l", "steps, log and schedules"),)
     BINDINGS: ClassVar[list[BindingType]] = [Binding("l", "log", "log")]

@@ -47,9 +47,9 @@ class RegistryScreen(NounScreen):
         Column("stage", 12),
         Column("metric", 16, flex=2),
         Column("semver", 7, drop=2),
-        Column("size", 8, right=True, drop=3),
+        Column("size", 8, right=True, drop=3, value=lambda found: found.size),
         Column("by", 8, flex=1, drop=4),
-        Column("created", 10, right=True, drop=1),
+        Column("created", 10, right=True, drop=1, value=lambda found: found.created),
     )
     keys = (("p", "propose the next stage: shows what the gate says, asks for a reason"),)
     BINDINGS: ClassVar[list[BindingType]] = [Binding("p", "propose", "propose")]

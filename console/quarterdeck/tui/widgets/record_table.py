@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from rich.text import Text
 from textual import events
@@ -27,6 +27,8 @@ class Column(NamedTuple):
     right: bool = False
     sort: str | None = None
     """What the daemon calls it, where the daemon sorts."""
+    value: Callable[[Any], float | None] | None = None
+    """What a record is sorted by here, where the words that are drawn ("3 min ago", "1.2 MB") do not sort."""
 
 
 class Row(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from quarterdeck.tui.widgets.drawing import MUTED, bar, fit, muted, safe, state
-from quarterstore.records.deployments import Canary
+from quarterstore.records.deployments import Canary, CanaryVerdict
 
 
 def traffic_bar(live: str | None, candidate: str | None, share: int, width: int) -> Text:
@@ -50,11 +50,10 @@ def ladder(steps: tuple[int, ...], at: int) -> Text:
     return text
 
 
-def canary_lines(canary: Canary, width: int) -> Text:
+def canary_lines(canary: Canary, judged: CanaryVerdict | None, width: int) -> Text:
     """The ladder, the verdict on its step and why, and how many requests there are of those it needs."""
     text = fit(ladder(canary.ladder, canary.step), width)
     text.append("\n")
-    judged = canary.judged
     if judged is None:
         text.append_text(muted("this step was not judged yet\n"))
         return text
