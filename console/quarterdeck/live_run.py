@@ -113,8 +113,8 @@ class LiveRun:
         """Add parameters; one that is there already keeps its value."""
         self._queue.append((next(_ids), LogParams(run=self.id, params={**(params or {}), **more})))
 
-    def set_tags(self, tags: dict[str, str] | None = None, /, **more: str) -> None:
-        """Set tags; an empty value removes one."""
+    def set_tags(self, tags: dict[str, str | None] | None = None, /, **more: str | None) -> None:
+        """Set tags; `None` removes one."""
         self._queue.append((next(_ids), SetTags(run=self.id, tags={**(tags or {}), **more})))
 
     def log_artefact(self, path: Path | str, name: str | None = None) -> str:

@@ -182,6 +182,9 @@ class Daemon:
         found = Readers(self.ledger, self.view, self.poster, self.intake, self.artefacts)
         wide = self.dispatch.wide
         wide.update(readers(found))
+        self.searching = found.searching
+        self.dispatch.on_changes = self.searching.follow
+        self.intake.on_points = self.searching.touch
         wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
         wide[store_records.Backup] = self._back_up
         wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(
@@ -311,6 +314,7 @@ class Daemon:
         await asyncio.sleep(0)  # the last group settles on this loop
         await asyncio.to_thread(self.poster.stop)
         self.dispatch.close()
+        self.searching.close()
         self.link.close()
         self.intake.close()
         self.gateway.close()

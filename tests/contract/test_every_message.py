@@ -126,7 +126,7 @@ def about_experiments(life: Life, run: str) -> None:
     """An experiment of its own, removed and back; a run's name, notes, inputs and outputs."""
     made = life(experiments.CreateExperiment(name="second", tags={"team": "one"}))
     assert life(experiments.RenameExperiment(experiment=made.id, name="third")).id == made.id
-    assert life(experiments.TagExperiment(experiment="third", tags={"team": ""})).tags == {}
+    assert life(experiments.TagExperiment(experiment="third", tags={"team": None})).tags == {}
     life(experiments.RemoveExperiment(experiment="third"))
     assert life(experiments.ShowExperiment(experiment="third")).removed
     assert life(experiments.RestoreExperiment(experiment="third")).removed is None

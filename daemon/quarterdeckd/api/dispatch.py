@@ -17,6 +17,7 @@ from quarterdeckd.api.posting import Poster
 from quarterdeckd.api.writer import EXIT_UNSYNCED, Asked, Group, Outcome, Writer, body_of
 from quarterdeckd.bus import Bus
 from quarterdeckd.services.deciding import Answerer, Asking
+from quarterstore.ledger.book import Changes
 from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Query, tag_of
 from quarterstore.records.faults import Failed, Fault, Full
@@ -49,6 +50,8 @@ class Dispatch:
         """Acts that the daemon adds something to before they are decided (the last metrics to the end of a run)."""
         self.prepare: dict[type, Callable[[Any], Any]] = {}
         """The same for what takes a while (a file is looked at): done in a thread, the act is queued after it."""
+        self.on_changes: Callable[[Changes], None] = lambda changes: None
+        """Told of every change once the view has it."""
         self.writer: Writer
         self.poster: Poster
         self._answers = answers
@@ -121,6 +124,7 @@ class Dispatch:
 
     def _settle(self, group: Group) -> None:
         self.view.apply(group.changes)
+        self.on_changes(group.changes)
         if group.postings:
             self.seq = group.postings[-1].entry.seq
             self.poster.add(group)

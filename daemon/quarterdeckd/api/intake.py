@@ -59,6 +59,8 @@ class Intake:
         self.points = 0
         self.recovered: list[str] = []
         self._heard = heard
+        self.on_points: Callable[[str], None] = lambda run: None
+        """Told of a run whose metrics are others now."""
         self._recent: dict[str, Points] = {}
         self._seen: set[str] = set()
         self._folding = threading.Lock()
@@ -107,6 +109,7 @@ class Intake:
             self.sync()
         self._remember(batch)
         self._heard(batch.run)
+        self.on_points(batch.run)
         return Logged(points=count, durability=durability)  # type: ignore[arg-type]
 
     def _remember(self, batch: LogMetrics) -> None:

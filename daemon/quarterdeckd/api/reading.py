@@ -9,7 +9,7 @@ from quarterdeckd.api.dispatch import Wide
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.api.posting import Poster
-from quarterdeckd.api.searching import search
+from quarterdeckd.api.searching import Searching
 from quarterdeckd.services import runs as run_rules
 from quarterstore.ledger import journal
 from quarterstore.ledger.finding import one_of, run_of
@@ -34,6 +34,7 @@ class Readers:
         self.poster = poster
         self.intake = intake
         self.artefacts = artefacts
+        self.searching = Searching(view, lambda run: intake.latest.get(run, {}))
 
     def latest(self, run: runs.Run) -> dict[str, float]:
         """The last value of each metric of a run, as far as the intake knows."""
@@ -45,7 +46,7 @@ class Readers:
 
     def search_runs(self, query: SearchRuns, speaker: Speaker, seen: int) -> runs.RunPage:
         """A page of the runs that an expression holds of."""
-        return search(self.view, query, lambda run: self.latest(run) or run.metrics)
+        return self.searching.search(query)
 
     def show_run(self, query: runs.ShowRun, speaker: Speaker, seen: int) -> runs.Run:
         """One run with its last metrics."""

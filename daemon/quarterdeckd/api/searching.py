@@ -1,75 +1,206 @@
-"""The answer to a search: parsed, tested on every run in memory, one page of it sorted."""
+"""The answer to a search: by the index for the runs that rest, by the test of one run for those that just changed."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from quarterdeckd.services.runs import with_metrics
+from quarterstore.ledger.book import Changes
 from quarterstore.ledger.finding import experiment_of
 from quarterstore.ledger.state import State
 from quarterstore.records.faults import got
 from quarterstore.records.runs import Run, RunPage
 from quarterstore.records.search import SearchRuns
+from quarterstore.search.index import RunIndex, Wanted
 from quarterstore.search.matching import ATTRIBUTES, Row, columns_of, reader, test_of
 from quarterstore.search.paging import fingerprint, key_from, page, written
 from quarterstore.search.parsing import ordered, parsed
 from quarterstore.search.tree import Column, wrong
 
+log = logging.getLogger(__name__)
 MOST = 50_000
 MOST_ORDERS = 20
+SMALL = 500
+"""Runs up to which no index is worth its making: testing one takes 5 us."""
+RESTS_AFTER = 2.0
+"""Seconds without a change after which a run goes into the index."""
+AT_ONCE = 5_000
+"""Runs put into the index at a time: 0.2 s of making rows, 20 ms in which a search waits."""
+_TABLES = {"metric": ("metrics",), "param": ("params",), "tag": ("tags",), "any": ("metrics", "params", "tags")}
 
-Latest = Callable[[Run], Mapping[str, float]]
+Latest = Callable[[str], Mapping[str, float]]
 
 
-def search(state: State, query: SearchRuns, latest: Latest) -> RunPage:
-    """One page; `latest(run)` gives the last metrics. Raises `Invalid` that points at what is wrong, with the nearest
-    columns where one is unknown to every run."""
-    if not 0 < query.limit <= MOST:
-        raise got("limit", query.limit, f"1 to {MOST}")
-    if len(query.order) > MOST_ORDERS:
-        raise got("order", f"{len(query.order)} columns", f"at most {MOST_ORDERS}")
-    tree = parsed(query.where, query.vocabulary)
-    orders = [ordered(text, query.vocabulary) for text in query.order]
-    names = {experiment_of(state, text, removed=True).name for text in query.experiments}
-    rows = [Row(run, latest(run)) for run in list(state.runs) if _in_view(run, query.view, names)]
-    if query.vocabulary == "deck" and rows:
-        for column in columns_of(tree):
-            _known(column, rows, query.where)
-    if tree is not None:
-        test = test_of(tree)
-        rows = [row for row in rows if test(row)]
-    name = fingerprint(query.where, query.order, query.vocabulary, query.view, sorted(names))
-    after = key_from(query.after, name) if query.after else None
-    found, following = page(rows, orders, query.limit, after)
-    return RunPage(
-        runs=[with_metrics(row.run, dict(row.metrics)) for row in found],
-        total=len(rows),
-        next=written(following, name) if following is not None else None,
+class Searching:
+    """Which runs are in the index and which are beside it. Before the first search there is neither, and nothing is
+    noted; `touch` and `follow` are called on the loop, `search` in the readers' threads."""
+
+    def __init__(self, view: State, latest: Latest) -> None:
+        self._view = view
+        self._latest = latest
+        self._index: RunIndex | None = None
+        self._beside: dict[str, float] | None = None
+        """Runs that the index has not, or not as they are: when each last changed."""
+        self._asking = threading.Lock()
+        self._moved: set[str] = set()
+        self._moving = threading.Lock()
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="index")
+        self._making: Future[None] | None = None
+
+    def touch(self, run: str) -> None:
+        """A run has other metrics."""
+        if self._beside is not None:
+            with self._moving:
+                self._moved.add(run)
+
+    def follow(self, changes: Changes) -> None:
+        """Records changed."""
+        if self._beside is not None:
+            ids = [key for book, key in changes if book == "runs"]
+            if ids:
+                with self._moving:
+                    self._moved.update(ids)
+
+    def search(self, query: SearchRuns) -> RunPage:
+        """One page. Raises `Invalid` that points at what is wrong, with the nearest columns where one is unknown to
+        every run."""
+        if not 0 < query.limit <= MOST:
+            raise got("limit", query.limit, f"1 to {MOST}")
+        if len(query.order) > MOST_ORDERS:
+            raise got("order", f"{len(query.order)} columns", f"at most {MOST_ORDERS}")
+        tree = parsed(query.where, query.vocabulary)
+        orders = [ordered(text, query.vocabulary) for text in query.order]
+        names = sorted({experiment_of(self._view, text, removed=True).name for text in query.experiments})
+        name = fingerprint(query.where, query.order, query.vocabulary, query.view, names)
+        after = key_from(query.after, name, orders) if query.after else None
+        removed = None if query.view == "all" else query.view == "removed"
+        rows, total = self._found(Wanted(tree, orders, names, removed, query.limit, after), query)
+        found, following = page(rows, orders, query.limit, after)
+        return RunPage(
+            runs=[with_metrics(row.run, dict(row.metrics)) for row in found],
+            total=total,
+            next=written(following, name) if following is not None else None,
+        )
+
+    def _row(self, run: Run) -> Row:
+        return Row(run, self._latest(run.id) or run.metrics)
+
+    def _found(self, wanted: Wanted, query: SearchRuns) -> tuple[list[Row], int]:
+        """Rows of which the page is the first ones, and how many match in all."""
+        columns = columns_of(wanted.tree)
+        with self._asking:
+            beside = self._gather()
+            index = self._index
+            if index is not None and not index.fits(wanted, len(columns)):
+                index, beside = None, list(self._view.runs.rows)
+            known = {} if index is None else {table: set(names) for table, names in index.names.items()}
+            ids = index.page(wanted) if index else []
+            total = index.count(wanted) if index else 0
+        runs = (self._view.runs.get(id_) for id_ in beside)
+        rows = [self._row(run) for run in runs if run is not None and _in_view(run, wanted)]
+        if query.vocabulary == "deck" and (rows or index):
+            _all_known(query.where, columns, known, rows)
+        if wanted.tree is not None:
+            test = test_of(wanted.tree)
+            rows = [row for row in rows if test(row)]
+        self._make_soon()
+        runs = (self._view.runs.get(id_) for id_ in ids)
+        return [*(self._row(run) for run in runs if run is not None), *rows], total + len(rows)
+
+    def _gather(self) -> list[str]:
+        """The runs beside the index, with those that moved since the last time."""
+        if self._beside is None:
+            self._beside = {}  # from here on what moves is noted
+            self._beside.update(dict.fromkeys(self._view.runs.rows, 0.0))
+        with self._moving:
+            moved, self._moved = self._moved, set()
+        if moved:
+            if self._index is not None:
+                self._index.forget(moved)
+            self._beside.update(dict.fromkeys(moved, time.monotonic()))
+        return list(self._beside)
+
+    def _resting(self) -> dict[str, float]:
+        until = time.monotonic() - RESTS_AFTER
+        with self._asking:
+            return {id_: at for id_, at in (self._beside or {}).items() if at < until}
+
+    def _make_soon(self) -> None:
+        if len(self._beside or ()) > SMALL and (self._making is None or self._making.done()):
+            self._making = self._maker.submit(self._make)
+
+    def _make(self) -> None:
+        """Put the runs that rest into the index, some at a time, while searches go on."""
+        try:
+            self._sweep()
+            resting = self._resting()
+            if len(resting) > SMALL:
+                for ids in _parts(list(resting), AT_ONCE):
+                    self._put({id_: resting[id_] for id_ in ids})
+        except Exception:
+            log.exception("the index of runs could not be made; searches test each run")
+
+    def _sweep(self) -> None:
+        """Begin again where more was left behind than is in use."""
+        with self._asking:
+            if self._index is not None and self._index.dead > len(self._index) + SMALL:
+                self._index.clear()
+                self._beside = dict.fromkeys(self._view.runs.rows, 0.0)
+
+    def _put(self, resting: dict[str, float]) -> None:
+        if self._index is None:
+            self._index = RunIndex()
+        runs = (self._view.runs.get(id_) for id_ in resting)
+        prepared = self._index.prepare([self._row(run) for run in runs if run is not None])
+        with self._asking:
+            self._gather()
+            beside = self._beside or {}
+            changed = {id_ for id_, at in resting.items() if beside.get(id_) != at}
+            self._index.add(prepared, changed)
+            for id_ in resting.keys() - changed:
+                del beside[id_]
+
+    def made(self, seconds: float) -> bool:
+        """Wait for the index that is being made; whether it is done."""
+        if self._making is not None:
+            self._making.result(seconds)
+        return self._making is not None
+
+    def close(self) -> None:
+        """Wait for what is being made, and drop the index."""
+        self._maker.shutdown(cancel_futures=True)
+        with self._asking:
+            if self._index is not None:
+                self._index.close()
+                self._index = None
+
+
+def _parts(ids: list[str], size: int) -> Iterable[list[str]]:
+    return (ids[at : at + size] for at in range(0, len(ids), size))
+
+
+def _in_view(run: Run, wanted: Wanted) -> bool:
+    return (not wanted.experiments or run.experiment in wanted.experiments) and (
+        wanted.removed is None or (run.removed is not None) == wanted.removed
     )
 
 
-def _in_view(run: Run, view: str, names: set[str]) -> bool:
-    return (not names or run.experiment in names) and (
-        view == "all" or (run.removed is not None) == (view == "removed")
-    )
-
-
-def _known(column: Column, rows: list[Row], where: str) -> None:
-    """A column that no run has is a mistake in writing, not an empty answer."""
-    read = reader(column)
-    if (
-        column.kind in ("attribute", "dataset")
-        or column.name in ATTRIBUTES
-        or any(read(row) is not None for row in rows)
-    ):
-        return
-    tables = {"metric": ("metrics",), "param": ("params",), "tag": ("tags",), "any": ("metrics", "params", "tags")}
-    names = {
-        name
-        for row in rows
-        for table in tables[column.kind]
-        for name in (row.metrics if table == "metrics" else getattr(row.run, table))
-    }
-    near = difflib.get_close_matches(column.name, names | set(ATTRIBUTES if column.kind == "any" else ()), 3, 0.3)
-    raise wrong("where", where, column.at, f"got {column.words()}, expected a column that a run has", near)
+def _all_known(where: str, columns: list[Column], known: dict[str, set[str]], rows: list[Row]) -> None:
+    """A column that no run has is a mistake in writing, not an empty answer. Raises `Invalid`."""
+    for column in columns:
+        if column.kind in ("attribute", "dataset") or (column.kind == "any" and column.name in ATTRIBUTES):
+            continue
+        tables, read = _TABLES[column.kind], reader(column)
+        if any(column.name in known.get(table, ()) for table in tables) or any(read(row) for row in rows):
+            continue
+        names = {name for table in tables for name in known.get(table, ())}
+        for row in rows:
+            for table in tables:
+                names.update(row.metrics if table == "metrics" else getattr(row.run, table))
+        near = difflib.get_close_matches(column.name, names | set(ATTRIBUTES if column.kind == "any" else ()), 3, 0.3)
+        raise wrong("where", where, column.at, f"got {column.words()}, expected a column that a run has", near)

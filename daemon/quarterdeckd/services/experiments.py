@@ -5,10 +5,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.labels import checked_tags, merged
+from quarterdeckd.services.labels import checked_tags
 from quarterstore.ledger.experiments import new_experiment
 from quarterstore.ledger.finding import experiment_of
-from quarterstore.ledger.state import State
+from quarterstore.ledger.state import State, tagged
 from quarterstore.records import experiments
 from quarterstore.records.faults import Conflict, Refused
 from quarterstore.records.names import checked_text
@@ -23,7 +23,7 @@ def _free(state: State, name: str) -> str:
 
 def _create(state: State, act: experiments.CreateExperiment, asking: Asking) -> Decision:
     name = _free(state, act.name)
-    made = new_experiment(state, name, asking.now, merged({}, checked_tags(act.tags)))
+    made = new_experiment(state, name, asking.now, checked_tags(act.tags))
     return Decision(
         [experiments.ExperimentAdded(experiment=made)], f"made experiment {name}", lambda after: after.experiments[name]
     )
@@ -44,7 +44,7 @@ def _rename(state: State, act: experiments.RenameExperiment, asking: Asking) -> 
 
 def _tag(state: State, act: experiments.TagExperiment, asking: Asking) -> Decision:
     found = experiment_of(state, act.experiment)
-    tags = merged(found.tags, checked_tags(act.tags))
+    tags = tagged(found.tags, checked_tags(act.tags))
     return _changed(found, replace(found, tags=tags, updated=asking.now), f"tagged {found.name}")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from quarterstore.records.faults import got
 from quarterstore.records.names import checked_text
 from quarterstore.records.runs import Value
@@ -11,18 +14,16 @@ MOST_PARAMS = 2000
 DEEPEST = 20
 
 
-def checked_tags(tags: dict[str, str]) -> dict[str, str]:
+Changes = TypeVar("Changes", bound=Mapping[str, str | None])
+
+
+def checked_tags(tags: Changes) -> Changes:
     """Tags with names that can be drawn and values of a bearable length."""
     for name, value in tags.items():
         checked_text("tags", name)
-        if len(value) > LONGEST:
+        if value is not None and len(value) > LONGEST:
             raise got(f"tags.{name}", f"{len(value)} characters", f"at most {LONGEST}")
     return tags
-
-
-def merged(tags: dict[str, str], changes: dict[str, str]) -> dict[str, str]:
-    """Tags after a change; an empty value removes."""
-    return {name: value for name, value in {**tags, **changes}.items() if value}
 
 
 def checked_params(params: dict[str, Value]) -> dict[str, Value]:

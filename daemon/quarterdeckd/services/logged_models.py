@@ -7,9 +7,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.labels import checked_params, checked_path, checked_tags, merged
+from quarterdeckd.services.labels import checked_params, checked_path, checked_tags
 from quarterstore.ledger.finding import experiment_of, one_of, run_of
-from quarterstore.ledger.state import State
+from quarterstore.ledger.state import State, tagged
 from quarterstore.records import logged_models
 from quarterstore.records.faults import missing
 from quarterstore.records.logged_models import LoggedModel
@@ -45,7 +45,7 @@ def _create(state: State, act: logged_models.CreateLoggedModel, asking: Asking) 
         run=run,
         flavour=checked_text("flavour", act.flavour) if act.flavour else "",
         params=checked_params(act.params),
-        tags=merged({}, checked_tags(act.tags)),
+        tags=checked_tags(act.tags),
     )
     event = logged_models.LoggedModelChanged(model=made)
     return Decision([event], f"began logged model {id_}", lambda after: after.logged_models[id_])
@@ -57,7 +57,7 @@ def _finish(state: State, act: logged_models.FinishLoggedModel, asking: Asking) 
 
 def _tag(state: State, act: logged_models.TagLoggedModel, asking: Asking) -> Decision:
     found = _of(state, act.model)
-    tags = merged(found.tags, checked_tags(act.tags))
+    tags = tagged(found.tags, checked_tags(act.tags))
     return _changed(found, asking, f"tagged {found.id}", undo=True, tags=tags)
 
 

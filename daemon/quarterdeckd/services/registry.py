@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import cleared_for_production
+from quarterdeckd.services.labels import checked_tags
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
 from quarterstore.ledger.finding import in_use, model_of, production_of, run_of, version_of
 from quarterstore.ledger.state import State
@@ -53,7 +54,7 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         reference=act.reference,
         golden=act.golden,
         notes=act.notes,
-        tags=act.tags,
+        tags=checked_tags(act.tags),
     )
     events.append(registry.VersionRegistered(version=version))
     return Decision(events, f"registered {version.id} as {semver}", lambda after: after.versions[version.id])
@@ -184,11 +185,7 @@ def _restore(state: State, act: registry.RestoreVersion, asking: Asking) -> Deci
 
 def _tag(state: State, act: registry.TagVersion, asking: Asking) -> Decision:
     version = version_of(state, act.version)
-    tags = {
-        checked_text("tags", name): value and checked_text("tags", value, longest=1000)
-        for name, value in act.tags.items()
-    }
-    event = registry.VersionTagged(version=version.id, tags=tags)
+    event = registry.VersionTagged(version=version.id, tags=checked_tags(act.tags))
     return Decision([event], f"tagged {version.id}", lambda after: after.versions[version.id])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quarterstore.ledger.state import Fold, State, copy_of, undoable
+from quarterstore.ledger.state import Fold, State, copy_of, tagged, undoable
 from quarterstore.records import registry
 
 
@@ -68,10 +68,9 @@ def _tagged(state: State, event: registry.VersionTagged) -> None:
     version = state.versions[event.version]
     undoable(
         state,
-        registry.VersionTagged(version=version.id, tags={name: version.tags.get(name, "") for name in event.tags}),
+        registry.VersionTagged(version=version.id, tags={name: version.tags.get(name) for name in event.tags}),
     )
-    merged = {**version.tags, **event.tags}
-    state.versions.put(copy_of(version, tags={name: value for name, value in merged.items() if value}))
+    state.versions.put(copy_of(version, tags=tagged(version.tags, event.tags)))
 
 
 FOLDS: dict[type, Fold] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quarterstore.ledger.state import Fold, State, copy_of, undoable
+from quarterstore.ledger.state import Fold, State, copy_of, tagged, undoable
 from quarterstore.records import runs
 
 
@@ -28,9 +28,8 @@ def _params(state: State, event: runs.ParamsLogged) -> None:
 
 def _tags(state: State, event: runs.TagsSet) -> None:
     run = state.runs[event.run]
-    undoable(state, runs.TagsSet(run=run.id, tags={name: run.tags.get(name, "") for name in event.tags}))
-    merged = {**run.tags, **event.tags}
-    state.runs.put(copy_of(run, tags={name: value for name, value in merged.items() if value}))
+    undoable(state, runs.TagsSet(run=run.id, tags={name: run.tags.get(name) for name in event.tags}))
+    state.runs.put(copy_of(run, tags=tagged(run.tags, event.tags)))
 
 
 def _artefact(state: State, event: runs.ArtefactLogged) -> None:

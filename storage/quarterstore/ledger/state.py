@@ -157,6 +157,11 @@ def copy_of(record: Record, **changes: Any) -> Any:
     return msgspec.structs.replace(record, **changes)
 
 
+def tagged(tags: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:
+    """Tags after a change; those without a value are gone."""
+    return {name: value for name, value in {**tags, **changes}.items() if value is not None}
+
+
 UNDO_KEPT = 200
 
 

@@ -33,10 +33,10 @@ class RenameExperiment(Act[Experiment], tag="experiments.rename", frozen=True):
 
 
 class TagExperiment(Act[Experiment], tag="experiments.tag", frozen=True):
-    """Set tags of an experiment; an empty value removes the tag."""
+    """Set tags of an experiment; a tag that is given no value (null) is removed."""
 
     experiment: str
-    tags: dict[str, str]
+    tags: dict[str, str | None]
 
 
 class RemoveExperiment(Act[Experiment], tag="experiments.remove", frozen=True):

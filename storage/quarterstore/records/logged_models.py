@@ -49,10 +49,10 @@ class FinishLoggedModel(Act[LoggedModel], tag="logged_models.finish", frozen=Tru
 
 
 class TagLoggedModel(Act[LoggedModel], tag="logged_models.tag", frozen=True):
-    """Set tags of a logged model; an empty value removes the tag."""
+    """Set tags of a logged model; a tag that is given no value (null) is removed."""
 
     model: str
-    tags: dict[str, str]
+    tags: dict[str, str | None]
 
 
 class LogModelParams(Act[LoggedModel], tag="logged_models.log_params", frozen=True):

@@ -166,10 +166,10 @@ class RestoreVersion(Act[Version], tag="registry.restore", frozen=True):
 
 
 class TagVersion(Act[Version], tag="registry.tag", frozen=True):
-    """Set tags of a version; an empty value removes the tag."""
+    """Set tags of a version; a tag that is given no value (null) is removed."""
 
     version: str
-    tags: dict[str, str]
+    tags: dict[str, str | None]
 
 
 class ListModels(Query[list[Model]], tag="registry.models", frozen=True):
@@ -255,4 +255,4 @@ class VersionTagged(Event, tag="registry.version_tagged", frozen=True):
     """Tags of a version were set or removed."""
 
     version: str
-    tags: dict[str, str]
+    tags: dict[str, str | None]

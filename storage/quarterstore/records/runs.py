@@ -165,10 +165,10 @@ class LogParams(Act[Run], tag="runs.log_params", frozen=True):
 
 
 class SetTags(Act[Run], tag="runs.set_tags", frozen=True):
-    """Set tags of a run; an empty value removes the tag."""
+    """Set tags of a run; a tag that is given no value (null) is removed."""
 
     run: str
-    tags: dict[str, str]
+    tags: dict[str, str | None]
 
 
 class LogArtefact(Act[Run], tag="runs.log_artefact", frozen=True):
@@ -330,7 +330,7 @@ class TagsSet(Event, tag="runs.tags_set", frozen=True):
     """Tags were set or removed."""
 
     run: str
-    tags: dict[str, str]
+    tags: dict[str, str | None]
 
 
 class ArtefactLogged(Event, tag="runs.artefact_logged", frozen=True):

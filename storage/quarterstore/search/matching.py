@@ -17,55 +17,104 @@ class Row(NamedTuple):
     metrics: Mapping[str, float]
 
 
-Read = Callable[[Row], Any]
+class Cell(NamedTuple):
+    """What a run has in a column: as a text, as a number, as both where a text says a number."""
+
+    text: str | None
+    number: float | None
+
+
+Read = Callable[[Row], "Cell | None"]
 Test = Callable[[Row], "bool | None"]
-ATTRIBUTES: dict[str, Read] = {
-    "id": lambda row: row.run.id,
-    "name": lambda row: row.run.name,
-    "experiment": lambda row: row.run.experiment,
-    "state": lambda row: row.run.state,
-    "actor": lambda row: row.run.actor,
-    "started": lambda row: row.run.started,
-    "ended": lambda row: row.run.ended,
-    "duration": lambda row: None if row.run.ended is None else row.run.ended - row.run.started,
-    "notes": lambda row: row.run.notes or None,
-    "parent": lambda row: row.run.parent,
-    "job": lambda row: row.run.job,
-    "artefacts": lambda row: None,
+TEXTS: dict[str, Callable[[Run], str | None]] = {
+    "id": lambda run: run.id,
+    "name": lambda run: run.name,
+    "experiment": lambda run: run.experiment,
+    "state": lambda run: run.state,
+    "actor": lambda run: run.actor,
+    "notes": lambda run: run.notes or None,
+    "parent": lambda run: run.parent,
+    "job": lambda run: run.job,
+    "artefacts": lambda run: None,
 }
-_METRICS: Read = lambda row: row.metrics  # noqa: E731
-_PARAMS: Read = lambda row: row.run.params  # noqa: E731
-_TAGS: Read = lambda row: row.run.tags  # noqa: E731
-_TABLES = {"metric": _METRICS, "param": _PARAMS, "tag": _TAGS}
+NUMBERS: dict[str, Callable[[Run], float | None]] = {
+    "started": lambda run: run.started,
+    "ended": lambda run: run.ended,
+    "duration": lambda run: None if run.ended is None else run.ended - run.started,
+}
+ATTRIBUTES = (*TEXTS, *NUMBERS)
+
+
+def number_of(value: Any) -> float | None:
+    """A value as a number, where it is one or says one."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return float(value)
+
+
+def cell_of(value: Any) -> Cell | None:
+    """The cell of a parameter's or a tag's value."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    return Cell(text, number_of(value))
+
+
+def _metric(name: str) -> Read:
+    def read(row: Row) -> Cell | None:
+        value = row.metrics.get(name)
+        return None if value is None else Cell(None, value)
+
+    return read
+
+
+def _text(name: str) -> Read:
+    attribute = TEXTS[name]
+
+    def read(row: Row) -> Cell | None:
+        value = attribute(row.run)
+        return None if value is None else Cell(value, None)
+
+    return read
+
+
+def _number(name: str) -> Read:
+    attribute = NUMBERS[name]
+
+    def read(row: Row) -> Cell | None:
+        value = attribute(row.run)
+        return None if value is None else Cell(None, value)
+
+    return read
 
 
 def reader(column: Column) -> Read:
-    """What a run has in a column, `None` where nothing; several texts for datasets."""
-    name = column.name
-    if column.kind == "dataset":
-        return lambda row: _datasets(row.run, name)
-    if column.kind == "attribute" or (column.kind == "any" and name in ATTRIBUTES):
-        return ATTRIBUTES[name]
-    if column.kind == "any":
-        return lambda row: _first(name, row.metrics, row.run.params, row.run.tags)
-    table = _TABLES[column.kind]
-    return lambda row: table(row).get(name)
+    """What a run has in a column other than a dataset's, `None` where nothing."""
+    kind, name = column.kind, column.name
+    if kind in ("attribute", "any") and name in TEXTS:
+        return _text(name)
+    if kind in ("attribute", "any") and name in NUMBERS:
+        return _number(name)
+    metric = _metric(name)
+    if kind == "metric":
+        return metric
+    if kind == "param":
+        return lambda row: cell_of(row.run.params.get(name))
+    if kind == "tag":
+        return lambda row: cell_of(row.run.tags.get(name))
+    return lambda row: metric(row) or cell_of(row.run.params.get(name)) or cell_of(row.run.tags.get(name))
 
 
-def _first(name: str, *tables: Mapping[str, Any]) -> Any:
-    for table in tables:
-        if name in table:
-            return table[name]
-    return None
+def datasets_of(run: Run) -> list[tuple[str, str, str | None]]:
+    """Name, digest and context of each dataset that a run used; one that is kept here goes by its id."""
+    found = [(each.name, each.digest, each.tags.get("mlflow.data.context")) for each in run.inputs]
+    return [*found, *((id_, id_, None) for id_ in run.datasets)]
 
 
-def _datasets(run: Run, field: str) -> tuple[str, ...] | None:
-    if field == "context":
-        found = tuple(each.tags["mlflow.data.context"] for each in run.inputs if "mlflow.data.context" in each.tags)
-    else:
-        found = tuple(getattr(each, field) for each in run.inputs)
-        found += run.datasets
-    return found or None
+DATASET = ("name", "digest", "context")
 
 
 def like(pattern: str, text: str) -> bool:
@@ -85,20 +134,6 @@ def like(pattern: str, text: str) -> bool:
     return all(char == "%" for char in pattern[place:])
 
 
-def number_of(value: Any) -> float | None:
-    """A value as a number, where it is one or says one."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return None
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _text_of(value: Any) -> str:
-    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
-
-
 _COMPARED: dict[str, Callable[[Any, Any], bool]] = {
     "=": lambda left, right: left == right,
     "!=": lambda left, right: left != right,
@@ -111,51 +146,44 @@ _COMPARED: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def _one(operator: str, value: Any, wanted: float | str) -> bool | None:
-    """One comparison. NaN is never above, below or equal to anything, nor unequal: it says nothing."""
+def _one(operator: str, cell: Cell, wanted: float | str) -> bool | None:
+    """One comparison. NaN is never above, below or equal to a number, nor unequal; only `= nan` finds it."""
     if isinstance(wanted, str):
-        return _COMPARED[operator](_text_of(value), wanted)
-    number = number_of(value)
-    if number is None:
+        return None if cell.text is None else _COMPARED[operator](cell.text, wanted)
+    if cell.number is None:
         return None
-    if math.isnan(number) or math.isnan(wanted):
-        return math.isnan(number) and math.isnan(wanted) if operator in ("=", "!=") else False
-    return _COMPARED[operator](number, wanted)
+    if math.isnan(wanted):
+        return math.isnan(cell.number) is (operator == "=") if operator in ("=", "!=") else False
+    return not math.isnan(cell.number) and _COMPARED[operator](cell.number, wanted)
+
+
+def _any_of(found: list[bool | None]) -> bool | None:
+    return True if True in found else None if None in found else False
+
+
+def _cell_test(operator: str, value: Any) -> Callable[[Cell | None], bool | None]:
+    if operator == "null":
+        return lambda cell: cell is None
+    if operator == "in":
+        return lambda cell: None if cell is None else _any_of([_one("=", cell, each) for each in value])
+    return lambda cell: None if cell is None else _one(operator, cell, value)
 
 
 def _compared(tree: Compare) -> Test:
-    read, operator, wanted = reader(tree.column), tree.operator, tree.value
-    if operator == "null":
-        return lambda row: read(row) is None
-    if operator == "in" and isinstance(wanted, tuple):
-        every = wanted
+    test, column = _cell_test(tree.operator, tree.value), tree.column
+    if column.kind != "dataset":
+        read = reader(column)
+        return lambda row: test(read(row))
+    field = DATASET.index(column.name)
 
-        def among(row: Row) -> bool | None:
-            value = read(row)
-            return None if value is None else any(_any("=", value, each) for each in every)
+    def of_datasets(row: Row) -> bool | None:
+        values = [each[field] for each in datasets_of(row.run)]
+        cells = [Cell(value, None) for value in values if value is not None]
+        if tree.operator == "null":
+            return not cells
+        return _any_of([test(cell) for cell in cells]) if cells else None
 
-        return among
-    only: Any = wanted
-    if tree.column.kind == "metric" and operator in ("<", "<=", ">", ">=") and isinstance(only, float):
-        compare, name = _COMPARED[operator], tree.column.name  # the common case without a step between
-
-        def above(row: Row) -> bool | None:
-            value = row.metrics.get(name)
-            return None if value is None else compare(value, only)
-
-        return above
-
-    def test(row: Row) -> bool | None:
-        value = read(row)
-        return None if value is None else _any(operator, value, only)
-
-    return test
-
-
-def _any(operator: str, value: Any, wanted: float | str) -> bool | None:
-    if isinstance(value, tuple):
-        return any(_one(operator, each, wanted) for each in value)
-    return _one(operator, value, wanted)
+    return of_datasets
 
 
 def _joined(tree: Joined) -> Test:

@@ -16,8 +16,9 @@ from quarterstore.search.matching import Row, reader
 from quarterstore.search.tree import Order
 
 Key = tuple[Any, ...]
-VALUE, NAN, MISSING = 0, 1, 2
-"""Values first, then NaN, then nothing, whichever way the values are sorted (as MLflow does)."""
+"""A (rank, number, text) per order, then the start turned round, then the id."""
+NUMBER, TEXT, NAN, MISSING = 0, 1, 2, 3
+"""Numbers first, then texts, then NaN, then nothing, whichever way the values are sorted (as MLflow does)."""
 
 
 class Down:
@@ -38,20 +39,17 @@ class Down:
         return hash(self.text)
 
 
-def _part(order: Order) -> Callable[[Row], tuple[int, Any]]:
-    read, down = reader(order.column), order.down
-    sign = -1.0 if down else 1.0
+def _part(order: Order) -> Callable[[Row], tuple[int, float, str | Down]]:
+    read, sign, turned = reader(order.column), -1.0 if order.down else 1.0, Down if order.down else str
+    blank = turned("")
 
-    def part(row: Row) -> tuple[int, Any]:
-        value = read(row)
-        if isinstance(value, float):
-            return (NAN, (0, 0.0)) if math.isnan(value) else (VALUE, (0, sign * value))
-        if value is None:
-            return (MISSING, (0, 0.0))
-        if isinstance(value, int):
-            return (VALUE, (0, sign * value))
-        text = value if isinstance(value, str) else str(value)
-        return (VALUE, (-1 if down else 1, Down(text) if down else text))  # texts after numbers, before them downwards
+    def part(row: Row) -> tuple[int, float, str | Down]:
+        cell = read(row)
+        if cell is None:
+            return (MISSING, 0.0, blank)
+        if cell.number is None or (order.texts and cell.text is not None):
+            return (TEXT, 0.0, turned(cell.text or ""))
+        return (NAN, 0.0, blank) if math.isnan(cell.number) else (NUMBER, sign * cell.number, blank)
 
     return part
 
@@ -59,9 +57,6 @@ def _part(order: Order) -> Callable[[Row], tuple[int, Any]]:
 def key_of(orders: Sequence[Order]) -> Callable[[Row], Key]:
     """What a row is sorted by: each order, then the newest, then the id; no two rows have the same."""
     parts = [_part(order) for order in orders]
-    if len(parts) == 1:
-        (only,) = parts
-        return lambda row: (only(row), -row.run.started, row.run.id)
     return lambda row: (*(part(row) for part in parts), -row.run.started, row.run.id)
 
 
@@ -83,18 +78,20 @@ def fingerprint(*parts: object) -> bytes:
 def written(key: Key, search: bytes) -> str:
     """A key as an opaque text."""
     *parts, started, id_ = key
-    plain = [[rank, [kind, value.text if isinstance(value, Down) else value]] for rank, (kind, value) in parts]
+    plain = [
+        (rank, number, text.text if isinstance(text, Down) else text, isinstance(text, Down))
+        for rank, number, text in parts
+    ]
     return base64.urlsafe_b64encode(msgspec.msgpack.encode((search, plain, started, id_))).decode()
 
 
-def key_from(text: str, search: bytes) -> Key:
+def key_from(text: str, search: bytes, orders: Sequence[Order]) -> Key:
     """The key of a text; raises `Invalid` for one that is not of this search."""
     try:
-        kind = tuple[bytes, list[tuple[int, tuple[int, float | str]]], float, str]
+        kind = tuple[bytes, list[tuple[int, float, str, bool]], float, str]
         found, parts, started, id_ = msgspec.msgpack.decode(base64.urlsafe_b64decode(text), type=kind)
     except (ValueError, msgspec.DecodeError) as error:
         raise got("after", text, "the key that the page before gave") from error
-    if found != search:
+    if found != search or [down for *_, down in parts] != [order.down for order in orders]:
         raise got("after", text, "the key that a page of this search gave")
-    keys = [(rank, (kind, Down(value) if kind < 0 else value)) for rank, (kind, value) in parts]
-    return (*keys, started, id_)
+    return (*((rank, number, Down(value) if down else value) for rank, number, value, down in parts), started, id_)

@@ -8,8 +8,11 @@ strings, mlflow.utils.search_utils, 3.17): comparisons joined by `and`, texts in
 from __future__ import annotations
 
 import difflib
+from datetime import UTC, datetime
 from typing import Literal
 
+from quarterstore.search.matching import ATTRIBUTES as KNOWN
+from quarterstore.search.matching import NUMBERS
 from quarterstore.search.reading import Token, tokens, unquoted
 from quarterstore.search.tree import Column, Compare, Joined, Kind, Not, Order, Tree, wrong
 
@@ -17,7 +20,9 @@ Vocabulary = Literal["deck", "mlflow"]
 DEEPEST = 50
 MOST = 500
 """Comparisons in one expression."""
-ATTRIBUTES = ("id", "name", "experiment", "state", "actor", "started", "ended", "duration", "notes", "parent", "job")
+ATTRIBUTES = tuple(name for name in KNOWN if name != "artefacts")
+_RESERVED = ("and", "or", "not", "null", "in", "is")
+_NUMBERS = ("nan", "inf", "infinity")
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("metric", "metrics"), "metric"),
     **dict.fromkeys(("param", "params", "parameter", "parameters"), "param"),
@@ -40,7 +45,6 @@ MLFLOW_ATTRIBUTES = {
     "end_time": "ended",
 }
 """MLflow's names of what a run has by itself; its times are milliseconds."""
-_MLFLOW_TIMES = ("started", "ended")
 _MLFLOW_STATES = {"SCHEDULED": "RUNNING"}
 
 
@@ -104,9 +108,11 @@ class _Parser:
         token = self.next()
         word = token.word()
         if token.kind == "operator":
-            operator = {"==": "=", "<>": "!="}.get(token.text, token.text)
+            operator = token.text if self.mlflow else {"==": "=", "<>": "!="}.get(token.text, token.text)
+            self.allowed(column, operator, token)
             return Compare(column, operator, self.value(column, operator))
         if word in ("like", "ilike"):
+            self.allowed(column, word, token)
             return Compare(column, word, self.value(column, word))
         negated = word == "not"
         if negated:
@@ -115,9 +121,11 @@ class _Parser:
             if word in ("like", "ilike") and not self.mlflow:
                 return Not(Compare(column, word, self.value(column, word)))
         if word == "in":
+            self.allowed(column, "in", token)
             found: Tree = Compare(column, "in", self.values(column))
             return Not(found) if negated else found
         if word == "is" and not negated:
+            self.allowed(column, "null", token)
             return self.null(column)
         raise self.stop(token, "=, !=, <, <=, >, >=, like, ilike, in or is null")
 
@@ -174,33 +182,64 @@ class _Parser:
 
     def value(self, column: Column, operator: str) -> float | str:
         token = self.next()
-        number = token.kind == "number"
-        if number and operator not in ("like", "ilike"):
-            self.number_fits(column, token)
-            value = float(token.text)
-            return value / 1000 if self.mlflow and column.name in _MLFLOW_TIMES else value
-        if token.kind == "text" or (token.kind == "quoted" and self.mlflow):
-            return self.text_of(column, operator, token)
-        if not self.mlflow and token.kind == "word" and token.word() not in ("and", "or", "not", "null", "in", "is"):
-            if token.word() in ("nan", "inf", "infinity"):
-                return float(token.word())
-            return token.text
-        raise self.stop(token, "a number" if self.numeric(column) else "a text in quotes")
+        return self.their_value(column, operator, token) if self.mlflow else self.our_value(column, operator, token)
+
+    def our_value(self, column: Column, operator: str, token: Token) -> float | str:
+        likes, numeric = operator in ("like", "ilike"), self.numeric(column)
+        if token.kind == "text":
+            text = unquoted(token.text)
+        elif token.kind in ("word", "number") and token.word() not in _RESERVED and not likes:
+            text = token.text
+        else:
+            raise self.stop(token, "a number" if numeric else "a text in quotes" if likes else "a value")
+        if column.kind == "attribute" or (column.kind == "any" and column.name in ATTRIBUTES):
+            if numeric and likes:
+                raise self.stop(token, "a number")
+            return self.moment(column, token, text) if numeric else text.upper() if column.name == "state" else text
+        if token.kind == "number" or token.word() in _NUMBERS:
+            return float(text)
+        if numeric:
+            raise self.stop(token, "a number")
+        return text
+
+    def moment(self, column: Column, token: Token, text: str) -> float:
+        """Seconds, or a date as in '2026-11-24' or '2026-11-24T12:30'; UTC where it names no zone."""
+        try:
+            return float(text)
+        except ValueError:
+            pass
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError:
+            raise self.stop(token, "a number of seconds, or a date as in '2026-11-24'") from None
+        if column.name == "duration":
+            raise self.stop(token, "a number of seconds")
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+    def their_value(self, column: Column, operator: str, token: Token) -> float | str:
+        if self.numeric(column):
+            if token.kind != "number":
+                raise self.stop(token, "a number")
+            return float(token.text) / 1000 if column.kind == "attribute" else float(token.text)
+        if token.kind != "text":
+            raise self.stop(token, "a text in quotes")
+        text = token.text[1:-1]
+        return _MLFLOW_STATES.get(text, text) if column.name == "state" else text
 
     def numeric(self, column: Column) -> bool:
-        return column.kind == "metric" or (column.kind == "attribute" and column.name in _MLFLOW_TIMES)
+        return column.kind == "metric" or (column.kind in ("attribute", "any") and column.name in NUMBERS)
 
-    def number_fits(self, column: Column, token: Token) -> None:
-        if self.mlflow and not self.numeric(column):
-            raise self.stop(token, "a text in quotes")
-
-    def text_of(self, column: Column, operator: str, token: Token) -> str:
-        if self.mlflow and self.numeric(column):
-            raise self.stop(token, "a number")
-        if self.mlflow and operator in ("<", "<=", ">", ">="):
-            raise self.stop(token, "a comparison that texts have: =, !=, LIKE, ILIKE")
-        text = unquoted(token.text)
-        return _MLFLOW_STATES.get(text, text) if self.mlflow and column.name == "state" else text
+    def allowed(self, column: Column, operator: str, token: Token) -> None:
+        """MLflow's tables of which column may be compared how."""
+        if not self.mlflow:
+            return
+        numeric = self.numeric(column)
+        lists = column.kind == "dataset" or (column.kind == "attribute" and column.name == "id")
+        known = ["=", "!=", *(("<", "<=", ">", ">=") if numeric else ("like", "ilike"))]
+        known += ["in"] if lists else ["null"] if column.kind in ("param", "tag") else []
+        if operator not in known:
+            words = {"null": "is null", "in": "in, not in"}
+            raise self.stop(token, "one of " + ", ".join(words.get(each, each) for each in known))
 
     def values(self, column: Column) -> tuple[float | str, ...]:
         if (token := self.next()).text != "(":
@@ -228,4 +267,4 @@ def ordered(text: str, vocabulary: Vocabulary, field: str = "order") -> Order:
         down = parser.next().word() == "desc"
     if parser.peek().kind != "end":
         raise parser.stop(parser.peek(), "asc, desc or the end")
-    return Order(column, down)
+    return Order(column, down, texts=vocabulary == "mlflow" and column.kind in ("param", "tag"))

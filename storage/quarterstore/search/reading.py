@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from quarterstore.search.tree import wrong
 
-LONGEST = 20_000
+LONGEST = 100_000
 _token = re.compile(
     r"""(?P<space>\s+)
     |(?P<number>[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?(?![\w.]))
@@ -50,6 +50,6 @@ def tokens(field: str, text: str) -> list[Token]:
 
 
 def unquoted(text: str) -> str:
-    """What a quoted text says: a doubled quote or a backslash before one is one."""
+    """What a quoted text says: a doubled quote is one, and so is a backslash or a quote after a backslash."""
     mark, inner = text[0], text[1:-1]
-    return inner.replace(mark * 2, mark).replace("\\" + mark, mark)
+    return re.sub(rf"\\([\\'\"])|{mark}{mark}", lambda found: found[1] or mark, inner)

@@ -52,6 +52,8 @@ class Order(NamedTuple):
 
     column: Column
     down: bool
+    texts: bool = False
+    """Whether parameters and tags are sorted as texts, though they say numbers."""
 
 
 def wrong(field: str, text: str, at: int, words: str, nearest: Iterable[str] = ()) -> Invalid:

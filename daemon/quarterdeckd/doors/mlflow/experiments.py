@@ -94,7 +94,7 @@ async def delete_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     found, key = caller.experiment(given, active=True), text(given, "key")
     if key not in found.tags:
         raise absent(f"No tag with name: {key} in experiment with id {found.id}")
-    await caller.ask(experiments.TagExperiment(experiment=found.name, tags={key: ""}))
+    await caller.ask(experiments.TagExperiment(experiment=found.name, tags={key: None}))
     return {}
 
 
@@ -131,9 +131,8 @@ async def search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
         rows = [row for row in rows if test(row)]
     name = fingerprint("experiments", filter_, orders, view)
     token = text(given, "page_token", "")
-    found, following = page(
-        rows, [ordered(_ours(each), "deck") for each in orders], limit, key_from(token, name) if token else None
-    )
+    sorting = [ordered(_ours(each), "deck") for each in orders]
+    found, following = page(rows, sorting, limit, key_from(token, name, sorting) if token else None)
     told: dict[str, Any] = {
         "experiments": [shapes.experiment(caller.view.experiments[row.run.experiment]) for row in found]
     }

@@ -96,12 +96,9 @@ async def _search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
         test = test_of(tree)
         rows = [row for row in rows if test(row)]
     name, token = fingerprint("models", filter_, orders, sorted(wanted)), text(given, "page_token", "")
-    found, following = page(
-        rows,
-        [ordered(_ours(each), "deck", "order_by") for each in orders],
-        limit_of(given, 100),
-        key_from(token, name) if token else None,
-    )
+    sorting = [ordered(_ours(each), "deck", "order_by") for each in orders]
+    after = key_from(token, name, sorting) if token else None
+    found, following = page(rows, sorting, limit_of(given, 100), after)
     told: dict[str, Any] = {"models": [shape(caller, caller.view.logged_models[row.run.id])["model"] for row in found]}
     return {**told, "next_page_token": written(following, name)} if following is not None else told
 
@@ -151,12 +148,12 @@ async def answer(caller: Caller, method: str, parts: list[str], given: dict[str,
             await caller.ask(logged_models.RemoveLoggedModel(model=found.id))
             return {}
         case "PATCH", ["tags"]:
-            message = logged_models.TagLoggedModel(model=found.id, tags=pairs(given, "tags"))
+            message = logged_models.TagLoggedModel(model=found.id, tags={**pairs(given, "tags")})
             return shape(caller, await caller.ask(message))
         case "DELETE", ["tags", key]:
             if key not in found.tags:
                 raise absent(f"No tag with key '{key}' in logged model with ID '{found.id}'.")
-            return shape(caller, await caller.ask(logged_models.TagLoggedModel(model=found.id, tags={key: ""})))
+            return shape(caller, await caller.ask(logged_models.TagLoggedModel(model=found.id, tags={key: None})))
         case "POST", ["params"]:
             await caller.ask(logged_models.LogModelParams(model=found.id, params=dict(pairs(given, "params"))))
             return {}

@@ -184,7 +184,7 @@ async def _tags(caller: Caller, run: runs.Run, tags: dict[str, str]) -> None:
     if name := tags.pop(NAME, ""):
         await caller.ask(runs.RenameRun(run=run.id, name=name))
     if tags:
-        await caller.ask(runs.SetTags(run=run.id, tags=tags))
+        await caller.ask(runs.SetTags(run=run.id, tags={**tags}))
 
 
 async def set_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +198,7 @@ async def delete_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     run, key = caller.run(given, active=True), text(given, "key")
     if key not in run.tags:
         raise absent(f"No tag with name: {key} in run with id {run.id}")
-    await caller.ask(runs.SetTags(run=run.id, tags={key: ""}))
+    await caller.ask(runs.SetTags(run=run.id, tags={key: None}))
     return {}
 
 
