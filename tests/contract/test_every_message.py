@@ -25,6 +25,7 @@ from quarterstore.records import (
     jobs,
     logged_models,
     messages,
+    models,
     monitoring,
     people,
     pipelines,
@@ -120,6 +121,25 @@ def about_runs(life: Life) -> None:
     assert [each.name for each in life(experiments.ListExperiments())] == ["life"]
     about_experiments(life, other)
     about_logged_models(life, run, digest, size)
+    about_models(life)
+
+
+def about_models(life: Life) -> None:
+    """A name with a version by reference, under words of its own."""
+    life(models.CreateModel(model="kept"))
+    assert life(models.RenameModel(model="kept", name="kept elsewhere")).name == "kept elsewhere"
+    assert life(models.DescribeModel(model="kept elsewhere", description="for x")).description == "for x"
+    assert life(models.TagModel(model="kept elsewhere", tags={"a": ""})).tags == {"a": ""}
+    made = life(registry.RegisterSource(model="kept elsewhere", source="runs:/r/model", run="r"))
+    assert (made.id, made.source, made.stage) == ("kept elsewhere@1", "runs:/r/model", "None")
+    assert life(registry.DescribeVersion(version=made.id, notes="the first")).notes == "the first"
+    assert life(models.SetAlias(version=made.id, alias="best")).aliases == {"best": 1}
+    assert life(registry.ShowVersion(version="kept elsewhere@best")).id == made.id
+    assert life(models.RemoveAlias(model="kept elsewhere", alias="best")).aliases == {}
+    life(models.RemoveModel(model="kept elsewhere"))
+    assert life(models.ShowModel(model="kept elsewhere")).removed
+    assert life(models.RestoreModel(model="kept elsewhere")).removed is None
+    life(models.RemoveModel(model="kept elsewhere"))
 
 
 def about_experiments(life: Life, run: str) -> None:

@@ -12,6 +12,7 @@ from quarterdeck.cli.context import Context, global_options, guarded
 
 NOUNS = {
     "experiments": "named collections of runs",
+    "models": "the names of models, their descriptions, tags and aliases",
     "search": "runs by an expression",
     "logged_models": "model folders that runs made",
     "registry": "models, versions, stages",

@@ -10,7 +10,7 @@ from quarterdeckd.services.deciding import Asking, Decision
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, jobs, monitoring, registry
 from quarterstore.records.base import Act, Event
-from quarterstore.records.faults import Conflict
+from quarterstore.records.faults import Conflict, Refused
 from quarterstore.records.names import checked_word
 from quarterstore.records.wire import plain
 
@@ -36,6 +36,12 @@ def _free(deployment: deployments.Deployment | None) -> None:
 def free_endpoint(
     state: State, given: str | None, version: registry.Version
 ) -> tuple[str, deployments.Deployment | None]:
+    if version.source:
+        raise Refused(
+            f"{version.id} is kept by reference ({version.source[:100]}), expected a model file that is here",
+            field="version",
+            next="register its file with: qd register",
+        )
     endpoint = checked_word("endpoint", given or version.model)
     deployment = state.deployments.get(endpoint)
     if deployment is not None and deployment.model != version.model:

@@ -18,20 +18,26 @@ from quarterstore.ledger.state import State
 from quarterstore.records import registry
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, NotFound, Refused, got
-from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.names import checked_name, checked_text, checked_word
 
 _digest = re.compile(r"[0-9a-f]{64}\Z")
 FORMATS = ("onnx",)
+ELSEWHERE = "elsewhere"
+"""The format of a version whose files are not here: nothing is known of it but where it is."""
+LONGEST_SOURCE, LONGEST_NOTES = 1000, 5000
 
 
 def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> Decision:
-    name = checked_word("model", act.model)
+    name = checked_name("model", act.model)
     _check_new(state, act)
     model = state.models.get(name)
     events: list[Event] = []
     if model is None:
         model = registry.Model(name=name, created=asking.now, latest=0)
         events.append(registry.ModelAdded(model=model))
+    elif model.removed is not None:
+        todo = f"bring it back with: qd models restore --model '{name}', or take its name: qd models create"
+        raise Conflict(f"the model {name} was removed", field="model", next=todo)
     number = model.latest + 1
     semver, reason = _semver(state, model, act)
     version = registry.Version(
@@ -60,6 +66,43 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
     return Decision(events, f"registered {version.id} as {semver}", lambda after: after.versions[version.id])
 
 
+def _register_source(state: State, act: registry.RegisterSource, asking: Asking) -> Decision:
+    model = model_of(state, act.model)
+    number = model.latest + 1
+    version = registry.Version(
+        id=f"{model.name}@{number}",
+        model=model.name,
+        number=number,
+        semver=f"0.0.{number}",
+        stage="None",
+        digest="",
+        size=0,
+        format=ELSEWHERE,
+        signature=registry.Signature(inputs=(), outputs=()),
+        created=asking.now,
+        created_by=asking.actor,
+        reason="kept by reference: its signature is not known here",
+        run=act.run and checked_text("run", act.run),
+        source=checked_text("source", act.source, longest=LONGEST_SOURCE),
+        notes=_noted(act.notes),
+        tags=checked_tags(act.tags),
+    )
+    event = registry.VersionRegistered(version=version)
+    return Decision([event], f"registered {version.id} by reference", lambda after: after.versions[version.id])
+
+
+def _noted(notes: str) -> str:
+    if len(notes) > LONGEST_NOTES:
+        raise got("notes", f"{len(notes)} characters", f"at most {LONGEST_NOTES}")
+    return notes
+
+
+def _describe(state: State, act: registry.DescribeVersion, asking: Asking) -> Decision:
+    version = version_of(state, act.version)
+    event = registry.VersionDescribed(version=version.id, notes=_noted(act.notes), at=asking.now)
+    return Decision([event], f"described {version.id}", lambda after: after.versions[version.id])
+
+
 def _check_new(state: State, act: registry.RegisterVersion) -> None:
     if act.format not in FORMATS:
         raise got("format", act.format, " or ".join(FORMATS))
@@ -83,7 +126,7 @@ def _check_new(state: State, act: registry.RegisterVersion) -> None:
 def _semver(state: State, model: registry.Model, act: registry.RegisterVersion) -> tuple[str, str]:
     if act.bump not in ("auto", *ORDER):
         raise got("bump", act.bump, "auto, patch, minor or major")
-    former = [version for version in state.versions if version.model == model.name]
+    former = [each for each in state.versions if each.model == model.name and each.format != ELSEWHERE]
     if not former:
         return "1.0.0", "the first version"
     base = former[-1]
@@ -252,13 +295,17 @@ def _show(state: State, query: registry.ShowVersion, asking: Asking) -> registry
 
 RULES: Rules = {
     registry.RegisterVersion: _register,
+    registry.RegisterSource: _register_source,
+    registry.DescribeVersion: _describe,
     registry.MoveStage: _move,
     registry.RemoveVersion: _remove,
     registry.RestoreVersion: _restore,
     registry.TagVersion: _tag,
 }
 ANSWERS: Answerers = {
-    registry.ListModels: lambda state, query, asking: sorted(state.models, key=lambda model: model.name),
+    registry.ListModels: lambda state, query, asking: sorted(
+        (model for model in state.models if model.removed is None), key=lambda model: model.name
+    ),
     registry.ListVersions: _versions,
     registry.ShowVersion: _show,
     registry.ShowLineage: _lineage,

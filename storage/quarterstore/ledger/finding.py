@@ -47,24 +47,27 @@ def experiment_of(state: State, text: str, *, removed: bool = False) -> Experime
     return found
 
 
-def model_of(state: State, name: str) -> Model:
-    """A model by its name."""
+def model_of(state: State, name: str, *, removed: bool = False) -> Model:
+    """A model by its name; a removed one only when asked for."""
     model = state.models.get(name)
-    if model is None:
-        raise missing("model", name, state.models.rows)
+    if model is None or (model.removed is not None and not removed):
+        known = [each.name for each in state.models if each.removed is None]
+        back = f"it was removed; bring it back with: qd models restore --model '{name}'" if model else None
+        raise missing("model", name, known, next=back)
     return model
 
 
 def version_of(state: State, text: str, *, environment: str = "default", removed: bool = False) -> Version:
-    """A version by `name@3`, `name@1.2.0`, `name@Production`, `name@Staging` or `name@latest`."""
+    """A version by `name@3`, `name@1.2.0`, `name@Production`, `name@Staging`, `name@latest` or `name@alias`."""
     name, at, which = text.partition("@")
     if not at or not which:
-        raise got("version", text, "NAME@NUMBER, NAME@SEMVER, NAME@STAGE or NAME@latest")
-    model = model_of(state, name)
+        raise got("version", text, "NAME@NUMBER, NAME@SEMVER, NAME@STAGE, NAME@latest or NAME@ALIAS")
+    model = model_of(state, name, removed=removed)
     versions = [version for version in state.versions if version.model == model.name]
     seen = [version for version in versions if removed or version.removed is None]
+    aliased = model.aliases.get(which)
     for version in reversed(seen):
-        if which in (str(version.number), version.semver) or (which == "latest"):
+        if version.number == aliased or which in (str(version.number), version.semver) or (which == "latest"):
             return version
         if which in STAGES and version.stage == which and (which != "Production" or version.environment == environment):
             return version

@@ -13,7 +13,7 @@ def _model(state: State, event: registry.ModelAdded) -> None:
 def _version(state: State, event: registry.VersionRegistered) -> None:
     version = event.version
     state.versions.put(version)
-    state.models.put(copy_of(state.models[version.model], latest=version.number))
+    state.models.put(copy_of(state.models[version.model], latest=version.number, updated=version.created))
 
 
 def _moved(state: State, event: registry.StageMoved) -> None:
@@ -30,8 +30,10 @@ def _moved(state: State, event: registry.StageMoved) -> None:
             reason=f"undo of entry {state.context.seq}",
         ),
     )
-    state.versions.put(copy_of(version, stage=event.after, environment=event.environment))
-    model = state.models[version.model]
+    at = state.context.at
+    state.versions.put(copy_of(version, stage=event.after, environment=event.environment, updated=at))
+    model = copy_of(state.models[version.model], updated=at)
+    state.models.put(model)
     if event.after == "Production":
         state.models.put(copy_of(model, production={**model.production, event.environment: version.number}))
         state.tenures.put(
@@ -57,11 +59,19 @@ def _moved(state: State, event: registry.StageMoved) -> None:
 
 def _removed(state: State, event: registry.VersionRemoved) -> None:
     undoable(state, registry.VersionRestored(version=event.version))
-    state.versions.put(copy_of(state.versions[event.version], removed=event.at))
+    version = state.versions[event.version]
+    state.versions.put(copy_of(version, removed=event.at))
+    state.models.put(copy_of(state.models[version.model], updated=event.at))
 
 
 def _restored(state: State, event: registry.VersionRestored) -> None:
     state.versions.put(copy_of(state.versions[event.version], removed=None))
+
+
+def _described(state: State, event: registry.VersionDescribed) -> None:
+    version = state.versions[event.version]
+    undoable(state, registry.VersionDescribed(version=version.id, notes=version.notes, at=event.at))
+    state.versions.put(copy_of(version, notes=event.notes, updated=event.at))
 
 
 def _tagged(state: State, event: registry.VersionTagged) -> None:
@@ -79,5 +89,6 @@ FOLDS: dict[type, Fold] = {
     registry.StageMoved: _moved,
     registry.VersionRemoved: _removed,
     registry.VersionRestored: _restored,
+    registry.VersionDescribed: _described,
     registry.VersionTagged: _tagged,
 }

@@ -22,6 +22,15 @@ def checked_word(field: str, name: str) -> str:
     return name
 
 
+def checked_name(field: str, name: str) -> str:
+    """A name that people choose and that stands before `@` in an id: as `checked_text`, without `/`, `:` and `@` and
+    without blanks around it."""
+    found = checked_text(field, name)
+    if found != found.strip() or any(mark in found for mark in "/:@"):
+        raise got(field, found, "a name without '/', ':' and '@', and without blanks around it")
+    return found
+
+
 def checked_text(field: str, text: str, *, longest: int = LONGEST) -> str:
     """A name people choose freely: NFC, printable, one line; control, bidi and zero-width characters are refused."""
     if len(text) > longest:

@@ -86,16 +86,24 @@ class Version(Record, frozen=True):
     tags: dict[str, str] = msgspec.field(default_factory=dict)
     environment: str = "default"
     removed: float | None = None
+    source: str = ""
+    """Where the files are, for a version that is kept by reference (`format` elsewhere): a URI that is never opened."""
+    updated: float | None = None
 
 
 class Model(Record, frozen=True):
-    """A name under which versions are registered; `production` maps an environment to the number that is live."""
+    """A name under which versions are registered; `production` maps an environment to the number that is live,
+    `aliases` a word that people choose to a number."""
 
     name: str
     created: float
     latest: int
     production: dict[str, int] = msgspec.field(default_factory=dict)
     description: str = ""
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    aliases: dict[str, int] = msgspec.field(default_factory=dict)
+    updated: float | None = None
+    removed: float | None = None
 
 
 class Tenure(Record, frozen=True):
@@ -138,6 +146,25 @@ class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
     bump: str = "auto"
     notes: str = ""
     tags: dict[str, str] = {}
+
+
+class RegisterSource(Act[Version], tag="registry.register_source", frozen=True):
+    """Register what lies elsewhere by its URI under a model that is there; it is listed, staged and named like any
+    version, and cannot be served."""
+
+    model: str
+    source: str
+    run: str | None = None
+    """The run it came from, here or elsewhere."""
+    notes: str = ""
+    tags: dict[str, str] = {}
+
+
+class DescribeVersion(Act[Version], tag="registry.describe", frozen=True):
+    """Say what a version is."""
+
+    version: str
+    notes: str
 
 
 class MoveStage(Act[Version], tag="registry.move_stage", frozen=True):
@@ -185,7 +212,7 @@ class ListVersions(Query[list[Version]], tag="registry.versions", frozen=True):
 
 
 class ShowVersion(Query[Version], tag="registry.show", frozen=True):
-    """One version: `name@3`, `name@1.2.0`, `name@Production` or `name@latest`."""
+    """One version: `name@3`, `name@1.2.0`, `name@Production`, `name@latest` or an alias."""
 
     version: str
 
@@ -249,6 +276,14 @@ class VersionRestored(Event, tag="registry.version_restored", frozen=True):
     """A version is in sight again."""
 
     version: str
+
+
+class VersionDescribed(Event, tag="registry.version_described", frozen=True):
+    """A version has other notes."""
+
+    version: str
+    notes: str
+    at: float
 
 
 class VersionTagged(Event, tag="registry.version_tagged", frozen=True):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.identity import public_half
 from quarterdeckd.api.permissions import Speaker, speaker_of
@@ -71,11 +73,15 @@ def text(given: dict[str, Any], name: str, default: str | None = None) -> str:
         if default is None:
             raise missing(name)
         return default
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
     if not isinstance(value, str):
-        raise invalid(f"Invalid value {value!r} for parameter '{name}' supplied: expected a string.")
+        raise unfit(name, value, "a string")
     return value
+
+
+def unfit(name: str, value: Any, expected: str) -> MlflowError:
+    """A parameter of another kind, its value as JSON."""
+    shown = msgspec.json.encode(value).decode()
+    return invalid(f"Invalid value {shown} for parameter '{name}' supplied: expected {expected}.")
 
 
 def number(given: dict[str, Any], name: str, default: int | None = None) -> int:
@@ -93,7 +99,7 @@ def number(given: dict[str, Any], name: str, default: int | None = None) -> int:
             raise ValueError
         return found
     except (TypeError, ValueError, OverflowError) as error:
-        raise invalid(f"Invalid value {value!r} for parameter '{name}' supplied: expected an integer.") from error
+        raise unfit(name, value, "an integer") from error
 
 
 def listed(given: dict[str, Any], name: str) -> list[Any]:
@@ -102,7 +108,7 @@ def listed(given: dict[str, Any], name: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise invalid(f"Invalid value {value!r} for parameter '{name}' supplied: expected a list.")
+        raise unfit(name, value, "a list")
     return value
 
 
@@ -111,7 +117,7 @@ def objects(given: dict[str, Any], name: str) -> list[dict[str, Any]]:
     found = listed(given, name)
     for each in found:
         if not isinstance(each, dict):
-            raise invalid(f"Invalid value {each!r} for parameter '{name}' supplied: expected an object.")
+            raise unfit(name, found, "a list of objects")
     return found
 
 

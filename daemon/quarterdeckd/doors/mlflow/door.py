@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from quarterdeckd.api.dispatch import Dispatch
-from quarterdeckd.doors.mlflow import artifacts, experiments, files, logged_models, runs
+from quarterdeckd.doors.mlflow import artifacts, experiments, files, logged_models, registry, runs
 from quarterdeckd.doors.mlflow.caller import Caller, Newest, speaker_at
 from quarterdeckd.doors.mlflow.errors import MlflowError, answered, invalid
 from quarterdeckd.http.server import Limits, Protocol, Request, Response
@@ -28,36 +28,36 @@ SLOW = 600.0
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
 PROXIED = ("/api/2.0/mlflow-artifacts/artifacts", "/ajax-api/2.0/mlflow-artifacts/artifacts")
+LISTS = ("order_by", "stages", "experiment_ids", "run_ids")
 Handle = Callable[[Caller, dict[str, Any]], Awaitable[dict[str, Any]]]
 
-POST: dict[str, Handle] = {
-    "experiments/create": experiments.create,
-    "experiments/search": experiments.search,
-    "experiments/update": experiments.update,
-    "experiments/delete": experiments.delete,
-    "experiments/restore": experiments.restore,
-    "experiments/set-experiment-tag": experiments.set_tag,
-    "experiments/delete-experiment-tag": experiments.delete_tag,
-    "runs/create": runs.create,
-    "runs/update": runs.update,
-    "runs/delete": runs.delete,
-    "runs/restore": runs.restore,
-    "runs/search": runs.search,
-    "runs/log-metric": runs.log_metric,
-    "runs/log-parameter": runs.log_parameter,
-    "runs/log-batch": runs.log_batch,
-    "runs/log-inputs": runs.log_inputs,
-    "runs/outputs": runs.log_outputs,
-    "runs/set-tag": runs.set_tag,
-    "runs/delete-tag": runs.delete_tag,
-}
-GET: dict[str, Handle] = {
-    "experiments/get": experiments.get,
-    "experiments/get-by-name": experiments.get_by_name,
-    "experiments/search": experiments.search,
-    "runs/get": runs.get,
-    "metrics/get-history": runs.history,
-    "metrics/get-history-bulk": runs.history_of_many,
+ROUTES: dict[tuple[str, str], Handle] = {
+    ("POST", "experiments/create"): experiments.create,
+    ("POST", "experiments/search"): experiments.search,
+    ("POST", "experiments/update"): experiments.update,
+    ("POST", "experiments/delete"): experiments.delete,
+    ("POST", "experiments/restore"): experiments.restore,
+    ("POST", "experiments/set-experiment-tag"): experiments.set_tag,
+    ("POST", "experiments/delete-experiment-tag"): experiments.delete_tag,
+    ("POST", "runs/create"): runs.create,
+    ("POST", "runs/update"): runs.update,
+    ("POST", "runs/delete"): runs.delete,
+    ("POST", "runs/restore"): runs.restore,
+    ("POST", "runs/search"): runs.search,
+    ("POST", "runs/log-metric"): runs.log_metric,
+    ("POST", "runs/log-parameter"): runs.log_parameter,
+    ("POST", "runs/log-batch"): runs.log_batch,
+    ("POST", "runs/log-inputs"): runs.log_inputs,
+    ("POST", "runs/outputs"): runs.log_outputs,
+    ("POST", "runs/set-tag"): runs.set_tag,
+    ("POST", "runs/delete-tag"): runs.delete_tag,
+    ("GET", "experiments/get"): experiments.get,
+    ("GET", "experiments/get-by-name"): experiments.get_by_name,
+    ("GET", "experiments/search"): experiments.search,
+    ("GET", "runs/get"): runs.get,
+    ("GET", "metrics/get-history"): runs.history,
+    ("GET", "metrics/get-history-bulk"): runs.history_of_many,
+    **registry.ROUTES,
 }
 
 
@@ -69,7 +69,7 @@ class Door:
         self._newest = newest
         self._owner = owner
         self._store = artifacts.Store(kept)
-        self._get = {**GET, "artifacts/list": self._store.of_run}
+        self._routes: dict[tuple[str, str], Handle] = {**ROUTES, ("GET", "artifacts/list"): self._store.of_run}
         self._connections: set[Protocol] = set()
         self._hosts: frozenset[str] = frozenset()
         self._server: asyncio.Server | None = None
@@ -139,8 +139,7 @@ class Door:
         if noun == "logged-models":
             parts = [unquote(part) for part in rest.split("/")] if rest else []
             return _json(await logged_models.answer(caller, request.method, parts, given))
-        table = {"GET": self._get, "POST": POST}.get(request.method, {})
-        handle = table.get(route.rstrip("/"))
+        handle = self._routes.get((request.method, route.rstrip("/")))
         if handle is None:
             raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {request.method} {request.path[:200]}")
         return _json(await handle(caller, given))
@@ -169,9 +168,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _query(request: Request) -> dict[str, Any]:
-    """The query; a name that comes several times is a list."""
+    """The query; a name that comes several times is a list, one of `LISTS` always."""
     found = parse_qs(request.query, keep_blank_values=True)
-    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+    return {name: values if len(values) > 1 or name in LISTS else values[0] for name, values in found.items()}
 
 
 def _body(request: Request) -> dict[str, Any]:

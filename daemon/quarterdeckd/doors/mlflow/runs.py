@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from quarterdeckd.doors.mlflow import shapes
-from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, objects, pairs, text
+from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, objects, pairs, text, unfit
 from quarterdeckd.doors.mlflow.errors import absent, invalid
 from quarterdeckd.doors.mlflow.experiments import limit_of, view_of, with_default
 from quarterstore.records import runs
@@ -206,6 +206,8 @@ async def log_batch(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/log-batch`: its parts wait for one sync together."""
     run = caller.run(given, active=True)
     points, params, tags = objects(given, "metrics"), objects(given, "params"), objects(given, "tags")
+    if any(each.get("timestamp") is None for each in points):
+        raise unfit("metrics", points, "points with timestamps")
     limits = (("metrics", points, MOST_METRICS), ("params", params, MOST_PARAMS), ("tags", tags, MOST_TAGS))
     for name, found, most in limits:
         if len(found) > most:
