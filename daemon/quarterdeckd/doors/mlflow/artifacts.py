@@ -42,6 +42,32 @@ class Store:
         holder, inside = _holder(caller, path)
         if not inside:
             raise invalid("Invalid path: no file is named")
+        await self._kept(caller, holder, inside, body)
+        return Response(200, b"{}")
+
+    async def uploaded(self, caller: Caller, given: dict[str, Any], body: bytes) -> Response:
+        """`upload-artifact`: one file of a run, as a browser sends it."""
+        for name, value in (("run_uuid", given.get("run_uuid")), ("path", given.get("path"))):
+            if not value:
+                raise invalid(f"Request must specify {name}.")
+        inside = checked(str(given["path"]))
+        if not body:
+            raise invalid("Request must specify data.")
+        await self._kept(caller, caller.run(given, active=True), inside, body)
+        return Response(200, b"{}")
+
+    async def of_source(self, caller: Caller, source: str, inside: str) -> Response:
+        """A file of the run or the logged model that a version was made of; other sources are never opened."""
+        scheme, _, rest = source.partition(":")
+        name, _, start = rest.lstrip("/").partition("/")
+        path = "/".join(filter(None, (start, inside)))
+        if scheme == "runs":
+            return await self.file(caller.run({"run_id": name}), checked(path))
+        if scheme == "models":
+            return await self.file(model_of(caller, name), checked(path))
+        raise absent(f"No such artifact: {inside[:200]} of {source[:200]}, which is not kept here")
+
+    async def _kept(self, caller: Caller, holder: Run | LoggedModel, inside: str, body: bytes) -> None:
         digest = hashlib.sha256(body).hexdigest()
         upload = secrets.token_hex(12)
         await asyncio.get_running_loop().run_in_executor(None, self._artefacts.receive, upload, 0, body, digest)
@@ -49,7 +75,6 @@ class Store:
             await caller.ask(LogModelArtefact(model=holder.id, path=inside, digest=digest, size=len(body)))
         else:
             await caller.ask(LogArtefact(run=holder.id, path=inside, digest=digest, size=len(body)))
-        return Response(200, b"{}")
 
     async def get(self, caller: Caller, path: str) -> Response:
         """GET of one file."""

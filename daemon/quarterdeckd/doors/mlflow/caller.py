@@ -53,7 +53,9 @@ class Caller:
         number = given.get("run_id") or given.get("run_uuid")
         if not number:
             raise missing("run_id")
-        found = self.view.runs.get(number) if isinstance(number, str) else None
+        if not isinstance(number, str):
+            raise unfit("run_id", number, "a string")
+        found = self.view.runs.get(number)
         if found is None:
             raise absent(f"Run with id={number} not found")
         if active and found.removed is not None:

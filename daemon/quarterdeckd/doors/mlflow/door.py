@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -12,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from quarterdeckd.api.dispatch import Dispatch
-from quarterdeckd.doors.mlflow import artifacts, experiments, files, logged_models, registry, runs
+from quarterdeckd.doors.mlflow import artifacts, experiments, files, histories, logged_models, registry, runs
 from quarterdeckd.doors.mlflow.caller import Caller, Newest, speaker_at
 from quarterdeckd.doors.mlflow.errors import MlflowError, answered, invalid
 from quarterdeckd.http.server import Limits, Protocol, Request, Response
@@ -55,8 +56,10 @@ ROUTES: dict[tuple[str, str], Handle] = {
     ("GET", "experiments/get-by-name"): experiments.get_by_name,
     ("GET", "experiments/search"): experiments.search,
     ("GET", "runs/get"): runs.get,
-    ("GET", "metrics/get-history"): runs.history,
-    ("GET", "metrics/get-history-bulk"): runs.history_of_many,
+    ("GET", "metrics/get-history"): histories.of_run,
+    ("GET", "metrics/get-history-bulk"): histories.of_many,
+    ("GET", "metrics/get-history-bulk-interval"): histories.drawn,
+    ("POST", "experiments/search-datasets"): experiments.datasets,
     **registry.ROUTES,
 }
 
@@ -125,9 +128,19 @@ class Door:
         for start in PROXIED:
             if request.path == start or request.path.startswith(start + "/"):
                 return await self._proxied(caller, request, request.path[len(start) + 1 :])
-        if request.path in ("/get-artifact", "/ajax-api/2.0/mlflow/get-artifact"):
+        path = re.sub("^/+", "/", request.path)
+        if path in ("/get-artifact", "/ajax-api/2.0/mlflow/get-artifact"):
             given = _query(request)
-            return await self._store.file(caller.run(given), files.checked(str(given.get("path", ""))))
+            inside = files.checked(str(given.get("path", "")))
+            return await self._store.file(caller.run(given), inside)
+        if path in ("/model-versions/get-artifact", "/ajax-api/2.0/mlflow/model-versions/get-artifact"):
+            given = _query(request)
+            inside = files.checked(str(given.get("path", "")))
+            return await self._store.of_source(
+                caller, (await registry.download_uri(caller, given))["artifact_uri"], inside
+            )
+        if path == "/ajax-api/2.0/mlflow/upload-artifact" and request.method == "POST":
+            return await self._store.uploaded(caller, _query(request), request.body)
         for start in PREFIXES:
             if request.path.startswith(start + "/"):
                 return await self._asked(caller, request, request.path[len(start) + 1 :])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from quarterdeckd.doors.mlflow import shapes
-from quarterdeckd.doors.mlflow.caller import Caller, missing, number, pairs, text
+from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, pairs, text
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
 from quarterstore.records import experiments
 from quarterstore.records.experiments import Experiment
@@ -18,6 +18,7 @@ from quarterstore.search.parsing import ordered, parsed
 VIEWS = ("ACTIVE_ONLY", "DELETED_ONLY", "ALL")
 DEFAULT = "Default"
 MOST = 50_000
+MOST_SEARCHED = 20
 
 
 async def with_default(caller: Caller) -> None:
@@ -96,6 +97,27 @@ async def delete_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
         raise absent(f"No tag with name: {key} in experiment with id {found.id}")
     await caller.ask(experiments.TagExperiment(experiment=found.name, tags={key: None}))
     return {}
+
+
+async def datasets(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`experiments/search-datasets`: what the runs of some experiments used, each once."""
+    wanted = {str(each) for each in listed(given, "experiment_ids")}
+    if not wanted:
+        raise invalid("SearchDatasets request must specify at least one experiment_id.")
+    if len(wanted) > MOST_SEARCHED:
+        raise invalid(
+            f"SearchDatasets request cannot specify more than {MOST_SEARCHED} experiment_ids. "
+            f"Received {len(wanted)} experiment_ids."
+        )
+    numbers = {each.name: each.id for each in caller.view.experiments if each.id in wanted}
+    found = {
+        (numbers[run.experiment], each.name, each.digest, each.tags.get("mlflow.data.context", "")): None
+        for run in caller.view.runs
+        if run.experiment in numbers and run.removed is None
+        for each in run.inputs
+    }
+    names = ("experiment_id", "name", "digest", "context")
+    return {"dataset_summaries": [dict(zip(names, each, strict=True)) for each in found]}
 
 
 def view_of(given: dict[str, Any], name: str) -> str:

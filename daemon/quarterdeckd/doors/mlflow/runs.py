@@ -234,6 +234,8 @@ async def log_batch(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 async def log_inputs(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/log-inputs`."""
     run = caller.run(given, active=True)
+    if not (given.get("datasets") or given.get("models")):
+        raise missing("datasets")
     inputs = []
     for each in objects(given, "datasets"):
         (told,) = objects({"dataset": [each.get("dataset") or {}]}, "dataset")
@@ -284,37 +286,3 @@ async def search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     )
     told: dict[str, Any] = {"runs": [shape(caller, run) for run in found.runs]}
     return {**told, "next_page_token": found.next} if found.next else told
-
-
-async def history(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    """`metrics/get-history`: by time, step and value, in pages where `max_results` is given."""
-    run, key = caller.run(given), text(given, "metric_key")
-    points = await _all_points(caller, run.id, key)
-    limit = number(given, "max_results", len(points) or 1)
-    start = number({"page_token": text(given, "page_token", "0")}, "page_token")
-    told: dict[str, Any] = {"metrics": points[start : start + limit]}
-    return {**told, "next_page_token": str(start + limit)} if start + limit < len(points) else told
-
-
-async def history_of_many(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    """`metrics/get-history-bulk`: one metric of several runs."""
-    asked, key = given.get("run_id") or [], text(given, "metric_key")
-    names = [asked] if isinstance(asked, str) else list(asked)
-    if not names:
-        raise missing("run_ids")
-    found = []
-    for name in names:
-        run = caller.run({"run_id": name})
-        found += [{**point, "run_id": run.id} for point in await _all_points(caller, run.id, key)]
-    return {"metrics": found[: number(given, "max_results", 25_000)]}
-
-
-async def _all_points(caller: Caller, run: str, key: str) -> list[dict[str, Any]]:
-    curves = await caller.ask(runs.MetricHistory(run=run, keys=(key,), points=0))
-    points = [
-        (moment, step, value)
-        for curve in curves
-        for step, moment, value in zip(curve.steps, curve.times, curve.values, strict=True)
-    ]
-    points.sort(key=lambda point: point[:2])
-    return [shapes.metric(key, value, moment, step) for moment, step, value in points]
