@@ -7,6 +7,7 @@ import sys
 import time
 
 import duckdb
+import psutil
 from benching import counted, deck, fill_with_runs, quantile, report, timed
 
 from quarterdeck.client import Client
@@ -41,6 +42,7 @@ def main() -> None:
             fill_with_runs(daemon.home.root, count)
             daemon.start()
             with daemon.client() as client:
+                before = psutil.Process(daemon.process.pid).memory_info().rss / 1e6
                 first = timed(lambda: ask(client)) * 1000
                 time.sleep(counted(12, 3))  # until the index is made: nothing says so from outside
                 found, later, after = [], [], ask(client)
@@ -49,6 +51,7 @@ def main() -> None:
                     began = time.perf_counter()
                     after = ask(client, after)
                     later.append((time.perf_counter() - began) * 1000)
+                held = psutil.Process(daemon.process.pid).memory_info().rss / 1e6
             with floor(count) as bare:
                 floors = [timed(lambda: bare.execute(BARE).fetchall()) * 1000 for _ in range(counted(100, 5))]
         report(
@@ -59,7 +62,12 @@ def main() -> None:
             met=quantile(found, 0.5) <= reach,
             floor="bare DuckDB, one wide table",
             floors=floors,
-            more={"first of all": round(first, 1), "following pages p50": round(quantile(later, 0.5), 1)},
+            more={
+                "daemon MB before": round(before),
+                "after": round(held),
+                "first of all": round(first, 1),
+                "following pages p50": round(quantile(later, 0.5), 1),
+            },
         )
 
 

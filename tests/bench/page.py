@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def page(lines: list[dict[str, Any]]) -> str:
     found = [
         "# Benchmarks",
         "",
-        "Made by `scripts/bench --write` from one run of `tests/bench`, nothing else running. A figure is the median",
+        "Made by `scripts/bench --write` from the last run of each of `tests/bench`, nothing else running. A figure is the median",
         "over n repeats with the 10th and 90th percentile in brackets; floors were measured in the same run, in turns.",
         "",
         f"Machine: {lines[0]['machine']}.",
@@ -53,5 +54,18 @@ def page(lines: list[dict[str, Any]]) -> str:
     return "\n".join(found) + (f"\n{notes.read_text()}" if notes.exists() else "")
 
 
+def merged(*texts: str) -> str:
+    """Lines by benchmark and figure: the last ones, where the first ones stood."""
+    found: dict[tuple[str, str], str] = {}
+    for line in "\n".join(texts).splitlines():
+        if line.strip():
+            told = json.loads(line)
+            found[told["bench"], told["figure"]] = line
+    return "\n".join(found.values()) + "\n"
+
+
 if __name__ == "__main__":
-    TARGET.write_text(page([json.loads(line) for line in (HERE / "results.jsonl").read_text().splitlines()]))
+    (kept := HERE / "results.jsonl").write_text(
+        merged(kept.read_text(), *(Path(new).read_text() for new in sys.argv[1:]))
+    )
+    TARGET.write_text(page([json.loads(line) for line in kept.read_text().splitlines()]))

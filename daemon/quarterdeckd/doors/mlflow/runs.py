@@ -153,7 +153,8 @@ async def log_metric(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-async def _params(caller: Caller, run: runs.Run, params: dict[str, runs.Value]) -> None:
+def _new_params(run: runs.Run, params: dict[str, runs.Value]) -> dict[str, runs.Value]:
+    """Those that the run has not yet; refuses what is too long or changes one."""
     for key, value in params.items():
         if len(str(value)) > LONGEST_PARAM:
             raise invalid(
@@ -166,17 +167,22 @@ async def _params(caller: Caller, run: runs.Run, params: dict[str, runs.Value]) 
                 f"Changing param values is not allowed. Param with key='{key}' was already logged with "
                 f"value='{before}' for run ID='{run.id}'. Attempted logging new value '{value}'."
             )
-    new: dict[str, runs.Value] = {key: value for key, value in params.items() if key not in run.params}
-    if new:
-        try:
-            await caller.ask(runs.LogParams(run=run.id, params=new))
-        except Conflict as conflict:
-            raise invalid(f"Changing param values is not allowed. {conflict.line()}") from conflict
+    return {key: value for key, value in params.items() if key not in run.params}
+
+
+async def _params(caller: Caller, run: runs.Run, new: dict[str, runs.Value]) -> None:
+    if not new:
+        return
+    try:
+        await caller.ask(runs.LogParams(run=run.id, params=new))
+    except Conflict as conflict:
+        raise invalid(f"Changing param values is not allowed. {conflict.line()}") from conflict
 
 
 async def log_parameter(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/log-parameter`."""
-    await _params(caller, caller.run(given, active=True), {_key(given): text(given, "value", "")})
+    run = caller.run(given, active=True)
+    await _params(caller, run, _new_params(run, {_key(given): text(given, "value", "")}))
     return {}
 
 
@@ -223,10 +229,11 @@ async def log_batch(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
         if given_params.setdefault(key, value) != value:
             raise invalid(f"Duplicate parameter keys have been submitted: {key}.")
     batch = _points(run.id, points) if points else None
-    if given_params:
-        await _params(caller, run, given_params)
+    new = _new_params(run, given_params)  # everything that is wrong is refused before anything is kept
     await asyncio.gather(
-        *([caller.ask(batch)] if batch else []), *([_tags(caller, run, pairs(given, "tags"))] if tags else [])
+        _params(caller, run, new),
+        *([caller.ask(batch)] if batch else []),
+        *([_tags(caller, run, pairs(given, "tags"))] if tags else []),
     )
     return {}
 
