@@ -32,8 +32,9 @@ def page(lines: list[dict[str, Any]]) -> str:
     found = [
         "# Benchmarks",
         "",
-        "Made by `scripts/bench --write` from the last run of each of `tests/bench`, nothing else running. A figure is the median",
-        "over n repeats with the 10th and 90th percentile in brackets; floors were measured in the same run, in turns.",
+        "Made by `scripts/bench --write` from the last run of each of `tests/bench`, nothing else running. A figure is",
+        "the median over n repeats with the 10th and 90th percentile in brackets; floors were measured in the same run,",
+        "in turns.",
         "",
         f"Machine: {lines[0]['machine']}.",
         "",
