@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from quarterstore.records import experiments, governance, registry, runs, store
+from quarterstore.records import experiments, governance, models, registry, runs, store
 from quarterstore.records.base import tag_of
-from quarterstore.records.faults import Fault, Invalid
+from quarterstore.records.faults import Conflict, Fault, Invalid
 from quarterstore.records.messages import ASKABLE
 from quarterstore.records.names import drawn
 
@@ -257,10 +257,15 @@ def test_two_spellings_of_one_name_are_one_name(daemon: Any, report: Any) -> Non
         for twin in (decomposed, "model\u200b", "mod\u0435l"):
             with pytest.raises(Fault):
                 client.ask(registry.ListVersions(model=twin))
-            digest, size = client.put(b"x")
+        for twin in ("model\u200b", "mod\u0435l", "\u03bfption"):
             with pytest.raises(Invalid):
-                client.ask(version_of(twin, digest, size))
-    report("F40-twins", 5, 0)
+                client.ask(models.CreateModel(model=twin))
+        assert client.ask(models.CreateModel(model=decomposed)).name == composed
+        with pytest.raises(Conflict):
+            client.ask(models.CreateModel(model=composed))
+        assert client.ask(models.ShowModel(model=decomposed)).name == composed
+        assert client.ask(models.CreateModel(model="lasso-\u03b1")).name == "lasso-\u03b1"
+    report("F40-twins", 8, 0)
 
 
 def version_of(model: str, digest: str, size: int) -> registry.RegisterVersion:

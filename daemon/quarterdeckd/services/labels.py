@@ -1,4 +1,4 @@
-"""Tags, parameters and paths as the rules of every noun check and change them."""
+"""Tags, parameters, notes and paths as the rules of every noun check and change them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from quarterstore.records.faults import got
-from quarterstore.records.names import checked_text
+from quarterstore.records.names import checked_text, drawn
 from quarterstore.records.runs import Value
 
 LONGEST = 8000
@@ -24,6 +24,16 @@ def checked_tags(tags: Changes) -> Changes:
         if value is not None and len(value) > LONGEST:
             raise got(f"tags.{name}", f"{len(value)} characters", f"at most {LONGEST}")
     return tags
+
+
+def checked_prose(field: str, text: str, *, longest: int) -> str:
+    """Text of any number of lines, each as it may be drawn (a tab as blanks); at most `longest` characters.
+
+    Errors: `Invalid` on `field` where it is longer.
+    """
+    if len(text) > longest:
+        raise got(field, f"{len(text)} characters", f"at most {longest}")
+    return "\n".join(drawn(line.expandtabs(4)) for line in text.splitlines())
 
 
 def checked_params(params: dict[str, Value]) -> dict[str, Value]:

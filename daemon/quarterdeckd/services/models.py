@@ -7,7 +7,7 @@ import re
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.labels import checked_tags
+from quarterdeckd.services.labels import checked_prose, checked_tags
 from quarterstore.ledger.finding import in_use, model_of, version_of
 from quarterstore.ledger.state import State, tagged
 from quarterstore.records import models, registry
@@ -18,12 +18,6 @@ from quarterstore.records.names import checked_name, checked_word
 LONGEST = 5000
 _taken = re.compile(r"(?:\d[\d.]*|v\d+|latest)\Z", re.IGNORECASE)
 """What `name@word` means already."""
-
-
-def _described(text: str) -> str:
-    if len(text) > LONGEST:
-        raise got("description", f"{len(text)} characters", f"at most {LONGEST}")
-    return text
 
 
 def _free(state: State, field: str, text: str) -> str:
@@ -41,7 +35,7 @@ def _create(state: State, act: models.CreateModel, asking: Asking) -> Decision:
         name=name,
         created=asking.now,
         latest=former.latest if former else 0,
-        description=_described(act.description),
+        description=checked_prose("description", act.description, longest=LONGEST),
         tags=checked_tags(act.tags),
         updated=asking.now,
     )
@@ -72,7 +66,7 @@ def _rename(state: State, act: models.RenameModel, asking: Asking) -> Decision:
 
 def _describe(state: State, act: models.DescribeModel, asking: Asking) -> Decision:
     found = model_of(state, act.model)
-    now = replace(found, description=_described(act.description), updated=asking.now)
+    now = replace(found, description=checked_prose("description", act.description, longest=LONGEST), updated=asking.now)
     return _changed(found, now, f"described {found.name}")
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import cleared_for_production
-from quarterdeckd.services.labels import checked_tags
+from quarterdeckd.services.labels import checked_prose, checked_tags
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
 from quarterstore.ledger.finding import in_use, model_of, production_of, run_of, version_of
 from quarterstore.ledger.state import State
@@ -84,22 +84,18 @@ def _register_source(state: State, act: registry.RegisterSource, asking: Asking)
         reason="kept by reference: its signature is not known here",
         run=act.run and checked_text("run", act.run),
         source=checked_text("source", act.source, longest=LONGEST_SOURCE),
-        notes=_noted(act.notes),
+        notes=checked_prose("notes", act.notes, longest=LONGEST_NOTES),
         tags=checked_tags(act.tags),
     )
     event = registry.VersionRegistered(version=version)
     return Decision([event], f"registered {version.id} by reference", lambda after: after.versions[version.id])
 
 
-def _noted(notes: str) -> str:
-    if len(notes) > LONGEST_NOTES:
-        raise got("notes", f"{len(notes)} characters", f"at most {LONGEST_NOTES}")
-    return notes
-
-
 def _describe(state: State, act: registry.DescribeVersion, asking: Asking) -> Decision:
     version = version_of(state, act.version)
-    event = registry.VersionDescribed(version=version.id, notes=_noted(act.notes), at=asking.now)
+    event = registry.VersionDescribed(
+        version=version.id, notes=checked_prose("notes", act.notes, longest=LONGEST_NOTES), at=asking.now
+    )
     return Decision([event], f"described {version.id}", lambda after: after.versions[version.id])
 
 

@@ -8,19 +8,20 @@ from typing import Any
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.labels import checked_params, checked_path, checked_tags
+from quarterdeckd.services.labels import checked_params, checked_path, checked_prose, checked_tags
 from quarterstore.ledger.experiments import new_experiment
 from quarterstore.ledger.finding import experiment_of, run_of
 from quarterstore.ledger.state import State, copy_of
 from quarterstore.records import experiments, runs
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, Forbidden, Refused, got, missing
-from quarterstore.records.names import checked_text, checked_word, composed, drawn
+from quarterstore.records.names import checked_text, checked_word, composed
 
 MOST_COMPARED = 200
 MOST_INPUTS = 1000
 LONGEST_INPUT = 1_000_000
 LONGEST_NOTES = 100_000
+LONGEST_ERROR = 20_000
 
 
 def writable(state: State, run: str, only: str | None) -> None:
@@ -76,7 +77,7 @@ def _end(state: State, act: runs.EndRun, asking: Asking) -> Decision:
         raise got("state", act.state, "FINISHED, FAILED or KILLED")
     if run.state not in ("RUNNING", "LOST"):
         raise Conflict(f"{run.id} is {run.state} already", field="run")
-    error = "\n".join(drawn(line) for line in act.error[:20_000].splitlines()) if act.error else None
+    error = checked_prose("error", act.error[:LONGEST_ERROR], longest=LONGEST_ERROR) if act.error else None
     event = runs.RunEnded(run=run.id, state=act.state, at=act.ended or asking.now, error=error, metrics=act.metrics)
     return Decision([event], f"ended {run.id} as {act.state}", lambda after: after.runs[run.id])
 
@@ -146,9 +147,7 @@ def _rename(state: State, act: runs.RenameRun, asking: Asking) -> Decision:
 def _note(state: State, act: runs.NoteRun, asking: Asking) -> Decision:
     run = run_of(state, act.run)
     _own(run, asking)
-    if len(act.notes) > LONGEST_NOTES:
-        raise got("notes", f"{len(act.notes)} characters", f"at most {LONGEST_NOTES}")
-    notes = "\n".join(drawn(line, longest=LONGEST_NOTES) for line in act.notes.splitlines())
+    notes = checked_prose("notes", act.notes, longest=LONGEST_NOTES)
     return Decision(
         [runs.RunNoted(run=run.id, notes=notes)], f"wrote the notes of {run.id}", lambda after: after.runs[run.id]
     )

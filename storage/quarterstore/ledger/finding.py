@@ -9,6 +9,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records.deployments import Deployment
 from quarterstore.records.experiments import Experiment
 from quarterstore.records.faults import Conflict, got, missing
+from quarterstore.records.names import composed
 from quarterstore.records.registry import STAGES, Model, Version
 from quarterstore.records.runs import Run
 
@@ -49,7 +50,7 @@ def experiment_of(state: State, text: str, *, removed: bool = False) -> Experime
 
 def model_of(state: State, name: str, *, removed: bool = False) -> Model:
     """A model by its name; a removed one only when asked for."""
-    model = state.models.get(name)
+    model = state.models.get(composed(name))
     if model is None or (model.removed is not None and not removed):
         known = [each.name for each in state.models if each.removed is None]
         back = f"it was removed; bring it back with: qd models restore --model '{name}'" if model else None

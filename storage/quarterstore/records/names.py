@@ -11,6 +11,8 @@ from quarterstore.records.faults import got
 LONGEST: Final = 200
 
 _word = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_letters = re.compile(r"[^\W\d_]+")
+_alphabets: Final = {"LATIN", "CYRILLIC", "GREEK"}
 _bidi: Final = set(map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 _invisible: Final = set(map(chr, (0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)))
 
@@ -23,9 +25,13 @@ def checked_word(field: str, name: str) -> str:
 
 
 def checked_name(field: str, name: str) -> str:
-    """A name that people choose and that stands before `@` in an id: as `checked_text`, without `/`, `:` and `@` and
-    without blanks around it."""
+    """A name that people choose and that stands before `@` in an id: as `checked_text`, without `/`, `:` and `@`,
+    without blanks around it, and with letters of one alphabet in each word (a Cyrillic е among Latin letters makes a
+    twin that no eye tells apart: Unicode TS 39, mixed-script detection)."""
     found = checked_text(field, name)
+    for word in _letters.findall(found):
+        if not word.isascii() and len(_alphabets & {unicodedata.name(each, "").partition(" ")[0] for each in word}) > 1:
+            raise got(field, found, f"letters of one alphabet in {word!r}")
     if found != found.strip() or any(mark in found for mark in "/:@"):
         raise got(field, found, "a name without '/', ':' and '@', and without blanks around it")
     return found
