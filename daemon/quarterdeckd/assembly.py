@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -42,6 +43,7 @@ from quarterdeckd.services import (
 )
 from quarterdeckd.settings import Settings, host_and_port
 from quarterdeckd.work.backing_up import back_up
+from quarterdeckd.work.freeing import Freeing
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.predictions import Predictions
@@ -189,6 +191,7 @@ class Daemon:
         self.intake.on_points = self.searching.touch
         wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
         wide[store_records.Backup] = self._back_up
+        wide[store_records.CollectGarbage] = self._collect
         wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(
             query.endpoint, max(1, min(query.limit, 10_000)), query.version
         )
@@ -234,9 +237,17 @@ class Daemon:
         self.predictions.fold()
         made = back_up(self.ledger.home, self.artefacts, journal.Head(newest, bytes.fromhex(digest)), end, segment)
         noted = store_records.NoteBackup(digest=made.digest, size=made.size, seq=made.seq, hash=made.hash)
-        speaking = self.dispatch.speak(noted, store_records.BackupMade)
-        answer: store_records.BackupMade = asyncio.run_coroutine_threadsafe(speaking, self._loop).result(30)
+        answer: store_records.BackupMade = self._spoken(noted, store_records.BackupMade)
         return answer
+
+    def _spoken(self, act: Any, answer: Any) -> Any:
+        """An act of the daemon's own, from a thread."""
+        return asyncio.run_coroutine_threadsafe(self.dispatch.speak(act, answer), self._loop).result(30)
+
+    def _collect(self, query: store_records.CollectGarbage, speaker: Speaker, seen: int) -> store_records.Freed:
+        self.intake.fold(asyncio.run_coroutine_threadsafe(self._rolled(), self._loop).result(10))
+        speak = functools.partial(self._spoken, answer=type(None))
+        return Freeing(self.view, self.artefacts, self.intake, speak).collect(query)
 
     async def _rolled(self) -> Any:
         return self.intake.roll()

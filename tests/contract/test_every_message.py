@@ -288,6 +288,7 @@ def about_people_and_the_store(life: Life, home: Any) -> None:
     assert life(governance.VerifyAudit(seq=head.seq, hash=head.hash)).ok
     assert life(governance.ListAudit(limit=3))[0].seq >= head.seq
     assert life(store.Backup()).seq >= head.seq
+    assert life(store.CollectGarbage(dry_run=True)).dry_run
 
 
 def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any) -> None:

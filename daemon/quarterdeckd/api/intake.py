@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -23,7 +24,7 @@ from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.runs import Curve, Logged, LogMetrics
 from quarterstore.records.wire import encode
 from quarterstore.shelf import parquet
-from quarterstore.shelf.files import make_folder, sync_folder
+from quarterstore.shelf.files import make_folder, on_disk, sync_folder
 
 if TYPE_CHECKING:
     import polars
@@ -194,6 +195,35 @@ class Intake:
                 if not recent.batches:
                     self._recent.pop(batch.run, None)
 
+    def drop(self, known: Callable[[str], bool], *, dry_run: bool) -> tuple[int, int]:
+        """Rewrite each folded file without the points of runs that are not known any more; answers how many points
+        and bytes on the disk that frees. The new file is there, under a new name, before the old one goes: a crash
+        between leaves points twice, and `history` reads those once."""
+        import polars
+
+        points = size = 0
+        with self._folding:
+            for path in sorted(self.folder.glob("day=*/*.parquet")):
+                frame = polars.read_parquet(parquet.checked(path))
+                gone = [run for run in frame["run"].unique().to_list() if not known(run)]
+                if not gone:
+                    continue
+                kept = frame.filter(~polars.col("run").is_in(gone))
+                points += len(frame) - len(kept)
+                size += on_disk(path)
+                if dry_run:
+                    size -= _size_of(kept)
+                    continue
+                target = _next_name(path)
+                parquet.write(kept, target)
+                size -= on_disk(target)
+                path.unlink()
+                path.with_suffix(".sha256").unlink()
+                for run in gone:
+                    self.latest.pop(run, None)
+                    self.newest.pop(run, None)
+        return points, size
+
     def history(self, run: str, keys: tuple[str, ...], most: int) -> list[Curve]:
         """The points of a run, by key, in the order of arrival, a point that came twice once; from Parquet (checked)
         and from what is not folded yet. At most `most` a curve, 0 for all."""
@@ -210,7 +240,9 @@ class Intake:
     def _look_for_lost(self) -> None:
         """A hash whose file is not there: deleted, unless its log is still here and is folded again."""
         for side in self.folder.glob("day=*/*.sha256"):
-            if not side.with_suffix(".parquet").exists() and not (self.folder / f"{side.stem}.log").exists():
+            log_name = side.stem.partition("-")[0]
+            here = side.with_suffix(".parquet").exists() or _next_name(side).exists()
+            if not here and not (self.folder / f"{log_name}.log").exists():
                 raise Corrupt(
                     f"{side.stem}.parquet: got no file, expected {side.read_text(errors='replace')}", field="parquet"
                 )
@@ -219,6 +251,19 @@ class Intake:
         """Sync and close."""
         self.sync()
         os.close(self._file)
+
+
+def _next_name(path: Path) -> Path:
+    """`00000007.parquet` -> `00000007-1.parquet` -> `00000007-2.parquet`: still sorted by its log."""
+    log_name, _, count = path.stem.partition("-")
+    return path.with_name(f"{log_name}-{int(count or 0) + 1}.parquet")
+
+
+def _size_of(frame: polars.DataFrame) -> int:
+    """Bytes on the disk that a frame would take, in blocks of 4 KiB."""
+    buffer = io.BytesIO()
+    parquet.write_into(frame, buffer)
+    return -(-buffer.tell() // 4096) * 4096
 
 
 def frames(path: Path, said: list[str] | None = None) -> Iterator[LogMetrics]:

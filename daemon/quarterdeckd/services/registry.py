@@ -218,6 +218,8 @@ def _restore(state: State, act: registry.RestoreVersion, asking: Asking) -> Deci
     version = version_of(state, act.version, removed=True)
     if version.removed is None:
         raise Conflict(f"{version.id} is not removed", field="version")
+    if version.freed is not None:
+        raise Refused(f"the file of {version.id} was freed by qd gc", field="version", next="register the file again")
     event = registry.VersionRestored(version=version.id)
     return Decision([event], f"restored {version.id}", lambda after: after.versions[version.id])
 

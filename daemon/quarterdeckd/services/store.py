@@ -1,4 +1,4 @@
-"""The rules of the store itself: undo, and the note that a backup was made."""
+"""The rules of the store itself: undo, what may be purged, and the note that a backup was made."""
 
 from __future__ import annotations
 
@@ -60,5 +60,43 @@ def _set_mode(state: State, act: store.SetMode, asking: Asking) -> Decision:
     return Decision([event], f"{act.mode}: {act.why}", lambda after: None)
 
 
-RULES: Rules = {store.Undo: _undo, store.NoteBackup: _note_backup, store.SetMode: _set_mode}
+def purgeable(state: State, until: float) -> store.Purge:
+    """What was removed up to an instant and can be forgotten: of versions those that nothing was made from."""
+
+    def old(removed: float | None) -> bool:
+        return removed is not None and removed <= until
+
+    parents = {version.parent for version in state.versions if version.removed is None}
+    return store.Purge(
+        runs=tuple(run.id for run in state.runs if old(run.removed)),
+        logged_models=tuple(model.id for model in state.logged_models if old(model.removed)),
+        versions=tuple(
+            version.id
+            for version in state.versions
+            if old(version.removed) and version.freed is None and version.id not in parents
+        ),
+    )
+
+
+def _purge(state: State, act: store.Purge, asking: Asking) -> Decision:
+    for book, ids in ((state.runs, act.runs), (state.logged_models, act.logged_models), (state.versions, act.versions)):
+        for id_ in ids:
+            found = book.get(id_)
+            if found is None or found.removed is None:
+                raise Conflict(f"{id_} is not removed by now", field="gc", next="qd gc again")
+    event = store.Purged(
+        runs=act.runs, logged_models=act.logged_models, versions=act.versions, at=asking.now, files=act.files
+    )
+    if act.files:
+        return Decision([event], f"freed {act.files} files that nothing names", lambda after: None)
+    counts = f"{len(act.runs)} runs, {len(act.logged_models)} logged models, {len(act.versions)} versions"
+    return Decision([event], f"purged {counts} that were removed", lambda after: None)
+
+
+RULES: Rules = {
+    store.Undo: _undo,
+    store.NoteBackup: _note_backup,
+    store.SetMode: _set_mode,
+    store.Purge: _purge,
+}
 ANSWERS: Answerers = {}

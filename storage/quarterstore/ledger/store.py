@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quarterstore.ledger.state import Cursor, Fold, State
+from quarterstore.ledger.state import Cursor, Fold, State, copy_of
 from quarterstore.records import store
 
 
@@ -20,4 +20,24 @@ def _mode(state: State, event: store.ModeChanged) -> None:
     state.cursors.put(Cursor(name="mode", value=f"{event.mode}: {event.why}"))
 
 
-FOLDS: dict[type, Fold] = {store.ActUndone: _undone, store.BackedUp: _backed_up, store.ModeChanged: _mode}
+def _purged(state: State, event: store.Purged) -> None:
+    for run in event.runs:
+        state.runs.drop(run)
+    for model in event.logged_models:
+        state.logged_models.drop(model)
+    for version in event.versions:
+        state.versions.put(copy_of(state.versions[version], freed=event.at))
+    gone = {*event.runs, *event.logged_models, *event.versions}
+    for key, step in list(state.undo.rows.items()):
+        if any(
+            gone.intersection(text for text in inverse.values() if isinstance(text, str)) for inverse in step.inverse
+        ):
+            state.undo.drop(key)
+
+
+FOLDS: dict[type, Fold] = {
+    store.ActUndone: _undone,
+    store.BackedUp: _backed_up,
+    store.ModeChanged: _mode,
+    store.Purged: _purged,
+}

@@ -89,6 +89,8 @@ class Version(Record, frozen=True):
     source: str = ""
     """Where the files are, for a version that is kept by reference (`format` elsewhere): a URI that is never opened."""
     updated: float | None = None
+    freed: float | None = None
+    """When its file was freed after its removal: from then on it is history, and does not come back."""
 
 
 class Model(Record, frozen=True):

@@ -107,6 +107,38 @@ class Backup(Blob[BackupMade], tag="store.backup", frozen=True):
     role: ClassVar[Role] = "admin"
 
 
+class Freed(Record, frozen=True):
+    """What `gc` freed, or with `dry_run` would free: `size` in bytes on the disk (whole blocks)."""
+
+    dry_run: bool
+    runs: int
+    logged_models: int
+    versions: int
+    files: int
+    points: int
+    size: int
+
+
+class CollectGarbage(Blob[Freed], tag="store.gc", frozen=True):
+    """Free the disk of what was removed at least `older` seconds ago, of uploads that nothing names since a day, and of
+    the points of runs that are gone; what was removed cannot be brought back then. A version whose file is freed keeps
+    its record: what was live always has an answer."""
+
+    role: ClassVar[Role] = "admin"
+    dry_run: bool = False
+    older: float = 0.0
+
+
+class Purge(Act[None], tag="store.purge", frozen=True):
+    """Forget what was removed, then, in a second act, say how many files are freed; spoken by the daemon."""
+
+    role: ClassVar[Role] = "daemon"
+    runs: tuple[str, ...] = ()
+    logged_models: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    files: int = 0
+
+
 class Undone(Record, frozen=True):
     """What was taken back, and how."""
 
@@ -140,6 +172,16 @@ class BackedUp(Event, tag="store.backed_up", frozen=True):
     digest: str
     seq: int
     at: float
+
+
+class Purged(Event, tag="store.purged", frozen=True):
+    """Removed things are gone for good: runs and logged models wholly, of versions their files."""
+
+    runs: tuple[str, ...]
+    logged_models: tuple[str, ...]
+    versions: tuple[str, ...]
+    at: float
+    files: int = 0
 
 
 class ActUndone(Event, tag="store.act_undone", frozen=True):

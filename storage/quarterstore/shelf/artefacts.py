@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from quarterstore.records.faults import Conflict, Corrupt, NotFound, TooLarge, got
@@ -93,6 +94,20 @@ class Artefacts:
         else:
             self._take_in(copy, digest)
         return digest, information.st_size
+
+    def kept(self) -> Iterator[Path]:
+        """Every kept file."""
+        return self.folder.glob("??/" + "[0-9a-f]" * 64)
+
+    def set_aside(self, digest: str) -> Path:
+        """Take a kept file out of the store without losing it yet; `put_back` or unlink what is answered."""
+        aside = self.incoming / f"freed-{digest}"
+        os.rename(self.path(digest), aside)
+        return aside
+
+    def put_back(self, aside: Path) -> None:
+        """A file that was set aside and is wanted after all."""
+        os.rename(aside, self.path(aside.name.removeprefix("freed-")))
 
     def checked(self, digest: str) -> Path:
         """The path of a kept file whose bytes are still what its name says; `NotFound` or `Corrupt` otherwise."""

@@ -29,6 +29,11 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def on_disk(path: Path) -> int:
+    """Bytes that a file takes on the disk, as `du` counts them."""
+    return path.stat().st_blocks * 512
+
+
 def write_all(descriptor: int, data: bytes, offset: int | None = None) -> None:
     """Write every byte, at `offset` or at the file's own place: a write on a disk that fills up takes a part without an
     error, and only the next one says why."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from quarterstore.records.faults import Corrupt
 from quarterstore.shelf.files import digest_of, make_folder, sync_folder, write_whole
@@ -19,7 +19,7 @@ def write(frame: polars.DataFrame, path: Path) -> str:
     """Write a frame whole, its hash first under the final name's side file; answers the SHA-256."""
     make_folder(path.parent)
     aside = path.with_suffix(".part")
-    frame.write_parquet(aside, compression="zstd", compression_level=3)
+    write_into(frame, aside)
     with aside.open("rb+") as file:
         os.fsync(file.fileno())
     digest = digest_of(aside)
@@ -27,6 +27,11 @@ def write(frame: polars.DataFrame, path: Path) -> str:
     os.rename(aside, path)
     sync_folder(path.parent)
     return digest
+
+
+def write_into(frame: polars.DataFrame, target: Path | BinaryIO) -> None:
+    """A frame as Parquet, compressed as every file of the store is."""
+    frame.write_parquet(target, compression="zstd", compression_level=3)
 
 
 def checked(path: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from quarterdeck.cli.short.deploying import canary, deploy, drift, optimise, rollback, serving_group
-from quarterdeck.cli.short.keeping import ask, audit_group, backup, keys_group, restore, service_group, undo
+from quarterdeck.cli.short.keeping import ask, audit_group, backup, gc, keys_group, restore, service_group, undo
 from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
 from quarterdeck.cli.short.tracking import compare, doctor, run_group, runs, status
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Made] = {
     "backup": backup,
     "restore": restore,
     "undo": undo,
+    "gc": gc,
     "ask": ask,
 }
 GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
@@ -67,5 +68,6 @@ HELP = {
     "backup": "the store into one file",
     "restore": "a backup into an empty home",
     "undo": "take back your own last act",
+    "gc": "free the disk of what was removed",
     "ask": "JSON lines in, JSON lines out",
 }

@@ -102,6 +102,32 @@ def backup() -> click.Command:
     return run
 
 
+def gc() -> click.Command:
+    @click.option("--dry-run", is_flag=True, help="only say how much")
+    @click.option("--older-than", default="0s", help="removed at least this long ago: 30m, 12h, 7d")
+    @command("gc", "Free the disk of what was removed; it cannot be brought back then.")
+    def run(context: Context, dry_run: bool, older_than: str) -> None:
+        from quarterstore.records.store import CollectGarbage
+
+        older = _seconds("older-than", older_than)
+        freed = context.client.ask(CollectGarbage(dry_run=dry_run, older=older), timeout=600.0)
+        context.out(freed)
+        context.say(f"{'would free' if dry_run else 'freed'} {freed.size:,} bytes")
+
+    return run
+
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _seconds(field: str, text: str) -> float:
+    from quarterstore.records.faults import got
+
+    if not text[:-1].isdecimal() or text[-1:] not in UNITS:
+        raise got(field, text, "a span such as 30m, 12h or 7d")
+    return float(int(text[:-1]) * UNITS[text[-1]])
+
+
 def restore() -> click.Command:
     @click.argument("file", type=click.Path(path_type=Path))
     @command("restore", "Unpack a backup into an empty home (--home).")
