@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from typing import get_args
 
 from msgspec.structs import replace
@@ -258,35 +257,6 @@ def _history(state: State, query: registry.ListTenures, asking: Asking) -> list[
     return sorted((tenure for tenure in state.tenures if tenure.model == query.model), key=lambda tenure: tenure.since)
 
 
-def _lineage(state: State, query: registry.ShowLineage, asking: Asking) -> registry.Lineage:
-    version = version_of(state, query.version, removed=True)
-    up: list[tuple[str, str, str]] = []
-    parent = version.parent
-    while parent is not None:
-        above = state.versions[parent]
-        up.append(("parent", above.id, f"{above.semver}, {above.stage}"))
-        parent = above.parent
-    if version.run and (run := state.runs.get(version.run)):
-        up.append(("run", run.id, f"{run.experiment} / {run.name}, {run.state}"))
-        if run.source.commit:
-            up.append(("code", run.source.commit, "git commit"))
-    if version.dataset:
-        dataset = state.datasets.get(version.dataset)
-        up.append(("dataset", version.dataset, dataset.name if dataset else "rows by hash"))
-    down = [
-        ("child", other.id, f"{other.semver}, {other.stage}") for other in state.versions if other.parent == version.id
-    ]
-    for tenure in state.tenures:
-        if tenure.version == version.id:
-            since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(tenure.since))
-            down.append(("production", tenure.environment, f"since {since} UTC"))
-    for deployment in state.deployments:
-        if version.id in (deployment.live, deployment.canary.candidate if deployment.canary else None):
-            down.append(("deployment", deployment.endpoint, deployment.state))
-    down += [("drift", drift.id, drift.verdict) for drift in state.drifts if drift.version == version.id]
-    return registry.Lineage(version=version.id, up=tuple(up), down=tuple(down))
-
-
 def _show(state: State, query: registry.ShowVersion, asking: Asking) -> registry.Version:
     return version_of(state, query.version, removed=True)
 
@@ -306,7 +276,6 @@ ANSWERS: Answerers = {
     ),
     registry.ListVersions: _versions,
     registry.ShowVersion: _show,
-    registry.ShowLineage: _lineage,
     registry.ProductionAt: _at,
     registry.ListTenures: _history,
 }

@@ -282,13 +282,22 @@ def compare(state: State, query: runs.CompareRuns, latest: Any) -> runs.Comparis
         ("param", [run.params for run in found]),
         ("metric", [latest(run) for run in found]),
         ("source", [msgspec.to_builtins(run.source) for run in found]),
-        ("dataset", [{"rows": ", ".join(run.datasets) or None} for run in found]),
+        ("dataset", [_data_of(state, run) for run in found]),
     ):
         for name in dict.fromkeys(name for table in tables for name in table):
             values = tuple(table.get(name) for table in tables)
             if query.all or any(repr(value) != repr(values[0]) for value in values):
                 rows.append(runs.Difference(where=where, name=name, values=values))
     return runs.Comparison(runs=tuple(run.id for run in found), rows=tuple(rows))
+
+
+def _data_of(state: State, run: runs.Run) -> dict[str, str]:
+    """Which rows a run used, by name: the start of the hash and, where the file is kept here, how many rows it has."""
+    used = {each.name: each.digest for each in run.inputs}
+    for digest in run.datasets:
+        kept = state.datasets.get(digest)
+        used[kept.name if kept else "rows"] = f"{digest[:16]}, {kept.rows} rows" if kept else digest
+    return used
 
 
 RULES: Rules = {

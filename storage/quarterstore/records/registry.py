@@ -220,7 +220,7 @@ class ShowVersion(Query[Version], tag="registry.show", frozen=True):
 
 
 class ShowLineage(Query[Lineage], tag="registry.lineage", frozen=True):
-    """What a version came from and what came of it."""
+    """What a version came from and what came of it; of `data:HASH` every run and model that it reached."""
 
     version: str
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from quarterdeck.cli.short.deploying import canary, deploy, drift, optimise, rollback, serving_group
+from quarterdeck.cli.short.explaining import compare, diff, lineage, version_group
 from quarterdeck.cli.short.keeping import ask, audit_group, backup, gc, keys_group, restore, service_group, undo
 from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
-from quarterdeck.cli.short.tracking import compare, doctor, run_group, runs, status
+from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
 
 __all__ = ["COMMANDS", "GROUPS", "HELP", "runs"]
@@ -18,7 +19,8 @@ COMMANDS: dict[str, Made] = {
     "doctor": doctor,
     "quickstart": quickstart,
     "compare": compare,
-    "diff": lambda: compare("diff"),
+    "diff": diff,
+    "lineage": lineage,
     "register": register,
     "promote": promote,
     "approve": approve,
@@ -38,6 +40,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "run": run_group,
     "pipeline": pipeline_group,
     "registry": registry_group,
+    "version": version_group,
     "audit": audit_group,
     "serving": serving_group,
     "keys": keys_group,
@@ -51,6 +54,8 @@ HELP = {
     "run": "show or remove one run",
     "compare": "runs side by side",
     "diff": "what differs between two runs or versions",
+    "lineage": "what a version came from, what came of it",
+    "version": "show, remove or restore one version",
     "register": "register an ONNX file",
     "promote": "move a version to a stage",
     "approve": "approve what somebody else asked for",

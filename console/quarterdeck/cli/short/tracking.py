@@ -1,4 +1,4 @@
-"""What runs and what ran: the daemon, its runs, two of them side by side."""
+"""What runs and what ran: the daemon and its runs."""
 
 from __future__ import annotations
 
@@ -98,31 +98,3 @@ def run_group() -> dict[str, Made]:
         return run
 
     return {"show": show, "rm": rm}
-
-
-def compare(name: str = "compare") -> click.Command:
-    @click.option("--all", "all_", is_flag=True, help="what is equal too")
-    @click.argument("runs", nargs=-1, required=True)
-    @command(name, "Runs, or two versions, side by side: what differs.")
-    def run(context: Context, runs: tuple[str, ...], all_: bool) -> None:
-        from quarterstore.records.registry import ShowVersion
-        from quarterstore.records.runs import CompareRuns
-
-        found = [context.client.ask(ShowVersion(version=text)).run or text if "@" in text else text for text in runs]
-        comparison = context.client.ask(CompareRuns(runs=tuple(found), all=all_))
-        if context.json:
-            context.out(comparison)
-            return
-        if not comparison.rows:
-            context.say("no difference")
-        from quarterdeck.cli.printing import table
-
-        table(
-            [
-                {"where": row.where, "name": row.name, **{str(i): v for i, v in enumerate(row.values)}}
-                for row in comparison.rows
-            ],
-            ("where", "name", *(str(index) for index in range(len(found)))),
-        )
-
-    return run
