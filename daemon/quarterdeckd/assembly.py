@@ -41,6 +41,7 @@ from quarterdeckd.services import (
     runs,
     schedules,
     store,
+    transfer,
 )
 from quarterdeckd.settings import Settings, host_and_port
 from quarterdeckd.work.backing_up import back_up
@@ -52,6 +53,7 @@ from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.supervisor import Supervisor
+from quarterdeckd.work.transferring import Transferring
 from quarterdeckd.work.uploads import Uploads
 from quarterstore.ledger import journal
 from quarterstore.ledger.finding import deployment_of
@@ -62,6 +64,7 @@ from quarterstore.records import deployments as deployment_records
 from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
+from quarterstore.records import transfer as transfer_records
 from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Corrupt
 from quarterstore.records.logged_models import LogModelArtefact
@@ -87,6 +90,7 @@ SERVICES = (
     monitoring,
     compression,
     store,
+    transfer,
 )
 RULES = {act: rule for service in SERVICES for act, rule in service.RULES.items()}
 ANSWERS = {query: answer for service in SERVICES for query, answer in service.ANSWERS.items()}
@@ -194,6 +198,8 @@ class Daemon:
         wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
         wide[store_records.Backup] = self._back_up
         wide[store_records.CollectGarbage] = self._collect
+        wide[transfer_records.Export] = self._export
+        wide[transfer_records.Import] = self._import
         wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(
             query.endpoint, max(1, min(query.limit, 10_000)), query.version
         )
@@ -235,7 +241,7 @@ class Daemon:
         self.poster.wait_for(seen, 10.0)
         ((newest, digest, position),) = self.ledger.database.query("SELECT seq, hash, position FROM head")
         segment, end = journal.end_of(self.ledger.home.journal, position)
-        self.intake.fold(asyncio.run_coroutine_threadsafe(self._rolled(), self._loop).result(10))
+        self._fold_now()
         self.predictions.fold()
         made = back_up(self.ledger.home, self.artefacts, journal.Head(newest, bytes.fromhex(digest)), end, segment)
         noted = store_records.NoteBackup(digest=made.digest, size=made.size, seq=made.seq, hash=made.hash)
@@ -247,9 +253,24 @@ class Daemon:
         return asyncio.run_coroutine_threadsafe(self.dispatch.speak(act, answer), self._loop).result(30)
 
     def _collect(self, query: store_records.CollectGarbage, speaker: Speaker, seen: int) -> store_records.Freed:
-        self.intake.fold(asyncio.run_coroutine_threadsafe(self._rolled(), self._loop).result(10))
+        self._fold_now()
         speak = functools.partial(self._spoken, answer=type(None))
         return Freeing(self.view, self.artefacts, self.intake, speak).collect(query)
+
+    def _fold_now(self) -> None:
+        """All points into Parquet, from a thread."""
+        self.intake.fold(asyncio.run_coroutine_threadsafe(self._rolled(), self._loop).result(10))
+
+    def _export(self, query: transfer_records.Export, speaker: Speaker, seen: int) -> transfer_records.Exported:
+        self._fold_now()
+        return self._transferring().export()
+
+    def _import(self, query: transfer_records.Import, speaker: Speaker, seen: int) -> transfer_records.Imported:
+        return self._transferring().take_in(query)
+
+    def _transferring(self) -> Transferring:
+        speak = functools.partial(self._spoken, answer=type(None))
+        return Transferring(self.ledger.home, self.view, self.artefacts, speak)
 
     async def _rolled(self) -> Any:
         return self.intake.roll()

@@ -35,6 +35,7 @@ from quarterstore.records import (
     schedules,
     search,
     store,
+    transfer,
 )
 from quarterstore.records.base import answer_type, tag_of
 from quarterstore.records.wire import PROTOCOL, Answer, Ask, decode, encode
@@ -289,6 +290,8 @@ def about_people_and_the_store(life: Life, home: Any) -> None:
     assert life(governance.ListAudit(limit=3))[0].seq >= head.seq
     assert life(store.Backup()).seq >= head.seq
     assert life(store.CollectGarbage(dry_run=True)).dry_run
+    assert life(transfer.Export()).counts["runs"] > 0
+    assert life(transfer.Import(records={}, dry_run=True)).points == 0
 
 
 def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any) -> None:

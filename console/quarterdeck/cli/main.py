@@ -27,6 +27,7 @@ NOUNS = {
     "governance": "gates, approvals, audit",
     "people": "keys and roles",
     "store": "status, backup, undo",
+    "transfer": "export and import",
 }
 
 

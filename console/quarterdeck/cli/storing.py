@@ -1,4 +1,4 @@
-"""`qd backup` and `qd restore`: a store into one file, and out of it into an empty home, nothing taken on trust."""
+"""Backup and restore, export and import: a store into files and out of them, nothing taken on trust."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from quarterdeck.cli.context import Context
 from quarterstore.records.faults import Conflict, Corrupt, got
 from quarterstore.records.places import Home
 from quarterstore.records.store import Backup, BackupMade
+from quarterstore.records.transfer import Export, Exported, Import, Imported
 
 LARGEST = 64 * 1024**3
 MOST = 1_000_000
@@ -43,6 +44,66 @@ def restore(home: Home, file: Path) -> dict[str, Any]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return {"home": str(home.root), "seq": manifest["seq"], "hash": manifest["hash"], "files": len(manifest["files"])}
+
+
+def export(context: Context, folder: Path) -> Exported:
+    """Have the daemon write an export, fetch it and unpack it into a folder that is not there yet, or empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Conflict(f"{folder} is not an empty folder", field="folder")
+    made = context.client.ask(Export(), timeout=3600.0)
+    aside = folder.with_name(f".{folder.name}.exporting")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(mode=0o700, parents=True)
+    try:
+        tar = aside / "export.tar"
+        context.client.get(made.digest, tar)
+        manifest = _unpack(tar, aside)
+        tar.unlink()
+        (aside / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+        if folder.exists():
+            folder.rmdir()
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return made
+
+
+def take_in(context: Context, folder: Path, dry_run: bool) -> Imported:
+    """Check a folder that `export` made against its manifest, send its files, have the daemon take the records in."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise got("folder", str(folder), "a folder that qd export made, with its manifest.json")
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        files: dict[str, dict[str, Any]] = manifest["files"]
+        hashes = {name: str(each["sha256"]) for name, each in files.items()}
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
+        raise got("manifest.json", "something else", "the manifest of an export") from error
+    for name, expected in hashes.items():
+        _check_file(folder, name, expected)
+    records = {PurePosixPath(name).stem: found for name, found in hashes.items() if _is(name, "records")}
+    points = tuple(found for name, found in hashes.items() if _is(name, "points"))
+    for index, name in enumerate(each for each in hashes if not each.endswith(".jsonl")):
+        context.client.put(folder / name)
+        if index % 100 == 99:
+            context.say(f"{index + 1} files sent")
+    return context.client.ask(Import(records=records, points=points, dry_run=dry_run), timeout=3600.0)
+
+
+def _is(name: str, kind: str) -> bool:
+    return name.startswith(f"{kind}/") and name.endswith(".parquet")
+
+
+def _check_file(folder: Path, name: str, expected: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise got("manifest.json", name, "names inside the folder")
+    if not (folder / path).is_file():
+        raise Corrupt(f"{name}: got no file, expected {expected}", field="import")
+    with (folder / path).open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise Corrupt(f"{name}: got {found}, expected {expected}", field="import")
 
 
 def _unpack(file: Path, folder: Path) -> dict[str, Any]:

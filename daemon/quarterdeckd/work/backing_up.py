@@ -9,7 +9,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -31,7 +31,9 @@ class Made(NamedTuple):
     hash: str
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
+    """One file of a tar."""
+
     name: str
     path: Path
     size: int
@@ -42,47 +44,48 @@ def back_up(home: Home, artefacts: Artefacts, head: journal.Head, length: int, s
     """Write a backup as of `head`, whose entry ends at `length` bytes of segment number `segment`; writing goes on
     meanwhile, because entries are only ever added behind. Keys are not part of it."""
     home.backups.mkdir(mode=0o700, exist_ok=True)
-    parts = list(_parts(home, segment, length))
-    manifest = {
-        "schema": SCHEMA,
-        "seq": head.seq,
-        "hash": head.hash.hex(),
-        "files": {part.name: {"size": part.size, "sha256": part.sha256} for part in parts},
-    }
     target = home.backups / f"backup-{head.seq}-{os.getpid()}.part"
     try:
-        with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
-            _add_bytes(tar, "manifest.json", msgspec.json.format(msgspec.json.encode(manifest)))
-            for part in parts:
-                with part.path.open("rb") as source:
-                    information = tarfile.TarInfo(part.name)
-                    information.size, information.mode = part.size, 0o600
-                    tar.addfile(information, source)
-        _check(target, manifest["files"])  # type: ignore[arg-type]
+        bundle(target, {"seq": head.seq, "hash": head.hash.hex()}, list(_parts(home, segment, length)))
         digest, size = artefacts.adopt(target)
     finally:
         target.unlink(missing_ok=True)
     return Made(digest, size, head.seq, head.hash.hex())
 
 
-def _parts(home: Home, segment: int, length: int) -> Iterator[_Part]:
-    yield _part("store.json", home.root / "store.json")
+def bundle(target: Path, about: dict[str, Any], parts: list[Part]) -> None:
+    """Write parts as one tar behind a manifest of their sizes and hashes, and read it back to be sure."""
+    files = {part.name: {"size": part.size, "sha256": part.sha256} for part in parts}
+    manifest = {"schema": SCHEMA, **about, "files": files}
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+        _add_bytes(tar, "manifest.json", msgspec.json.format(msgspec.json.encode(manifest)))
+        for part in parts:
+            with part.path.open("rb") as source:
+                information = tarfile.TarInfo(part.name)
+                information.size, information.mode = part.size, 0o600
+                tar.addfile(information, source)
+    _check(target, files)
+
+
+def _parts(home: Home, segment: int, length: int) -> Iterator[Part]:
+    yield part_of("store.json", home.root / "store.json")
     for found in journal.segments_of(home.journal):
         if found.number < segment:
-            yield _part(f"journal/{found.path.name}", found.path)
+            yield part_of(f"journal/{found.path.name}", found.path)
         elif found.number == segment:
             with found.path.open("rb") as file:
                 data = file.read(length)
-            yield _Part(f"journal/{found.path.name}", found.path, length, hashlib.sha256(data).hexdigest())
+            yield Part(f"journal/{found.path.name}", found.path, length, hashlib.sha256(data).hexdigest())
     for path in sorted(home.artefacts.glob("??/*")):
-        yield _Part(f"artefacts/{path.parent.name}/{path.name}", path, path.stat().st_size, path.name)
+        yield Part(f"artefacts/{path.parent.name}/{path.name}", path, path.stat().st_size, path.name)
     for path in sorted(home.samples.rglob("*")):
         if path.is_file() and path.suffix in (".parquet", ".sha256"):
-            yield _part(f"samples/{path.relative_to(home.samples)}", path)
+            yield part_of(f"samples/{path.relative_to(home.samples)}", path)
 
 
-def _part(name: str, path: Path) -> _Part:
-    return _Part(name, path, path.stat().st_size, digest_of(path))
+def part_of(name: str, path: Path) -> Part:
+    """A file under a name in the tar, with the hash that it has now."""
+    return Part(name, path, path.stat().st_size, digest_of(path))
 
 
 def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -91,7 +94,7 @@ def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(information, io.BytesIO(data))
 
 
-def _check(path: Path, files: dict[str, dict[str, str]]) -> None:
+def _check(path: Path, files: dict[str, dict[str, Any]]) -> None:
     """Read the tar back: what is in it must be what the manifest says, or there is no backup."""
     with tarfile.open(path) as tar:
         for member in tar:

@@ -21,6 +21,7 @@ from quarterstore.ledger import (
     runs,
     schedules,
     store,
+    transfer,
 )
 from quarterstore.ledger.journal import Entry
 from quarterstore.ledger.state import Context, Fold, State
@@ -44,6 +45,7 @@ for _book in (
     monitoring,
     compression,
     store,
+    transfer,
 ):
     FOLDS |= _book.FOLDS
 

@@ -28,6 +28,7 @@ from quarterstore.records import (
     schedules,
     search,
     store,
+    transfer,
 )
 
 NOUNS: tuple[ModuleType, ...] = (
@@ -48,6 +49,7 @@ NOUNS: tuple[ModuleType, ...] = (
     governance,
     people,
     store,
+    transfer,
 )
 """The nouns, in the order people read them."""
 

@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 from quarterdeck.cli.short.deploying import canary, deploy, drift, optimise, rollback, serving_group
 from quarterdeck.cli.short.explaining import compare, diff, lineage, version_group
-from quarterdeck.cli.short.keeping import ask, audit_group, backup, gc, keys_group, restore, service_group, undo
+from quarterdeck.cli.short.keeping import (
+    ask,
+    audit_group,
+    backup,
+    export,
+    gc,
+    keys_group,
+    restore,
+    service_group,
+    take_in,
+    undo,
+)
 from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
@@ -34,6 +45,8 @@ COMMANDS: dict[str, Made] = {
     "restore": restore,
     "undo": undo,
     "gc": gc,
+    "export": export,
+    "import": take_in,
     "ask": ask,
 }
 GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
@@ -74,5 +87,7 @@ HELP = {
     "restore": "a backup into an empty home",
     "undo": "take back your own last act",
     "gc": "free the disk of what was removed",
+    "export": "everything tracked and registered, in an open form",
+    "import": "what was exported, into this store",
     "ask": "JSON lines in, JSON lines out",
 }

@@ -128,6 +128,32 @@ def _seconds(field: str, text: str) -> float:
     return float(int(text[:-1]) * UNITS[text[-1]])
 
 
+def export() -> click.Command:
+    @click.option("--all", "all_", is_flag=True, help="everything that was tracked and registered (there is no less)")
+    @click.argument("folder", type=click.Path(path_type=Path))
+    @command("export", "Everything that was tracked and registered, as Parquet, JSON and plain files.")
+    def run(context: Context, folder: Path, all_: bool) -> None:
+        from quarterdeck.cli.storing import export as write
+
+        context.out(write(context, folder))
+        context.say(f"DuckDB reads it: SELECT * FROM '{folder}/records/runs.parquet'")
+
+    return run
+
+
+def take_in() -> click.Command:
+    @click.option("--from", "source", type=click.Choice(["quarterdeck"]), default="quarterdeck")
+    @click.option("--dry-run", is_flag=True, help="only say what would be taken in")
+    @click.argument("folder", type=click.Path(path_type=Path))
+    @command("import", "Take in what qd export wrote, as it was there; what is here already, equal, is left.")
+    def run(context: Context, folder: Path, source: str, dry_run: bool) -> None:
+        from quarterdeck.cli.storing import take_in as read
+
+        context.out(read(context, folder, dry_run))
+
+    return run
+
+
 def restore() -> click.Command:
     @click.argument("file", type=click.Path(path_type=Path))
     @command("restore", "Unpack a backup into an empty home (--home).")
