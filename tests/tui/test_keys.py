@@ -41,7 +41,7 @@ async def typed(pilot: Any, made: Any, words: str) -> None:
 async def test_the_filter_narrows_as_typed_and_escape_clears_it(quiet: Any, made: Any, console: Any) -> None:
     async with console(quiet.home).run_test(notifications=True, size=(120, 30)) as pilot:
         screen = await made.gone_to(pilot, "2", "runs")
-        await pilot.press("slash", *"03")
+        await pilot.press("slash", *"try 03")
         await made.until(pilot, lambda: list(screen.records.values()) and len(screen.records) == 1, "one row")
         assert "try 03" in made.text(pilot) and "try 04" not in made.text(pilot)
         await pilot.press("enter")
