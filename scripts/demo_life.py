@@ -388,11 +388,11 @@ class Life:
         record = self.deck.ask(registry.ShowVersion(version=self.second))
         factors = [SHIFT.get(feature.name, 1.0) for feature in record.signature.features]
         before = {run.id for run in self.deck.ask(pipelines.ListPipelineRuns())}
-        plain, kept = self.traffic.rows, self.recorded()
+        plain = self.traffic.rows
         self.traffic.rows = [[value * factor for value, factor in zip(row, factors, strict=True)] for row in plain]
         began, mark = time.time(), time.monotonic()
         self.until(lambda: len(self.traffic.since(mark)) >= 600, 30, "600 shifted requests")
-        self.until(lambda: self.recorded() >= kept + 600, 10, "their records")
+        self.until(lambda: self.recorded(began) >= 600, 20, "their records")
         job = self.deck.ask(monitoring.CheckDrift(endpoint=MODEL, window=time.time() - began))
         self.until(lambda: self.deck.ask(jobs.ShowJob(job=job.id)).state not in ("QUEUED", "RUNNING"), 40, "drift")
         self.traffic.rows = plain
@@ -411,9 +411,10 @@ class Life:
             "new version": run.version,
         }
 
-    def recorded(self) -> int:
-        """Predictions that are kept; those of the last second are on their way."""
-        return sum(self.deck.ask(predictions.CountPredictions(endpoint=MODEL)).versions.values())
+    def recorded(self, since: float) -> int:
+        """Predictions that are kept of those answered since a moment; those of the last second are on their way."""
+        kept = self.deck.ask(predictions.CountPredictions(endpoint=MODEL, since=since)).versions
+        return kept.get(self.second, 0)
 
     def new_runs(self, before: set[str]) -> list[pipelines.PipelineRun]:
         return [run for run in self.deck.ask(pipelines.ListPipelineRuns()) if run.id not in before]

@@ -232,7 +232,7 @@ class Daemon:
         self.intake.beat(beat.run)
 
     def _count(self, query: Any, speaker: Speaker, seen: int) -> prediction_records.PredictionCount:
-        counts = self.predictions.count(query.endpoint)
+        counts = self.predictions.count(query.endpoint, query.since)
         return prediction_records.PredictionCount(
             endpoint=query.endpoint, versions=counts, dropped=self.rollouts.dropped
         )

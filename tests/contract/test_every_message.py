@@ -247,6 +247,10 @@ def about_serving(life: Life, ana: Any) -> None:
     ids = [predicted(serving.address, row) for row in rows(260, 3.0)]
     counted = predictions.CountPredictions(endpoint="life")
     life.until(counted, lambda found: sum(found.versions.values()) >= len(ids))
+    first = min(each.at for each in life(predictions.ListPredictions(endpoint="life", limit=1000)))
+    from_first = predictions.CountPredictions(endpoint="life", since=first)
+    assert life(from_first).versions == life(counted).versions
+    assert life(predictions.CountPredictions(endpoint="life", since=time.time() + 60)).versions == {}
     assert len(life(predictions.ListPredictions(endpoint="life", limit=5))) == 5
     assert life(predictions.ShowPrediction(prediction=ids[0])).version == "life@1"
     assert life(deployments.ListDeployments())[0].endpoint == "life"

@@ -130,14 +130,16 @@ class Predictions:
             (self.folder / f"endpoint={endpoint}").glob("day=*/*.parquet"), key=lambda path: path.stat().st_mtime
         )
 
-    def count(self, endpoint: str) -> dict[str, int]:
-        """Kept predictions of an endpoint by version."""
+    def count(self, endpoint: str, since: float | None = None) -> dict[str, int]:
+        """Kept predictions of an endpoint by version, those answered at `since` (seconds of the epoch) or later."""
         import polars
 
         self.fold()
         counts: dict[str, int] = {}
         for path in self._files(endpoint):
-            frame = polars.read_parquet(parquet.checked(path), columns=["id", "version"]).unique("id")
+            frame = polars.read_parquet(parquet.checked(path), columns=["id", "version", "at"]).unique("id")
+            if since is not None:
+                frame = frame.filter(polars.col("at") >= since)
             for version, number in frame.group_by("version").len().iter_rows():
                 counts[version] = counts.get(version, 0) + number
         return counts

@@ -77,6 +77,8 @@ class ShowPrediction(Query[Prediction], tag="predictions.show", frozen=True):
 
 
 class CountPredictions(Query[PredictionCount], tag="predictions.count", frozen=True):
-    """How many predictions of an endpoint are kept, by version."""
+    """How many predictions of an endpoint are kept, by version; with `since` (seconds of the epoch), those answered
+    from then on."""
 
     endpoint: str
+    since: float | None = None
