@@ -13,7 +13,7 @@ import zmq.asyncio
 
 from quarterdeck import feed
 from quarterdeck.keys import load
-from quarterdeck.transport import dealer, new_request, unreachable
+from quarterdeck.transport import dealer, held, new_request, unreachable
 from quarterstore.records.base import Pulse, answer_type
 from quarterstore.records.faults import Fault, TimedOut, raised
 from quarterstore.records.people import WhoAmI
@@ -41,6 +41,8 @@ class AsyncClient:
         self._callbacks: list[Callable[[bool], None]] = []
         self._context: zmq.asyncio.Context = zmq.asyncio.Context()
         self._socket: Any = dealer(self._context, home, load(home, caller))
+        self._sockets = [self._socket]
+        self._let_go = held(self, self._context, self._sockets)
         self._socket.connect(home.ask_address)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -105,6 +107,7 @@ class AsyncClient:
         """Kept entries without a gap, and pulses, for as long as it is read; across restarts of the daemon."""
         self._start()
         socket: Any = feed.subscriber(self._context, self.home, self.caller)
+        self._sockets.append(socket)
         last = self._seen or await self._newest()
         try:
             while True:
@@ -126,6 +129,7 @@ class AsyncClient:
                         yield entry
         finally:
             socket.close(0)
+            self._sockets.remove(socket)
 
     async def _newest(self) -> int:
         while True:
@@ -145,5 +149,6 @@ class AsyncClient:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._socket.close(0)
-        self._context.destroy(0)
+        for socket in self._sockets:
+            socket.close(0)
+        self._let_go()

@@ -50,8 +50,8 @@ def follow(client: Asker, after: int | None, idle: float | None = None) -> Itera
     """Entries beyond `after` (the newest when None) and pulses; ends after `idle` seconds of silence when given."""
     context: zmq.Context[Any] = zmq.Context()
     socket = subscriber(context, client.home, client.caller)
-    last = client.ask(ShowStatus()).seq if after is None else after
     try:
+        last = client.ask(ShowStatus()).seq if after is None else after
         while True:
             if not socket.poll(200 if idle is None else round(idle * 1000)):
                 # a subscription takes a moment, and a follower may have been too slow: ask what there is beyond

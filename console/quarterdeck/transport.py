@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,21 @@ def dealer(context: zmq.Context[Any], home: Home, pair: Pair, kind: int = zmq.DE
     made.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
     made.setsockopt(zmq.MAXMSGSIZE, 64 * 1024 * 1024)
     return made
+
+
+def let_go(context: zmq.Context[Any], sockets: list[zmq.Socket[bytes]]) -> None:
+    """Close a context's sockets, then the context, which would wait for one that is open without an end."""
+    for each in sockets:
+        zmq.Socket.close(each, 0)  # not the loop's own close: the loop may be gone
+    context.term()
+
+
+def held(owner: object, context: zmq.Context[Any], sockets: list[zmq.Socket[bytes]]) -> weakref.finalize[Any, Any]:
+    """What lets go of an owner's sockets, also of one that was forgotten: when a cycle is collected, pyzmq no longer
+    knows the sockets of the context that it closes, and would wait for them."""
+    kept = weakref.finalize(owner, let_go, context, sockets)
+    kept.atexit = False  # pyzmq leaves them at the end of the process
+    return kept
 
 
 def unreachable(home: Home) -> Unreachable:
@@ -65,11 +81,12 @@ class Transport:
         pair = load(home, caller)
         if not listened(home.ask_socket):
             raise unreachable(home)
-        self._context: zmq.Context[Any] = zmq.Context()
-        self._socket = dealer(self._context, home, pair)
+        context: zmq.Context[Any] = zmq.Context()
+        self._socket = dealer(context, home, pair)
         self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
         self._socket.setsockopt(zmq.RCVTIMEO, round(LOOK * 1000))
         self._socket.connect(home.ask_address)
+        self._let_go = held(self, context, [self._monitor, self._socket])
         self._early: dict[str, Answer] = {}
 
     def send(self, message: Any, request: str) -> None:
@@ -120,7 +137,4 @@ class Transport:
 
     def close(self) -> None:
         """Let go of the sockets."""
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._socket.close(0)
-        self._context.term()
+        self._let_go()

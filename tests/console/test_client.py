@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,3 +107,35 @@ async def test_a_lost_daemon_is_noticed_within_two_seconds_and_found_again(absen
         assert await asyncio.wait_for(first, 10)
     finally:
         await found.close()
+
+
+FORGOTTEN = """
+import asyncio, gc, sys
+from pathlib import Path
+from quarterdeck.async_client import AsyncClient
+from quarterdeck.client import Client
+from quarterstore.records.places import Home
+from quarterstore.records.people import WhoAmI
+
+home = Home(Path(sys.argv[1]))
+
+async def forgotten():
+    client = AsyncClient(home)
+    await client.ask(WhoAmI())
+    client.itself = client
+
+asyncio.run(forgotten())
+plain = Client(home, spooled=False)
+plain.ask(WhoAmI())
+plain.itself = plain
+del plain
+gc.collect()
+print("on")
+"""
+
+
+def test_a_client_that_was_forgotten_unclosed_hangs_nobody(client: Client, daemon: Daemon) -> None:
+    """Collected as a cycle, its context would wait for ever for the sockets that it no longer knows."""
+    words = [sys.executable, "-c", FORGOTTEN, str(client.home.root)]
+    done = subprocess.run(words, env=daemon.environ, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "on\n", done.stderr
