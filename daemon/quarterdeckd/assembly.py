@@ -21,6 +21,7 @@ from quarterdeckd.api.posting import Poster
 from quarterdeckd.api.reactions import Reactions
 from quarterdeckd.api.reading import Readers, readers
 from quarterdeckd.api.remembering import Remembered
+from quarterdeckd.api.syncing import Syncing
 from quarterdeckd.api.writer import Writer
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.services import (
@@ -123,6 +124,7 @@ class Daemon:
         self.artefacts = Artefacts(home.artefacts, home.incoming)
         self.hearing = Hearing(self.view, self.dispatch, settings.lost_after)
         self.intake = Intake(home.samples / "metrics", self.hearing.heard)
+        self.dispatch.syncing = Syncing(self.intake.sync)
         ledger.recovered = "; ".join(filter(None, [ledger.recovered, *self.intake.recovered]))
         self.predictions = Predictions(home, self.view)
         self.supervisor = Supervisor(
@@ -349,6 +351,7 @@ class Daemon:
         await asyncio.to_thread(self.writer.stop)
         await asyncio.sleep(0)  # the last group settles on this loop
         await asyncio.to_thread(self.poster.stop)
+        await self.dispatch.syncing.close()
         self.dispatch.close()
         self.searching.close()
         self.link.close()

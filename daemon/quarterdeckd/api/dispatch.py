@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.api.permissions import DAEMON, Speaker, check
 from quarterdeckd.api.posting import Poster
+from quarterdeckd.api.syncing import Syncing
 from quarterdeckd.api.writer import EXIT_UNSYNCED, Asked, Group, Outcome, Writer, body_of
 from quarterdeckd.bus import Bus
 from quarterdeckd.services.deciding import Answerer, Asking
@@ -54,6 +55,8 @@ class Dispatch:
         """Told of every change once the view has it."""
         self.writer: Writer
         self.poster: Poster
+        self.syncing: Syncing
+        """Of the points: what durable ones wait for."""
         self._answers = answers
         self._bus = bus
         self._loop = asyncio.get_running_loop()
@@ -69,7 +72,7 @@ class Dispatch:
             if kind in self._answers:
                 reply(Outcome(encode(self._answered(message, speaker)), self.seq, None))
             elif kind in self.quick:
-                reply(Outcome(encode(self.quick[kind](message, speaker)), self.seq, None))
+                self._taken(message, Outcome(encode(self.quick[kind](message, speaker)), self.seq, None), reply)
             elif isinstance(message, Act):
                 self._act(message, request, speaker, reply)
             else:
@@ -82,6 +85,21 @@ class Dispatch:
     def _answered(self, query: Any, speaker: Speaker) -> Any:
         asking = Asking(speaker.person, speaker.roles, time.time(), self.seq, self.profile, speaker.key)
         return self._answers[type(query)](self.view, query, asking)
+
+    def _taken(self, message: Any, outcome: Outcome, reply: Reply) -> None:
+        """Answer what was taken at once; durable points only after a sync."""
+        if not (isinstance(message, LogMetrics) and message.durable):
+            reply(outcome)
+            return
+
+        def synced(error: BaseException | None) -> None:
+            if error is None:
+                reply(outcome)
+            else:
+                fault = error if isinstance(error, Fault) else _own_error(LogMetrics, error)
+                reply(Outcome(None, outcome.seq, fault))
+
+        self.syncing.then(synced)
 
     def _act(self, act: Act[Any], request: str, speaker: Speaker, reply: Reply) -> None:
         encoded = encode(act)
@@ -164,7 +182,7 @@ def with_metrics(latest: Callable[[str], dict[str, float]]) -> Callable[[Any], A
     return lambda act: replace(act, metrics=latest(act.run))
 
 
-def _own_error(kind: type, error: Exception) -> Fault:
+def _own_error(kind: type, error: BaseException) -> Fault:
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return Full(f"{tag_of(kind)} found no room on the disk", field="store", next="free some room and ask again")
     error_id = new_id("error")

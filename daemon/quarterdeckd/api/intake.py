@@ -65,6 +65,7 @@ class Intake:
         self._recent: dict[str, Points] = {}
         self._seen: set[str] = set()
         self._folding = threading.Lock()
+        self._syncing = threading.Lock()
         self._unsynced = False
         self._failed: Unknown | None = None
         self._number = 0
@@ -87,8 +88,8 @@ class Intake:
             self._remember(batch)
 
     def take(self, batch: LogMetrics) -> Logged:
-        """Keep one batch; answers once it is written (with `durable`, synced). The same batch again is answered, not
-        kept."""
+        """Keep one batch; answers once it is written. A `durable` one is certain only after the next `sync`, for which
+        the dispatch waits. The same batch again is answered, not kept."""
         count = _checked(batch)
         if self._failed:
             raise self._failed
@@ -106,8 +107,6 @@ class Intake:
         self._size += len(data)
         crash("samples.written")
         self._unsynced = True
-        if batch.durable:
-            self.sync()
         self._remember(batch)
         self._heard(batch.run)
         self.on_points(batch.run)
@@ -133,14 +132,15 @@ class Intake:
 
     def sync(self) -> None:
         """Make what is written survive power loss; a failure is the caller's to say."""
-        if self._failed:
-            raise self._failed
-        if self._unsynced:
-            self._unsynced = False
-            try:
-                os.fdatasync(self._file)
-            except OSError as error:
-                self._give_up(error)
+        with self._syncing:
+            if self._failed:
+                raise self._failed
+            if self._unsynced:
+                self._unsynced = False
+                try:
+                    os.fdatasync(self._file)
+                except OSError as error:
+                    self._give_up(error)
 
     def _give_up(self, error: OSError) -> NoReturn:
         """A failed sync: nobody knows which points are on the disk. Say so, take no more, never retry, leave; the
@@ -162,8 +162,9 @@ class Intake:
         """Begin a new log; answers the closed ones, to be folded in a thread."""
         if self._size:
             self.sync()
-            os.close(self._file)
-            self._open()
+            with self._syncing:  # what another thread syncs is not closed under it
+                os.close(self._file)
+                self._open()
         return sorted(path for path in self.folder.glob("*.log") if path != self._path)
 
     def fold(self, closed: list[Path]) -> None:
