@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from quarterstore.records import compression, deployments, governance, monitoring, registry, runs, store
 from quarterstore.records.base import tag_of
+from quarterstore.records.places import default_home
 
 
 def command_text(message: Any) -> str:
@@ -17,6 +19,15 @@ def command_text(message: Any) -> str:
     short = SHORT.get(type(message))
     words, said = short(message) if short else (_generated(message), ())
     return shlex.join([*words, *_options(message, set(said))])
+
+
+def placed(command: str, home: Path, caller: str) -> str:
+    """A command that reaches the same daemon from any shell: with `--home` and `--as` where the usual ones are
+    others."""
+    said = ["--home", str(home)] if home != default_home() else []
+    said += ["--as", caller] if caller != "owner" else []
+    start, _, rest = command.partition(" ")
+    return " ".join([start, shlex.join(said), rest]) if said and start == "qd" else command
 
 
 def _generated(message: Any) -> list[str]:

@@ -97,6 +97,7 @@ RULES = {act: rule for service in SERVICES for act, rule in service.RULES.items(
 ANSWERS = {query: answer for service in SERVICES for query, answer in service.ANSWERS.items()}
 CAUGHT_UP = 1000
 """Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
+FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
 REMEMBER_EVERY = 0.5
 
@@ -112,12 +113,15 @@ class Daemon:
             self.view.books()[name].rows.update(book.rows)
         self.bus = Bus()
         self._mlflow: Any = None
-        self.dispatch = Dispatch(self.view, ANSWERS, self.bus, settings.profile)
+        kept = self.view.cursors.get("profile")
+        self._kept_profile = kept.value if kept else None
+        self.profile = settings.profile or self._kept_profile or FIRST_PROFILE
+        self.dispatch = Dispatch(self.view, ANSWERS, self.bus, self.profile)
         self.dispatch.seq = ledger.journal.head.seq
         remembered = Remembered(ledger.database, self._answer_at)
         self.remembered = remembered
         self.writer = Writer(
-            ledger.state, ledger.journal, RULES, settings.profile, remembered, self.dispatch.on_group, self._reserve
+            ledger.state, ledger.journal, RULES, self.profile, remembered, self.dispatch.on_group, self._reserve
         )
         self.poster = Poster(ledger, ledger.journal.head.seq)
         self.dispatch.writer, self.dispatch.poster = self.writer, self.poster
@@ -159,9 +163,10 @@ class Daemon:
         self._context: zmq.Context[Any] = zmq.Context()
         secret = server_secret(home)
         await enrol_owner(home, self.view, self.dispatch, again=enrol)
+        await self._keep_profile()
         self.handshakes = Handshakes(self._context, self._known)
         self.health = Health(
-            self.ledger, self.view, self.writer, self.poster, self.rollouts, self.settings.profile, self.handshakes
+            self.ledger, self.view, self.writer, self.poster, self.rollouts, self.profile, self.handshakes
         )
         self._join()
         feed = curve_server(self._context, zmq.PUB, secret)
@@ -176,6 +181,14 @@ class Daemon:
         if self.settings.mlflow is not None:
             await self._open_mlflow(*host_and_port("mlflow", self.settings.mlflow))
         self.gateway.start()
+
+    async def _keep_profile(self) -> None:
+        """A start that names no profile keeps to the last one: four eyes are not lost by a restart."""
+        before = self._kept_profile
+        if self.profile == (before or FIRST_PROFILE):
+            return
+        log.warning("profile %s, before %s: said in the journal", self.profile, before or FIRST_PROFILE)
+        await self.dispatch.speak(store_records.SetProfile(profile=self.profile, before=before))
 
     async def _open_mlflow(self, host: str, port: int) -> None:
         from quarterdeckd.doors.mlflow.door import Door  # not on the way of a start without it

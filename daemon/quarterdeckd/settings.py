@@ -21,7 +21,8 @@ NOT_BUILT = ("grpc", "metrics")
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set; each field is also `QUARTERDECK_<FIELD>` and a key of the TOML file."""
 
-    profile: str = "solo"
+    profile: str | None = None
+    """The rules of approval; where it is left out, those that the store was kept under last, at first `solo`."""
     http: str | None = None
     """HOST:PORT where predictions are answered; loopback on a free port unless given."""
     listen: str | None = None
@@ -64,7 +65,7 @@ def load(path: Path, flags: Mapping[str, Any], environ: Mapping[str, str] = os.e
 
 
 def _checked(settings: Settings) -> Settings:
-    if settings.profile not in PROFILES:
+    if settings.profile not in (None, *PROFILES):
         raise got("profile", settings.profile, " or ".join(PROFILES))
     for door in NOT_BUILT:
         if getattr(settings, door) is not None:

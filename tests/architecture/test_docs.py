@@ -183,7 +183,7 @@ def test_a_store_is_moved_as_the_page_says(absent: Any, tmp_path: Path) -> None:
     absent.stop()
     shutil.copytree(absent.home.root / "keys", tmp_path / "keys")
     moved = absent.folder / "moved"
-    until, start, check = after.replace("~/deck", str(moved)).partition(f"quarterdeckd --home {moved} &\n")
+    until, start, check = after.replace("~/deck", str(moved)).partition(f"quarterdeckd --home {moved} --background\n")
     assert start
     shell(absent, tmp_path, until)
     absent.home = Home(moved, absent.environ)

@@ -106,7 +106,9 @@ async def test_y_copies_the_id_and_capital_y_the_command(quiet: Any, made: Any, 
         await pilot.press("y")
         await made.until(pilot, lambda: app.clipboard == run.id, "the id")
         await pilot.press("Y")
-        await made.until(pilot, lambda: app.clipboard == f"qd run show {run.id}", "the command")
+        await made.until(
+            pilot, lambda: app.clipboard == f"qd --home {quiet.home.root} run show {run.id}", "the command"
+        )
         for key, name in (("3", "registry"), ("7", "governance")):
             await made.gone_to(pilot, key, name)
             before = app.clipboard

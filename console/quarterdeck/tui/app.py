@@ -67,6 +67,7 @@ class DeckApp(App[int]):
         self.deck = deck
         self.connected = True
         self.snapshot = Snapshot()
+        self.home = home
         self.context_line = drawn(home)
         self.waiting: dict[str, int] = {}
         self._trace = os.environ.get("QUARTERDECK_TRACE")
@@ -107,7 +108,7 @@ class DeckApp(App[int]):
             caller = await self.deck.ask(WhoAmI())
         except Fault:
             return
-        self.context_line = drawn(f"{caller.person} · {caller.profile} · {self.context_line}", longest=60)
+        self.context_line = drawn(f"{caller.person} · {caller.profile} · {self.home}", longest=60)
         self._tell()
 
     @work
@@ -148,6 +149,8 @@ class DeckApp(App[int]):
 
     def _link(self, connected: bool) -> None:
         self.connected = connected
+        if connected:
+            self._introduce()  # it may have been started under another profile
         self.screen.post_message(LinkChanged(connected))
 
     def open_card(self, origin: Any, key: str, record: Any, subject: tuple[str, str]) -> None:

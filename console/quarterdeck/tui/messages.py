@@ -9,11 +9,15 @@ from textual.message import Message
 
 from quarterdeck.tui.snapshot import Snapshot
 from quarterstore.records.base import Pulse
+from quarterstore.records.places import Home
 from quarterstore.records.wire import Published
 
 
 class Deck(Protocol):
     """The daemon as the console needs it; `quarterdeck.async_client.AsyncClient` is one."""
+
+    home: Home
+    caller: str
 
     async def ask(self, message: Any) -> Any:
         """The answer to a message; raises its fault."""

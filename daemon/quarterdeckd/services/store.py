@@ -60,6 +60,12 @@ def _set_mode(state: State, act: store.SetMode, asking: Asking) -> Decision:
     return Decision([event], f"{act.mode}: {act.why}", lambda after: None)
 
 
+def _set_profile(state: State, act: store.SetProfile, asking: Asking) -> Decision:
+    event = store.ProfileSet(profile=act.profile, before=act.before, at=asking.now)
+    words = f"the store is kept under profile {act.profile} from here on, before under {act.before or 'none'}"
+    return Decision([event], words, lambda after: None)
+
+
 def purgeable(state: State, until: float) -> store.Purge:
     """What was removed up to an instant and can be forgotten: of versions those that nothing was made from."""
 
@@ -97,6 +103,7 @@ RULES: Rules = {
     store.Undo: _undo,
     store.NoteBackup: _note_backup,
     store.SetMode: _set_mode,
+    store.SetProfile: _set_profile,
     store.Purge: _purge,
 }
 ANSWERS: Answerers = {}

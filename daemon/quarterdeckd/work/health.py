@@ -103,7 +103,7 @@ class Health:
                 "serving",
                 not live or bool(serving.hosts),
                 _serving(serving.address, len(serving.hosts), self._rollouts.stopped()),
-                "qd serving status",
+                "qd serving start" if self._rollouts.stopped() else "qd serving status",
             ),
             (
                 "predictions",
@@ -139,5 +139,5 @@ def _private(folder: Path) -> bool:
 
 def _serving(address: str | None, hosts: int, stopped: bool) -> str:
     if stopped:
-        return "stopped by a person"
+        return "stopped by a person (qd serving start)"
     return f"{hosts} host{'s' * (hosts != 1)} at {address}" if hosts else "nothing is served"

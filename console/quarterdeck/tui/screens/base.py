@@ -24,6 +24,7 @@ from quarterdeck.tui.widgets.connection_banner import ConnectionBanner
 from quarterdeck.tui.widgets.drawing import muted, safe
 from quarterdeck.tui.widgets.frame import CommandLine, KeyLine, TabLine, TopLine
 from quarterdeck.tui.widgets.record_table import WINDOW, Column, RecordTable, Row
+from quarterdeck.wording import placed
 from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Fault
 
@@ -216,7 +217,7 @@ class DeckScreen(Screen[None]):
         self._copy(0)
 
     def action_copy_command(self) -> None:
-        """Copy the equivalent command (OSC 52), and show it."""
+        """Copy the equivalent command (OSC 52), as it runs in any shell, and show it."""
         self._copy(1)
 
     def _copy(self, which: int) -> None:
@@ -224,6 +225,8 @@ class DeckScreen(Screen[None]):
         if found:
             # what is pasted into a shell must be what is seen
             words = safe(found[which], 2000).plain
+            if which:
+                words = placed(words, self.deck_app.deck.home.root, self.deck_app.deck.caller)
             self.app.copy_to_clipboard(words)
             self.notify(f"copied: {safe(words, 200).plain}", markup=False)
 
