@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import mimetypes
 import secrets
 from typing import Any
 
 from quarterdeckd.doors.mlflow.caller import Caller, text
 from quarterdeckd.doors.mlflow.errors import absent, invalid
-from quarterdeckd.doors.mlflow.files import below, checked
+from quarterdeckd.doors.mlflow.files import attachment, below, checked, kind
 from quarterdeckd.doors.mlflow.logged_models import model_of
 from quarterdeckd.http.server import Response
 from quarterstore.records.logged_models import LoggedModel, LogModelArtefact
@@ -86,10 +85,8 @@ class Store:
         if found is None:
             raise absent(f"No such artifact: {inside[:200]}")
         body = await asyncio.get_running_loop().run_in_executor(None, self._read, found)
-        kind = mimetypes.guess_type(inside)[0] or "application/octet-stream"
-        # what a run holds is shown by nobody as a page of this address
-        quiet = b"x-content-type-options: nosniff\r\ncontent-disposition: attachment\r\n"
-        return Response(200, body, quiet, kind.encode())
+        quiet = f"x-content-type-options: nosniff\r\ncontent-disposition: {attachment(inside)}\r\n"
+        return Response(200, body, quiet.encode("ascii"), kind(inside).encode())
 
     def _read(self, found: Artefact) -> bytes:
         self._artefacts.checked(found.digest)

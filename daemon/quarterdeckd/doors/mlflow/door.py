@@ -148,6 +148,8 @@ class Door:
 
     async def _asked(self, caller: Caller, request: Request, route: str) -> Response:
         given = _query(request) if request.method == "GET" else _body(request)
+        if given.get("experiment_id") == "0":
+            await experiments.with_default(caller)
         noun, _, rest = route.rstrip("/").partition("/")
         if noun == "logged-models":
             parts = [unquote(part) for part in rest.split("/")] if rest else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quarterdeckd.doors.mlflow import shapes
+from quarterdeckd.doors.mlflow import checks, shapes
 from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, pairs, text
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
 from quarterstore.records import experiments
@@ -30,9 +30,18 @@ async def with_default(caller: Caller) -> None:
             return  # another request was quicker
 
 
+def _check_location(given: str) -> None:
+    """Files are kept by the daemon wherever they were asked to be; what names no place is refused as MLflow does."""
+    if given.startswith("runs:"):
+        raise invalid(f"Artifact location cannot be a runs:/ URI. Given: '{given[:200]}'")
+    if "#" in given:
+        raise invalid("'artifact_location' URL can't include fragments or params.")
+
+
 async def create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`experiments/create`."""
-    name = text(given, "name")
+    name = checks.experiment(text(given, "name"))
+    _check_location(text(given, "artifact_location", ""))
     await with_default(caller)
     found = caller.view.experiments.get(name)
     if found is not None:
@@ -44,8 +53,6 @@ async def create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 
 async def get(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`experiments/get`."""
-    if str(given.get("experiment_id")) == "0":
-        await with_default(caller)
     return {"experiment": shapes.experiment(caller.experiment(given))}
 
 
@@ -63,9 +70,12 @@ async def get_by_name(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 async def update(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`experiments/update`: another name."""
     found = caller.experiment(given, active=True)
-    name = text(given, "new_name")
+    name = checks.experiment(text(given, "new_name"))
     if name != found.name:
-        await caller.ask(experiments.RenameExperiment(experiment=found.name, name=name))
+        try:
+            await caller.ask(experiments.RenameExperiment(experiment=found.name, name=name))
+        except Conflict as conflict:
+            raise MlflowError("RESOURCE_ALREADY_EXISTS", f"Experiment(name={name}) already exists.") from conflict
     return {}
 
 
@@ -84,9 +94,8 @@ async def restore(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 async def set_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`experiments/set-experiment-tag`."""
     found = caller.experiment(given, active=True)
-    await caller.ask(
-        experiments.TagExperiment(experiment=found.name, tags={text(given, "key"): text(given, "value", "")})
-    )
+    key = checks.within(checks.key(text(given, "key")), checks.LONGEST_KEY, "key")
+    await caller.ask(experiments.TagExperiment(experiment=found.name, tags={key: text(given, "value", "")}))
     return {}
 
 

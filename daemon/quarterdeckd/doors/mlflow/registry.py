@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from msgspec.structs import replace
 
-from quarterdeckd.doors.mlflow import shapes
+from quarterdeckd.doors.mlflow import checks, shapes
 from quarterdeckd.doors.mlflow.caller import Caller, listed, pairs, text
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
 from quarterdeckd.doors.mlflow.experiments import limit_of
@@ -53,6 +53,10 @@ def _version(caller: Caller, given: dict[str, Any]) -> Version:
     if found is None or found.removed is not None:
         raise absent(f"Model Version (name={name}, version={which}) not found")
     return found
+
+
+def _key(given: dict[str, Any]) -> str:
+    return checks.within(checks.key(text(given, "key")), checks.LONGEST_KEY, "key")
 
 
 def _versions_of(caller: Caller, model: str) -> list[Version]:
@@ -104,7 +108,7 @@ def _model_shape(caller: Caller, found: Model) -> dict[str, Any]:
 
 async def create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`registered-models/create`."""
-    name = text(given, "name")
+    name = checks.model(text(given, "name"))
     known = caller.view.models.get(name)
     if known is not None and known.removed is None:
         raise MlflowError("RESOURCE_ALREADY_EXISTS", f"Registered Model (name={name}) already exists.")
@@ -121,7 +125,7 @@ async def get(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 
 async def rename(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`registered-models/rename`."""
-    found, name = _model(caller, given), text(given, "new_name")
+    found, name = _model(caller, given), checks.model(text(given, "new_name"), "new_name")
     try:
         made = await caller.ask(models.RenameModel(model=found.name, name=name))
     except Conflict as conflict:
@@ -146,7 +150,7 @@ async def delete(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 async def set_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`registered-models/set-tag`."""
     found = _model(caller, given)
-    await caller.ask(models.TagModel(model=found.name, tags={text(given, "key"): text(given, "value", "")}))
+    await caller.ask(models.TagModel(model=found.name, tags={_key(given): text(given, "value", "")}))
     return {}
 
 
@@ -165,7 +169,8 @@ async def latest_versions(caller: Caller, given: dict[str, Any]) -> dict[str, An
 
 async def set_alias(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`registered-models/alias`, POST."""
-    await caller.ask(models.SetAlias(version=_version(caller, given).id, alias=text(given, "alias")))
+    alias = checks.alias(text(given, "alias"))
+    await caller.ask(models.SetAlias(version=_version(caller, given).id, alias=alias))
     return {}
 
 
@@ -296,7 +301,7 @@ async def delete_version(caller: Caller, given: dict[str, Any]) -> dict[str, Any
 async def set_version_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`model-versions/set-tag`."""
     found = _version(caller, given)
-    await caller.ask(registry.TagVersion(version=found.id, tags={text(given, "key"): text(given, "value", "")}))
+    await caller.ask(registry.TagVersion(version=found.id, tags={_key(given): text(given, "value", "")}))
     return {}
 
 
