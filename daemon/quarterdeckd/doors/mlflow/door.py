@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from quarterdeckd.api.dispatch import Dispatch
-from quarterdeckd.doors.mlflow import artifacts, experiments, files, histories, logged_models, registry, runs
+from quarterdeckd.doors.mlflow import artifacts, experiments, files, histories, logged_models, registry, runs, versions
 from quarterdeckd.doors.mlflow.caller import Caller, Newest, speaker_at
 from quarterdeckd.doors.mlflow.errors import MlflowError, answered, invalid
 from quarterdeckd.http.server import Limits, Protocol, Request, Response
@@ -61,6 +61,7 @@ ROUTES: dict[tuple[str, str], Handle] = {
     ("GET", "metrics/get-history-bulk-interval"): histories.drawn,
     ("POST", "experiments/search-datasets"): experiments.datasets,
     **registry.ROUTES,
+    **versions.ROUTES,
 }
 
 
@@ -137,7 +138,7 @@ class Door:
             given = _query(request)
             inside = files.checked(str(given.get("path", "")))
             return await self._store.of_source(
-                caller, (await registry.download_uri(caller, given))["artifact_uri"], inside
+                caller, (await versions.download_uri(caller, given))["artifact_uri"], inside
             )
         if path == "/ajax-api/2.0/mlflow/upload-artifact" and request.method == "POST":
             return await self._store.uploaded(caller, _query(request), request.body)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from quarterdeckd.doors.mlflow import checks, shapes
-from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, pairs, text
+from quarterdeckd.doors.mlflow import checks, searching, shapes
+from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, pairs, text
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
+from quarterdeckd.doors.mlflow.searching import Noun, as_run
 from quarterstore.records import experiments
 from quarterstore.records.experiments import Experiment
 from quarterstore.records.faults import Conflict
-from quarterstore.records.runs import Run
-from quarterstore.search.matching import Row, test_of
-from quarterstore.search.paging import fingerprint, key_from, page, written
-from quarterstore.search.parsing import ordered, parsed
+from quarterstore.search.matching import Row
 
 VIEWS = ("ACTIVE_ONLY", "DELETED_ONLY", "ALL")
 DEFAULT = "Default"
-MOST = 50_000
+EXPERIMENTS = Noun(
+    "experiments",
+    {"name": "name", "experiment_id": "id", "creation_time": "started", "last_update_time": "ended"},
+    50_000,
+    1000,
+)
 MOST_SEARCHED = 20
 
 
@@ -138,60 +141,22 @@ def view_of(given: dict[str, Any], name: str) -> str:
     return view
 
 
-def limit_of(given: dict[str, Any], default: int) -> int:
-    """How many are asked for."""
-    limit = number(given, "max_results", default)
-    if not 1 <= limit <= MOST:
-        raise invalid(
-            f"Invalid value {limit} for parameter 'max_results' supplied. It must be at least 1 and at most {MOST}."
-        )
-    return limit
-
-
 async def search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`experiments/search`: its filters are over the name, the times and the tags."""
     if "max_results" in given and not given["max_results"]:
         raise missing("max_results")
     await with_default(caller)
-    view, limit = view_of(given, "view_type"), limit_of(given, 1000)
-    filter_, orders = text(given, "filter", ""), [str(each) for each in given.get("order_by") or ["started DESC"]]
-    tree = parsed(_ours(filter_), "deck", "filter")
-    rows = [Row(_as_run(each), {}) for each in caller.view.experiments if _in_view(each, view)]
-    if tree is not None:
-        test = test_of(tree)
-        rows = [row for row in rows if test(row)]
-    name = fingerprint("experiments", filter_, orders, view)
-    token = text(given, "page_token", "")
-    sorting = [ordered(_ours(each), "deck") for each in orders]
-    found, following = page(rows, sorting, limit, key_from(token, name, sorting) if token else None)
-    told: dict[str, Any] = {
-        "experiments": [shapes.experiment(caller.view.experiments[row.run.experiment]) for row in found]
-    }
-    if following is not None:
-        told["next_page_token"] = written(following, name)
-    return told
+    view = view_of(given, "view_type")
+    rows = [
+        Row(as_run(each.id.zfill(12), each.name, each.created, each.updated, each.tags, experiment=each.name), {})
+        for each in caller.view.experiments
+        if _in_view(each, view)
+    ]
+    orders = searching.orders_of(given, EXPERIMENTS, ["creation_time DESC"])
+    found, following = searching.found(given, EXPERIMENTS, rows, orders, view)
+    told = [shapes.experiment(caller.view.experiments[row.run.experiment]) for row in found]
+    return {"experiments": told, **following}
 
 
 def _in_view(found: Experiment, view: str) -> bool:
     return view == "ALL" or (found.removed is not None) == (view == "DELETED_ONLY")
-
-
-def _as_run(found: Experiment) -> Run:
-    """An experiment in the columns of a run: one language serves both."""
-    return Run(
-        id=found.id.zfill(12),
-        experiment=found.name,
-        name=found.name,
-        state="FINISHED",
-        started=found.created * 1000,
-        ended=(found.updated or found.created) * 1000,
-        actor="",
-        tags=found.tags,
-    )
-
-
-def _ours(expression: str) -> str:
-    words = (("last_update_time", "ended"), ("creation_time", "started"), ("experiment_id", "id"))
-    for theirs, ours in words:
-        expression = expression.replace(theirs, ours)
-    return expression

@@ -13,8 +13,34 @@ from quarterstore.records.runs import Artefact
 
 MOST_QUOTED = 10
 TEXTS = frozenset(
-    "txt log err cfg conf cnf cf ini properties prop hocon toml yaml yml xml json js py py3 csv tsv md rst ipynb "
-    "MLmodel mlproject".split()
+    [
+        "txt",
+        "log",
+        "err",
+        "cfg",
+        "conf",
+        "cnf",
+        "cf",
+        "ini",
+        "properties",
+        "prop",
+        "hocon",
+        "toml",
+        "yaml",
+        "yml",
+        "xml",
+        "json",
+        "js",
+        "py",
+        "py3",
+        "csv",
+        "tsv",
+        "md",
+        "rst",
+        "ipynb",
+        "MLmodel",
+        "mlproject",
+    ]
 )
 """Ends of names, and whole names, that MLflow shows as text (mlflow.utils.mime_type_utils, 3.17)."""
 _token = re.compile(r"[\w!#$%&'*+.^`|~-]+\Z", re.ASCII)

@@ -13,13 +13,16 @@ import msgspec
 from quarterdeckd.doors.mlflow import checks, shapes
 from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, objects, pairs, text, unfit
 from quarterdeckd.doors.mlflow.errors import absent, invalid
-from quarterdeckd.doors.mlflow.experiments import limit_of, view_of, with_default
+from quarterdeckd.doors.mlflow.experiments import view_of, with_default
+from quarterdeckd.doors.mlflow.logged_models import measured
+from quarterdeckd.doors.mlflow.searching import Noun, limit_of
 from quarterstore.records import runs
 from quarterstore.records.faults import Conflict
 from quarterstore.records.search import SearchRuns
 
 MOST_METRICS, MOST_PARAMS, MOST_TAGS, MOST_TOGETHER = 1000, 100, 100, 1000
 """mlflow.utils.validation, 3.17."""
+RUNS = Noun("runs", {}, 50_000, 1000)
 VIEWS = {"ACTIVE_ONLY": "active", "DELETED_ONLY": "removed", "ALL": "all"}
 NAME = "mlflow.runName"
 
@@ -146,7 +149,11 @@ def _point(each: dict[str, Any], place: str) -> Point:
 async def log_metric(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/log-metric`."""
     run = caller.run(given, active=True)
-    await caller.ask(_points(run.id, [given]))
+    point = _points(run.id, [given])
+    of_models = measured(caller, run.id, [given])
+    await caller.ask(point)
+    for each in of_models:
+        await caller.ask(each)
     return {}
 
 
@@ -225,6 +232,7 @@ async def log_batch(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
             f"Got {len(points) + len(params) + len(tags)}."
         )
     batch = _points(run.id, points, "metrics[{}].") if points else None
+    of_models = measured(caller, run.id, points)
     given_params: dict[str, runs.Value] = {}
     for place, each in enumerate(params):
         key, value = checks.param(*_entry(each, f"params[{place}]."), f"params[{place}].")
@@ -238,6 +246,7 @@ async def log_batch(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     await asyncio.gather(
         _params(caller, run, new),
         *([caller.ask(batch)] if batch else []),
+        *(caller.ask(each) for each in of_models),
         *([_tags(caller, run, labels)] if labels else []),
     )
     return {}
@@ -282,7 +291,7 @@ async def search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/search`; experiments that are not there hold no runs."""
     wanted = {str(each) for each in listed(given, "experiment_ids")}
     names = tuple(each.name for each in caller.view.experiments if each.id in wanted)
-    limit = limit_of(given, 1000)
+    limit = limit_of(given, RUNS)
     if not names:
         return {"runs": []}
     found = await caller.ask(
