@@ -9,7 +9,7 @@ import secrets
 from typing import Any
 
 from quarterdeckd.doors.mlflow.caller import Caller, text
-from quarterdeckd.doors.mlflow.errors import absent, invalid
+from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
 from quarterdeckd.doors.mlflow.files import attachment, below, checked, kind
 from quarterdeckd.doors.mlflow.logged_models import model_of
 from quarterdeckd.http.server import Response
@@ -65,6 +65,12 @@ class Store:
         if scheme == "models":
             return await self.file(model_of(caller, name), checked(path))
         raise absent(f"No such artifact: {inside[:200]} of {source[:200]}, which is not kept here")
+
+    async def of_model(self, caller: Caller, model: str, given: dict[str, Any]) -> Response:
+        """A file of a logged model."""
+        if not given.get("artifact_file_path"):
+            raise MlflowError("BAD_REQUEST", 'Request must include the "artifact_file_path" query parameter.')
+        return await self.file(model_of(caller, model), checked(text(given, "artifact_file_path")))
 
     async def _kept(self, caller: Caller, holder: Run | LoggedModel, inside: str, body: bytes) -> None:
         digest = hashlib.sha256(body).hexdigest()

@@ -16,6 +16,7 @@ from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.doors.mlflow import artifacts, experiments, files, histories, logged_models, registry, runs, versions
 from quarterdeckd.doors.mlflow.caller import Caller, Newest, speaker_at
 from quarterdeckd.doors.mlflow.errors import MlflowError, answered, invalid
+from quarterdeckd.doors.mlflow.graph import Graph
 from quarterdeckd.http.server import Limits, Protocol, Request, Response
 from quarterstore.records.faults import Fault, got
 from quarterstore.shelf.artefacts import Artefacts
@@ -74,6 +75,7 @@ class Door:
         self._owner = owner
         self._store = artifacts.Store(kept)
         self._routes: dict[tuple[str, str], Handle] = {**ROUTES, ("GET", "artifacts/list"): self._store.of_run}
+        self._graph = Graph(self._store.of_run)
         self._connections: set[Protocol] = set()
         self._hosts: frozenset[str] = frozenset()
         self._server: asyncio.Server | None = None
@@ -142,6 +144,8 @@ class Door:
             )
         if path == "/ajax-api/2.0/mlflow/upload-artifact" and request.method == "POST":
             return await self._store.uploaded(caller, _query(request), request.body)
+        if path == "/graphql":
+            return _json(await self._graph.answer(caller, _body(request)))
         for start in PREFIXES:
             if request.path.startswith(start + "/"):
                 return await self._asked(caller, request, request.path[len(start) + 1 :])
@@ -154,6 +158,8 @@ class Door:
         noun, _, rest = route.rstrip("/").partition("/")
         if noun == "logged-models":
             parts = [unquote(part) for part in rest.split("/")] if rest else []
+            if request.method == "GET" and parts[1:] == ["artifacts", "files"]:
+                return await self._store.of_model(caller, parts[0], given)
             return _json(await logged_models.answer(caller, request.method, parts, given))
         handle = self._routes.get((request.method, route.rstrip("/")))
         if handle is None:

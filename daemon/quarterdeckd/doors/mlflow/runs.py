@@ -195,8 +195,9 @@ async def _tags(caller: Caller, run: runs.Run, tags: dict[str, str]) -> None:
 
 async def set_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/set-tag`."""
+    run = caller.run(given, active=True)
     key, value = checks.tag(text(given, "key"), text(given, "value", ""))
-    await _tags(caller, caller.run(given, active=True), {key: value})
+    await _tags(caller, run, {key: value})
     return {}
 
 

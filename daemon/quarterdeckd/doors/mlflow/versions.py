@@ -83,6 +83,11 @@ def shape(caller: Caller, found: Version) -> dict[str, Any]:
     }
 
 
+def of_run(caller: Caller, run: str) -> list[dict[str, Any]]:
+    """The versions that a run made."""
+    return [shape(caller, each) for each in caller.view.versions if each.run == run and each.removed is None]
+
+
 async def create_version(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`model-versions/create`: kept by its source, which is never opened."""
     found, source, logged = model_of(caller, given), text(given, "source"), text(given, "model_id", "")
