@@ -13,7 +13,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from quarterdeckd.api.dispatch import Dispatch
-from quarterdeckd.doors.mlflow import artifacts, experiments, files, histories, logged_models, registry, runs, versions
+from quarterdeckd.doors.mlflow import (
+    artifacts,
+    experiments,
+    files,
+    histories,
+    logged_models,
+    promptlab,
+    registry,
+    runs,
+    versions,
+)
 from quarterdeckd.doors.mlflow.caller import Caller, Newest, speaker_at
 from quarterdeckd.doors.mlflow.errors import MlflowError, answered, invalid
 from quarterdeckd.doors.mlflow.graph import Graph
@@ -24,12 +34,23 @@ from quarterstore.shelf.artefacts import Artefacts
 log = logging.getLogger(__name__)
 VERSION = "3.17.2"
 """The MLflow whose REST this is."""
-BODY = 1024**3
-"""Bytes of one request; an artefact comes as one."""
+BODY = 16 * 1024**3
+"""Bytes of one request; an artefact comes as one, into a file."""
+JSON = 64 * 1024 * 1024
+"""Bytes of a request that is read whole."""
 SLOW = 600.0
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
-PROXIED = ("/api/2.0/mlflow-artifacts/artifacts", "/ajax-api/2.0/mlflow-artifacts/artifacts")
+PREFIXES = tuple(f"/{api}/{version}/mlflow" for api in ("api", "ajax-api") for version in ("2.0", "3.0"))
+PROXIED = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
+UNSUPPORTED = {
+    "mpu/create": "Multipart upload",
+    "mpu/complete": "Multipart upload",
+    "mpu/abort": "Multipart upload",
+    "presigned": "Multipart download",
+    "presigned-upload-url": "Presigned upload",
+    "presigned-download-url": "Presigned download",
+}
+"""What MLflow's own server refuses where it keeps the files itself; its clients then send a file as one."""
 LISTS = ("order_by", "stages", "experiment_ids", "run_ids")
 Handle = Callable[[Caller, dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -74,7 +95,12 @@ class Door:
         self._newest = newest
         self._owner = owner
         self._store = artifacts.Store(kept)
-        self._routes: dict[tuple[str, str], Handle] = {**ROUTES, ("GET", "artifacts/list"): self._store.of_run}
+        self._incoming = kept.incoming
+        self._routes: dict[tuple[str, str], Handle] = {
+            **ROUTES,
+            ("GET", "artifacts/list"): self._store.of_run,
+            ("POST", "runs/create-promptlab-run"): promptlab.Creator(self._store.keep).create,
+        }
         self._graph = Graph(self._store.of_run)
         self._connections: set[Protocol] = set()
         self._hosts: frozenset[str] = frozenset()
@@ -85,7 +111,7 @@ class Door:
         names = {*LOOPBACK, host.lower()}
         self._hosts = frozenset(names)
         self._open_to_all = not _is_loopback(host)
-        limits = Limits(body=BODY, slow=SLOW, hosts=self._hosts)
+        limits = Limits(body=BODY, slow=SLOW, hosts=self._hosts, spool=self._incoming)
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
@@ -143,7 +169,7 @@ class Door:
                 caller, (await versions.download_uri(caller, given))["artifact_uri"], inside
             )
         if path == "/ajax-api/2.0/mlflow/upload-artifact" and request.method == "POST":
-            return await self._store.uploaded(caller, _query(request), request.body)
+            return await self._store.uploaded(caller, _query(request), request)
         if path == "/graphql":
             return _json(await self._graph.answer(caller, _body(request)))
         for start in PREFIXES:
@@ -161,14 +187,23 @@ class Door:
             if request.method == "GET" and parts[1:] == ["artifacts", "files"]:
                 return await self._store.of_model(caller, parts[0], given)
             return _json(await logged_models.answer(caller, request.method, parts, given))
+        if noun == "artifacts" and rest in UNSUPPORTED:
+            raise _unsupported(rest)
         handle = self._routes.get((request.method, route.rstrip("/")))
         if handle is None:
             raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {request.method} {request.path[:200]}")
         return _json(await handle(caller, given))
 
     async def _proxied(self, caller: Caller, request: Request, path: str) -> Response:
+        for route in ("mpu/create", "mpu/complete", "mpu/abort", "presigned"):
+            if path.startswith(route + "/"):
+                files.checked(path[len(route) + 1 :])
+                raise _unsupported(route)
+        if path != "artifacts" and not path.startswith("artifacts/"):
+            raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {request.method} {request.path[:200]}")
+        path = path.removeprefix("artifacts").removeprefix("/")
         if request.method == "PUT":
-            return await self._store.put(caller, path, request.body)
+            return await self._store.put(caller, path, request)
         if request.method == "DELETE":
             return await self._store.delete(caller, path)
         if request.method != "GET":
@@ -176,6 +211,10 @@ class Door:
         if path:
             return await self._store.get(caller, path)
         return _json(await self._store.listed(caller, _query(request)))
+
+
+def _unsupported(route: str) -> MlflowError:
+    return MlflowError("NOT_IMPLEMENTED", f"{UNSUPPORTED[route]} is not supported for the current artifact repository")
 
 
 def _json(told: dict[str, Any]) -> Response:
@@ -196,11 +235,17 @@ def _query(request: Request) -> dict[str, Any]:
 
 
 def _body(request: Request) -> dict[str, Any]:
-    """The JSON object of a body; an empty one is empty."""
-    if not request.body:
+    """The JSON object of a body; an empty one is empty. Old clients send it as a text of JSON."""
+    body = request.body
+    if request.spooled is not None:
+        if request.spooled.size > JSON:
+            raise MlflowError("BAD_REQUEST", f"the body has {request.spooled.size} bytes, expected at most {JSON}")
+        body = request.spooled.path.read_bytes()
+    if not body:
         return {}
     try:
-        given = msgspec.json.decode(request.body)
+        given = msgspec.json.decode(body)
+        given = msgspec.json.decode(given) if isinstance(given, str) else given
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MlflowError("BAD_REQUEST", f"the body is no JSON: {error}") from error
     if not isinstance(given, dict):
