@@ -137,3 +137,31 @@ def test_a_model_says_which_versions_it_is_and_gives_its_files(door: httpx.Clien
     assert refused(door.get(files, params={"artifact_file_path": "../x"})) == (400, "INVALID_PARAMETER_VALUE")
     gone = door.post(f"{API}/model-versions/create", json={"name": "r", "source": "models:/m-no", "model_id": "m-no"})
     assert refused(gone) == (400, "INVALID_PARAMETER_VALUE")
+
+
+def test_a_version_made_of_another_has_its_lineage_and_no_other(door: httpx.Client) -> None:
+    """Who says where a model comes from must not be wrong about what lies here; what lies elsewhere is believed."""
+    runs = [post(door, "runs/create", experiment_id="0")["run"]["info"]["run_id"] for _ in range(2)]
+    id_ = model(door, "m")
+    for name in ("from", "to"):
+        post(door, "registered-models/create", name=name)
+    post(door, "model-versions/create", name="from", source=f"runs:/{runs[0]}/m", run_id=runs[0], model_id=id_)
+    post(door, "registered-models/alias", name="from", version="1", alias="best")
+    copied = post(door, "model-versions/create", name="to", source="models:/from@best")["model_version"]
+    assert (copied["source"], copied["run_id"], copied["model_id"]) == ("models:/from/1", runs[0], id_)
+    again = post(door, "model-versions/create", name="to", source="models:/from/latest")["model_version"]
+    assert again["source"] == "models:/from/1"
+    uri = door.get(f"{API}/model-versions/get-download-uri", params={"name": "to", "version": "1"}).json()
+    assert uri == {"artifact_uri": f"runs:/{runs[0]}/m"}
+    elsewhere = {"source": "runs:/of-another-tracker/m", "run_id": runs[0]}
+    assert post(door, "model-versions/create", name="to", **elsewhere)["model_version"]["run_id"] == runs[0]
+    for wrong, words in (
+        ({"source": f"runs:/{runs[0]}/m", "run_id": runs[1]}, "The run_id request parameter must identify"),
+        ({"source": f"mlflow-artifacts:/0/{runs[0]}/artifacts/m", "run_id": runs[1]}, "The run_id request"),
+        ({"source": "models:/from/1", "run_id": runs[1]}, "must match the referenced model version"),
+        ({"source": f"models:/{id_}", "model_id": model(door, "n")}, "The model_id request parameter"),
+    ):
+        answer = door.post(f"{API}/model-versions/create", json={"name": "to", **wrong})
+        assert refused(answer) == (400, "INVALID_PARAMETER_VALUE") and words in answer.text, answer.text
+    gone = door.post(f"{API}/model-versions/create", json={"name": "to", "source": "models:/from/9"})
+    assert refused(gone) == (404, "RESOURCE_DOES_NOT_EXIST")

@@ -155,6 +155,8 @@ def test_mlflows_own_client_keeps_its_models_here(address: str) -> None:
         ("POST", "registered-models/alias", {"name": "m", "version": "1", "alias": "7"}, 400, None, "no number"),
         ("POST", "model-versions/create", {"name": "m", "source": "/etc"}, 400, None, "To use a local path"),
         ("POST", "model-versions/create", {"name": "m", "source": "file:///etc"}, 400, None, "To use a local path"),
+        ("POST", "model-versions/create", {"name": "m", "source": "http://[b/x"}, 400, None, "It is no URI"),
+        ("POST", "model-versions/create", {"name": "m"}, 400, None, "required parameter 'source'"),
         ("POST", "model-versions/create", {"name": "m", "source": "s3://b/../x"}, 400, None, "If supplying a source"),
         ("POST", "model-versions/create", {"name": "m", "source": "s3://b/%252e%252e/x"}, 400, None, "If supplying"),
         ("POST", "model-versions/create", {"name": "m", "source": "s3://b/a%00"}, 400, None, "If supplying a source"),

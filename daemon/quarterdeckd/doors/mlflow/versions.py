@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote_plus, urlsplit
 
-from quarterdeckd.doors.mlflow import checks, searching, shapes
+from quarterdeckd.doors.mlflow import checks, searching, shapes, sources
 from quarterdeckd.doors.mlflow.caller import Caller, pairs, text
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
 from quarterdeckd.doors.mlflow.searching import Noun, as_run
@@ -18,8 +16,6 @@ from quarterstore.records.wire import plain
 from quarterstore.search.matching import Row
 
 REASON = "asked for over the MLflow door"
-LOCAL = re.compile(r"(?:file:|/|\.|[A-Za-z]:\\|[^:]*\Z)")
-"""Sources on this machine's disk: none is opened, and none is taken."""
 PROMPT = "mlflow.prompt.is_prompt"
 """A tag that 3.x clients ask of every model, also of those that never had it."""
 VERSIONS = Noun(
@@ -90,43 +86,19 @@ def of_run(caller: Caller, run: str) -> list[dict[str, Any]]:
 
 async def create_version(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`model-versions/create`: kept by its source, which is never opened."""
-    found, source, logged = model_of(caller, given), text(given, "source"), text(given, "model_id", "")
-    _check_source(source)
-    if logged and caller.view.logged_models.get(logged) is None:
-        raise invalid(
-            f"Invalid model version source: '{source}'. The model_id request parameter must identify the resource "
-            "that contains the source."
-        )
+    found = model_of(caller, given)
+    source = sources.resolved(caller, text(given, "source"), text(given, "run_id", ""), text(given, "model_id", ""))
     made = await caller.ask(
         registry.RegisterSource(
             model=found.name,
-            source=source,
-            run=text(given, "run_id", "") or None,
+            source=source.uri,
+            run=source.run,
             notes=text(given, "description", ""),
             tags=pairs(given, "tags"),
-            logged_model=logged or None,
+            logged_model=source.logged,
         )
     )
     return {"model_version": shape(caller, made)}
-
-
-def _check_source(source: str) -> None:
-    if LOCAL.match(source):
-        raise invalid(
-            f"Invalid model version source: '{source}'. To use a local path as a model version source, the run_id "
-            "request parameter has to be specified and the local path has to be contained within the artifact "
-            "directory of the run specified by the run_id."
-        )
-    path = source
-    while (plainer := unquote_plus(path)) != path:
-        path = plainer
-    parts = urlsplit(path).path.split("/")
-    if "\0" in path or ".." in path.split("/") or "." in parts:
-        raise invalid(
-            f"Invalid model version source: '{source}'. If supplying a source as an http, https, local file path, "
-            "ftp, objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative path "
-            "references present. Please provide an absolute path."
-        )
 
 
 async def get_version(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
@@ -165,8 +137,7 @@ async def download_uri(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`model-versions/get-download-uri`: a version that was made of another has that one's files."""
     found = version_of(caller, given)
     for _ in range(100):
-        name, _, which = found.source.removeprefix("models:/").rpartition("/")
-        above = caller.view.versions.get(f"{name}@{which}") if found.source.startswith("models:/") else None
+        above = sources.version_at(caller, found.source) if found.source.startswith("models:/") else None
         if above is None:
             break
         found = above
