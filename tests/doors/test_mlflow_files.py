@@ -164,3 +164,14 @@ def test_a_run_of_the_prompt_page_is_a_run_with_its_table(door: httpx.Client) ->
 def test_every_prefix_of_theirs_leads_to_the_same_routes(door: httpx.Client, run: str, prefix: str) -> None:
     answer = door.get(f"{prefix}/mlflow/runs/get", params={"run_id": run})
     assert answer.json()["run"]["info"]["run_id"] == run
+
+
+def test_nobody_fills_the_disk_who_may_not_speak(absent: Any) -> None:
+    """In a team a large body is looked at before it is taken: its sender hears why while it still sends."""
+    port = free_port()
+    absent.start("--profile", "team", "--mlflow", f"127.0.0.1:{port}")
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as wire:
+        start = f"PUT {PROXY}/x.bin HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 9000000000\r\n\r\n"
+        wire.sendall(start.encode() + BLOCK * 2)
+        assert wire.recv(100).startswith(b"HTTP/1.1 401")
+    assert incoming(absent) == []

@@ -38,6 +38,8 @@ class Limits(NamedTuple):
     spool: Path | None = None
     """A folder for bodies of more than `held` bytes; without one they are all held in memory."""
     held: int = 1024 * 1024
+    admit: Callable[[dict[bytes, bytes]], Response | None] | None = None
+    """Looks at the headers before a large body is taken: what it answers is why it is not."""
 
 
 LIMITS = Limits()
@@ -226,6 +228,9 @@ class Protocol(asyncio.Protocol):
             return
         try:
             if self._spool is None:
+                if limits.admit is not None and (refused := limits.admit(self._headers)) is not None:
+                    self._hang_up(refused)
+                    return
                 self._spool = Spool(limits.spool)
                 self._spool.write(b"".join(self._body))
                 self._body = []
@@ -345,6 +350,9 @@ class Protocol(asyncio.Protocol):
             self._transport.close()
 
     def _refuse(self, status: int, words: str) -> None:
+        self._hang_up(refusal(status, words))
+
+    def _hang_up(self, response: Response) -> None:
         """Answer and hang up, but read on for a while: what the sender still sends must not reset the answer away."""
         if self._closing or self._transport.is_closing():
             return
@@ -352,7 +360,7 @@ class Protocol(asyncio.Protocol):
         self._forget_bodies()
         if self._timer is not None:
             self._timer.cancel()
-        self._transport.write(render(refusal(status, words), False))
+        self._transport.write(render(response, False))
         self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.close)
 
     @property

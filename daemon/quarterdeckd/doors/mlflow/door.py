@@ -111,7 +111,7 @@ class Door:
         names = {*LOOPBACK, host.lower()}
         self._hosts = frozenset(names)
         self._open_to_all = not _is_loopback(host)
-        limits = Limits(body=BODY, slow=SLOW, hosts=self._hosts, spool=self._incoming)
+        limits = Limits(body=BODY, slow=SLOW, hosts=self._hosts, spool=self._incoming, admit=self._admit)
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
@@ -136,22 +136,31 @@ class Door:
                 return Response(200, b"OK", kind=b"text/plain")
             if request.path == "/version":
                 return Response(200, VERSION.encode(), kind=b"text/plain")
-            self._same_origin(request)
-            return await self._routed(self._caller(request), request)
+            self._same_origin(request.headers)
+            return await self._routed(self._caller(request.headers), request)
         except (MlflowError, Fault) as error:
             return answered(error)
 
-    def _same_origin(self, request: Request) -> None:
+    def _same_origin(self, headers: dict[bytes, bytes]) -> None:
         """A page of another address in somebody's browser may not speak here."""
-        origin = request.headers.get(b"origin", b"").decode("latin-1")
+        origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and (urlsplit(origin).hostname or "") not in {name.strip("[]") for name in self._hosts}:
             raise MlflowError("PERMISSION_DENIED", f"origin: got {origin[:200]}, expected this address")
 
-    def _caller(self, request: Request) -> Caller:
-        authorization = request.headers.get(b"authorization", b"").decode("latin-1")
+    def _caller(self, headers: dict[bytes, bytes]) -> Caller:
+        authorization = headers.get(b"authorization", b"").decode("latin-1")
         profile = "team" if self._open_to_all else self._dispatch.profile
         speaker = speaker_at(self._dispatch.view, authorization, profile, self._owner)
         return Caller(self._dispatch, speaker, self._newest)
+
+    def _admit(self, headers: dict[bytes, bytes]) -> Response | None:
+        """Nobody fills the disk who may not speak."""
+        try:
+            self._same_origin(headers)
+            self._caller(headers)
+        except (MlflowError, Fault) as error:
+            return answered(error)
+        return None
 
     async def _routed(self, caller: Caller, request: Request) -> Response:
         for start in PROXIED:
