@@ -165,3 +165,28 @@ def test_a_version_made_of_another_has_its_lineage_and_no_other(door: httpx.Clie
         assert refused(answer) == (400, "INVALID_PARAMETER_VALUE") and words in answer.text, answer.text
     gone = door.post(f"{API}/model-versions/create", json={"name": "to", "source": "models:/from/9"})
     assert refused(gone) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_a_removed_model_is_shown_only_to_who_asks_for_removed_ones(door: httpx.Client) -> None:
+    id_ = model(door, "m")
+    door.delete(f"{API}/logged-models/{id_}").raise_for_status()
+    assert refused(door.get(f"{API}/logged-models/{id_}")) == (404, "RESOURCE_DOES_NOT_EXIST")
+    shown = door.get(f"{API}/logged-models/{id_}", params={"allow_deleted": "true"})
+    assert shown.json()["model"]["info"]["model_id"] == id_
+
+
+def test_models_of_the_old_clients_stand_in_a_tag_of_their_run(door: httpx.Client) -> None:
+    run = post(door, "runs/create", experiment_id="0")["run"]["info"]["run_id"]
+    told = {"artifact_path": "m", "flavors": {"python_function": {}}, "utc_time_created": "now", "run_id": run}
+    for uuid in ("1", "2"):
+        post(door, "runs/log-model", run_id=run, model_json=json.dumps({**told, "model_uuid": uuid, "more": "x"}))
+    data = door.get(f"{API}/runs/get", params={"run_id": run}).json()["run"]["data"]
+    (history,) = [each["value"] for each in data["tags"] if each["key"] == "mlflow.log-model.history"]
+    assert json.loads(history) == [{**told, "model_uuid": "1"}, {**told, "model_uuid": "2"}]
+    for wrong, words in (
+        ("{", "Malformed model info"),
+        ("{}", "missing mandatory fields: artifact_path"),
+        ("[]", "Malf"),
+    ):
+        answer = door.post(f"{API}/runs/log-model", json={"run_id": run, "model_json": wrong})
+        assert refused(answer) == (400, "INVALID_PARAMETER_VALUE") and words in answer.text

@@ -70,6 +70,7 @@ ROUTES: dict[tuple[str, str], Handle] = {
     ("POST", "runs/log-metric"): runs.log_metric,
     ("POST", "runs/log-parameter"): runs.log_parameter,
     ("POST", "runs/log-batch"): runs.log_batch,
+    ("POST", "runs/log-model"): runs.log_model,
     ("POST", "runs/log-inputs"): runs.log_inputs,
     ("POST", "runs/outputs"): runs.log_outputs,
     ("POST", "runs/set-tag"): runs.set_tag,

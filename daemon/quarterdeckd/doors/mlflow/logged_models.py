@@ -41,10 +41,10 @@ VERSIONS = "mlflow.modelVersions"
 """A tag that says which versions of registered models it is: worked out, never kept."""
 
 
-def model_of(caller: Caller, name: str) -> LoggedModel:
+def model_of(caller: Caller, name: str, *, removed: bool = False) -> LoggedModel:
     """A logged model by its id."""
     found = caller.view.logged_models.get(name)
-    if found is None or found.removed is not None:
+    if found is None or (found.removed is not None and not removed):
         raise absent(f"Logged model with ID '{name}' not found.")
     return found
 
@@ -198,7 +198,8 @@ async def answer(caller: Caller, method: str, parts: list[str], given: dict[str,
         return await (_search(caller, given) if parts else _create(caller, given))
     if not parts:
         raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {method} logged-models")
-    found = model_of(caller, parts[0])
+    removed = method == "GET" and str(given.get("allow_deleted")).lower() == "true"
+    found = model_of(caller, parts[0], removed=removed)
     match method, parts[1:]:
         case "GET", []:
             return shape(caller, found)

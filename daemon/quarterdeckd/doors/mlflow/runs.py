@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import uuid
 from array import array
@@ -24,7 +25,8 @@ MOST_METRICS, MOST_PARAMS, MOST_TAGS, MOST_TOGETHER = 1000, 100, 100, 1000
 """mlflow.utils.validation, 3.17."""
 RUNS = Noun("runs", {}, 50_000, 1000)
 VIEWS = {"ACTIVE_ONLY": "active", "DELETED_ONLY": "removed", "ALL": "all"}
-NAME = "mlflow.runName"
+NAME, HISTORY = "mlflow.runName", "mlflow.log-model.history"
+MODEL_FIELDS = ("artifact_path", "flavors", "utc_time_created", "run_id")
 
 
 def shape(caller: Caller, run: runs.Run) -> dict[str, Any]:
@@ -250,6 +252,25 @@ async def log_batch(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
         *(caller.ask(each) for each in of_models),
         *([_tags(caller, run, labels)] if labels else []),
     )
+    return {}
+
+
+async def log_model(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/log-model`: 2.x says so which models a run logged; they stand in a tag."""
+    run, told = caller.run(given, active=True), text(given, "model_json")
+    try:
+        model = msgspec.json.decode(told, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise invalid(f"Malformed model info. \n {told[:500]} \n is not a valid JSON.") from error
+    if lacking := [name for name in MODEL_FIELDS if name not in model]:
+        raise invalid(f"Model json is missing mandatory fields: {', '.join(lacking)}")
+    kept = {name: model[name] for name in (*MODEL_FIELDS, "model_uuid") if name in model}
+    try:
+        before = msgspec.json.decode(run.tags.get(HISTORY, "[]"), type=list[Any])
+    except msgspec.DecodeError as error:
+        raise invalid(f"the tag {HISTORY} of run {run.id} is no list of models") from error
+    name, value = checks.tag(HISTORY, json.dumps([*before, kept]))
+    await _tags(caller, run, {name: value})
     return {}
 
 
