@@ -165,6 +165,8 @@ def about_logged_models(life: Life, run: str, digest: str, size: int) -> None:
     model = life(logged_models.CreateLoggedModel(experiment="life", run=run, params={"a": "1"})).id
     life(logged_models.LogModelArtefact(model=model, path="model/data.bin", digest=digest, size=size))
     life(logged_models.LogModelParams(model=model, params={"b": 2}))
+    point = logged_models.ModelPoint(key="acc", value=0.5, time=1.0, run=run)
+    assert life(logged_models.MeasureModel(model=model, points=(point, point))).points == (point,)
     assert life(logged_models.FinishLoggedModel(model=model)).status == "READY"
     assert life(logged_models.TagLoggedModel(model=model, tags={"x": "y"})).params == {"a": "1", "b": 2}
     assert life(logged_models.ShowLoggedModel(model=model)).tags == {"x": "y"}

@@ -12,7 +12,7 @@ from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import cleared_for_production
 from quarterdeckd.services.labels import checked_prose, checked_tags
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
-from quarterstore.ledger.finding import in_use, model_of, production_of, run_of, version_of
+from quarterstore.ledger.finding import in_use, model_of, one_of, production_of, run_of, version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import registry
 from quarterstore.records.base import Event
@@ -85,6 +85,7 @@ def _register_source(state: State, act: registry.RegisterSource, asking: Asking)
         source=checked_text("source", act.source, longest=LONGEST_SOURCE),
         notes=checked_prose("notes", act.notes, longest=LONGEST_NOTES),
         tags=checked_tags(act.tags),
+        logged_model=act.logged_model and one_of(state.logged_models, "logged_model", act.logged_model).id,
     )
     event = registry.VersionRegistered(version=version)
     return Decision([event], f"registered {version.id} by reference", lambda after: after.versions[version.id])

@@ -91,6 +91,8 @@ class Version(Record, frozen=True):
     updated: float | None = None
     freed: float | None = None
     """When its file was freed after its removal: from then on it is history, and does not come back."""
+    logged_model: str | None = None
+    """The logged model that it is."""
 
 
 class Model(Record, frozen=True):
@@ -160,6 +162,8 @@ class RegisterSource(Act[Version], tag="registry.register_source", frozen=True):
     """The run it came from, here or elsewhere."""
     notes: str = ""
     tags: dict[str, str] = {}
+    logged_model: str | None = None
+    """The logged model that it is."""
 
 
 class DescribeVersion(Act[Version], tag="registry.describe", frozen=True):
