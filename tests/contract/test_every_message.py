@@ -27,6 +27,7 @@ from quarterstore.records import (
     messages,
     models,
     monitoring,
+    packages,
     people,
     pipelines,
     predictions,
@@ -120,9 +121,25 @@ def about_runs(life: Life) -> None:
     found = life(search.SearchRuns(experiments=("life",), where="loss < 1 and team = 'one'", order=("-loss",), limit=1))
     assert ([each.id for each in found.runs], found.total, found.next) == ([run], 1, None)
     assert [each.name for each in life(experiments.ListExperiments())] == ["life"]
+    about_searches(life, run)
     about_experiments(life, other)
     about_logged_models(life, run, digest, size)
     about_models(life)
+
+
+def about_searches(life: Life, run: str) -> None:
+    """A search that is kept, a run nested in another, what was installed."""
+    life(search.SaveSearch(name="good", where="loss < 1", order=("-loss",)))
+    assert life(search.ShowSearch(name="good")).where == "loss < 1"
+    assert [each.name for each in life(search.ListSearches())] == ["good"]
+    life(search.RemoveSearch(name="good"))
+    kept = life(packages.KeepPackages(packages=("b==2", "a==1")))
+    assert life(packages.ShowPackages(packages=kept.digest[:12])).packages == ("a==1", "b==2")
+    nested = life(runs.StartRun(experiment="nested", parent=run)).id
+    life(runs.EndRun(run=nested))
+    tree = life(search.RunTree(runs=(run,), below=True))
+    assert [(each.depth, each.run.id) for each in tree] == [(0, run), (1, nested)]
+    life(runs.RemoveRun(run=nested))
 
 
 def about_models(life: Life) -> None:
