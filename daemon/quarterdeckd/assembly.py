@@ -47,6 +47,7 @@ from quarterdeckd.services import (
 )
 from quarterdeckd.settings import Settings, host_and_port
 from quarterdeckd.work.backing_up import back_up
+from quarterdeckd.work.comparing import Comparing
 from quarterdeckd.work.freeing import Freeing
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
@@ -67,7 +68,7 @@ from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
 from quarterstore.records import transfer as transfer_records
-from quarterstore.records.datasets import AddDataset
+from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
 from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.registry import RegisterVersion
@@ -202,6 +203,7 @@ class Daemon:
         wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
         wide[store_records.Backup] = self._back_up
         wide[store_records.CollectGarbage] = self._collect
+        wide[CompareDatasets] = Comparing(self.view, self.artefacts).rows
         wide[transfer_records.Export] = self._export
         wide[transfer_records.Import] = self._import
         wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(

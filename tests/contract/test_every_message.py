@@ -251,6 +251,10 @@ def about_data(life: Life) -> None:
     digest, size = life.client.put(b"a,y\n1,2\n2,3\n")
     life(datasets.AddDataset(digest=digest, name="rows.csv", format="csv", size=size))
     assert life(datasets.ShowDataset(dataset=digest)).name == "rows.csv"
+    after, more = life.client.put(b"a,y\n2,3\n4,5\n2,3\n")
+    life(datasets.AddDataset(digest=after, name="rows.csv", format="csv", size=more))
+    changed = life(datasets.CompareDatasets(before=digest, after=after))
+    assert (changed.rows_before, changed.rows_after, changed.added, changed.removed) == (2, 3, 2, 1)
     assert len(life(datasets.ListDatasets())) >= 1
 
 

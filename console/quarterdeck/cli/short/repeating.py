@@ -45,7 +45,9 @@ class Tolerance(NamedTuple):
             return True
         if not (math.isfinite(before) and math.isfinite(after)):
             return False
-        return abs(after - before) <= self.number * (abs(before) if self.relative else 1.0)
+        # 1.01 - 1.0 is a little more than 0.01: a limit that is written as a decimal holds at the limit
+        rounding = 2 * math.ulp(max(abs(before), abs(after))) if self.number else 0.0
+        return abs(after - before) <= self.number * (abs(before) if self.relative else 1.0) + rounding
 
 
 class MetricAgain(Record, frozen=True):
