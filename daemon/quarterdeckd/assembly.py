@@ -128,6 +128,7 @@ class Daemon:
         self.artefacts = Artefacts(home.artefacts, home.incoming)
         self.hearing = Hearing(self.view, self.dispatch, settings.lost_after)
         self.intake = Intake(home.samples / "metrics", self.hearing.heard)
+        self.intake.is_open = self._is_open
         ledger.recovered = "; ".join(filter(None, [ledger.recovered, *self.intake.recovered]))
         self.predictions = Predictions(home, self.view)
         self.supervisor = Supervisor(
@@ -150,6 +151,10 @@ class Daemon:
             return keep_reserve(self.ledger.home.reserve)
         self.ledger.home.reserve.unlink(missing_ok=True)
         return False
+
+    def _is_open(self, run: str) -> bool:
+        found = self.view.runs.get(run)
+        return found is not None and found.state in ("RUNNING", "LOST")
 
     def _news(self, news: deployment_records.HostNews) -> None:
         self.rollouts.news(news)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from quarterdeck.cli.short.repeating import Tolerance, tolerances_of
 from quarterdeck.client import Client
+from quarterdeck.tolerance import Tolerance, tolerances_of
 from quarterstore.records.faults import Invalid, NotFound
 from quarterstore.records.runs import EndRun, ShowRun, Source, StartRun
 from quarterstore.records.store import CollectGarbage

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.labels import checked_params, checked_path, checked_prose, checked_tags
+from quarterdeckd.services.labels import checked_params, checked_path, checked_prose, checked_tags, checked_time
 from quarterstore.ledger.experiments import new_experiment
 from quarterstore.ledger.finding import experiment_of, one_of, run_of
 from quarterstore.ledger.state import State, copy_of
@@ -56,7 +56,7 @@ def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
         experiment=experiment,
         name=checked_text("name", act.name) if act.name else run_id[-6:],
         state="RUNNING",
-        started=act.started or asking.now,
+        started=asking.now if act.started is None else checked_time("started", act.started),
         actor=asking.actor,
         heard=asking.now,
         params=checked_params(act.params),
@@ -86,7 +86,8 @@ def _end(state: State, act: runs.EndRun, asking: Asking) -> Decision:
     if run.state not in ("RUNNING", "LOST"):
         raise Conflict(f"{run.id} is {run.state} already", field="run")
     error = checked_prose("error", act.error[:LONGEST_ERROR], longest=LONGEST_ERROR) if act.error else None
-    event = runs.RunEnded(run=run.id, state=act.state, at=act.ended or asking.now, error=error, metrics=act.metrics)
+    at = asking.now if act.ended is None else checked_time("ended", act.ended)
+    event = runs.RunEnded(run=run.id, state=act.state, at=at, error=error, metrics=act.metrics)
     return Decision([event], f"ended {run.id} as {act.state}", lambda after: after.runs[run.id])
 
 

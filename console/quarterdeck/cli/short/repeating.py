@@ -2,74 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import command
-from quarterstore.records.base import Record
 
 if TYPE_CHECKING:
     from quarterdeck.repro import Workplace
+    from quarterdeck.tolerance import Reproduction, Tolerance
     from quarterstore.records.runs import Difference, Run
 
-EVERY = "*"
 ENDING = 10.0
 """Seconds that a command has to close its run after ctrl-C."""
 CANDIDATES = 1000
-
-
-class Tolerance(NamedTuple):
-    """How far a metric may be off: in its own unit, or as a share of what it was."""
-
-    number: float
-    relative: bool
-
-    def words(self) -> str:
-        """As it was written."""
-        return f"{self.number * 100:g}%" if self.relative else f"{self.number:g}"
-
-    def holds(self, before: float, after: float | None) -> bool:
-        """Whether what came out is near enough; NaN is NaN again, an infinity the same one."""
-        if after is None:
-            return False
-        if before == after or (math.isnan(before) and math.isnan(after)):
-            return True
-        if not (math.isfinite(before) and math.isfinite(after)):
-            return False
-        # 1.01 - 1.0 is a little more than 0.01: a limit that is written as a decimal holds at the limit
-        rounding = 2 * math.ulp(max(abs(before), abs(after))) if self.number else 0.0
-        return abs(after - before) <= self.number * (abs(before) if self.relative else 1.0) + rounding
-
-
-class MetricAgain(Record, frozen=True):
-    """One metric of the run that was done again."""
-
-    metric: str
-    before: float
-    after: float | None
-    delta: float | None
-    tolerance: str
-    within: bool
-
-
-class Reproduction(Record, frozen=True):
-    """A run done again: the new run, what could not be made as it was, what else differs, each metric."""
-
-    of: str
-    run: str
-    within: bool
-    notes: tuple[str, ...]
-    differences: tuple[tuple[str, str, str, str], ...]
-    metrics: tuple[MetricAgain, ...]
 
 
 def repro() -> click.Command:
@@ -80,6 +32,7 @@ def repro() -> click.Command:
     @command("repro", "Do a run again from its record and compare; exit 1 when a metric is outside its tolerance.")
     def run(context: Context, run: str, tolerance: tuple[str, ...], trust: bool, dry_run: bool) -> None:
         from quarterdeck.repro import workplace
+        from quarterdeck.tolerance import tolerances_of
         from quarterstore.records.runs import ShowRun
 
         former = context.client.ask(ShowRun(run=run))
@@ -98,27 +51,6 @@ def repro() -> click.Command:
             sys.exit(1)
 
     return run
-
-
-def tolerances_of(texts: Iterable[str], metrics: Iterable[str]) -> dict[str, Tolerance]:
-    """Tolerances by metric, `*` for all. Raises `Invalid` for what is none, `NotFound` for a metric the run lacks."""
-    from quarterstore.records.faults import got, missing
-
-    found = {}
-    for text in texts:
-        name, equals, number = text.rpartition("=")
-        share = number.endswith("%")
-        try:
-            limit = float(number.removesuffix("%")) / (100 if share else 1)
-        except ValueError:
-            limit = math.nan
-        if not limit >= 0:
-            raise got("tolerance", text, "METRIC=NUMBER, METRIC=NUMBER% or one of these numbers for all")
-        name = name if equals else EVERY
-        if name != EVERY and name not in metrics:
-            raise missing("tolerance", name, metrics)
-        found[name] = Tolerance(limit, share)
-    return found
 
 
 def _check_origin(context: Context, former: Run, trust: bool) -> None:
@@ -140,6 +72,8 @@ def _check_origin(context: Context, former: Run, trust: bool) -> None:
 
 def _again(context: Context, former: Run, place: Workplace) -> Run:
     """Run the command and find the run that it opened. Raises `Failed` when it fails or opens none."""
+    import subprocess
+
     from quarterdeck.live_run import AGAIN_OF
     from quarterstore.records.faults import Failed
 
@@ -181,13 +115,14 @@ def _opened(context: Context, former: Run, began: float) -> Run | None:
 def _compared(
     context: Context, former: Run, again: Run, notes: list[str], tolerances: dict[str, Tolerance]
 ) -> Reproduction:
+    from quarterdeck.tolerance import EVERY, EXACT, MetricAgain, Reproduction
     from quarterstore.records.runs import CompareRuns
 
     rows = context.client.ask(CompareRuns(runs=(former.id, again.id))).rows
     metrics = []
     for name, before in former.metrics.items():
         after = again.metrics.get(name)
-        limit = tolerances.get(name) or tolerances.get(EVERY) or Tolerance(0.0, False)
+        limit = tolerances.get(name) or tolerances.get(EVERY) or EXACT
         delta = None if after is None else after - before
         metrics.append(MetricAgain(name, before, after, delta, limit.words(), limit.holds(before, after)))
     return Reproduction(
