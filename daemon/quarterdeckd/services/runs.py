@@ -45,6 +45,8 @@ def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
     if run_id in state.runs:
         raise Conflict(f"{run_id} is there already", field="run")
     parent: runs.Run | None = None if act.parent is None else one_of(state.runs, "parent", act.parent)
+    if len(act.datasets) > MOST_INPUTS:
+        raise got("datasets", f"{len(act.datasets)} of them", f"at most {MOST_INPUTS}")
     events: list[Event] = []
     known = state.experiments.get(experiment)
     if known is None:
