@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ import pytest
 from quarterdeck.client import Client
 from quarterdeck.tolerance import Tolerance, tolerances_of
 from quarterstore.records.faults import Invalid, NotFound
-from quarterstore.records.runs import EndRun, ShowRun, Source, StartRun
+from quarterstore.records.models import CreateModel
+from quarterstore.records.registry import RegisterSource
+from quarterstore.records.runs import DatasetInput, EndRun, LogInputs, ShowRun, Source, StartRun
 from quarterstore.records.store import CollectGarbage
 
 if TYPE_CHECKING:
@@ -224,3 +227,52 @@ def test_a_tolerance_that_is_none_is_refused(text: str) -> None:
 def test_a_tolerance_for_a_metric_that_is_not_there_names_the_nearest() -> None:
     with pytest.raises(NotFound, match="nearest: acc"):
         tolerances_of(["ac=1"], ["acc", "loss"])
+
+
+def with_input(client: Client, run: str, **used: str) -> str:
+    """A run as another one was, that used other data."""
+    former = client.ask(ShowRun(run=run))
+    made = client.ask(StartRun(experiment="inputs", source=former.source)).id
+    client.ask(LogInputs(run=made, inputs=(DatasetInput(name="rows", **used),)))
+    client.ask(EndRun(run=made))
+    return made
+
+
+@pytest.mark.parametrize("place", ["../../escaped.csv", "/ABOVE/escaped.csv", "link/escaped.csv"])
+def test_rows_are_never_written_outside_the_folder_that_is_made(project: Project, client: Client, place: str) -> None:
+    """V1: a recorded place is a name that somebody chose, and a link may lie in the commit."""
+    outside = project.folder.parent / "outside"
+    outside.mkdir(exist_ok=True)
+    (project.folder / "deep" / "link").symlink_to(outside)
+    project.git("add", "deep/link")
+    project.git("commit", "-qm", "a link")
+    digest, _ = client.put(b"a,b\n1,2\n")
+    run = with_input(
+        client, project.train(), digest=digest, source_type="local", source=place.replace("/ABOVE", str(outside))
+    )
+    done = project.repro(run)
+    assert done.returncode == 6 and "is not there" in done.stderr, done.stderr
+    assert list(outside.iterdir()) == [] and not (project.folder.parent / "escaped.csv").exists()
+
+
+def test_an_address_in_a_record_is_never_fetched(project: Project, client: Client) -> None:
+    """V5: a place of data, or of a version by reference, is a text."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/rows.csv"
+        digest, _ = client.put(b"a,b\n1,2\n")
+        runs = [
+            with_input(client, project.train(), digest=digest, source_type=kind, source=address)
+            for kind in ("http", "local")
+        ]
+        client.ask(CreateModel(model="elsewhere"))
+        client.ask(RegisterSource(model="elsewhere", source=address))
+        for words in (
+            ("run", "repro", runs[0]),
+            ("run", "repro", runs[1]),
+            ("diff", *runs),
+            ("lineage", "elsewhere@1"),
+        ):
+            assert project.daemon.qd(*words).returncode in (0, 1)  # the script misses its rows, and says so
+        with pytest.raises(BlockingIOError):
+            listener.accept()
