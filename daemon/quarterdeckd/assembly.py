@@ -36,16 +36,19 @@ from quarterdeckd.services import (
     logged_models,
     models,
     monitoring,
+    packages,
     people,
     pipelines,
     registry,
     runs,
     schedules,
+    search,
     store,
     transfer,
 )
 from quarterdeckd.settings import Settings, host_and_port
 from quarterdeckd.work.backing_up import back_up
+from quarterdeckd.work.comparing import Comparing
 from quarterdeckd.work.freeing import Freeing
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
@@ -66,7 +69,7 @@ from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
 from quarterstore.records import transfer as transfer_records
-from quarterstore.records.datasets import AddDataset
+from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
 from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.registry import RegisterVersion
@@ -77,6 +80,8 @@ SERVICES = (
     people,
     experiments,
     runs,
+    search,
+    packages,
     logged_models,
     datasets,
     registry,
@@ -129,6 +134,7 @@ class Daemon:
         self.hearing = Hearing(self.view, self.dispatch, settings.lost_after)
         self.intake = Intake(home.samples / "metrics", self.hearing.heard)
         self.dispatch.syncing = Syncing(self.intake.sync)
+        self.intake.is_open = self._is_open
         ledger.recovered = "; ".join(filter(None, [ledger.recovered, *self.intake.recovered]))
         self.predictions = Predictions(home, self.view)
         self.supervisor = Supervisor(
@@ -151,6 +157,10 @@ class Daemon:
             return keep_reserve(self.ledger.home.reserve)
         self.ledger.home.reserve.unlink(missing_ok=True)
         return False
+
+    def _is_open(self, run: str) -> bool:
+        found = self.view.runs.get(run)
+        return found is not None and found.state in ("RUNNING", "LOST")
 
     def _news(self, news: deployment_records.HostNews) -> None:
         self.rollouts.news(news)
@@ -213,6 +223,7 @@ class Daemon:
         wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
         wide[store_records.Backup] = self._back_up
         wide[store_records.CollectGarbage] = self._collect
+        wide[CompareDatasets] = Comparing(self.view, self.artefacts).rows
         wide[transfer_records.Export] = self._export
         wide[transfer_records.Import] = self._import
         wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(

@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 2
     """Jobs that run at once."""
     lost_after: float = 15.0
-    """Seconds without a sign of life after which a run is LOST."""
+    """Seconds without a sign of life by which a run is LOST."""
     judge_every: float = 1.0
     log_level: str = "info"
 

@@ -27,6 +27,7 @@ from quarterstore.records import (
     messages,
     models,
     monitoring,
+    packages,
     people,
     pipelines,
     predictions,
@@ -120,9 +121,25 @@ def about_runs(life: Life) -> None:
     found = life(search.SearchRuns(experiments=("life",), where="loss < 1 and team = 'one'", order=("-loss",), limit=1))
     assert ([each.id for each in found.runs], found.total, found.next) == ([run], 1, None)
     assert [each.name for each in life(experiments.ListExperiments())] == ["life"]
+    about_searches(life, run)
     about_experiments(life, other)
     about_logged_models(life, run, digest, size)
     about_models(life)
+
+
+def about_searches(life: Life, run: str) -> None:
+    """A search that is kept, a run nested in another, what was installed."""
+    life(search.SaveSearch(name="good", where="loss < 1", order=("-loss",)))
+    assert life(search.ShowSearch(name="good")).where == "loss < 1"
+    assert [each.name for each in life(search.ListSearches())] == ["good"]
+    life(search.RemoveSearch(name="good"))
+    kept = life(packages.KeepPackages(packages=("b==2", "a==1")))
+    assert life(packages.ShowPackages(packages=kept.digest[:12])).packages == ("a==1", "b==2")
+    nested = life(runs.StartRun(experiment="nested", parent=run)).id
+    life(runs.EndRun(run=nested))
+    tree = life(search.RunTree(runs=(run,), below=True))
+    assert [(each.depth, each.run.id) for each in tree] == [(0, run), (1, nested)]
+    life(runs.RemoveRun(run=nested))
 
 
 def about_models(life: Life) -> None:
@@ -236,6 +253,10 @@ def about_data(life: Life) -> None:
     digest, size = life.client.put(b"a,y\n1,2\n2,3\n")
     life(datasets.AddDataset(digest=digest, name="rows.csv", format="csv", size=size))
     assert life(datasets.ShowDataset(dataset=digest)).name == "rows.csv"
+    after, more = life.client.put(b"a,y\n2,3\n4,5\n2,3\n")
+    life(datasets.AddDataset(digest=after, name="rows.csv", format="csv", size=more))
+    changed = life(datasets.CompareDatasets(before=digest, after=after))
+    assert (changed.rows_before, changed.rows_after, changed.added, changed.removed) == (2, 3, 2, 1)
     assert len(life(datasets.ListDatasets())) >= 1
 
 

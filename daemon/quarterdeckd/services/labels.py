@@ -11,14 +11,19 @@ from quarterstore.records.runs import Value
 
 LONGEST = 8000
 MOST_PARAMS = 2000
+MOST_TAGS = 2000
 DEEPEST = 20
+FIRST, LAST = -62_135_596_800.0, 253_402_300_800.0
+"""Seconds from 1970 to the years 1 and 10,000: beyond them no calendar has a day, and nothing can draw one."""
 
 
 Changes = TypeVar("Changes", bound=Mapping[str, str | None])
 
 
 def checked_tags(tags: Changes) -> Changes:
-    """Tags with names that can be drawn and values of a bearable length."""
+    """Tags, not too many, with names that can be drawn and values of a bearable length."""
+    if len(tags) > MOST_TAGS:
+        raise got("tags", f"{len(tags)} of them", f"at most {MOST_TAGS}")
     for name, value in tags.items():
         checked_text("tags", name)
         if value is not None and len(value) > LONGEST:
@@ -49,6 +54,13 @@ def checked_params(params: dict[str, Value]) -> dict[str, Value]:
             raise got(f"params.{name}", value, "a 64-bit integer")
         checked[name] = value
     return checked
+
+
+def checked_time(field: str, at: float) -> float:
+    """An instant that a calendar has."""
+    if not FIRST <= at < LAST:
+        raise got(field, at, "seconds since 1970, in the years 1 to 9999")
+    return at
 
 
 def checked_path(path: str) -> str:

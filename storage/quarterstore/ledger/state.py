@@ -17,11 +17,13 @@ from quarterstore.records import (
     jobs,
     logged_models,
     monitoring,
+    packages,
     people,
     pipelines,
     registry,
     runs,
     schedules,
+    search,
 )
 from quarterstore.records.base import Event, Record
 from quarterstore.records.wire import plain
@@ -87,6 +89,8 @@ class State:
         self.runs = book("runs", runs.Run, lambda r: r.id)
         self.logged_models = book("logged_models", logged_models.LoggedModel, lambda r: r.id)
         self.datasets = book("datasets", datasets.Dataset, lambda r: r.id)
+        self.packages = book("packages", packages.PackageList, lambda r: r.digest)
+        self.searches = book("searches", search.SavedSearch, lambda r: r.name)
         self.models = book("models", registry.Model, lambda r: r.name)
         self.versions = book("versions", registry.Version, lambda r: r.id)
         self.tenures = book("tenures", registry.Tenure, lambda r: f"{r.model}/{r.environment}/{r.entry:012d}")

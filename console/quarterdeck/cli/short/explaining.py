@@ -8,6 +8,7 @@ import click
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command
+from quarterdeck.cli.short.rows import with_rows
 
 if TYPE_CHECKING:
     from quarterstore.records.runs import Comparison
@@ -55,10 +56,12 @@ def diff() -> click.Command:
         from quarterstore.records.runs import CompareRuns
 
         comparison = context.client.ask(CompareRuns(runs=_runs_of(context, (before, after))))
+        if not comparison.rows and not context.json:
+            context.say("no difference")
+            return
+        comparison = with_rows(context, comparison)
         if context.json:
             context.out(comparison)
-        elif not comparison.rows:
-            context.say("no difference")
         else:
             _differences(comparison)
 
