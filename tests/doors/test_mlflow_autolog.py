@@ -6,10 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
 
 from tests.conftest import Daemon
 from tests.doors.test_mlflow import free_port
@@ -47,7 +44,6 @@ print("all of it")
 """
 
 
-@pytest.mark.skipif(find_spec("pandas") is None, reason="mlflow.sklearn imports pandas, which nothing else here needs")
 def test_a_script_that_logs_by_itself_leaves_run_data_model_and_version() -> None:
     daemon, port = Daemon(Path(tempfile.mkdtemp(prefix="qd", dir="/tmp"))), free_port()
     try:

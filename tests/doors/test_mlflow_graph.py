@@ -98,8 +98,8 @@ def test_runs_files_curves_and_datasets_are_found(door: httpx.Client, run: str) 
         ('{ mlflowGetRun(input: {runId: "x"}) { run { info { status { a } } } } }', "has no subfields"),
         ('{ mlflowGetRun(input: {runId: "nobody"}) { run { info { status } } } }', "Run with id=nobody not found"),
         ("{ mlflowGetRun(input: {runId: $id}) { run { info { status } } } }", 'Variable "$id" is not defined.'),
-        ("{ test(inputString: 'x') { output } }", "Cannot parse the unexpected character"),
-        ('{ test(inputString: "x") { output }', "Expected name, found <EOF>"),
+        ("{ test(inputString: 'x') { output } }", "Syntax Error"),
+        ('{ test(inputString: "x") { output }', "Expected Name, found <EOF>."),
         ("{ ...Nowhere }", 'Unknown fragment "Nowhere".'),
         ("{ test @other { output } }", 'Unknown directive "@other".'),
     ],
@@ -119,7 +119,7 @@ def test_no_query_asks_for_more_than_its_share(door: httpx.Client) -> None:
         ("{ test {" + "output " * 1001 + "} }", "exceeds maximum total selections of 1000"),
         ("{ ...F0 } " + doubled + " fragment F30 on Q { test { output } }", "exceeds maximum total selections"),
         ("{ ...A } fragment A on Q { ...A }", 'Unknown fragment "A".'),
-        ("{ test(inputString: " + "[" * 5000 + ") }", "exceeds maximum depth of 10"),
+        ("{ test(inputString: " + "[" * 5000 + ") }", "nested too deeply"),
         ("#" * 200_001, "exceeds maximum length"),
     ):
         found = told(door, query)

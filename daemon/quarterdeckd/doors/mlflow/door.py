@@ -26,7 +26,6 @@ from quarterdeckd.doors.mlflow import (
 )
 from quarterdeckd.doors.mlflow.caller import Caller, Newest, speaker_at
 from quarterdeckd.doors.mlflow.errors import MlflowError, answered, invalid
-from quarterdeckd.doors.mlflow.graph import Graph
 from quarterdeckd.http.server import Limits, Protocol, Request, Response
 from quarterstore.records.faults import Fault, got
 from quarterstore.shelf.artefacts import Artefacts
@@ -102,7 +101,7 @@ class Door:
             ("GET", "artifacts/list"): self._store.of_run,
             ("POST", "runs/create-promptlab-run"): promptlab.Creator(self._store.keep).create,
         }
-        self._graph = Graph(self._store.of_run)
+        self._graph: Any = None
         self._connections: set[Protocol] = set()
         self._hosts: frozenset[str] = frozenset()
         self._server: asyncio.Server | None = None
@@ -181,11 +180,19 @@ class Door:
         if path == "/ajax-api/2.0/mlflow/upload-artifact" and request.method == "POST":
             return await self._store.uploaded(caller, _query(request), request)
         if path == "/graphql":
+            if self._graph is None:
+                self._graph = await asyncio.to_thread(self._make_graph)
             return _json(await self._graph.answer(caller, _body(request)))
         for start in PREFIXES:
             if request.path.startswith(start + "/"):
                 return await self._asked(caller, request, request.path[len(start) + 1 :])
         raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {request.method} {request.path[:200]}")
+
+    def _make_graph(self) -> Any:
+        """In a thread, and not before somebody asks: graphql-core takes 0.3 s to read."""
+        from quarterdeckd.doors.mlflow.graph import Graph
+
+        return Graph(self._store.of_run)
 
     async def _asked(self, caller: Caller, request: Request, route: str) -> Response:
         given = _query(request) if request.method == "GET" else _body(request)
