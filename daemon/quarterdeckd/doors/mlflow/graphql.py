@@ -106,7 +106,7 @@ class _Filling:
 
     def _let(self, node: ast.SelectionNode) -> bool:
         """What `@include` and `@skip` say of it."""
-        let = {"include": True, "skip": False}
+        let: dict[str, Any] = {"include": True, "skip": False}
         for each in node.directives or ():
             if each.name.value not in DIRECTIVES:
                 raise Wrong(f'Unknown directive "@{each.name.value}".')
