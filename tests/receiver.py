@@ -112,7 +112,8 @@ class Receiver:
         start = b"HTTP/1.1 200 OK\r\n"
         match self.manner:
             case "stall":
-                self._let_go.wait(60)
+                connection.settimeout(60)
+                connection.recv(1)  # until the other side has gone
             case "drip":
                 connection.sendall(start)
                 while not self._let_go.wait(0.5):

@@ -297,13 +297,15 @@ def _secret_in(text: str) -> bytes:
         descriptor = os.open(Path(text), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise Invalid(f"got {drawn(text, longest=200)} ({error}), expected a file", field="secret_file") from error
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
+    try:
+        found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise got("secret_file", text, "a regular file")
         if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o077:
             raise Refused(f"others may read {text}", field="secret_file", next="chmod 600 it")
-        secret = file.read(LONGEST_SECRET + 1).strip()
+        secret = os.read(descriptor, 2 * LONGEST_SECRET).strip()
+    finally:
+        os.close(descriptor)
     if not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET:
         raise got("secret_file", f"{len(secret)} bytes", f"{SHORTEST_SECRET} to {LONGEST_SECRET}")
     return secret
