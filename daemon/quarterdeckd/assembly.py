@@ -102,7 +102,7 @@ ANSWERS = {query: answer for service in SERVICES for query, answer in service.AN
 CAUGHT_UP = 1000
 """Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
 FOLD_EVERY = 30.0
-POSTED_WITHIN = 30.0
+POSTED_WITHIN = 5.0
 REMEMBER_EVERY = 0.5
 
 

@@ -13,7 +13,7 @@ from quarterdeckd.services.targets import check_address, checked_url
 from quarterstore.ledger.folding import fold_entry
 from quarterstore.ledger.hooks import KEPT, MOST_WAITING
 from quarterstore.ledger.state import State
-from quarterstore.records import governance, hooks, monitoring, registry, runs
+from quarterstore.records import deployments, governance, hooks, monitoring, registry, runs
 from quarterstore.records.faults import Conflict, Fault, Invalid, NotFound, Refused
 from tests.ruling import Ruling
 
@@ -438,6 +438,30 @@ def test_an_approval_does_not_go_round_a_gate() -> None:
     ruling.act(approve, actor="bob")
     assert ruling.state.versions["m@1"].stage == "Production"
     assert again(ruling) == ruling.kept()
+
+
+def test_a_canary_is_asked_about_before_its_first_request() -> None:
+    ruling, hook = gated()
+    answer(ruling, hook, "m@1", ok=True)
+    ruling.act(move("m@1", "Production"))
+    ruling.act(deployments.Deploy(version="m@1"))
+    ruling.act(deployments.AdmitVersion(endpoint="m", version="m@1", ok=True))
+    with pytest.raises(Refused) as refused:
+        ruling.act(deployments.StartCanary(version="m@2"))
+    assert refused.value.field == "hook"
+    answer(ruling, hook, "m@2", ok=True)
+    assert ruling.act(deployments.StartCanary(version="m@2")).pending == "m@2"
+
+
+def test_nothing_is_sent_to_a_paused_hook_by_hand() -> None:
+    ruling = Ruling()
+    hook = added(ruling)
+    delivery = ruling.act(hooks.TestHook(hook=hook.id))
+    noted(ruling, delivery, OK)
+    ruling.act(hooks.PauseHook(hook=hook.id))
+    for act in (hooks.TestHook(hook=hook.id), hooks.Redeliver(delivery=delivery.id)):
+        with pytest.raises(Conflict):
+            ruling.act(act)
 
 
 def test_a_paused_gate_is_not_asked_and_other_ways_stay_open() -> None:

@@ -134,6 +134,8 @@ def _redeliver(state: State, act: hooks.Redeliver, asking: Asking) -> Decision:
     delivery: hooks.Delivery = one_of(state.deliveries, "delivery", act.delivery)
     if delivery.state == "WAITING":
         raise Conflict(f"{delivery.id} is on its way", field="delivery")
+    if state.hooks[delivery.hook].paused:
+        raise Conflict(f"{delivery.hook} is paused", field="delivery", next=f"qd hook resume {delivery.hook}")
     event = hooks.DeliveryAskedAgain(delivery=delivery.id, at=asking.now)
     return Decision([event], f"sends {delivery.id} again", lambda after: after.deliveries[delivery.id])
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import stat
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,8 @@ GATE_WITHIN = 20.0
 NOTE_AGAIN = 5.0
 """Seconds until an outcome is noted again that the store had no room for."""
 SHORTEST_SECRET, LONGEST_SECRET = 16, 4096
-PATH = "/usr/local/bin:/usr/bin:/bin"
+PATH = f"/usr/local/bin:/usr/bin:/bin:{Path(sys.executable).parent}"
+"""Where a program finds others; qd is beside us."""
 
 
 class Called(NamedTuple):
@@ -81,8 +83,10 @@ class Hooks:
         self._entry_at = entry_at
         self._within = within
         self._going: dict[str, asyncio.Task[None]] = {}
-        self._slots = {"exec": asyncio.Semaphore(AT_ONCE), "webhook": asyncio.Semaphore(AT_ONCE)}
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="hook")
+        self._slots = {kind: asyncio.Semaphore(AT_ONCE) for kind in ("exec", "webhook", "gate")}
+        # of their own, so that programs that hang hold up neither a gate nor what else runs in threads
+        self._threads = ThreadPoolExecutor(2 * AT_ONCE, thread_name_prefix="hook")
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="hook-reader")
         self._groups: set[int] = set()
         self.resolve = receivers.resolved
         self._stopping = False
@@ -148,7 +152,7 @@ class Hooks:
         async with self._slots[hook.kind]:
             at, began = time.time(), time.monotonic()
             try:
-                body = await asyncio.to_thread(self._content, hook, delivery)
+                body = await asyncio.get_running_loop().run_in_executor(self._readers, self._content, hook, delivery)
                 called = await self.call(hook, delivery.id, delivery.event, body, self._within)
             except (Fault, OSError) as error:
                 called = Called(False, _line(error))
@@ -164,7 +168,7 @@ class Hooks:
         """What a gate says: yes or no, in its words. One attempt, because somebody waits; no answer is a no."""
         body = self._cloud_event(id_, "hooks.asked", subject, time.time(), data, {})
         try:
-            async with self._slots[gate.kind]:
+            async with self._slots["gate"]:
                 called = await self.call(gate, id_, "asked", body, min(self._within, GATE_WITHIN))
         except (Fault, OSError) as error:
             return False, f"no answer: {_line(error)}"
@@ -201,7 +205,7 @@ class Hooks:
         """Run the program, or post to the receiver, once; raises `Fault` or `OSError` where that was not possible."""
         if hook.kind == "exec":
             return await self._run(hook, id_, event, body, seconds)
-        secret = await asyncio.to_thread(self._secret_of, hook)
+        secret = await asyncio.get_running_loop().run_in_executor(self._readers, self._secret_of, hook)
         told = await receivers.post(hook, body, secret, self.resolve)
         ok = 200 <= told.status < 300
         words = f"it answered {told.status}" + (", and nothing is followed" if 300 <= told.status < 400 else "")
@@ -249,7 +253,8 @@ class Hooks:
         for group in list(self._groups):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
-        self._threads.shutdown(cancel_futures=True)
+        for pool in (self._threads, self._readers):
+            pool.shutdown(cancel_futures=True)
 
     # what is kept beside the journal
 

@@ -40,7 +40,8 @@ class Told(NamedTuple):
 
 
 async def resolved(host: str, port: int) -> list[Address]:
-    """Every address of a name, as the system's resolver gives them."""
+    """Every address of a name, as the system's resolver gives them; uvloop asks it in threads of its own, so a resolver
+    that hangs holds up nobody else."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [ipaddress.ip_address(address[4][0]) for address in found]
 

@@ -16,6 +16,8 @@ KEPT = 200
 
 def owe(state: State, event: Event) -> None:
     """Note what an event owes to each hook; called after its own fold, by the writer and by a rebuild alike."""
+    if type(event) not in hooks.OWED:
+        return
     if isinstance(event, StageMoved):
         for key in [key for key, each in state.gate_answers.rows.items() if each.version == event.version]:
             state.gate_answers.drop(key)  # an answer is good for one move

@@ -273,6 +273,12 @@ TABLE: Final[dict[str, Told]] = {
 """Every word a hook can be set on -> the events it stands for."""
 
 
+OWED: Final[frozenset[type[Event]]] = frozenset(
+    {HookTested, *(kind for told in TABLE.values() for kind in told.events)}
+)
+"""Every event that a hook can be told of."""
+
+
 def wants(hook: Hook, event: Event) -> bool:
     """Whether a hook is told of an event, paused or not; a gate is asked before, not told after."""
     if isinstance(event, HookTested):
