@@ -139,7 +139,7 @@ class Hooks:
         act = hooks.NoteDelivery(delivery=delivery.id, rounds=delivery.rounds, attempts=tuple(attempts))
         while True:
             try:
-                await self._dispatch.speak(act, request=f"{delivery.id}-{delivery.rounds}")
+                await self._dispatch.speak(act)  # its rule knows a second one by the delivery's state and round
                 return
             except (Conflict, NotFound) as fault:  # removed meanwhile
                 log.info("%s: %s", delivery.id, fault.line())
