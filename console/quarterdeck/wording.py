@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from quarterstore.records import compression, deployments, governance, monitoring, registry, runs, store
+from quarterstore.records import compression, deployments, governance, hooks, monitoring, registry, runs, store
 from quarterstore.records.base import tag_of
 from quarterstore.records.places import default_home
 
@@ -124,4 +124,9 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     deployments.RollBack: _with("rollback", "endpoint"),
     compression.Optimise: _optimise,
     monitoring.CheckDrift: _drift,
+    hooks.RemoveHook: _with("hook rm", "hook"),
+    hooks.PauseHook: _with("hook pause", "hook"),
+    hooks.ResumeHook: _with("hook resume", "hook"),
+    hooks.TestHook: _with("hook test", "hook"),
+    hooks.Redeliver: _with("hook redeliver", "delivery"),
 }

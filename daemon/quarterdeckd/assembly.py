@@ -31,6 +31,7 @@ from quarterdeckd.services import (
     deployments,
     experiments,
     governance,
+    hooks,
     jobs,
     lineage,
     logged_models,
@@ -50,8 +51,10 @@ from quarterdeckd.settings import Settings, host_and_port
 from quarterdeckd.work.backing_up import back_up
 from quarterdeckd.work.comparing import Comparing
 from quarterdeckd.work.freeing import Freeing
+from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
+from quarterdeckd.work.hooks import Hooks
 from quarterdeckd.work.predictions import Predictions
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.scheduler import Scheduler
@@ -71,6 +74,7 @@ from quarterstore.records import store as store_records
 from quarterstore.records import transfer as transfer_records
 from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
+from quarterstore.records.hooks import AddHook
 from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.registry import RegisterVersion
 from quarterstore.shelf.artefacts import Artefacts
@@ -95,6 +99,7 @@ SERVICES = (
     canaries,
     monitoring,
     compression,
+    hooks,
     store,
     transfer,
 )
@@ -104,6 +109,7 @@ CAUGHT_UP = 1000
 """Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
 FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
+POSTED_WITHIN = 5.0
 REMEMBER_EVERY = 0.5
 
 
@@ -144,12 +150,20 @@ class Daemon:
         self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path)
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
         self.reactions = Reactions(self.dispatch)
+        self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
+        self.dispatch.hold = Gates(self.view, self.dispatch, self.hooks, RULES).held
         self.ticked = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
     def _answer_at(self, seq: int) -> bytes:
         [(position, before)] = self.ledger.database.places(seq - 1, 1)
         return bytes(journal.read_at(self.ledger.home.journal, position, before).answer)
+
+    def _entry_at(self, seq: int) -> journal.Entry:
+        """A kept entry, once it is posted; from a thread."""
+        self.poster.wait_for(seq, POSTED_WITHIN)
+        [(position, before)] = self.ledger.database.places(seq - 1, 1)
+        return journal.read_at(self.ledger.home.journal, position, before)
 
     def _reserve(self, keep: bool) -> bool:
         """Keep room aside or free it; answers whether it is kept."""
@@ -172,6 +186,7 @@ class Daemon:
         self.poster.start()
         self._context: zmq.Context[Any] = zmq.Context()
         secret = server_secret(home)
+        self.hooks.drop_secrets()
         await enrol_owner(home, self.view, self.dispatch, again=enrol)
         await self._keep_profile()
         self.handshakes = Handshakes(self._context, self._known)
@@ -248,6 +263,7 @@ class Daemon:
         self.dispatch.prepare[AddDataset] = uploads.kept
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
         self.dispatch.prepare[LogModelArtefact] = uploads.kept
+        self.dispatch.prepare[AddHook] = self.hooks.prepared
 
     def _points(self, batch: run_records.LogMetrics, speaker: Speaker) -> run_records.Logged:
         runs.writable(self.view, batch.run, speaker.run)
@@ -308,6 +324,8 @@ class Daemon:
         await self._react_again()
         self.supervisor.before_start["drift"] = self.predictions.fold
         self.scheduler.start()
+        self.bus.on_kept(self.hooks.kept)
+        self.hooks.start()
         endless: tuple[Coroutine[Any, Any, None], ...] = (
             self.supervisor.run(),
             self.rollouts.run(self.settings.judge_every),
@@ -372,6 +390,7 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._tasks:
             self.scheduler.stop()
+        self.hooks.stop()
         await asyncio.to_thread(self.writer.stop)
         await asyncio.sleep(0)  # the last group settles on this loop
         await asyncio.to_thread(self.poster.stop)

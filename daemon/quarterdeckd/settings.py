@@ -37,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lost_after: float = 15.0
     """Seconds without a sign of life by which a run is LOST."""
     judge_every: float = 1.0
+    hook_within: float = 60.0
+    """Seconds that the program of a hook has; as a gate at most 20."""
     log_level: str = "info"
 
 
@@ -75,6 +77,8 @@ def _checked(settings: Settings) -> Settings:
             host_and_port(door, address)
     if not 1 <= settings.hosts <= 64 or not 1 <= settings.workers <= 64:
         raise got("hosts, workers", (settings.hosts, settings.workers), "1 to 64")
+    if not 0 < settings.hook_within <= 3600:
+        raise got("hook_within", settings.hook_within, "seconds, more than 0 and at most an hour")
     if settings.listen is not None and not settings.listen.startswith("tcp://"):
         raise got("listen", settings.listen, "tcp://HOST:PORT")
     return settings

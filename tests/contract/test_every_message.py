@@ -22,6 +22,7 @@ from quarterstore.records import (
     experiments,
     faults,
     governance,
+    hooks,
     jobs,
     logged_models,
     messages,
@@ -300,6 +301,22 @@ def about_serving(life: Life, ana: Any) -> None:
     life(deployments.StopServing())
 
 
+def about_hooks(life: Life) -> None:
+    """A program that is told, tried, told again, paused and forgotten."""
+    hook = life(hooks.AddHook(event="promote", target="exec:/bin/true", model="life")).id
+    assert [each.id for each in life(hooks.ListHooks(model="life"))] == [hook]
+    delivery = life(hooks.TestHook(hook=hook)).id
+    shown = hooks.ShowDelivery(delivery=delivery)
+    assert life.until(shown, lambda found: found.state != "WAITING").state == "MADE"
+    assert life(hooks.Redeliver(delivery=delivery)).rounds == 1
+    life.until(shown, lambda found: found.state == "MADE")
+    assert [each.id for each in life(hooks.ListDeliveries(hook=hook))] == [delivery]
+    assert life(hooks.PauseHook(hook=hook)).paused
+    assert not life(hooks.ResumeHook(hook=hook)).paused
+    assert life(hooks.RemoveHook(hook=hook)).made == 2
+    assert life(hooks.ListHooks()) == []
+
+
 def about_people_and_the_store(life: Life, home: Any) -> None:
     """Keys, roles, audit, status, backup."""
     public = keys.make(home, "dora")
@@ -331,6 +348,7 @@ def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any
         about_the_registry(life, ana)
         about_data(life)
         about_serving(life, ana)
+        about_hooks(life)
         about_people_and_the_store(life, team.home)
     spoken_by_the_daemon = {kind for kind in messages.ASKABLE if kind.role == "daemon"}
     assert sorted(tag_of(kind) for kind in set(messages.ASKABLE) - life.asked - spoken_by_the_daemon) == []

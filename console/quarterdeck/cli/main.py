@@ -25,6 +25,7 @@ NOUNS = {
     "predictions": "what was asked and answered",
     "monitoring": "drift, alerts, reactions",
     "compression": "smaller children, measured",
+    "hooks": "programs and receivers told of what happens",
     "governance": "gates, approvals, audit",
     "people": "keys and roles",
     "store": "status, backup, undo",

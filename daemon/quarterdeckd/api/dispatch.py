@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -51,6 +51,9 @@ class Dispatch:
         """Acts that the daemon adds something to before they are decided (the last metrics to the end of a run)."""
         self.prepare: dict[type, Callable[[Any], Any]] = {}
         """The same for what takes a while (a file is looked at): done in a thread, the act is queued after it."""
+        self.hold: Callable[[Asked], Coroutine[Any, Any, None] | None] = lambda asked: None
+        """What a person's act has to wait for outside the daemon, if anything: it is queued after that."""
+        self._holding: dict[str, list[Asked]] = {}
         self.on_changes: Callable[[Changes], None] = lambda changes: None
         """Told of every change once the view has it."""
         self.writer: Writer
@@ -109,7 +112,29 @@ class Dispatch:
             self._prepared(prepare, act, Asked(act, body, request, speaker, reply, len(encoded)))
             return
         add = self.enrich.get(type(act))
-        self.writer.ask(Asked(add(act) if add else act, body, request, speaker, reply, len(encoded)))
+        asked = Asked(add(act) if add else act, body, request, speaker, reply, len(encoded))
+        if speaker is DAEMON or not self._held(asked):
+            self.writer.ask(asked)
+
+    def _held(self, asked: Asked) -> bool:
+        """Whether an act waits; one that is sent again meanwhile (a console does after 2 s) waits with the first."""
+        name = f"{asked.speaker.key}:{asked.request}"
+        if name in self._holding:
+            self._holding[name].append(asked)
+            return True
+        waiting = self.hold(asked)
+        if waiting is None:
+            return False
+        self._holding[name] = [asked]
+
+        def queue(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                log.error("what %s waits for failed; its rule decides", tag_of(type(asked.act)), exc_info=error)
+            for each in self._holding.pop(name):
+                self.writer.ask(each)
+
+        self._loop.create_task(waiting).add_done_callback(queue)
+        return True
 
     def _prepared(self, prepare: Callable[[Any], Any], act: Act[Any], asked: Asked) -> None:
         def queue(done: Any) -> None:

@@ -15,7 +15,11 @@ from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import NeedsApproval, Refused
 from quarterstore.records.governance import Check, GateOutcome, GateOverridden, GateRule
+from quarterstore.records.hooks import Hook
 from quarterstore.records.registry import Metric, Version
+
+ANSWER_HOLDS = 60.0
+"""Seconds for which a gate's answer is good, for one move."""
 
 
 def judge(state: State, version: Version) -> GateOutcome:
@@ -59,6 +63,30 @@ def cleared_for_production(state: State, version: Version, asking: Asking, reaso
             next="ask for it with governance.propose",
         )
     return []
+
+
+def gates_of(state: State, model: str, stage: str) -> list[Hook]:
+    """The hooks that are asked before a version of this model moves to this stage."""
+    return [
+        hook
+        for hook in state.hooks
+        if hook.gate and not hook.paused and hook.stage == stage and hook.model in (None, model)
+    ]
+
+
+def cleared_by_hooks(state: State, version: Version, stage: str, asking: Asking) -> None:
+    """`Refused`, on the field `hook`, unless every gate said yes to this move lately. They are asked by the daemon
+    before a person's act is decided; what they said is in the state, so that no way in goes round them."""
+    for hook in gates_of(state, version.model, stage):
+        answer = state.gate_answers.get(f"{hook.id}/{version.id}/{stage}")
+        if answer is None or not asking.now - answer.at <= ANSWER_HOLDS:
+            raise Refused(
+                f"{hook.id} is a gate to {stage} and was not asked of {version.id}",
+                field="hook",
+                next=f"a person can: qd promote {version.id} {stage}",
+            )
+        if not answer.ok:
+            raise Refused(f"{hook.id} says no: {answer.words}", field="hook")
 
 
 def _check(rule: GateRule, version: Version, champion: Version | None) -> Check:

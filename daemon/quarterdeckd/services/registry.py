@@ -9,7 +9,7 @@ from typing import get_args
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.evidence import cleared_for_production
+from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
 from quarterdeckd.services.labels import checked_prose, checked_tags
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
 from quarterstore.ledger.finding import in_use, model_of, one_of, production_of, run_of, version_of
@@ -165,6 +165,7 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
         events += to_production(version, champion, act, asking, skipped=skipped)
     else:
         events.append(_moved(version, act.stage, act, asking, skipped=False))
+    cleared_by_hooks(state, version, act.stage, asking)
     return Decision(
         events, f"moved {version.id} from {version.stage} to {act.stage}", lambda after: after.versions[version.id]
     )

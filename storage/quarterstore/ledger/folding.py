@@ -11,6 +11,7 @@ from quarterstore.ledger import (
     deployments,
     experiments,
     governance,
+    hooks,
     jobs,
     logged_models,
     models,
@@ -48,6 +49,7 @@ for _book in (
     deployments,
     monitoring,
     compression,
+    hooks,
     store,
     transfer,
 ):
@@ -63,6 +65,7 @@ def fold(state: State, events: list[Event], context: Context) -> None:
     for event in events:
         newest = event.lift()
         FOLDS[type(newest)](state, newest)
+        hooks.owe(state, newest)
 
 
 def fold_entry(state: State, entry: Entry) -> None:

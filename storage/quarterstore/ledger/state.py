@@ -14,6 +14,7 @@ from quarterstore.records import (
     deployments,
     experiments,
     governance,
+    hooks,
     jobs,
     logged_models,
     monitoring,
@@ -106,6 +107,9 @@ class State:
         self.drifts = book("drifts", monitoring.Drift, lambda r: r.id)
         self.alerts = book("alerts", monitoring.Alert, lambda r: r.id)
         self.reactions = book("reactions", monitoring.Reaction, lambda r: r.endpoint)
+        self.hooks = book("hooks", hooks.Hook, lambda r: r.id)
+        self.deliveries = book("deliveries", hooks.Delivery, lambda r: r.id)
+        self.gate_answers = book("gate_answers", hooks.GateAnswer, lambda r: f"{r.hook}/{r.version}/{r.stage}")
         self.optimisations = book("optimisations", compression.Optimisation, lambda r: r.id)
         self.undo = book("undo", Step, lambda r: f"{r.entry:012d}")
         self.cursors = book("cursors", Cursor, lambda r: r.name)

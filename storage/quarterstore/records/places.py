@@ -144,3 +144,7 @@ class Home:
     def secret_key(self, name: str) -> Path:
         """The 0600 file that holds the CURVE secret of one caller."""
         return self.keys / f"{name}.secret"
+
+    def hook_secret(self, name: str) -> Path:
+        """The 0600 file that holds what signs the requests of one hook."""
+        return self.keys / f"{name}.hook"

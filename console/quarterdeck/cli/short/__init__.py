@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from quarterdeck.cli.short.deploying import canary, deploy, drift, optimise, rollback, serving_group
 from quarterdeck.cli.short.explaining import compare, diff, lineage, version_group
+from quarterdeck.cli.short.hooking import hook_group
 from quarterdeck.cli.short.keeping import (
     ask,
     audit_group,
@@ -57,6 +58,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "audit": audit_group,
     "serving": serving_group,
     "keys": keys_group,
+    "hook": hook_group,
     "service": service_group,
 }
 HELP = {
@@ -82,6 +84,7 @@ HELP = {
     "audit": "verify the journal, show its head",
     "serving": "the serving side, without the daemon too",
     "keys": "make keys for people",
+    "hook": "run or tell something when an event happens",
     "service": "systemd units",
     "backup": "the store into one file",
     "restore": "a backup into an empty home",
