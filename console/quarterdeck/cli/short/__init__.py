@@ -69,7 +69,7 @@ HELP = {
     "diff": "what differs between two runs or versions",
     "lineage": "what a version came from, what came of it",
     "version": "show, remove or restore one version",
-    "register": "register an ONNX file",
+    "register": "a model file as a new version",
     "promote": "move a version to a stage",
     "approve": "approve what somebody else asked for",
     "reject": "say no, with a reason",
