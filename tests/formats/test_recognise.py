@@ -6,6 +6,8 @@ import json
 import lzma
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -94,6 +96,42 @@ def test_joblib_is_told_packed_and_not(tmp_path: Path, compress: Any) -> None:
     found = recognised(path)
     assert found.format == "joblib"
     assert any(name.startswith("joblib.") for name in found.code)
+
+
+def sparse(path: Path, start: bytes, end: bytes = b"", size: int = 20 * 1024**3) -> None:
+    """A file of 20 GB that takes no room on the disk."""
+    with path.open("wb") as file:
+        file.write(start)
+        file.seek(size)
+        file.write(end or b"\0")
+
+
+ENDLESS = {
+    "a line without an end": (b"S'", b""),
+    "one value of 20 GB": (b"\x80\x04\x8e" + (20 * 1024**3 - 11).to_bytes(8, "little"), b"."),
+    "a value beyond the end": (b"\x80\x04\x8e" + (2**62).to_bytes(8, "little"), b"."),
+    "a packed stream": (b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b""),
+    "zeros": (b"\0", b""),
+    "a message without an end": (b"\x08\x0a\x3a" + b"\xff" * 9, b""),
+    "an archive without a directory": (b"PK\x03\x04", b""),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_file_of_any_size_is_told_in_little_memory(tmp_path: Path, name: str) -> None:
+    """In a process that may hold 200 MB more than the modules take."""
+    path = tmp_path / "large"
+    sparse(path, *ENDLESS[name])
+    code = (
+        "import resource, sys; from pathlib import Path; from quarterdeckd.formats.recognise import recognised\n"
+        "from quarterstore.records.faults import Fault\n"
+        "room = int(Path('/proc/self/statm').read_text().split()[0]) * 4096 + 200 * 1024**2\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (room, room))\n"
+        "try:\n    print(recognised(Path(sys.argv[1])).format)\nexcept Fault as fault:\n    print(fault.line())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert "expected" in done.stdout or done.stdout == "pickle\n"
 
 
 def test_what_torch_saves_is_a_pickle_in_an_archive(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -17,6 +19,18 @@ RATIO: Final = 100
 SMALL: Final = 64 * 1024**2
 """An archive that unpacks to more than so many times its size, and to more than so much, is a bomb."""
 LARGEST_PICKLE: Final = 64 * 1024**2
+DAMAGED: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    ValueError,
+)
+"""What `zipfile` raises of an archive that lies: it lets the errors of its decompressors through."""
 ONNX: Final = "torch.onnx.export(model, (sample,), 'model.onnx', dynamo=True, external_data=False)"
 """What a person of PyTorch runs."""
 
@@ -28,7 +42,7 @@ def inspected(path: Path) -> Found:
             members = archive.infolist()
             _check_size(path, members)
             return _told_apart(archive, path, [_checked_name(member.filename) for member in members])
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
+    except DAMAGED as error:
         raise got("file", f"a ZIP archive that is cut off or damaged ({_short(error)})", "a whole file") from error
 
 

@@ -20,6 +20,42 @@ JOBLIB: Final = "joblib.numpy_pickle"
 TORCH: Final = "torch._utils"
 
 
+LARGE: Final = 1024**2
+"""Bytes of one value from which on it is stepped over: a model's numbers are gigabytes and name nothing."""
+
+
+class _Skipped(bytes):
+    """So many bytes that were not read."""
+
+    length = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class _Thrifty:
+    """A file whose large values are stepped over, so that no file takes the memory of its size."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, io.SEEK_END)
+        self.tell = file.tell
+        file.seek(0)
+
+    def read(self, count: int) -> bytes:
+        """So many bytes, or something of that length; fewer at the end."""
+        if count <= LARGE or self._file.tell() + count > self._size:
+            return self._file.read(min(count, LARGE))
+        self._file.seek(count, io.SEEK_CUR)
+        skipped = _Skipped()
+        skipped.length = count
+        return skipped
+
+    def readline(self) -> bytes:
+        """One line, or the beginning of one that is endless."""
+        return self._file.readline(LARGE)
+
+
 def begins(first: bytes) -> bool:
     """Whether it begins with the opcode that names a protocol from 2 on."""
     return first[:1] == b"\x80" and len(first) > 1 and first[1] in PROTOCOLS
@@ -29,7 +65,7 @@ def is_old(path: Path) -> bool:
     """Whether it is a pickle of protocol 0 or 1, which begin with no mark: opcodes up to a stop at the very end."""
     with path.open("rb") as file:
         try:
-            for count, (opcode, _, _) in enumerate(pickletools.genops(file)):
+            for count, (opcode, _, _) in enumerate(pickletools.genops(_Thrifty(file))):  # type: ignore[arg-type]
                 if opcode.name == "STOP":
                     return count > 0 and not file.read(1)
                 if count > MOST:
@@ -58,7 +94,7 @@ def named(file: BinaryIO) -> tuple[tuple[str, ...], bool]:
     texts: list[Any] = []
     memo: dict[Any, Any] = {}
     try:
-        for count, (opcode, value, _) in enumerate(pickletools.genops(file)):
+        for count, (opcode, value, _) in enumerate(pickletools.genops(_Thrifty(file))):  # type: ignore[arg-type]
             if opcode.name == "STOP":
                 return tuple(names), True
             if count > MOST or len(names) > MOST_NAMES:

@@ -17,6 +17,8 @@ from quarterstore.shelf.files import digest_of
 SECONDS = 60
 ROOM = 6 * 1024**3
 """Address space beside what the file itself may take: 1.1 GB of it are libraries."""
+LARGEST = 2 * 1024**3
+"""Bytes of an ONNX file: what is larger is none, and is read in parts."""
 TIMES = 4
 """How often a file may be in memory: as bytes, as a message, as a session and what it is optimised to."""
 
@@ -42,7 +44,7 @@ def set_limits(path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    room = ROOM + TIMES * path.stat().st_size
+    room = ROOM + TIMES * min(path.stat().st_size, LARGEST)
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ class Uploads:
         self._artefacts = artefacts
         self._known: dict[str, Described] = {}
         """What was found of the last files, by their hash: the same bytes are the same model."""
+        self._lock = threading.Lock()
 
     def kept(self, act: Any) -> Any:
         """The act, when every file it names is kept; `NotFound` otherwise."""
@@ -95,9 +97,10 @@ class Uploads:
         raise raised(fault)
 
     def _remember(self, digest: str, found: Described) -> Described:
-        while len(self._known) >= REMEMBERED:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[digest] = found
+        with self._lock:
+            while len(self._known) >= REMEMBERED:
+                del self._known[next(iter(self._known))]
+            self._known[digest] = found
         return found
 
 
@@ -117,6 +120,7 @@ def _agreed(declared: Signature, real: Signature) -> Signature:
 
 
 def _fits(declared: Tensor, real: Tensor) -> bool:
+    """A file may leave a size open that is declared, and the other way round."""
     sizes = list(zip(declared.shape, real.shape, strict=False))
     return (
         declared.datatype == real.datatype
