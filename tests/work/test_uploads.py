@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +81,15 @@ def test_an_operator_of_somebodys_library_is_refused(tmp_path: Path) -> None:
     uploads, act = kept(tmp_path, model.SerializeToString())
     with pytest.raises(Refused, match=r"somebody\.else\.MatMul"):
         uploads.described(act)
+
+
+def test_the_process_that_reads_a_file_may_write_nothing_and_hold_no_more_than_its_share() -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from quarterdeckd.serving.describe import set_limits\n"
+        "set_limits(Path(sys.argv[1]))\n"
+        "names = ('RLIMIT_FSIZE', 'RLIMIT_CORE', 'RLIMIT_CPU', 'RLIMIT_AS')\n"
+        "print(*(resource.getrlimit(getattr(resource, name))[1] for name in names))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, __file__], capture_output=True, text=True, check=True)
+    written, core, seconds, room = map(int, done.stdout.split())
+    assert (written, core, seconds) == (0, 0, 60) and 6 * 1024**3 <= room < 7 * 1024**3

@@ -28,7 +28,6 @@ def main(argv: list[str]) -> int:
     path = Path(argv[1])
     found: Fault
     try:
-        set_limits(path)
         print(msgspec.json.encode(described(path, argv[2])).decode())
         return 0
     except Fault as fault:
@@ -72,4 +71,5 @@ def _signature(path: Path, digest: str) -> Signature:
 
 
 if __name__ == "__main__":
+    set_limits(Path(sys.argv[1]))
     sys.exit(main(sys.argv))
