@@ -92,7 +92,7 @@ def _torch_save(archive: zipfile.ZipFile, name: str) -> Found:
     if archive.getinfo(name).file_size > LARGEST_PICKLE:
         raise TooLarge(f"got a pickle of more than {LARGEST_PICKLE:,} bytes in an archive", field="file")
     names, whole = pickles.in_bytes(archive.read(name))
-    words = "a pickle in an archive (torch.save)"
+    words = pickles.in_words("a pickle in an archive (torch.save)", names)
     return Found("pickle", words, names if whole else (*names, pickles.NOT_READ))
 
 

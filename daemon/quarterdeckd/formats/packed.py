@@ -42,7 +42,8 @@ def looked_into(path: Path, compression: str) -> Found:
         raise got("file", f"a damaged {compression} file", "a whole file") from error
     if pickles.begins(head):
         names, whole = pickles.in_bytes(head)
-        return Found("joblib", f"a pickle packed with {compression}", names if whole else (*names, pickles.NOT_READ))
+        words = pickles.in_words(f"a pickle packed with {compression}", names)
+        return Found("joblib", words, names if whole else (*names, pickles.NOT_READ))
     raise Refused(
         f"got a {compression} file, expected a model file that is not packed", field="file", next="unpack it first"
     )

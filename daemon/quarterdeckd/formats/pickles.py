@@ -81,11 +81,11 @@ def scanned(path: Path) -> Found:
         names, whole = named(file)
         left = bool(file.read(1))
     if any(name.startswith(JOBLIB) for name in names):
-        return Found("joblib", _words("a joblib file", names), names if whole else (*names, NOT_READ))
+        return Found("joblib", in_words("a joblib file", names), names if whole else (*names, NOT_READ))
     if not whole:
         raise got("file", "a pickle that is cut off or damaged", "a whole file")
     # torch.save before 1.6 wrote several pickles, one after the other
-    return Found("pickle", _words("a pickle", names), (*names, NOT_READ) if left else names)
+    return Found("pickle", in_words("a pickle", names), (*names, NOT_READ) if left else names)
 
 
 def named(file: BinaryIO) -> tuple[tuple[str, ...], bool]:
@@ -126,5 +126,6 @@ def _name(*parts: Any) -> str:
     return drawn(found or "a name that is put together as it runs", longest=120)
 
 
-def _words(what: str, names: tuple[str, ...]) -> str:
+def in_words(what: str, names: tuple[str, ...]) -> str:
+    """What it is and the first things it imports."""
     return f"{what} that imports {', '.join(names[:4])}{', …' if len(names) > 4 else ''}" if names else what
