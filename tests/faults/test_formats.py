@@ -78,10 +78,24 @@ def test_one_flipped_byte_of_a_kept_file_is_found_before_it_is_used(daemon: Any,
             client.get(digest, tmp_path / "fetched")
         with pytest.raises(Corrupt) as registered:
             client.ask(asked)
+    got = daemon.qd("version", "get", f"{kind}@1", str(tmp_path / "by hand"))
+    assert got.returncode == 1 and f"expected {digest}" in got.stderr and not (tmp_path / "by hand").exists()
     line = registered.value.line()
     assert digest[:16] in line and f"expected {digest}" in line
     found = line.split("got ")[1][:64]
     assert len(found) == 64 and found != digest and found in fetched.value.line()
+
+
+def test_a_version_is_fetched_byte_for_byte_and_writes_over_nothing(daemon: Any, tmp_path: Path, schema: str) -> None:
+    path = file_of(tmp_path, "safetensors") + "-2"
+    Path(path).write_bytes(safetensors({"fetched": tensor(0, 40)}, bytes(range(40))))
+    assert daemon.qd("register", path, "--name", "fetched", "--schema", schema).returncode == 0
+    target = tmp_path / "back.safetensors"
+    done = daemon.qd("--json", "version", "get", "fetched@latest", str(target))
+    assert done.returncode == 0 and json.loads(done.stdout)["format"] == "safetensors"
+    assert target.read_bytes() == Path(path).read_bytes()
+    assert daemon.qd("version", "get", "fetched@1", str(target)).returncode == 5
+    assert daemon.qd("version", "get", "fetched@7", str(tmp_path / "none")).returncode == 4
 
 
 def test_a_pickle_is_kept_only_when_somebody_says_so_and_that_is_seen_for_ever(

@@ -68,7 +68,7 @@ HELP = {
     "compare": "runs side by side",
     "diff": "what differs between two runs or versions",
     "lineage": "what a version came from, what came of it",
-    "version": "show, remove or restore one version",
+    "version": "show, fetch, remove or restore one version",
     "register": "a model file as a new version",
     "promote": "move a version to a stage",
     "approve": "approve what somebody else asked for",
