@@ -112,6 +112,7 @@ ENDLESS = {
     "a value beyond the end": (b"\x80\x04\x8e" + (2**62).to_bytes(8, "little"), b"."),
     "a packed stream": (b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b""),
     "zeros": (b"\0", b""),
+    "texts without an end": (b"\x80\x04" + (b"X" + (900_000).to_bytes(4, "little") + b"a" * 900_000) * 400, b"."),
     "a message without an end": (b"\x08\x0a\x3a" + b"\xff" * 9, b""),
     "an archive without a directory": (b"PK\x03\x04", b""),
 }

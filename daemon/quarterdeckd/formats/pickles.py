@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+from collections import deque
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -12,14 +13,13 @@ from quarterstore.records.faults import got
 from quarterstore.records.names import drawn
 
 PROTOCOLS: Final = range(2, 6)
-MOST: Final = 5_000_000
-"""Opcodes looked at: about twenty seconds."""
+MOST: Final = 2_000_000
+"""Opcodes looked at: about ten seconds."""
 MOST_NAMES: Final = 50
 NOT_READ: Final = "more that was not read"
 JOBLIB: Final = "joblib.numpy_pickle"
-TORCH: Final = "torch._utils"
-
-
+LONGEST: Final = 200
+"""Characters of a text that are remembered: it may be a name."""
 LARGE: Final = 1024**2
 """Bytes of one value from which on it is stepped over: a model's numbers are gigabytes and name nothing."""
 
@@ -91,7 +91,7 @@ def scanned(path: Path) -> Found:
 def named(file: BinaryIO) -> tuple[tuple[str, ...], bool]:
     """What one pickle imports, `module.name` in order, and whether its end was reached."""
     names: dict[str, None] = {}
-    texts: list[Any] = []
+    texts: deque[Any] = deque(maxlen=2)
     memo: dict[Any, Any] = {}
     try:
         for count, (opcode, value, _) in enumerate(pickletools.genops(_Thrifty(file))):  # type: ignore[arg-type]
@@ -102,7 +102,7 @@ def named(file: BinaryIO) -> tuple[tuple[str, ...], bool]:
             if opcode.name in ("GLOBAL", "INST"):
                 names[_name(*str(value).split(" ", 1))] = None
             elif opcode.name == "STACK_GLOBAL":
-                names[_name(*texts[-2:])] = None
+                names[_name(*texts)] = None
             elif opcode.name == "MEMOIZE":
                 memo[len(memo)] = texts[-1] if texts else None
             elif opcode.name in ("BINPUT", "LONG_BINPUT", "PUT"):
@@ -110,7 +110,7 @@ def named(file: BinaryIO) -> tuple[tuple[str, ...], bool]:
             elif opcode.name in ("BINGET", "LONG_BINGET", "GET"):
                 texts.append(memo.get(value))
             elif isinstance(value, str):
-                texts.append(value)
+                texts.append(value[:LONGEST])
     except (ValueError, UnicodeDecodeError, OverflowError):
         pass  # joblib puts the bytes of arrays between the opcodes: what was read so far is what is said
     return tuple(names), False
