@@ -76,6 +76,14 @@ def rows(count: int, scale: float) -> list[list[float]]:
     return [[value * scale for value in row] for row in load_breast_cancer().data[:count].tolist()]
 
 
+def skops_file() -> bytes:
+    """A fitted estimator as skops writes it."""
+    import skops.io
+    from sklearn.linear_model import LinearRegression
+
+    return bytes(skops.io.dumps(LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0])))
+
+
 def predicted(address: str, row: list[float]) -> str:
     """One prediction; its id."""
     tensor = {"name": "x", "shape": [1, len(row)], "datatype": "FP32", "data": row}
@@ -247,6 +255,13 @@ def about_the_registry(life: Life, ana: Any) -> None:
         model="again", digest=version.digest, size=version.size, format="onnx", signature=version.signature
     )
     assert life(again).number == 1
+    digest, size = life.client.put(skops_file())
+    golden = life.client.put(msgspec.json.encode({"inputs": {"x": [[1.0]]}, "outputs": {"value": [[2.0]]}}))[0]
+    skops = registry.RegisterVersion("plain", digest, size, "auto", registry.Signature((), ()), golden=golden)
+    assert life.client.ask(skops, timeout=180).format == "skops"  # its types are read with scikit-learn: slow to load
+    job = life(registry.ConvertVersion(version="plain@1"))
+    assert job.kind == "convert"
+    life(jobs.CancelJob(job=job.id))
 
 
 def about_data(life: Life) -> None:

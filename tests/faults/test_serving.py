@@ -245,7 +245,7 @@ async def test_a_version_that_kills_its_host_twice_is_taken_back(absent: Any) ->
         first = await asyncio.to_thread(deployed, client, 0.0)
         await asyncio.to_thread(until, lambda: live(client, first))
         slow = made.loop_bytes(1_000_000)
-        outputs = (made.Tensor(name="y", datatype="FP32", shape=()),)
+        outputs = (made.Tensor(name="y", datatype="FP32", shape=(-1, 4)),)
         signature = made.Signature(inputs=made.SIGNATURE.inputs, outputs=outputs)
         second = await asyncio.to_thread(deployed, client, 0.0, slow, signature)
         await asyncio.to_thread(until, lambda: live(client, second), 60)

@@ -18,6 +18,7 @@ import pytest
 from quarterdeck.live_run import LiveRun
 from quarterstore.records import models, registry, runs
 from tests.conftest import Daemon, _made
+from tests.small import onnx_file
 
 SHAPE = registry.Signature(
     inputs=(registry.Tensor(name="x", datatype="FP32", shape=(-1, 2)),),
@@ -48,7 +49,7 @@ def exported(daemon: Any) -> Path:
             for step in range(200):
                 run.log(loss=1 / (1 + step), odd=math.nan if step % 2 else math.inf)
     with daemon.client() as client:
-        digest, size = client.put(weights)
+        digest, size = client.put(onnx_file())
         for _ in range(2):
             client.ask(
                 registry.RegisterVersion(

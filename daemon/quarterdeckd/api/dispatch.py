@@ -23,6 +23,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Query, tag_of
 from quarterstore.records.faults import Failed, Fault, Full
 from quarterstore.records.ids import new_id
+from quarterstore.records.registry import RegisterVersion
 from quarterstore.records.runs import LogMetrics
 from quarterstore.records.store import PutBlob
 from quarterstore.records.wire import decode, encode
@@ -31,6 +32,9 @@ from quarterstore.shelf.files import NO_ROOM
 log = logging.getLogger(__name__)
 TAKES_ROOM = (LogMetrics, PutBlob)
 """What is written beside the journal: on a full disk it would eat the reserve."""
+LOOKED_AT = (RegisterVersion,)
+"""What a process reads a file for, which takes seconds, or a minute of a bad one: in threads of its own, so that no
+question waits behind it."""
 Reply = Callable[[Outcome], None]
 Wide = Callable[[Any, Speaker, int], Any]
 """A reader that may take a while: message, speaker, the seq that must be visible; runs in a thread."""
@@ -64,6 +68,7 @@ class Dispatch:
         self._bus = bus
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="reader")
+        self._lookers = ThreadPoolExecutor(2, thread_name_prefix="looker")
 
     def ask(self, message: Any, request: str, speaker: Speaker, seen: int, reply: Reply) -> None:
         """Handle one message; `reply` is called once, on the loop."""
@@ -145,7 +150,8 @@ class Dispatch:
                 fault = error if isinstance(error, Fault) else _own_error(type(act), error)
                 asked.done(Outcome(None, self.seq, fault))
 
-        self._loop.run_in_executor(self._readers, prepare, act).add_done_callback(queue)
+        pool = self._lookers if type(act) in LOOKED_AT else self._readers
+        self._loop.run_in_executor(pool, prepare, act).add_done_callback(queue)
 
     def _widely(self, message: Any, speaker: Speaker, seen: int, reply: Reply) -> None:
         reader = self.wide[type(message)]
@@ -199,7 +205,8 @@ class Dispatch:
 
     def close(self) -> None:
         """Wait for the readers that still run."""
-        self._readers.shutdown(cancel_futures=True)
+        for pool in (self._readers, self._lookers):
+            pool.shutdown(cancel_futures=True)
 
 
 def with_metrics(latest: Callable[[str], dict[str, float]]) -> Callable[[Any], Any]:

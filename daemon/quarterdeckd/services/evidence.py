@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Asking
 from quarterstore.ledger.finding import production_of
@@ -23,11 +24,14 @@ ANSWER_HOLDS = 60.0
 
 
 def judge(state: State, version: Version) -> GateOutcome:
-    """Judge a version by its model's gate as it stands; without a gate there is nothing to fail."""
-    gate = state.gates.get(version.model)
-    rules = gate.rules if gate else ()
-    champion = production_of(state, version.model, version.environment)
-    checks = tuple(_check(rule, version, champion) for rule in rules)
+    """Judge a version by its model's gate as it stands, and by that of each model it was made from: a child has to pass
+    what its parent passed, each beside the champion of that gate's model. Without a gate there is nothing to fail."""
+    checks: tuple[Check, ...] = ()
+    for model in _models_of(state, version):
+        gate = state.gates.get(model)
+        champion = production_of(state, model, version.environment)
+        found = tuple(_check(rule, version, champion) for rule in (gate.rules if gate else ()))
+        checks += found if model == version.model else tuple(_named(check, model) for check in found)
     return GateOutcome(
         version=version.id, ok=all(check.ok for check in checks), checks=checks, evidence=_hash(version, checks)
     )
@@ -87,6 +91,19 @@ def cleared_by_hooks(state: State, version: Version, stage: str, asking: Asking)
             )
         if not answer.ok:
             raise Refused(f"{hook.id} says no: {answer.words}", field="hook")
+
+
+def _models_of(state: State, version: Version) -> list[str]:
+    """Its model and those of its parents, nearest first, each once."""
+    models, above = [version.model], version.parent
+    while above is not None:
+        models.append(state.versions[above].model)
+        above = state.versions[above].parent
+    return list(dict.fromkeys(models))
+
+
+def _named(check: Check, model: str) -> Check:
+    return replace(check, why=f"{check.why} (the gate of {model}, which it was made from)")
 
 
 def _check(rule: GateRule, version: Version, champion: Version | None) -> Check:

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from quarterstore.records.base import Act, Event, Query, Record
+from quarterstore.records.jobs import Job
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
 STAGES: tuple[Stage, ...] = ("None", "Staging", "Production", "Archived")
@@ -19,6 +20,8 @@ class Tensor(Record, frozen=True):
     name: str
     datatype: str
     shape: tuple[int, ...]
+    optional: bool = False
+    """A caller may leave it out."""
 
 
 class Feature(Record, frozen=True):
@@ -43,6 +46,16 @@ class Signature(Record, frozen=True):
     label: str | None = None
     score: str | None = None
     classes: tuple[str, ...] = ()
+
+
+class Described(Record, frozen=True):
+    """What a file is by its content: `format`, that in words, the names it would import or construct when it is loaded,
+    and its signature where the file itself has one."""
+
+    format: str
+    words: str
+    code: tuple[str, ...] = ()
+    signature: Signature | None = None
 
 
 class Metric(Record, frozen=True):
@@ -93,6 +106,10 @@ class Version(Record, frozen=True):
     """When its file was freed after its removal: from then on it is history, and does not come back."""
     logged_model: str | None = None
     """The logged model that it is."""
+    allow_code: bool = False
+    """It was kept although loading it runs code, because somebody said so."""
+    code: tuple[str, ...] = ()
+    """What its file imports or constructs when it is loaded, as far as that was read off."""
 
 
 class Model(Record, frozen=True):
@@ -134,7 +151,8 @@ class Lineage(Record, frozen=True):
 
 class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
     """Register an uploaded model file under a name (made when new); the semantic version is worked out unless `bump`
-    asks for more than the signature diff demands (auto, patch, minor, major)."""
+    asks for more than the signature diff demands (auto, patch, minor, major). The daemon looks what the file is
+    (`format` auto, or what it has to be); one that runs code when it is loaded is kept only with `allow_code`."""
 
     model: str
     digest: str
@@ -150,6 +168,9 @@ class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
     bump: str = "auto"
     notes: str = ""
     tags: dict[str, str] = {}
+    allow_code: bool = False
+    code: tuple[str, ...] = ()
+    """What the file imports or constructs when it is loaded: read off by the daemon, whatever is given."""
 
 
 class RegisterSource(Act[Version], tag="registry.register_source", frozen=True):
@@ -164,6 +185,36 @@ class RegisterSource(Act[Version], tag="registry.register_source", frozen=True):
     tags: dict[str, str] = {}
     logged_model: str | None = None
     """The logged model that it is."""
+
+
+class ConvertVersion(Act[Job], tag="registry.convert", frozen=True):
+    """Make an ONNX child of a skops version in a job: it is loaded there, converted, and has to answer the golden rows
+    as the estimator does."""
+
+    version: str
+
+
+class ConvertSpec(Record, frozen=True):
+    """What a convert job is given; `model` and `golden` are hashes in the journal and paths in the job's folder."""
+
+    version: str
+    model: str
+    digest: str
+    golden: str
+    signature: Signature
+    code: tuple[str, ...] = ()
+
+
+class ConvertResult(Record, frozen=True):
+    """What a convert job made: the largest difference to the estimator is `parity`."""
+
+    model: str
+    golden: str
+    signature: Signature
+    metrics: tuple[Metric, ...]
+    parity: float
+    words: str
+    size: int = 0
 
 
 class DescribeVersion(Act[Version], tag="registry.describe", frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -113,9 +114,32 @@ def version_group() -> dict[str, Made]:
 
     return {
         "show": one("show", "ShowVersion", "One version."),
+        "get": _get,
         "rm": one("rm", "RemoveVersion", "Take a version out of sight; qd undo brings it back."),
         "restore": one("restore", "RestoreVersion", "Bring a removed version back, byte-equal."),
     }
+
+
+def _get() -> click.Command:
+    @click.argument("file", type=click.Path(path_type=Path))
+    @click.argument("version")
+    @command("get", "Fetch a version's file; what arrives is checked against its hash.")
+    def run(context: Context, version: str, file: Path) -> None:
+        from quarterstore.records.faults import Conflict, Refused
+        from quarterstore.records.registry import ShowVersion
+
+        found = context.client.ask(ShowVersion(version=version))
+        if found.source:
+            raise Refused(f"{found.id} is kept by reference: {found.source[:200]}", field="version")
+        if file.exists():
+            raise Conflict(f"{file} is there already", field="file")
+        size = context.client.get(found.digest, file)
+        if found.allow_code:
+            context.say(f"it runs code when it is loaded: {', '.join(found.code) or 'a pickle that names nothing'}")
+        context.say(f"{size:,} bytes of {found.format} in {file}")
+        context.out(found)
+
+    return run
 
 
 def _runs_of(context: Context, texts: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,61 +9,62 @@ import click
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command, do_or_propose
 
+PATIENCE = 180.0
+"""Seconds: a file is looked at in a process of its own before it is registered."""
+
 
 def register() -> click.Command:
     @click.option("--name", required=True)
-    @click.option("--sample", type=click.Path(path_type=Path), help="golden rows (records.deployments.Golden as JSON)")
     @click.option(
-        "--signature", type=click.Path(path_type=Path), help="the signature as JSON; read from the file otherwise"
+        "--schema", type=click.Path(path_type=Path), help="inputs and outputs as JSON, where the file says none"
     )
-    @click.option("--run", "run_id")
-    @click.option("--bump", default="auto")
-    @click.argument("file", type=click.Path(path_type=Path))
-    @command("register", "Register an ONNX file as a new version of a model.")
+    @click.option(
+        "--sample", type=click.Path(path_type=Path), help="rows and their answers as JSON: schema and golden rows"
+    )
+    @click.option("--bump", default="auto", help="auto, patch, minor or major")
+    @click.option("--run", "run_id", help="the run it came from; its metrics are those of the version")
+    @click.option("--artefact", help="which file of the run")
+    @click.option("--parent", help="the version it was made from")
+    @click.option("--allow-code", is_flag=True, help="keep a pickle, which is recorded")
+    @click.argument("file", metavar="FILE|RUN")
+    @command("register", "Register a model file, or that of a run, as a new version of a model.")
     def run(
         context: Context,
-        file: Path,
+        file: str,
         name: str,
+        schema: Path | None,
         sample: Path | None,
-        signature: Path | None,
-        run_id: str | None,
         bump: str,
+        run_id: str | None,
+        artefact: str | None,
+        parent: str | None,
+        allow_code: bool,
     ) -> None:
-        import msgspec
+        from quarterdeck.cli.registering import Source, schema_in
+        from quarterstore.records.registry import RegisterVersion
 
-        from quarterstore.records.faults import got
-        from quarterstore.records.registry import RegisterVersion, Signature
-
-        if not file.is_file():
-            raise got("file", str(file), "an ONNX file")
-        with file.open("rb") as opened:
-            first = opened.read(2)
-        if first[:1] == b"\x80" or first == b"PK":
-            raise got("file", "a pickle or an archive", "ONNX: no code is loaded from data; export the model first")
-        try:
-            shape = (
-                msgspec.json.decode(signature.read_bytes(), type=Signature)
-                if signature
-                else Signature(inputs=(), outputs=())
-            )
-        except msgspec.MsgspecError as error:
-            raise got("signature", str(error), "a signature as JSON") from error
-        digest, size = context.client.put(file)
-        golden = context.client.put(sample)[0] if sample else None
-        context.out(
-            context.client.ask(
-                RegisterVersion(
-                    model=name,
-                    digest=digest,
-                    size=size,
-                    format="onnx",
-                    signature=shape,
-                    run=run_id,
-                    golden=golden,
-                    bump=bump,
-                )
-            )
+        signature = schema_in(schema)
+        source = Source(context, file, run_id, artefact)
+        version = context.client.ask(
+            RegisterVersion(
+                model=name,
+                digest=source.digest,
+                size=source.size,
+                format="auto",
+                signature=signature,
+                metrics=source.metrics,
+                run=source.run,
+                parent=parent,
+                golden=context.client.put(sample)[0] if sample else None,
+                bump=bump,
+                allow_code=allow_code,
+            ),
+            timeout=PATIENCE,
         )
+        context.say(f"{version.id} is {version.semver}: {version.reason}")
+        if version.code or version.allow_code:
+            context.say(f"it runs code when it is loaded: {', '.join(version.code) or 'a pickle that names nothing'}")
+        context.out(version)
 
     return run
 

@@ -159,5 +159,7 @@ def version_card(version: Version, lineage: Lineage, now: float, width: int) -> 
         ("file", f"{version.format}, {size(version.size)}"),
         ("sha256", version.digest[:32]),
     ]
+    if version.allow_code:
+        about.append(("runs code", ", ".join(version.code) or "a pickle that names nothing"))
     text.append_text(section("file", facts(about, 16), width))
     return text
