@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from quarterstore.records import compression, deployments, governance, monitoring, registry, runs, store
+from quarterstore.records import compression, deployments, governance, models, monitoring, registry, runs, store
 from quarterstore.records.base import tag_of
 
 
@@ -88,6 +88,12 @@ def _compare(message: Any) -> Words:
     return ["qd", "compare", *message.runs], ("runs",)
 
 
+def _version_diff(message: Any) -> Words:
+    if message.before is None:
+        return ["qd", "registry", "diff"], ()
+    return ["qd", "version", "diff", message.before, message.after], ("before", "after")
+
+
 def _approve(message: Any) -> Words:
     """The command shows the evidence and sends the hash of what it showed."""
     return ["qd", "approve", message.approval], ("approval", "evidence")
@@ -101,6 +107,10 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     runs.RemoveRun: _with("run rm", "run"),
     runs.CompareRuns: _compare,
     registry.ShowLineage: _with("lineage", "version"),
+    models.ShowModel: _with("model show", "model"),
+    registry.ListTenures: _with("registry history", "model"),
+    registry.ListStageMoves: _with("registry moves", "model"),
+    registry.DiffVersions: _version_diff,
     registry.ShowVersion: _with("version show", "version"),
     registry.RemoveVersion: _with("version rm", "version"),
     registry.MoveStage: _with("promote", "version", "stage"),

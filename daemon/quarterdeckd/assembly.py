@@ -42,6 +42,7 @@ from quarterdeckd.services import (
     schedules,
     store,
     transfer,
+    version_diff,
 )
 from quarterdeckd.settings import Settings, host_and_port
 from quarterdeckd.work.backing_up import back_up
@@ -80,6 +81,7 @@ SERVICES = (
     datasets,
     registry,
     lineage,
+    version_diff,
     models,
     governance,
     jobs,

@@ -257,6 +257,13 @@ def _history(state: State, query: registry.ListTenures, asking: Asking) -> list[
     return sorted((tenure for tenure in state.tenures if tenure.model == query.model), key=lambda tenure: tenure.since)
 
 
+def _moves(state: State, query: registry.ListStageMoves, asking: Asking) -> list[registry.StageMove]:
+    model = model_of(state, query.model)
+    wanted = version_of(state, query.version, removed=True).id if query.version else None
+    found = (move for move in state.stage_moves if move.model == model.name and wanted in (None, move.version))
+    return sorted(found, key=lambda move: move.entry)
+
+
 def _show(state: State, query: registry.ShowVersion, asking: Asking) -> registry.Version:
     return version_of(state, query.version, removed=True)
 
@@ -278,4 +285,5 @@ ANSWERS: Answerers = {
     registry.ShowVersion: _show,
     registry.ProductionAt: _at,
     registry.ListTenures: _history,
+    registry.ListStageMoves: _moves,
 }

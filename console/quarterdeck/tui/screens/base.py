@@ -13,6 +13,7 @@ from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
@@ -159,6 +160,9 @@ class DeckScreen(Screen[None]):
         except Fault as fault:
             if self.deck_app.connected:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
+        except NoMatches:
+            if self.is_current:
+                raise  # one that was left while its answer was on the way has no widgets any more
         finally:
             self._filling = False
 
@@ -179,11 +183,9 @@ class DeckScreen(Screen[None]):
             self.notify(safe(fault.line(), 300).plain, severity="error", markup=False)
             return None
 
-    async def asked(
-        self, title: str, body: Text, prompt: str, *, expected: str | None = None, needed: bool = True
-    ) -> str | None:
-        """A dialog's answer."""
-        return await self.app.push_screen_wait(AskDialog(title, body, prompt, expected=expected, needed=needed))
+    async def asked(self, title: str, body: Text, prompt: str, **how: Any) -> str | None:
+        """The answer of an `AskDialog`, which `how` is for."""
+        return await self.app.push_screen_wait(AskDialog(title, body, prompt, **how))
 
     def action_refresh_now(self) -> None:
         """Query now."""
