@@ -159,7 +159,7 @@ def registry_group() -> dict[str, Made]:
         def run(context: Context, model: str, version: str | None) -> None:
             from quarterstore.records.registry import ListStageMoves
 
-            columns = ("version", "before", "after", "at", "asked_by", "approved_by", "reason", "entry")
+            columns = ("version", "before", "after", "at", "asked_by", "approved_by", "skipped", "reason", "entry")
             context.out(context.client.ask(ListStageMoves(model=model, version=version)), columns)
 
         return run
