@@ -116,6 +116,7 @@ BAD: list[tuple[str, Any, type[Fault], str]] = [
     ("the stage it has", registry.MoveStage(version="m@1", stage="None"), Conflict, "None"),
     ("a skipped stage", registry.MoveStage(version="m@1", stage="Production"), Refused, "Staging"),
     ("a stage that is none", registry.MoveStage(version="m@1", stage="Live"), Invalid, "Production"),  # type: ignore[arg-type]
+    ("a reason with a control", registry.MoveStage(version="m@1", stage="Staging", reason="\x9d0;"), Invalid, "reason"),
     ("a short digest", registry.RegisterVersion("m", "ab", 1, "onnx", shape()), Invalid, "digest"),
     ("a path as a digest", registry.RegisterVersion("m", "../" * 21 + "x", 1, "onnx", shape()), Invalid, "digest"),
     ("a name with a control", registry.RegisterVersion("m\x1b[2J", "0" * 64, 1, "onnx", shape()), Invalid, "model"),
