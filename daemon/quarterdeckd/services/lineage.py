@@ -138,12 +138,15 @@ def _of_data(state: State, start: str) -> Lineage:
         if version.parent in found and version.id not in found:
             found.add(version.id)
             versions.append(version)
+    below: dict[str | None, list[Version]] = {}
+    for version in versions:
+        below.setdefault(version.run if version.run in reached else None, []).append(version)
     down: list[LineageNode] = []
     for run in sorted(reached):
         down.append(LineageNode("run", run, state.runs[run].experiment, 1, data))
-        for version in [each for each in versions if each.run == run]:
+        for version in below.get(run, ()):
             down += _reached(state, version, 2, data)
-    for version in [each for each in versions if each.run not in reached]:
+    for version in below.get(None, ()):
         down += _reached(state, version, 1, data)
     up = (
         LineageNode("dataset", each.id, f"{each.name}, {each.rows} rows", 1, data)

@@ -51,7 +51,7 @@ class RelativeScreen(DeckScreen):
 
     AUTO_FOCUS = "CardView"
     name_of_screen = "registry"
-    nouns = frozenset({"runs", "deployments", "monitoring", "registry", "predictions"})
+    nouns = frozenset({"runs", "deployments", "monitoring", "registry"})
 
     def __init__(self, node: LineageNode, path: tuple[str, ...]) -> None:
         super().__init__()

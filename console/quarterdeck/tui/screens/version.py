@@ -16,6 +16,7 @@ from textual.widgets import DataTable
 from quarterdeck.branches import Branch, branches, counted, endpoints
 from quarterdeck.tui.screens import version_cards as cards
 from quarterdeck.tui.screens.base import DeckScreen
+from quarterdeck.tui.screens.hook_cards import DELIVERIES, HOOKS, LISTED, hooks_card
 from quarterdeck.tui.screens.relative import RelativeScreen, below, relative_card, relative_command
 from quarterdeck.tui.screens.version_acts import VersionActs
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
@@ -52,6 +53,8 @@ GLYPHS = {
     "drift": "△",
     "alert": "▲",
 }
+COUNT_EVERY = 5.0
+"""Seconds between two counts of predictions."""
 TREE = (Column("what", 24, flex=1), Column("id", 12, flex=2), Column("words", 12, flex=3, drop=1))
 
 
@@ -59,13 +62,15 @@ class LineageScreen(DeckScreen):
     """A lineage as a tree whose nodes are rows: enter opens one, the card tells of the one under the cursor."""
 
     name_of_screen = "registry"
-    nouns = frozenset({"registry", "models", "deployments", "monitoring", "runs", "governance", "predictions"})
+    nouns = frozenset({"registry", "models", "deployments", "monitoring", "runs", "governance", "hooks"})
 
     def __init__(self, path: tuple[str, ...]) -> None:
         super().__init__()
         self._path = path
         self._lines: dict[str, Branch] = {}
         self._lineage: Lineage | None = None
+        self._counts: dict[str, dict[str, int]] = {}
+        self._counted = 0.0
 
     def crumbs(self) -> tuple[str, ...]:
         """The way here."""
@@ -81,14 +86,21 @@ class LineageScreen(DeckScreen):
         """Ask for a lineage with its predictions counted, and draw it; `stands` is the line of what it is of."""
         ask = self.deck_app.deck.ask
         found: Lineage = await ask(ShowLineage(version=of))
-        counts = {each: (await ask(CountPredictions(endpoint=each))).versions for each in endpoints(found)}
-        self._lineage = counted(found, counts)
+        await self._count(endpoints(found))
+        self._lineage = counted(found, self._counts)
         self._lines = {f"{index}": branch for index, branch in enumerate(branches(self._lineage))}
         rows = [Row(key, self._cells(branch, stands)) for key, branch in self._lines.items()]
         table = self.query_one(RecordTable)
         first = next(key for key, branch in self._lines.items() if branch.node is None)
         table.show(TREE, [column.title for column in TREE], rows, marks=False, cursor=self._at(table, first))
         await self.tell_of_node()
+
+    async def _count(self, places: list[str]) -> None:
+        """How many predictions are kept: files are read for it, so not at every event."""
+        if time.monotonic() - self._counted >= COUNT_EVERY or not set(places) <= set(self._counts):
+            ask = self.deck_app.deck.ask
+            self._counts = {each: (await ask(CountPredictions(endpoint=each))).versions for each in places}
+            self._counted = time.monotonic()
 
     def _at(self, table: RecordTable, first: str) -> str | None:
         """The cursor begins at the version itself, and stays where it is afterwards."""
@@ -187,7 +199,6 @@ class VersionScreen(LineageScreen, VersionActs):
         self._pane = pane
         self._against = against
         self._version: Version | None = None
-        # A pane more is a line more here: its name, and what draws it.
         self._panes: dict[str, Callable[[Version], Awaitable[Drawing]]] = {
             "overview": self._overview,
             "signature": self._signature,
@@ -196,6 +207,8 @@ class VersionScreen(LineageScreen, VersionActs):
             "history": self._history,
             "evidence": self._evidence,
         }
+        if HOOKS is not None and DELIVERIES is not None:
+            self._panes["hooks"] = self._hooks
 
     def body(self) -> ComposeResult:
         """The names of the panes, then the one in view."""
@@ -258,6 +271,14 @@ class VersionScreen(LineageScreen, VersionActs):
         now = time.time()
         return lambda width, height: cards.evidence_card(version, outcome, approvals, now, width)
 
+    async def _hooks(self, version: Version) -> Drawing:
+        ask = self.deck_app.deck.ask
+        assert HOOKS is not None and DELIVERIES is not None
+        hooks = await ask(HOOKS(model=version.model))
+        deliveries = [each for hook in hooks for each in await ask(DELIVERIES(hook=hook.id, limit=LISTED))]
+        now = time.time()
+        return lambda width, height: hooks_card(version, hooks, deliveries, now, width)
+
     def _diff(self) -> DiffVersions:
         return DiffVersions(after=self._asked, before=self._against)
 
@@ -278,6 +299,7 @@ class VersionScreen(LineageScreen, VersionActs):
             "changes": self._diff(),
             "history": ListStageMoves(model=model, version=self._asked),
             "evidence": JudgeGate(version=self._asked),
+            "hooks": HOOKS and HOOKS(model=model),
         }
         return self._asked, command_text(commands.get(self._pane) or ShowVersion(version=self._asked))
 
