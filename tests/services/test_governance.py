@@ -87,19 +87,6 @@ def test_a_bound_gate_judges_the_worse_end_of_the_interval() -> None:
     assert not ruling.ask(governance.JudgeGate(version="m@1")).ok
 
 
-def test_a_child_passes_its_parents_gate_again_also_under_another_name() -> None:
-    """An int8 file that lost what the gate asks for is no way around it; its own gate holds beside."""
-    ruling = staged("team", limit=0.8)
-    weak = version(ruling, model="small", parent="m@1", metrics=(measured(0.7),))
-    outcome = ruling.ask(governance.JudgeGate(version=weak.id))
-    assert not outcome.ok and [check.rule.limit for check in outcome.checks] == [0.8]
-    rules = tuple(governance.GateRule(metric="accuracy", op=">=", limit=limit) for limit in (0.6, 0.8))
-    ruling.act(governance.SetGate(model="small", rules=rules))
-    grandchild = version(ruling, model="smaller", parent=weak.id, metrics=(measured(0.9),))
-    found = ruling.ask(governance.JudgeGate(version=grandchild.id))
-    assert found.ok and [check.rule.limit for check in found.checks] == [0.6, 0.8]
-
-
 def test_evidence_that_changed_makes_the_yes_void() -> None:
     """The gate was set after the evidence was shown."""
     ruling = staged("team", limit=0.8)

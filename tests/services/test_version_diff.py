@@ -24,7 +24,12 @@ tensors = st.lists(
 )
 features = st.lists(
     st.builds(
-        Feature, name=names, kind=st.sampled_from(["number", "category"]), input=st.just("a"), optional=st.booleans()
+        Feature,
+        name=names,
+        kind=st.sampled_from(["number", "category"]),
+        input=st.just("a"),
+        index=st.integers(0, 1),
+        optional=st.booleans(),
     ),
     max_size=3,
     unique_by=lambda each: each.name,
@@ -34,6 +39,9 @@ signatures = st.builds(
     inputs=tensors.map(tuple),
     outputs=tensors.map(tuple),
     features=features.map(tuple),
+    task=st.sampled_from(["classification", "regression"]),
+    label=st.sampled_from([None, "a"]),
+    score=st.sampled_from([None, "a", "b"]),
     classes=st.sampled_from([(), ("no",), ("no", "yes")]),
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quarterstore.records import datasets, governance, registry, runs
+from quarterstore.records import datasets, registry, runs
 from tests.services.test_registry import shape
 
 PRODUCTION = {"stage": "Production", "reason": "good enough"}
@@ -134,14 +134,3 @@ def test_a_stage_is_skipped_only_when_asked_with_a_reason_and_then_it_is_told(ho
     told(home, *skipped, "--reason", "tonight")
     (move,) = records(home, "registry", "moves", "small")
     assert move["skipped"] and move["reason"] == "tonight" and move["before"] == "None"
-
-
-def test_a_child_is_judged_by_its_parents_gate_too(home: Any) -> None:
-    rule = governance.GateRule(metric="accuracy", op=">=", limit=0.9)
-    with home.client() as owner:
-        owner.ask(governance.SetGate(model="churn", rules=(rule,)))
-        register(owner, 5, "small", shape(), parent="churn@2")
-    (found,) = records(home, "governance", "judge-gate", "--version", "small@2")
-    assert not found["ok"]
-    told(home, "promote", "small@2", "Staging")
-    assert "the gate says no" in told(home, "promote", "small@2", "Production", code=6)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -20,24 +19,14 @@ from quarterstore.records.registry import Metric, Version
 
 
 def judge(state: State, version: Version) -> GateOutcome:
-    """Judge a version by its model's gate as it stands, and by the gates of those it was made from; without a gate
-    there is nothing to fail."""
+    """Judge a version by its model's gate as it stands; without a gate there is nothing to fail."""
+    gate = state.gates.get(version.model)
+    rules = gate.rules if gate else ()
     champion = production_of(state, version.model, version.environment)
-    checks = tuple(_check(rule, version, champion) for rule in _rules(state, version))
+    checks = tuple(_check(rule, version, champion) for rule in rules)
     return GateOutcome(
         version=version.id, ok=all(check.ok for check in checks), checks=checks, evidence=_hash(version, checks)
     )
-
-
-def _rules(state: State, version: Version) -> Iterable[GateRule]:
-    """Each rule once: a child passes its parent's gates again, also under another name."""
-    found: dict[GateRule, None] = {}
-    here: Version | None = version
-    while here is not None:
-        gate = state.gates.get(here.model)
-        found |= dict.fromkeys(gate.rules if gate else ())
-        here = state.versions.get(here.parent) if here.parent else None
-    return found
 
 
 def request_hash(act: Act[Any]) -> str:

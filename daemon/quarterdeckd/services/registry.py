@@ -23,7 +23,7 @@ _digest = re.compile(r"[0-9a-f]{64}\Z")
 FORMATS = ("onnx",)
 ELSEWHERE = "elsewhere"
 """The format of a version whose files are not here: nothing is known of it but where it is."""
-LONGEST_SOURCE, LONGEST_NOTES, LONGEST_REASON = 1000, 5000, 1000
+LONGEST_SOURCE, LONGEST_NOTES = 1000, 5000
 
 
 def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> Decision:
@@ -137,7 +137,7 @@ def _semver(state: State, model: registry.Model, act: registry.RegisterVersion) 
 def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
     version = version_of(state, act.version, environment=act.environment)
     checked_word("environment", act.environment)
-    act = replace(act, reason=act.reason and checked_text("reason", act.reason, longest=LONGEST_REASON))
+    act = replace(act, reason=act.reason and checked_text("reason", act.reason, longest=1000))
     if act.stage not in get_args(registry.Stage):
         raise got("stage", act.stage, ", ".join(registry.STAGES))
     champion = production_of(state, version.model, act.environment)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from quarterdeckd.services.deciding import Answerers, Asking, Rules
 from quarterdeckd.services.signatures import Bump, diff
 from quarterstore.ledger.finding import version_of
@@ -13,6 +15,10 @@ from quarterstore.records import registry
 from quarterstore.records.registry import Feature, MetricPair, Signature, SignatureChange, Tensor, Version
 
 ELSEWHERE = "elsewhere"
+Part = Tensor | Feature
+NOTHING = Signature(inputs=(), outputs=())
+BESIDE = Feature(name="\0", kind="number", input="")
+"""Stands on both sides where features are compared one by one: a name that no feature has."""
 
 
 def _diff(state: State, query: registry.DiffVersions, asking: Asking) -> registry.VersionDiff:
@@ -50,63 +56,57 @@ def _former(state: State, version: Version) -> Version | None:
 
 
 def changes(before: Signature, after: Signature) -> Iterator[SignatureChange]:
-    """Every difference between two signatures; the highest bump of them is the bump of the whole."""
-    yield from _tensors("input", before.inputs, after.inputs)
-    yield from _tensors("output", before.outputs, after.outputs)
-    yield from _features(before.features, after.features)
-    if before.classes != after.classes:
-        known = bool(before.classes)
-        yield SignatureChange(
-            part="classes",
-            name="classes",
-            change="changed" if known and after.classes else "removed" if known else "added",
-            before=", ".join(before.classes),
-            after=", ".join(after.classes),
-            bump="major" if known else "patch",
-        )
+    """Every difference between two signatures; what each asks is what `diff` says of it alone, so that the highest of
+    them is what it says of the whole."""
+    for side, olds, news in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
+        for old, new in _pairs(olds, news):
+            alone = [replace(NOTHING, **{f"{side}s": (each,) if each else ()}) for each in (old, new)]
+            yield _change(side, old, new, diff(*alone).bump)
+    beside = (BESIDE,) if before.features else ()  # where none was named before, naming them breaks nobody
+    for old, new in _pairs(before.features, after.features):
+        alone = [replace(NOTHING, features=(*beside, *((each,) if each else ()))) for each in (old, new)]
+        yield _change("feature", old, new, diff(*alone).bump)
+    for part in ("task", "classes", "label", "score"):
+        found = [getattr(signature, part) for signature in (before, after)]
+        if found[0] != found[1]:
+            bump = diff(*(replace(NOTHING, **{part: value}) for value in found)).bump
+            texts = [", ".join(value) if isinstance(value, tuple) else value or "" for value in found]
+            yield _told(part, part, texts[0], texts[1], bump)
 
 
-def _tensors(side: str, before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> Iterator[SignatureChange]:
-    olds, news = {each.name: _shape(each) for each in before}, {each.name: _shape(each) for each in after}
-    added: Bump = "major" if side == "input" else "minor"
-    for name, old, new in _pairs(olds, news):
-        bump: Bump = added if old is None else "major"
-        yield _change(side, name, old, new, bump)
+def _pairs(olds: Iterable[Part], news: Iterable[Part]) -> Iterator[tuple[Part | None, Part | None]]:
+    """Parts of one name that differ, those of before first, in their order."""
+    before, after = {each.name: each for each in olds}, {each.name: each for each in news}
+    for name in dict.fromkeys([*before, *after]):
+        old, new = before.get(name), after.get(name)
+        if (old and _shape(old)) != (new and _shape(new)):
+            yield old, new
 
 
-def _features(before: tuple[Feature, ...], after: tuple[Feature, ...]) -> Iterator[SignatureChange]:
-    """Which columns of a tensor are called what; where none were named before, naming them breaks nobody."""
-    kinds: list[dict[str, str]] = [{each.name: each.kind for each in side} for side in (before, after)]
-    optional = {each.name for each in (*before, *after) if each.optional}
-    for name, old, new in _pairs(*kinds):
-        bump: Bump = "major"
-        if old is None:
-            bump = "patch" if not before else "minor" if name in optional else "major"
-        yield _change("feature", name, old, new, bump, optional=name in optional)
+def _change(part: str, old: Part | None, new: Part | None, bump: Bump) -> SignatureChange:
+    here = new or old
+    assert here is not None
+    told = _told(part, here.name, (old and _shape(old)) or "", (new and _shape(new)) or "", bump)
+    return replace(told, optional=getattr(here, "optional", False))
 
 
-def _pairs(olds: dict[str, str], news: dict[str, str]) -> Iterator[tuple[str, str | None, str | None]]:
-    """Names that differ, those of before first, in their order."""
-    names: Iterable[str] = dict.fromkeys([*olds, *news])
-    return ((name, olds.get(name), news.get(name)) for name in names if olds.get(name) != news.get(name))
-
-
-def _change(
-    part: str, name: str, old: str | None, new: str | None, bump: Bump, *, optional: bool = False
-) -> SignatureChange:
+def _told(part: str, name: str, old: str, new: str, bump: Bump) -> SignatureChange:
     return SignatureChange(
         part=part,  # type: ignore[arg-type]
         name=name,
-        change="added" if old is None else "removed" if new is None else "changed",
-        before=old or "",
-        after=new or "",
+        change="added" if not old else "removed" if not new else "changed",
+        before=old,
+        after=new,
         bump=bump,
-        optional=optional,
     )
 
 
-def _shape(tensor: Tensor) -> str:
-    return f"{tensor.datatype}{list(tensor.shape)}"
+def _shape(part: Part) -> str:
+    """What a caller has to know of a part, in words."""
+    optional = " optional" if getattr(part, "optional", False) else ""
+    if isinstance(part, Feature):
+        return f"{part.kind} at {part.input}[{part.index}]{optional}"
+    return f"{part.datatype}{list(part.shape)}{optional}"
 
 
 def _metrics(before: Version, after: Version) -> tuple[MetricPair, ...]:

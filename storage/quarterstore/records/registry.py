@@ -163,7 +163,7 @@ class Lineage(Record, frozen=True):
 class SignatureChange(Record, frozen=True):
     """One part of a signature that differs; `bump` is what it alone asks of the semantic version."""
 
-    part: Literal["input", "output", "feature", "classes"]
+    part: Literal["input", "output", "feature", "classes", "task", "label", "score"]
     name: str
     change: Literal["added", "removed", "changed"]
     before: str

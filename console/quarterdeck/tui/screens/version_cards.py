@@ -223,7 +223,7 @@ def _changes(found: VersionDiff, width: int) -> Text:
                 Text(f"{sign} {each.change}", style=colour),
                 safe(each.part),
                 safe(each.name, 60),
-                safe(f"{shape}{', optional' if each.optional else ''}", 200),
+                safe(shape, 200),
                 safe(each.bump, style="bold" if each.bump == "major" else ""),
             )
         )
