@@ -300,3 +300,20 @@ def test_tags_are_split_as_a_shell_would() -> None:
     for wrong in ("a", "=1", "-", "-a=1", "'a=1"):
         with pytest.raises(ValueError):
             tags_from(wrong)
+
+
+async def test_the_command_in_each_dialog_runs(tracked: Any, made: Any, console: Any) -> None:
+    """What a dialog says it will do is a line for the shell, words of its own put in."""
+    with tracked.client() as owner:
+        version = made.register(owner, 6.0)
+    async with console(tracked.home).run_test(size=(120, 40)) as pilot:
+        await opened(pilot, made, version)
+        for key in ("e", "t", "A", "x", "U"):
+            await pilot.press(key)
+            await made.until(pilot, lambda: isinstance(pilot.app.screen, AskDialog), "the dialog")
+            await pilot.pause()
+            found = pilot.app.screen._body.plain.rpartition("$ ")[2].strip()
+            await pilot.press("escape")
+            done = tracked.qd(*shlex.split(found)[1:])
+            assert done.returncode == 0, (found, done.stderr)
+    assert shown_version(tracked, version).removed is None, "U took back what x did"

@@ -161,10 +161,14 @@ class DeckScreen(Screen[None]):
             if self.deck_app.connected:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
         except NoMatches:
-            if self.is_current:
-                raise  # one that was left while its answer was on the way has no widgets any more
+            if not self.is_left():
+                raise
         finally:
             self._filling = False
+
+    def is_left(self) -> bool:
+        """Whether it lost its widgets while an answer was on the way."""
+        return not (self.is_current and self.app.is_running)
 
     async def fill(self) -> None:
         """Ask the daemon and update the widgets."""
@@ -339,6 +343,9 @@ class NounScreen(DeckScreen):
         except Fault as fault:
             words = fault.line()
             self.query_one("#card", CardView).show(lambda width, height: safe(words, 400))
+        except NoMatches:
+            if not self.is_left():
+                raise
 
     async def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Enter: the card with the whole screen to itself."""

@@ -52,8 +52,8 @@ class RegistryScreen(UndoKey, NounScreen):
     keys = (
         ("enter", "the model's versions"),
         ("e / t", "edit the description / set tags"),
-        ("x", "take the model and its versions out of sight, after typing its name"),
-        ("U", "take back your own last act, once it was shown"),
+        ("x", "take it out of sight with its versions, after its name"),
+        ("U", "take back your own last act, after it is shown"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("e", "describe", "describe"),

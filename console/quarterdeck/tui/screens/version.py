@@ -11,6 +11,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.css.query import NoMatches
 from textual.widgets import DataTable
 
 from quarterdeck.branches import Branch, branches, counted, endpoints
@@ -138,6 +139,9 @@ class LineageScreen(DeckScreen):
         except Fault as fault:
             words = fault.line()
             self.query_one("#card", CardView).show(lambda width, height: safe(words, 400))
+        except NoMatches:
+            if not self.is_left():
+                raise
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Open the node under the cursor."""

@@ -52,11 +52,11 @@ class VersionActs(UndoKey):
         Binding("x", "remove", "remove", show=False),
     ]
     acts: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("p", "propose the next stage: shows what the gate says, asks for a reason"),
-        ("A", "set or take away an alias, a word that names this version"),
+        ("p", "propose the next stage, after what the gate says"),
+        ("A", "set or take away an alias, a word for this version"),
         ("t / e", "set tags / edit the notes"),
-        ("x", "take the version out of sight, after typing its id; U brings it back"),
-        ("U", "take back your own last act, once it was shown"),
+        ("x", "take it out of sight, after typing its id"),
+        ("U", "take back your own last act, after it is shown"),
     )
 
     def target(self) -> Version | None:

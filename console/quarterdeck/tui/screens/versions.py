@@ -41,8 +41,8 @@ class VersionsScreen(VersionActs, NounScreen):
         Column("created", 10, right=True, drop=1, value=lambda found: found.created),
     )
     keys = (
-        ("enter", "the version: signature, changes, lineage, history, evidence"),
-        ("c", "what differs between the marked version and the one under the cursor, or between two marked"),
+        ("enter", "the version, pane by pane"),
+        ("c", "what differs: marked and under the cursor, or two marked"),
         ("v", "its lineage"),
         ("space u", "mark, forget the marks"),
         *VersionActs.acts,
