@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from quarterstore.records import compression, deployments, governance, hooks, monitoring, registry, runs, store
+from quarterstore.records import compression, deployments, governance, hooks, models, monitoring, registry, runs, store
 from quarterstore.records.base import tag_of
 from quarterstore.records.places import default_home
 
@@ -99,6 +99,12 @@ def _compare(message: Any) -> Words:
     return ["qd", "compare", *message.runs], ("runs",)
 
 
+def _version_diff(message: Any) -> Words:
+    if message.before is None:
+        return ["qd", "registry", "diff"], ()
+    return ["qd", "version", "diff", message.before, message.after], ("before", "after")
+
+
 def _approve(message: Any) -> Words:
     """The command shows the evidence and sends the hash of what it showed."""
     return ["qd", "approve", message.approval], ("approval", "evidence")
@@ -112,6 +118,10 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     runs.RemoveRun: _with("run rm", "run"),
     runs.CompareRuns: _compare,
     registry.ShowLineage: _with("lineage", "version"),
+    models.ShowModel: _with("model show", "model"),
+    registry.ListTenures: _with("registry history", "model"),
+    registry.ListStageMoves: _with("registry moves", "model"),
+    registry.DiffVersions: _version_diff,
     registry.ShowVersion: _with("version show", "version"),
     registry.RemoveVersion: _with("version rm", "version"),
     registry.MoveStage: _with("promote", "version", "stage"),

@@ -46,6 +46,7 @@ from quarterdeckd.services import (
     search,
     store,
     transfer,
+    version_diff,
 )
 from quarterdeckd.settings import Settings, host_and_port
 from quarterdeckd.work.backing_up import back_up
@@ -90,6 +91,7 @@ SERVICES = (
     datasets,
     registry,
     lineage,
+    version_diff,
     models,
     governance,
     jobs,

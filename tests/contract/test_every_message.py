@@ -124,6 +124,7 @@ def about_runs(life: Life) -> None:
     life(runs.RemoveRun(run=other))
     life(runs.RestoreRun(run=other))
     life(runs.RemoveRun(run=other))
+    assert life(store.ShowUndo()).act == "runs.remove"
     assert life(store.Undo()).act == "runs.remove"
     assert life(runs.ShowRun(run=run)).state == "FINISHED"
     assert life(runs.ListRuns()).total == 2
@@ -246,6 +247,8 @@ def about_the_registry(life: Life, ana: Any) -> None:
     assert life(registry.ProductionAt(model="life", at=time.time())).version == "life@1"
     assert len(life(registry.ListTenures(model="life"))) == 1
     assert life(registry.ShowLineage(version="life@1"))
+    assert [each.after for each in life(registry.ListStageMoves(model="life"))] == ["Staging", "Production"]
+    assert life(registry.DiffVersions(after="life@2")).before == "life@1"
     assert len(life(registry.ListVersions(model="life"))) == 2
     assert life(registry.ListModels())[0].name == "life"
     life(registry.RemoveVersion(version="life@2"))

@@ -64,6 +64,51 @@ def test_what_was_live_at_a_moment_is_answered_and_before_the_first_nothing_was(
         ruling.ask(registry.ProductionAt(model="m", at=before))
 
 
+def test_every_move_is_told_with_who_why_and_the_entry_also_that_of_an_undo() -> None:
+    """Also the one that another version's promotion made: the former one is archived in the same entry."""
+    ruling = Ruling()
+    for number in (1, 2):
+        version(ruling)
+        ruling.act(registry.MoveStage(version=f"m@{number}", stage="Staging"), actor="ana")
+        ruling.act(registry.MoveStage(version=f"m@{number}", stage="Production", reason="r"), actor="bob")
+    moves = ruling.ask(registry.ListStageMoves(model="m"))
+    assert [(move.version, move.before, move.after) for move in moves[2:]] == [
+        ("m@2", "None", "Staging"),
+        ("m@1", "Production", "Archived"),
+        ("m@2", "Staging", "Production"),
+    ]
+    assert moves[-1].entry == moves[-2].entry == len(ruling.entries)
+    assert (moves[-1].asked_by, moves[-1].reason) == ("bob", "r")
+    ruling.act(store.Undo(), actor="bob")
+    back = ruling.ask(registry.ListStageMoves(model="m", version="m@2"))
+    assert (back[-1].before, back[-1].after) == ("Production", "Staging") and "undo" in back[-1].reason
+
+
+def test_a_tenure_that_began_before_its_traffic_names_the_deployment_that_carries_it() -> None:
+    ruling = Ruling()
+    version(ruling)
+    for stage in ("Staging", "Production"):
+        ruling.act(registry.MoveStage(version="m@1", stage=stage))  # type: ignore[arg-type]
+    ruling.act(deployments.Deploy(version="m@1"))
+    assert ruling.ask(registry.ListTenures(model="m"))[0].deployment is None, "nothing answers yet"
+    ruling.act(deployments.AdmitVersion(endpoint="m", version="m@1", ok=True))
+    assert ruling.ask(registry.ListTenures(model="m"))[0].deployment == ruling.state.deployments["m"].id
+
+
+def test_what_an_undo_would_take_back_is_told_and_another_act_by_then_is_a_conflict() -> None:
+    ruling = Ruling()
+    with pytest.raises(NotFound):
+        ruling.ask(store.ShowUndo())
+    version(ruling)
+    ruling.act(registry.TagVersion(version="m@1", tags={"a": "b"}))
+    seen = ruling.ask(store.ShowUndo())
+    assert seen.words == "tagged m@1"
+    ruling.act(registry.DescribeVersion(version="m@1", notes="x"))
+    with pytest.raises(Conflict, match="described m@1"):
+        ruling.act(store.Undo(entry=seen.entry))
+    assert ruling.ask(registry.ShowVersion(version="m@1")).notes == "x"
+
+
 NOTHING = registry.Signature(inputs=(), outputs=())
 BAD: list[tuple[str, Any, type[Fault], str]] = [
     ("an unknown version", registry.MoveStage(version="m@9", stage="Staging"), NotFound, "m@"),
@@ -72,6 +117,7 @@ BAD: list[tuple[str, Any, type[Fault], str]] = [
     ("the stage it has", registry.MoveStage(version="m@1", stage="None"), Conflict, "None"),
     ("a skipped stage", registry.MoveStage(version="m@1", stage="Production"), Refused, "Staging"),
     ("a stage that is none", registry.MoveStage(version="m@1", stage="Live"), Invalid, "Production"),  # type: ignore[arg-type]
+    ("a reason with a control", registry.MoveStage(version="m@1", stage="Staging", reason="\x9d0;"), Invalid, "reason"),
     ("a short digest", registry.RegisterVersion("m", "ab", 1, "onnx", shape()), Invalid, "digest"),
     ("a path as a digest", registry.RegisterVersion("m", "../" * 21 + "x", 1, "onnx", shape()), Invalid, "digest"),
     ("a name with a control", registry.RegisterVersion("m\x1b[2J", "0" * 64, 1, "onnx", shape()), Invalid, "model"),

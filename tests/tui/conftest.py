@@ -18,7 +18,9 @@ from quarterdeck import keys
 from quarterdeck.async_client import AsyncClient
 from quarterdeck.client import Client
 from quarterdeck.tui.app import DeckApp
+from quarterdeck.tui.screens.versions import VersionsScreen
 from quarterdeck.tui.widgets.card_view import CardView
+from quarterdeck.tui.widgets.record_table import RecordTable
 from quarterstore.records import deployments, governance, registry
 from quarterstore.records.people import AddKey
 from quarterstore.records.places import Home
@@ -122,6 +124,18 @@ async def gone_to(pilot: Pilot[Any], key: str, name: str) -> Screen[Any]:
     await pilot.press(key)
     await until(pilot, lambda: getattr(pilot.app.screen, "name_of_screen", "") == name, name)
     await until(pilot, lambda: _filled(pilot.app.screen), f"the records of {name}")
+    await pilot.pause()
+    return pilot.app.screen
+
+
+async def versions_of(pilot: Pilot[Any], model: str) -> Any:
+    """Go to a model of the registry and open it; its screen once it has its records."""
+    models = await gone_to(pilot, "3", "registry")
+    table = models.query_one(RecordTable)
+    table.move_cursor(row=table._keys.index(model))
+    await pilot.press("enter")
+    await until(pilot, lambda: isinstance(pilot.app.screen, VersionsScreen), f"the versions of {model}")
+    await until(pilot, lambda: _filled(pilot.app.screen), "its records")
     await pilot.pause()
     return pilot.app.screen
 

@@ -89,10 +89,11 @@ async def test_marked_runs_are_compared_even_after_another_filter(quiet: Any, ma
 
 async def test_enter_drills_and_escape_goes_back_by_the_breadcrumbs(quiet: Any, made: Any, console: Any) -> None:
     async with console(quiet.home).run_test(notifications=True, size=(80, 24)) as pilot:
-        screen = await made.gone_to(pilot, "3", "registry")
+        screen = await made.gone_to(pilot, "2", "runs")
+        run = screen.selected()
         await pilot.press("enter")
         await made.until(pilot, lambda: isinstance(pilot.app.screen, DetailScreen), "the card")
-        assert "quarterdeck › registry › churn@" in await made.shown(pilot, "lineage")
+        assert f"quarterdeck › runs › {run.id}" in await made.shown(pilot, "took")
         await pilot.press("escape")
         await made.until(pilot, lambda: pilot.app.screen is screen, "the table")
 
@@ -158,8 +159,8 @@ async def test_p_shows_the_gate_and_asks_another_person(life: Any, made: Any, co
     with life.client() as owner:
         version = made.register(owner, 0.7)
     async with console(life.home).run_test(notifications=True, size=(120, 30)) as pilot:
-        await made.gone_to(pilot, "3", "registry")
-        await made.shown(pilot, version)
+        screen = await made.versions_of(pilot, "churn")
+        assert screen.selected().id == version
         await pilot.press("p")
         found = await made.shown(pilot, f"promote {version} to Staging")
         assert "no gate is set" in found and f"qd promote {version} Staging" in found

@@ -152,7 +152,7 @@ async def test_every_screen_opens_with_its_records(life: Any, made: Any, console
     expected = {
         "bridge": ("what runs", "what serves", "what burns", "the daemon", "churn@2", "P95", "qd status"),
         "runs": ("experiment", "state", "try 05", "try 00", "FINISHED", "accuracy", "qd run show"),
-        "registry": ("version", "stage", "churn@1", "churn@2", "Production", "Archived", "accuracy 0.9", "metrics"),
+        "registry": ("model", "● @2 1.0.1", "semver", "accuracy 0.9", "qd model show churn"),
         "deployments": ("endpoint", "live", "churn@2", "LIVE", "100 %", "qd deployments show --endpoint churn"),
         "pipelines": ("what", "state", "admission", "SUCCEEDED", "took", "qd jobs show"),
         "monitoring": ("nothing was measured yet", "qd drift ENDPOINT"),
@@ -289,7 +289,7 @@ async def test_without_colour_everything_is_still_said(
         assert app.no_color
         for key, name in SCREENS:
             await made.gone_to(pilot, key, name)
-        await made.gone_to(pilot, "3", "registry")
+        await made.versions_of(pilot, "churn")
         assert "◐ Staging" in await made.shown(pilot, "· None")
         hues = {
             segment.style.color.triplet

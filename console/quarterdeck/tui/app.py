@@ -131,7 +131,7 @@ class DeckApp(App[int]):
 
     def _tell(self) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, DeckScreen) and screen.is_current:
+            if isinstance(screen, DeckScreen) and not screen.is_left():
                 screen.tell()
 
     @work(exclusive=True, group="feed")

@@ -188,6 +188,7 @@ def _semver(state: State, model: registry.Model, act: registry.RegisterVersion) 
 def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
     version = version_of(state, act.version, environment=act.environment)
     checked_word("environment", act.environment)
+    act = replace(act, reason=act.reason and checked_text("reason", act.reason, longest=1000))
     if act.stage not in get_args(registry.Stage):
         raise got("stage", act.stage, ", ".join(registry.STAGES))
     champion = production_of(state, version.model, act.environment)
@@ -309,6 +310,13 @@ def _history(state: State, query: registry.ListTenures, asking: Asking) -> list[
     return sorted((tenure for tenure in state.tenures if tenure.model == query.model), key=lambda tenure: tenure.since)
 
 
+def _moves(state: State, query: registry.ListStageMoves, asking: Asking) -> list[registry.StageMove]:
+    model = model_of(state, query.model)
+    wanted = version_of(state, query.version, removed=True).id if query.version else None
+    found = (move for move in state.stage_moves if move.model == model.name and wanted in (None, move.version))
+    return sorted(found, key=lambda move: move.entry)
+
+
 def _show(state: State, query: registry.ShowVersion, asking: Asking) -> registry.Version:
     return version_of(state, query.version, removed=True)
 
@@ -331,4 +339,5 @@ ANSWERS: Answerers = {
     registry.ShowVersion: _show,
     registry.ProductionAt: _at,
     registry.ListTenures: _history,
+    registry.ListStageMoves: _moves,
 }

@@ -95,6 +95,9 @@ class State:
         self.models = book("models", registry.Model, lambda r: r.name)
         self.versions = book("versions", registry.Version, lambda r: r.id)
         self.tenures = book("tenures", registry.Tenure, lambda r: f"{r.model}/{r.environment}/{r.entry:012d}")
+        self.stage_moves = book(
+            "stage_moves", registry.StageMove, lambda r: f"{r.model}/{r.entry:012d}/{r.version}/{r.after}"
+        )
         self.gates = book("gates", governance.Gate, lambda r: r.model)
         self.approvals = book("approvals", governance.Approval, lambda r: r.id)
         self.jobs = book("jobs", jobs.Job, lambda r: r.id)

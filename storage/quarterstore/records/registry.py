@@ -141,12 +141,76 @@ class Tenure(Record, frozen=True):
     entry: int = 0
 
 
+class StageMove(Record, frozen=True):
+    """One move of a version to another stage: who asked, who approved, why, and the entry it was done in."""
+
+    model: str
+    version: str
+    before: Stage
+    after: Stage
+    environment: str
+    at: float
+    asked_by: str
+    approved_by: str | None = None
+    approval: str | None = None
+    reason: str = ""
+    skipped: bool = False
+    deployment: str | None = None
+    entry: int = 0
+
+
+class LineageNode(Record, frozen=True):
+    """A relative of a version: `depth` 1 stands beside it, 2 beside the node of depth 1 before it, and so on; `of` is
+    the version that it is told of."""
+
+    kind: str
+    id: str
+    words: str
+    depth: int
+    of: str
+
+
 class Lineage(Record, frozen=True):
-    """What one version came from (up) and what came of it (down), as (kind, id, words) rows."""
+    """What one version came from (up) and what came of it (down): two trees, each written from the top to the
+    bottom."""
 
     version: str
-    up: tuple[tuple[str, str, str], ...]
-    down: tuple[tuple[str, str, str], ...]
+    up: tuple[LineageNode, ...]
+    down: tuple[LineageNode, ...]
+
+
+class SignatureChange(Record, frozen=True):
+    """One part of a signature that differs; `bump` is what it alone asks of the semantic version."""
+
+    part: Literal["input", "output", "feature", "classes", "task", "label", "score"]
+    name: str
+    change: Literal["added", "removed", "changed"]
+    before: str
+    after: str
+    bump: Literal["patch", "minor", "major"]
+    optional: bool = False
+
+
+class MetricPair(Record, frozen=True):
+    """A metric of two versions; None where one was not given it."""
+
+    name: str
+    before: float | None
+    after: float | None
+
+
+class VersionDiff(Record, frozen=True):
+    """Two versions side by side: what differs in their signatures, what that asks of the semantic version, and their
+    metrics; `before` is None for a version that nothing was registered before."""
+
+    before: str | None
+    after: str
+    semvers: tuple[str, str]
+    bump: Literal["patch", "minor", "major"] | None
+    reason: str
+    """Why the semantic version of `after` is what it is, as it was decided when it was registered."""
+    changes: tuple[SignatureChange, ...] = ()
+    metrics: tuple[MetricPair, ...] = ()
 
 
 class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
@@ -292,6 +356,20 @@ class ListTenures(Query[list[Tenure]], tag="registry.history", frozen=True):
     """Every span of Production of one model, oldest first."""
 
     model: str
+
+
+class ListStageMoves(Query[list[StageMove]], tag="registry.moves", frozen=True):
+    """Every move of a model's versions from stage to stage, oldest first; of one version when named."""
+
+    model: str
+    version: str | None = None
+
+
+class DiffVersions(Query[VersionDiff], tag="registry.diff", frozen=True):
+    """What differs between two versions; without `before` the one that was registered before it."""
+
+    after: str
+    before: str | None = None
 
 
 class ModelAdded(Event, tag="registry.model_added", frozen=True):

@@ -156,7 +156,14 @@ class Undone(Record, frozen=True):
 
 
 class Undo(Act[Undone], tag="store.undo", frozen=True):
-    """Take back your own last act, while it still can be (stage, removal, tags, traffic)."""
+    """Take back your own last act, while it still can be (stage, removal, tags, traffic); with `entry` only if that act
+    is still the last one."""
+
+    entry: int | None = None
+
+
+class ShowUndo(Query[Undone], tag="store.show_undo", frozen=True):
+    """What `undo` would take back."""
 
 
 class ShowStatus(Query[Status], tag="store.status", frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from quarterdeck.cli.short.deploying import canary, deploy, drift, optimise, rollback, serving_group
-from quarterdeck.cli.short.explaining import compare, diff, lineage, version_group
+from quarterdeck.cli.short.explaining import compare, diff, lineage, model_group, version_group
 from quarterdeck.cli.short.hooking import hook_group
 from quarterdeck.cli.short.keeping import (
     ask,
@@ -55,6 +55,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "pipeline": pipeline_group,
     "registry": registry_group,
     "version": version_group,
+    "model": model_group,
     "audit": audit_group,
     "serving": serving_group,
     "keys": keys_group,
@@ -70,7 +71,8 @@ HELP = {
     "compare": "runs side by side",
     "diff": "what differs between two runs or versions",
     "lineage": "what a version came from, what came of it",
-    "version": "show, fetch, remove or restore one version",
+    "version": "show, compare, fetch, remove or restore one version",
+    "model": "show one model with its versions",
     "register": "a model file as a new version",
     "promote": "move a version to a stage",
     "approve": "approve what somebody else asked for",

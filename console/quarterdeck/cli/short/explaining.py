@@ -12,6 +12,7 @@ from quarterdeck.cli.short.making import Made, command
 from quarterdeck.cli.short.rows import with_rows
 
 if TYPE_CHECKING:
+    from quarterstore.records.registry import VersionDiff
     from quarterstore.records.runs import Comparison
 
 SIDE_BY_SIDE = 6
@@ -75,25 +76,26 @@ def lineage() -> click.Command:
     @click.argument("version")
     @command("lineage", "What a version came from and what came of it; of data:HASH every model it reached.")
     def run(context: Context, version: str, up: bool, down: bool) -> None:
-        from quarterdeck.cli.printing import table
+        from msgspec.structs import replace
+
+        from quarterdeck.branches import branches, counted, endpoints
+        from quarterdeck.cli.printing import shown
         from quarterstore.records.predictions import CountPredictions
         from quarterstore.records.registry import ShowLineage
 
         found = context.client.ask(ShowLineage(version=version))
-        rows = [("up", *row) for row in found.up] if up or not down else []
-        if down or not up:
-            for kind, id_, words in found.down:
-                if kind == "deployment":
-                    counts = context.client.ask(CountPredictions(endpoint=id_)).versions
-                    words += f", {counts.get(found.version, 0)} predictions kept"
-                rows.append(("down", kind, id_, words))
-        named = [dict(zip(("side", "kind", "id", "words"), row, strict=True)) for row in rows]
+        if up != down:
+            found = replace(found, up=found.up if up else (), down=found.down if down else ())
+        ask = context.client.ask
+        found = counted(found, {each: ask(CountPredictions(endpoint=each)).versions for each in endpoints(found)})
         if context.json:
             context.out(found)
-        elif named:
-            table(named, ("side", "kind", "id", "words"))
-        else:
-            context.say("nothing")
+            return
+        for guides, node in branches(found):
+            words = found.version if node is None else f"{node.kind} {node.id}  {node.words}"
+            print(guides + shown("line", words, 400))
+        if not found.up and not found.down:
+            context.say("nothing came of it" if down and not up else "nothing is known of it but itself")
 
     return run
 
@@ -112,9 +114,25 @@ def version_group() -> dict[str, Made]:
 
         return made
 
+    def differ() -> click.Command:
+        @click.argument("after")
+        @click.argument("before")
+        @command("diff", "What differs between two versions: signature, why the semantic version moved, metrics.")
+        def run(context: Context, before: str, after: str) -> None:
+            from quarterstore.records.registry import DiffVersions
+
+            found = context.client.ask(DiffVersions(after=after, before=before))
+            if context.json:
+                context.out(found)
+            else:
+                _versions(context, found)
+
+        return run
+
     return {
         "show": one("show", "ShowVersion", "One version."),
         "get": _get,
+        "diff": differ,
         "rm": one("rm", "RemoveVersion", "Take a version out of sight; qd undo brings it back."),
         "restore": one("restore", "RestoreVersion", "Bring a removed version back, byte-equal."),
     }
@@ -140,6 +158,54 @@ def _get() -> click.Command:
         context.out(found)
 
     return run
+
+
+def model_group() -> dict[str, Made]:
+    def show() -> click.Command:
+        @click.argument("model")
+        @command("show", "One model and its versions, newest first.")
+        def run(context: Context, model: str) -> None:
+            from quarterstore.records.models import ShowModel
+            from quarterstore.records.registry import ListVersions
+
+            found = context.client.ask(ShowModel(model=model))
+            context.out(found)
+            if not context.json and found.removed is None and found.latest:
+                print()
+                context.out(context.client.ask(ListVersions(model=found.name)), VERSION_COLUMNS)
+
+        return run
+
+    return {"show": show}
+
+
+VERSION_COLUMNS = ("id", "semver", "stage", "format", "size", "run", "created_by", "created", "reason")
+
+
+def _versions(context: Context, found: VersionDiff) -> None:
+    """What differs, a line each; what that asks of the semantic version is talk."""
+    from msgspec import to_builtins
+
+    from quarterdeck.cli.printing import table
+
+    (before, after), bump = found.semvers, found.bump or "nothing"
+    context.say(f"{found.before} {before} -> {found.after} {after}: the signatures ask for {bump}")
+    context.say(f"{found.after} is {after} because of {found.reason}")
+    rows = [to_builtins(each) for each in found.changes]
+    for pair in found.metrics:
+        rows.append(
+            {
+                "part": "metric",
+                "name": pair.name,
+                "change": _delta(pair.before, pair.after),
+                "before": pair.before,
+                "after": pair.after,
+            }
+        )
+    if not found.changes:
+        context.say("the same signature")
+    if rows:
+        table(rows, ("part", "name", "change", "before", "after", "bump"))
 
 
 def _runs_of(context: Context, texts: tuple[str, ...]) -> tuple[str, ...]:

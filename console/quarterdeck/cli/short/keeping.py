@@ -167,11 +167,12 @@ def restore() -> click.Command:
 
 
 def undo() -> click.Command:
+    @click.option("--entry", type=int, help="only if this is still your last act")
     @command("undo", "Take back your own last act, while it still can be.")
-    def run(context: Context) -> None:
+    def run(context: Context, entry: int | None) -> None:
         from quarterstore.records.store import Undo
 
-        context.out(context.client.ask(Undo()))
+        context.out(context.client.ask(Undo(entry=entry)))
 
     return run
 

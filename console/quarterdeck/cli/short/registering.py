@@ -142,4 +142,27 @@ def registry_group() -> dict[str, Made]:
 
         return run
 
-    return {"at": at}
+    def history() -> click.Command:
+        @click.argument("model")
+        @command("history", "Every span of Production of a model: who asked, who approved, the deployment.")
+        def run(context: Context, model: str) -> None:
+            from quarterstore.records.registry import ListTenures
+
+            columns = ("version", "environment", "since", "until", "asked_by", "approved_by", "deployment", "entry")
+            context.out(context.client.ask(ListTenures(model=model)), columns)
+
+        return run
+
+    def moves() -> click.Command:
+        @click.option("--version", help="only of this one")
+        @click.argument("model")
+        @command("moves", "Every move of a model's versions from stage to stage: who, why, in which entry.")
+        def run(context: Context, model: str, version: str | None) -> None:
+            from quarterstore.records.registry import ListStageMoves
+
+            columns = ("version", "before", "after", "at", "asked_by", "approved_by", "skipped", "reason", "entry")
+            context.out(context.client.ask(ListStageMoves(model=model, version=version)), columns)
+
+        return run
+
+    return {"at": at, "history": history, "moves": moves}

@@ -13,6 +13,7 @@ from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
@@ -160,8 +161,15 @@ class DeckScreen(Screen[None]):
         except Fault as fault:
             if self.deck_app.connected:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
+        except NoMatches:
+            if not self.is_left():
+                raise
         finally:
             self._filling = False
+
+    def is_left(self) -> bool:
+        """Whether it lost its widgets while an answer was on the way."""
+        return not (self.is_current and self.app.is_running)
 
     async def fill(self) -> None:
         """Ask the daemon and update the widgets."""
@@ -180,11 +188,9 @@ class DeckScreen(Screen[None]):
             self.notify(safe(fault.line(), 300).plain, severity="error", markup=False)
             return None
 
-    async def asked(
-        self, title: str, body: Text, prompt: str, *, expected: str | None = None, needed: bool = True
-    ) -> str | None:
-        """A dialog's answer."""
-        return await self.app.push_screen_wait(AskDialog(title, body, prompt, expected=expected, needed=needed))
+    async def asked(self, title: str, body: Text, prompt: str, **how: Any) -> str | None:
+        """The answer of an `AskDialog`, which `how` is for."""
+        return await self.app.push_screen_wait(AskDialog(title, body, prompt, **how))
 
     def action_refresh_now(self) -> None:
         """Query now."""
@@ -340,6 +346,9 @@ class NounScreen(DeckScreen):
         except Fault as fault:
             words = fault.line()
             self.query_one("#card", CardView).show(lambda width, height: safe(words, 400))
+        except NoMatches:
+            if not self.is_left():
+                raise
 
     async def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Enter: the card with the whole screen to itself."""
