@@ -282,3 +282,24 @@ def test_more_columns_than_one_statement_joins_are_tested_run_by_run() -> None:
         assert ids(deck.search(SearchRuns(where=where))) == ["r3"]
         deck.made(30)
     deck.close()
+
+
+def test_the_newest_of_many_are_the_same_before_and_after_the_index_is_made() -> None:
+    """A screen opens with them, so they are picked before rows are made of all; pages and totals must not differ."""
+    state = State()
+    for number in range(1500):
+        found = run(number, started=float(number * 7 % 1500 // 3), removed=1.0 if number % 50 == 0 else None)
+        state.runs.rows[found.id] = found
+    asked = Searching(state, lambda id_: {})
+    expected = sorted((each for each in state.runs if each.removed is None), key=lambda each: (-each.started, each.id))
+    for _ in range(2):
+        got, after = [], None
+        while True:
+            answer = asked.search(SearchRuns(limit=400, after=after))
+            assert answer.total == len(expected) == 1470
+            got += [each.id for each in answer.runs]
+            if (after := answer.next) is None:
+                break
+        assert got == [each.id for each in expected]
+        assert asked.made(30)
+    asked.close()
