@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from quarterstore.records import compression, deployments, governance, monitoring, registry, runs, store
+from quarterstore.records import compression, deployments, governance, monitoring, registry, runs, search, store
 from quarterstore.records.base import tag_of
 
 
@@ -88,6 +88,15 @@ def _compare(message: Any) -> Words:
     return ["qd", "compare", *message.runs], ("runs",)
 
 
+def _search(message: Any) -> Words:
+    words = ["qd", "runs"]
+    if len(message.experiments) == 1:
+        words += ["--experiment", message.experiments[0]]
+    if message.order:
+        words += ["--sort", ",".join(message.order)]
+    return words, ("experiments", "order", "vocabulary", "view")
+
+
 def _approve(message: Any) -> Words:
     """The command shows the evidence and sends the hash of what it showed."""
     return ["qd", "approve", message.approval], ("approval", "evidence")
@@ -100,6 +109,7 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     runs.ShowRun: _with("run show", "run"),
     runs.RemoveRun: _with("run rm", "run"),
     runs.CompareRuns: _compare,
+    search.SearchRuns: _search,
     registry.ShowLineage: _with("lineage", "version"),
     registry.ShowVersion: _with("version show", "version"),
     registry.RemoveVersion: _with("version rm", "version"),

@@ -16,6 +16,7 @@ from textual.app import App
 from textual.theme import Theme
 
 from quarterdeck.tui.commands import GoTo
+from quarterdeck.tui.kept import Kept, state_file
 from quarterdeck.tui.keymap import SCREENS
 from quarterdeck.tui.messages import Deck, EntryArrived, LinkChanged, PulseArrived
 from quarterdeck.tui.screens.base import DeckScreen
@@ -61,7 +62,7 @@ class DeckApp(App[int]):
     COMMANDS: ClassVar[set[Any]] = {GoTo}
     ENABLE_COMMAND_PALETTE = True
 
-    def __init__(self, deck: Deck, home: str, started: float | None = None) -> None:
+    def __init__(self, deck: Deck, home: str, started: float | None = None, kept: Kept | None = None) -> None:
         super().__init__()
         self.animation_level = "none"
         self.deck = deck
@@ -69,6 +70,7 @@ class DeckApp(App[int]):
         self.snapshot = Snapshot()
         self.context_line = drawn(home)
         self.waiting: dict[str, int] = {}
+        self.kept = kept or Kept()
         self._trace = os.environ.get("QUARTERDECK_TRACE")
         self._made: dict[str, Any] = {}
         self.trace("start", "process", started)
@@ -184,7 +186,7 @@ def open_console(home: Home, caller: str) -> int:
     started = _born()
 
     async def run() -> int:
-        app = DeckApp(AsyncClient(home, caller), str(home.root), started)
+        app = DeckApp(AsyncClient(home, caller), str(home.root), started, Kept(state_file(home)))
         return await app.run_async(mouse=os.environ.get("QUARTERDECK_MOUSE", "1") != "0") or 0
 
     if not home.ask_socket.exists():

@@ -41,12 +41,13 @@ def runs() -> click.Command:
     @click.option("--after", help="the key that the page before ended with")
     @command("runs", "Runs by an expression, newest first.")
     def run(context: Context, sort: str, limit: int, after: str | None, experiment: str | None, **parts: str) -> None:
+        from quarterdeck.finding import expression
         from quarterstore.records.search import SearchRuns
 
         page = context.client.ask(
             SearchRuns(
                 experiments=(experiment,) if experiment else (),
-                where=_expression(**parts),
+                where=expression(**parts),
                 order=tuple(column.strip() for column in sort.split(",")),
                 limit=limit,
                 after=after,
@@ -57,23 +58,6 @@ def runs() -> click.Command:
         context.say(f"{len(page.runs)} of {page.total}{more}")
 
     return run
-
-
-def _expression(where: str, state: str | None, text: str) -> str:
-    """One expression of what was given; texts quoted, so that they are never words of it."""
-    if not state and not text:
-        return where
-    parts = [f"({where})"] if where.strip() else []
-    if state:
-        parts.append(f"state = {_quoted(state.upper())}")
-    if text:
-        likes = (f"{column} ilike {_quoted(f'%{text}%')}" for column in ("id", "name", "experiment"))
-        parts.append(f"({' or '.join(likes)})")
-    return " and ".join(parts)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def run_group() -> dict[str, Made]:
