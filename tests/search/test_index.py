@@ -16,7 +16,7 @@ from quarterdeckd.api.searching import Searching
 from quarterstore.ledger.state import State
 from quarterstore.records.faults import Invalid
 from quarterstore.records.runs import DatasetInput, Run
-from quarterstore.records.search import SearchRuns
+from quarterstore.records.search import ListColumns, RunColumns, SearchRuns
 from quarterstore.search.index import RunIndex, Wanted
 from quarterstore.search.matching import Row, test_of
 from quarterstore.search.paging import key_of, page
@@ -302,4 +302,23 @@ def test_the_newest_of_many_are_the_same_before_and_after_the_index_is_made() ->
                 break
         assert got == [each.id for each in expected]
         assert asked.made(30)
+    asked.close()
+
+
+def test_the_columns_are_those_that_runs_in_sight_have_the_most_common_first_kept() -> None:
+    """What only a removed run has is no column; of too many those stay that most runs have."""
+    state = State()
+    for number, fields in enumerate(
+        (
+            {"params": {"lr": 1, "rare": 2}, "tags": {"team": "a"}},
+            {"params": {"lr": 1}},
+            {"params": {"gone": 1}, "removed": 2.0},
+        )
+    ):
+        state.runs.rows[f"r{number}"] = run(number, **fields)
+    asked = Searching(state, lambda id_: {"loss": 1.0} if id_ == "r1" else {})
+    assert asked.columns(ListColumns()) == RunColumns(("loss",), ("lr", "rare"), ("team",))
+    assert asked.columns(ListColumns(limit=1)).params == ("lr",)
+    with pytest.raises(Invalid, match="limit"):
+        asked.columns(ListColumns(limit=0))
     asked.close()

@@ -23,6 +23,7 @@ from quarterdeck.tui.screens.run_compare import CompareScreen
 from quarterdeck.tui.screens.run_one import PANES, RunScreen
 from quarterdeck.tui.widgets.card_view import CardView
 from quarterdeck.tui.widgets.column_dialog import ColumnDialog
+from quarterdeck.tui.widgets.name_dialog import NameDialog
 from quarterdeck.tui.widgets.record_table import WINDOW, RecordTable
 from quarterstore.records import runs
 from quarterstore.records.names import drawn
@@ -327,6 +328,10 @@ async def test_curves_are_smoothed_scaled_and_drawn_along_another_axis(many: Any
         assert len(deck.asked) == asked
         await pilot.press("m")
         await made.shown(pilot, "loss  by wall time")
+        await pilot.press("slash")
+        await made.until(pilot, lambda: isinstance(app.screen, NameDialog), "the metrics")
+        await pilot.press("slash", *"ac", "enter", "enter")
+        await made.shown(pilot, "acc  by wall time")
         await pilot.press("T")
         await made.until(pilot, lambda: table(app).row_count == 2, "runs as rows")
 

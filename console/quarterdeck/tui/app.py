@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
-from textual import work
+from textual import events, work
 from textual.app import App
 from textual.theme import Theme
 
@@ -157,6 +157,12 @@ class DeckApp(App[int]):
         from quarterdeck.tui.screens.detail import DetailScreen
 
         self.push_screen(DetailScreen(origin, key, record, subject))
+
+    async def on_event(self, event: events.Event) -> None:
+        """For the benchmarks: when a key came in, before anything is done about it."""
+        if isinstance(event, events.Key) and not event.is_forwarded:
+            self.trace("press", event.key)
+        await super().on_event(event)
 
     def trace(self, what: str, which: str, at: float | None = None) -> None:
         """A line for the benchmarks, when `QUARTERDECK_TRACE` names a file."""

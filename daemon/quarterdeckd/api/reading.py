@@ -18,7 +18,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records import governance, jobs, runs, store
 from quarterstore.records.faults import got
 from quarterstore.records.names import composed
-from quarterstore.records.search import SearchRuns
+from quarterstore.records.search import ListColumns, RunColumns, SearchRuns
 from quarterstore.records.wire import PROTOCOL, Published, encode
 from quarterstore.shelf.artefacts import Artefacts
 
@@ -47,6 +47,10 @@ class Readers:
     def search_runs(self, query: SearchRuns, speaker: Speaker, seen: int) -> runs.RunPage:
         """A page of the runs that an expression holds of."""
         return self.searching.search(query)
+
+    def run_columns(self, query: ListColumns, speaker: Speaker, seen: int) -> RunColumns:
+        """The names that runs have."""
+        return self.searching.columns(query)
 
     def show_run(self, query: runs.ShowRun, speaker: Speaker, seen: int) -> runs.Run:
         """One run with its last metrics."""
@@ -152,6 +156,7 @@ def readers(found: Readers) -> dict[type, Wide]:
     return {
         runs.ListRuns: found.list_runs,
         SearchRuns: found.search_runs,
+        ListColumns: found.run_columns,
         runs.ShowRun: found.show_run,
         runs.CompareRuns: found.compare,
         runs.MetricHistory: found.history,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from quarterstore.records.base import Query
+from quarterstore.records.base import Query, Record
 from quarterstore.records.runs import RunPage
 
 
@@ -21,3 +21,19 @@ class SearchRuns(Query[RunPage], tag="search.runs", frozen=True):
     view: Literal["active", "removed", "all"] = "active"
     limit: int = 100
     after: str | None = None
+
+
+class RunColumns(Record, frozen=True):
+    """The names that runs have, each kind sorted."""
+
+    metrics: tuple[str, ...]
+    params: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+class ListColumns(Query[RunColumns], tag="search.columns", frozen=True):
+    """The names of the metrics, parameters and tags that the runs of these experiments have (names or ids, all of them
+    where none is given); at most `limit` of each kind, those that most runs have."""
+
+    experiments: tuple[str, ...] = ()
+    limit: int = 1000

@@ -329,7 +329,7 @@ class NounScreen(DeckScreen):
     @work(exclusive=True, group="card")
     async def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """The cursor moved: show what it is on."""
-        self.call_after_refresh(self.deck_app.trace, "row_painted", self.name_of_screen)
+        self.call_after_refresh(self.deck_app.trace, "row_painted", str(event.row_key.value))
         if self._filling:
             return  # it does so when it has its rows
         try:

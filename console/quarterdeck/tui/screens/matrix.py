@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
@@ -24,6 +25,7 @@ class MatrixScreen(LookingScreen):
         Binding("S", "sort(-1)", "sort the other way", show=False),
         Binding("m", "metric(1)", "metric"),
         Binding("M", "metric(-1)", "metric before", show=False),
+        Binding("slash", "choose_metric", "find a metric", show=False, key_display="/"),
     ]
 
     def __init__(self) -> None:
@@ -125,8 +127,28 @@ class MatrixScreen(LookingScreen):
         """The rows have another order."""
         self.draw_card()
 
+    metrics: tuple[str, ...] = ()
+    metric = ""
+    """The one that is drawn, of those there are."""
+
     def action_metric(self, by: int) -> None:
         """The next metric, or the one before."""
+        if self.metrics:
+            place = self.metrics.index(self.metric) if self.metric in self.metrics else 0
+            self.draw_metric(self.metrics[(place + by) % len(self.metrics)])
+
+    @work
+    async def action_choose_metric(self) -> None:
+        """`/`: one of all metrics, by a part of its name."""
+        from quarterdeck.tui.widgets.name_dialog import NameDialog
+
+        name = await self.app.push_screen_wait(NameDialog("metric", self.metrics, self.metric))
+        if name is not None:
+            self.draw_metric(name)
+
+    def draw_metric(self, name: str) -> None:
+        """Another metric."""
+        self.metric = name
 
     def shown_keys(self) -> list[tuple[str, str]]:
         """How to leave, then its own."""

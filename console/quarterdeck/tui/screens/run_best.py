@@ -32,6 +32,7 @@ class BestScreen(MatrixScreen):
     nouns = frozenset({"runs"})
     keys = (
         ("m / M", "the next metric / the one before"),
+        ("/", "find a metric by a part of its name"),
         ("S", "the lowest are the best, or the highest"),
         ("+ / -", "more runs / fewer"),
         ("← →", "columns beyond the edge"),
@@ -46,8 +47,8 @@ class BestScreen(MatrixScreen):
     def __init__(self, where: str, metrics: tuple[str, ...]) -> None:
         super().__init__()
         self._where = where
-        self._metrics = metrics
-        self._metric = metrics[0]
+        self.metrics = metrics
+        self.metric = metrics[0]
         self._count = 10
         self._lowest: dict[str, bool] = {}
         self._runs: list[Run] = []
@@ -56,16 +57,16 @@ class BestScreen(MatrixScreen):
     @property
     def lowest(self) -> bool:
         """Whether less is better."""
-        name = self._metric.lower()
-        return self._lowest.get(self._metric, any(part in name for part in LOWER))
+        name = self.metric.lower()
+        return self._lowest.get(self.metric, any(part in name for part in LOWER))
 
     def crumbs(self) -> tuple[str, ...]:
         """What is the best here."""
-        words = f"best {self._count} by {self._metric}, {'lowest' if self.lowest else 'highest'} first"
+        words = f"best {self._count} by {self.metric}, {'lowest' if self.lowest else 'highest'} first"
         return ("runs", words, *self.crumbs_of_columns())
 
     def _asked(self) -> SearchRuns:
-        column = finding.column("metrics", self._metric)
+        column = finding.column("metrics", self.metric)
         has = f"{column} is not null"
         where = f"({self._where}) and {has}" if self._where.strip() else has
         return SearchRuns(where=where, order=(column if self.lowest else f"-{column}",), limit=self._count)
@@ -73,7 +74,7 @@ class BestScreen(MatrixScreen):
     async def fill(self) -> None:
         """The daemon sorts; NaN comes last there and is left out here: it is never the best."""
         page: RunPage = await self.deck_app.deck.ask(self._asked())
-        self._runs = [run for run in page.runs if math.isfinite(run.metrics.get(self._metric, math.nan))]
+        self._runs = [run for run in page.runs if math.isfinite(run.metrics.get(self.metric, math.nan))]
         names = dict.fromkeys(name for run in self._runs for name in run.params)
         differing = [name for name in names if len({repr(run.params.get(name)) for run in self._runs}) > 1]
         self._names = differing or list(names)
@@ -81,12 +82,12 @@ class BestScreen(MatrixScreen):
         self.draw_card()
 
     def _values(self, run: Run) -> list[Value]:
-        return [run.metrics.get(self._metric), *(run.params.get(name) for name in self._names)]
+        return [run.metrics.get(self.metric), *(run.params.get(name) for name in self._names)]
 
     def _tabulate(self) -> None:
         table = [self._values(run) for run in self._runs]
         self._axes = [
-            axis_of(name, [row[index] for row in table]) for index, name in enumerate((self._metric, *self._names))
+            axis_of(name, [row[index] for row in table]) for index, name in enumerate((self.metric, *self._names))
         ]
         self.columns = (Column("run", 16, 1), *(Column(safe(axis.name, 40).plain, CELL) for axis in self._axes))
         self.rows = tuple(
@@ -110,7 +111,7 @@ class BestScreen(MatrixScreen):
 
         def drawing(width: int, height: int) -> Text:
             if not runs:
-                return muted(f"no run has {self._metric}; m takes another metric\n")
+                return muted(f"no run has {self.metric}; m takes another metric\n")
             name = label(runs[here]) if here is not None else ""
             text = section("in parallel", parallel(axes, rows, here, width), width)
             words = f"◆ {name}   • a run   2-9 so many at one place"
@@ -119,15 +120,15 @@ class BestScreen(MatrixScreen):
 
         self.query_one(CardView).show(drawing)
 
-    def action_metric(self, by: int) -> None:
-        """The next metric, or the one before."""
-        self._metric = self._metrics[(self._metrics.index(self._metric) + by) % len(self._metrics)]
+    def draw_metric(self, name: str) -> None:
+        """The best by another metric."""
+        super().draw_metric(name)
         self.sorted_by = -1
         self.load()
 
     def action_other_way(self) -> None:
         """Lowest first, or highest."""
-        self._lowest[self._metric] = not self.lowest
+        self._lowest[self.metric] = not self.lowest
         self.load()
 
     def action_count(self, by: int) -> None:

@@ -12,6 +12,7 @@ from quarterdeck import finding
 from quarterdeck.tui.widgets.drawing import age, ago, number, right, safe, state
 from quarterdeck.tui.widgets.record_table import Column
 from quarterstore.records.runs import Run
+from quarterstore.records.search import RunColumns
 
 KINDS = ("metrics", "params", "tags")
 FEW = 2
@@ -102,14 +103,9 @@ def _most(names: Counter[str]) -> list[str]:
     return sorted(names, key=lambda name: (-names[name], name))[:FEW]
 
 
-def offered(runs: Iterable[Run], chosen: Sequence[RunColumn]) -> list[RunColumn]:
+def offered(known: RunColumns, chosen: Sequence[RunColumn]) -> list[RunColumn]:
     """What there is to choose: the chosen first, in their order, then the rest by kind and name."""
     found = dict.fromkeys(chosen)
-    seen: dict[str, set[str]] = {kind: set() for kind in KINDS}
-    for run in runs:
-        seen["metrics"].update(run.metrics)
-        seen["params"].update(run.params)
-        seen["tags"].update(run.tags)
     found.update(dict.fromkeys(RunColumn("attributes", name) for name in ATTRIBUTES))
-    found.update(dict.fromkeys(RunColumn(kind, name) for kind in KINDS for name in sorted(seen[kind])))
+    found.update(dict.fromkeys(RunColumn(kind, name) for kind in KINDS for name in getattr(known, kind)))
     return list(found)

@@ -44,6 +44,7 @@ class CompareScreen(MatrixScreen):
         ("T", "runs as rows, or as columns"),
         ("d", "only what differs, or all"),
         ("m / M", "the next metric of the chart / the one before"),
+        ("/", "find a metric by a part of its name"),
         ("n / N", f"the next {CHARTED} runs of the chart / those before"),
         *LOOK_KEYS,
         ("enter", "the run of the row"),
@@ -62,8 +63,6 @@ class CompareScreen(MatrixScreen):
         self._found = Comparison((), ())
         self._all = False
         self._as_rows = len(runs) > SIDE_BY_SIDE
-        self._metric = ""
-        self._metrics: tuple[str, ...] = ()
         self._start = 0
         self._curves: dict[tuple[str, str], Curve] = {}
 
@@ -93,9 +92,9 @@ class CompareScreen(MatrixScreen):
         for run in page.runs:
             for name in run.metrics:
                 counts[name] = counts.get(name, 0) + 1
-        self._metrics = tuple(sorted(counts, key=lambda name: (-counts[name], name)))
-        if self._metric not in counts:
-            self._metric = self._metrics[0] if self._metrics else ""
+        self.metrics = tuple(sorted(counts, key=lambda name: (-counts[name], name)))
+        if self.metric not in counts:
+            self.metric = self.metrics[0] if self.metrics else ""
         self._tabulate()
         self.deck_app.trace("compared", str(len(self._ids)))
         await self._ask_curves(anew=True)
@@ -161,7 +160,7 @@ class CompareScreen(MatrixScreen):
         return ids[self._start : self._start + CHARTED]
 
     async def _ask_curves(self, anew: bool = False) -> None:
-        charted, metric = self._charted(), self._metric
+        charted, metric = self._charted(), self.metric
         running = {id_ for id_ in charted if (run := self._runs.get(id_)) and run.state == "RUNNING"}
         lacking = [id_ for id_ in charted if (id_, metric) not in self._curves or (anew and id_ in running)]
         asked = [MetricHistory(run=id_, keys=(metric,), points=POINTS) for id_ in lacking if metric]
@@ -172,18 +171,18 @@ class CompareScreen(MatrixScreen):
 
     def draw_card(self) -> None:
         """One metric, a run a line."""
-        charted, metric, look = self._charted(), self._metric, self.look
+        charted, metric, look = self._charted(), self.metric, self.look
         curves = [
             (label(self._runs[id_]), self._curves[id_, metric])
             for id_ in charted
             if id_ in self._runs and (id_, metric) in self._curves
         ]
-        place = self._metrics.index(metric) + 1 if metric in self._metrics else 0
+        place = self.metrics.index(metric) + 1 if metric in self.metrics else 0
         words = ""
         if len(self._ids) > CHARTED:
             words += f" · runs {self._start + 1}-{self._start + len(charted)} of {len(self._ids)}"
-        if len(self._metrics) > 1:
-            words += f" · metric {place} of {len(self._metrics)}"
+        if len(self.metrics) > 1:
+            words += f" · metric {place} of {len(self.metrics)}"
 
         def drawing(width: int, height: int) -> Text:
             if not metric:
@@ -208,11 +207,10 @@ class CompareScreen(MatrixScreen):
         except Fault as fault:
             self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
 
-    def action_metric(self, by: int) -> None:
-        """Draw another metric."""
-        if self._metrics:
-            self._metric = self._metrics[(self._metrics.index(self._metric) + by) % len(self._metrics)]
-            self._load_curves()
+    def draw_metric(self, name: str) -> None:
+        """The curves of another metric."""
+        super().draw_metric(name)
+        self._load_curves()
 
     def action_runs(self, by: int) -> None:
         """Other runs in the chart."""

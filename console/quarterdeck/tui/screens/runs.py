@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 from rich.text import Text
-from textual import events, work
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
@@ -28,7 +28,7 @@ from quarterdeck.tui.widgets.record_table import WINDOW, RecordTable, Row
 from quarterdeck.wording import command_text
 from quarterstore.records.faults import Fault, Invalid
 from quarterstore.records.runs import CurvePoint, MetricHistory, Run, RunPage, ShowRun
-from quarterstore.records.search import SearchRuns
+from quarterstore.records.search import ListColumns, SearchRuns
 
 COMPARED = 200
 """Runs in one comparison: what the daemon compares."""
@@ -215,10 +215,6 @@ class RunsScreen(NounScreen):
             except Fault as fault:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
 
-    async def on_key(self, event: events.Key) -> None:
-        """For the benchmarks: when a key came in."""
-        self.deck_app.trace("press", event.key)
-
     # finding
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -264,7 +260,11 @@ class RunsScreen(NounScreen):
         """`|`: which columns, in which order; kept for the next time."""
         from quarterdeck.tui.widgets.column_dialog import ColumnDialog
 
-        offered = run_columns.offered(self.records.values(), self._shown)
+        experiments = tuple(sorted({run.experiment for run in self.records.values()}))
+        known = await self.answered(ListColumns(experiments=experiments))
+        if known is None:
+            return
+        offered = run_columns.offered(known, self._shown)
         names = [each.words() for each in offered]
         chosen = await self.app.push_screen_wait(ColumnDialog(names, [each.words() for each in self._shown]))
         if chosen is None:

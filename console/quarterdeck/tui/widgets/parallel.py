@@ -124,12 +124,8 @@ def _line(places: Sequence[float | None], here: int | None, room: int) -> Text:
             at = round(place * (room - 1))
             counts[at] = counts.get(at, 0) + 1
     mine = None if here is None or (found := places[here]) is None else round(found * (room - 1))
-    text = Text(no_wrap=True)
-    for at in range(room):
-        if at == mine:
-            text.append(HERE, style="bold yellow")
-        elif at in counts:
-            text.append(OTHERS if counts[at] == 1 else str(min(9, counts[at])), style="cyan")
-        else:
-            text.append("─", style=MUTED)
+    text = Text("─" * room, style=MUTED, no_wrap=True)
+    for at, count in counts.items():
+        word = HERE if at == mine else OTHERS if count == 1 else str(min(9, count))
+        text = Text.assemble(text[:at], (word, "bold yellow" if at == mine else "cyan"), text[at + 1 :], no_wrap=True)
     return text
