@@ -1,121 +1,21 @@
-"""The runs screen at work: pages by key, expressions, columns, live rows, comparison, the best in parallel, one run."""
+"""The runs table at work: pages by key, expressions, columns, live rows."""
 
 from __future__ import annotations
 
 import json
-import math
-import shlex
 import time
-from array import array
-from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-
-import pytest
-from rich.cells import cell_len
 
 from quarterdeck.async_client import AsyncClient
 from quarterdeck.tui.app import DeckApp
 from quarterdeck.tui.kept import Kept, state_file
-from quarterdeck.tui.screens.run_best import BestScreen
-from quarterdeck.tui.screens.run_compare import CompareScreen
-from quarterdeck.tui.screens.run_one import PANES, RunScreen
-from quarterdeck.tui.widgets.card_view import CardView
+from quarterdeck.tui.screens.paging import Pages
 from quarterdeck.tui.widgets.column_dialog import ColumnDialog
-from quarterdeck.tui.widgets.name_dialog import NameDialog
-from quarterdeck.tui.widgets.record_table import WINDOW, RecordTable
+from quarterdeck.tui.widgets.record_table import WINDOW
 from quarterstore.records import runs
-from quarterstore.records.names import drawn
 from quarterstore.records.places import Home
-from quarterstore.records.search import SearchRuns
-from tests.tui.hostile import ODD, Poisoned
-
-COUNT = 430
-
-
-class Heard:
-    """A real connection that remembers what was asked."""
-
-    def __init__(self, deck: AsyncClient) -> None:
-        self._deck = deck
-        self.asked: list[Any] = []
-
-    async def ask(self, message: Any) -> Any:
-        """Ask, and remember."""
-        self.asked.append(message)
-        return await self._deck.ask(message)
-
-    def searches(self) -> list[SearchRuns]:
-        """The searches among them."""
-        return [each for each in self.asked if isinstance(each, SearchRuns)]
-
-    async def follow(self) -> AsyncIterator[Any]:
-        """The feed as it is."""
-        async for item in self._deck.follow():
-            yield item
-
-    def on_state(self, callback: Any) -> None:
-        """As it is."""
-        self._deck.on_state(callback)
-
-    async def close(self) -> None:
-        """Let go."""
-        await self._deck.close()
-
-
-def points(run: str, values: dict[str, list[float]], start: int = 0) -> runs.LogMetrics:
-    """One batch."""
-    rows = [
-        (key, start + step, 1e9 + start + step, value)
-        for key, each in enumerate(values.values())
-        for step, value in enumerate(each)
-    ]
-    return runs.LogMetrics(
-        run=run,
-        batch=f"{run}.{start}",
-        keys=tuple(values),
-        key=array("H", [row[0] for row in rows]).tobytes(),
-        step=array("q", [row[1] for row in rows]).tobytes(),
-        time=array("d", [row[2] for row in rows]).tobytes(),
-        value=array("d", [row[3] for row in rows]).tobytes(),
-    )
-
-
-@pytest.fixture(scope="module")
-def many(daemon: Any) -> Any:
-    """430 finished runs in two experiments; the last has a parent, a child, artefacts, notes, a dirty tree."""
-    with daemon.client() as owner:
-        for number in range(COUNT):
-            run = f"run-{number:04}"
-            owner.ask(
-                runs.StartRun(
-                    experiment="churn" if number % 2 else "fraud",
-                    run=run,
-                    name=f"try {number:03}",
-                    params={"lr": 10.0 ** -(number % 5), "depth": number % 7, "kind": "ab"[number % 2]},
-                    tags={"team": "risk"},
-                    source=runs.Source(command="python train.py", commit="c0ffee", patch="-a\n+b", host="box", seed=7),
-                    parent="run-0001" if number == COUNT - 1 else None,
-                    started=1e9 + number,
-                )
-            )
-            best = math.nan if number == 3 else number / COUNT
-            owner.ask(points(run, {"acc": [best / 2, best], "loss": [1.0, 0.001 + 1 / (1 + number)]}))
-            owner.ask(runs.EndRun(run=run))
-        last = f"run-{COUNT - 1:04}"
-        owner.ask(runs.StartRun(experiment="nested", run="run-child", name="child", parent=last, started=1.0))
-        owner.ask(runs.EndRun(run="run-child"))
-        digest, size = owner.put(b"x" * 2048)
-        owner.ask(runs.LogArtefact(run=last, path="plots/roc [b].png", digest=digest, size=size))
-        owner.ask(runs.NoteRun(run=last, notes="with the cleaned rows\nand more"))
-    return daemon
-
-
-def table(app: Any) -> RecordTable:
-    """The table in sight."""
-    found: RecordTable = app.screen.query_one(RecordTable)
-    return found
+from tests.tui.hearing import COUNT, Heard, points, table
 
 
 async def test_pages_are_turned_by_key_both_ways_and_never_hold_more_than_the_window(many: Any, made: Any) -> None:
@@ -124,16 +24,16 @@ async def test_pages_are_turned_by_key_both_ways_and_never_hold_more_than_the_wi
     app = DeckApp(deck, "/home/ana/deck")
     async with app.run_test(size=(120, 30)) as pilot:
         screen: Any = await made.gone_to(pilot, "2", "runs")
-        assert f"1-200 of {COUNT + 1}" in made.text(pilot)
+        assert f"1-200 of {COUNT + 2}" in made.text(pilot)
         first = list(screen.records)
         await pilot.press("G", "j")
-        await made.shown(pilot, f"201-400 of {COUNT + 1}")
+        await made.shown(pilot, f"201-400 of {COUNT + 2}")
         assert table(app).row_count == WINDOW and table(app).cursor_row == 0
         second = list(screen.records)
         assert not set(first) & set(second)
         await pilot.press("G", "pagedown")
-        await made.shown(pilot, f"401-{COUNT + 1} of {COUNT + 1}")
-        assert {*first, *second, *screen.records} == {f"run-{n:04}" for n in range(COUNT)} | {"run-child"}
+        await made.shown(pilot, f"401-{COUNT + 2} of {COUNT + 2}")
+        assert {*first, *second, *screen.records} == {f"run-{n:04}" for n in range(COUNT)} | {"run-child", "run-theirs"}
         await pilot.press("k")
         await made.until(pilot, lambda: list(screen.records) == second, "the page before")
         await made.until(pilot, lambda: screen.selected().id == second[-1], "its last row")
@@ -196,8 +96,8 @@ async def test_the_sort_is_the_daemons_and_its_arrow_is_in_the_heading(many: Any
             last = next(reversed(screen.records))
             await pilot.press("G", "j")
             await made.until(pilot, lambda last=last: last not in screen.records, "the next page")
-        assert list(screen.records)[-2:] in (["run-0003", "run-child"], ["run-child", "run-0003"])
-        values = [run.metrics.get("acc") for run in screen.records.values()][:-2]
+        assert set(list(screen.records)[-3:]) == {"run-0003", "run-child", "run-theirs"}
+        values = [run.metrics.get("acc") for run in screen.records.values()][:-3]
         assert values == sorted(values, reverse=True)
 
 
@@ -282,163 +182,13 @@ async def test_points_patch_their_row_and_entries_ask_four_times_a_second_at_mos
             owner.ask(runs.RemoveRun(run="run-live"))
 
 
-async def test_two_hundred_runs_are_compared_with_twelve_curves_at_a_time(many: Any, made: Any) -> None:
-    """`*` marks the page; what differs is in columns, the arrows reach those beyond the edge, `n` the other runs."""
-    deck = Heard(AsyncClient(many.home))
-    app = DeckApp(deck, "/home/ana/deck")
-    async with app.run_test(size=(80, 30), notifications=True) as pilot:
-        await made.gone_to(pilot, "2", "runs")
-        await pilot.press("asterisk")
-        await made.shown(pilot, "◆ 200 marked")
-        await pilot.press("c")
-        await made.until(pilot, lambda: isinstance(app.screen, CompareScreen), "the comparison")
-        found = await made.shown(pilot, "runs 1-12 of 200")
-        assert "compare 200" in found and "● try" in found and "☆ try 2" in found and table(app).row_count == 200
-        assert Counter(type(each) for each in deck.asked)[runs.MetricHistory] < 20
-        assert len([each for each in deck.asked if isinstance(each, runs.CompareRuns)]) == 1
-        seen = made.text(pilot).split("\n")[2]
-        await pilot.press("right", "right")
-        await made.until(pilot, lambda: made.text(pilot).split("\n")[2] != seen, "other columns")
-        await pilot.press("n")
-        await made.shown(pilot, "runs 13-24 of 200")
-        await pilot.press("enter")
-        await made.until(pilot, lambda: isinstance(app.screen, RunScreen), "the run of the row")
-        await pilot.press("escape", "escape", "space")
-        await made.shown(pilot, "◆ 199 marked")
-        await pilot.press("u")
-        await made.until(pilot, lambda: "marked" not in made.text(pilot), "no mark")
-
-
-async def test_curves_are_smoothed_scaled_and_drawn_along_another_axis(many: Any, made: Any) -> None:
-    """What is done to the points is said above them, and no point is asked for again."""
-    deck = Heard(AsyncClient(many.home))
-    app = DeckApp(deck, "/home/ana/deck")
-    async with app.run_test(size=(120, 40)) as pilot:
-        await made.gone_to(pilot, "2", "runs")
-        await pilot.press("space", "space", "c")
-        found = await made.shown(pilot, "acc  by step")
-        assert "● try 428" in found and "▲ try 429" in found and "param depth" in found
-        asked = len(deck.asked)
-        await pilot.press("e")
-        await made.shown(pilot, "acc  by step, EMA 0.5")
-        await pilot.press("e", "o", "t")
-        await made.shown(pilot, "acc  by time since the start, EMA 0.8, log scale")
-        await pilot.press("E", "E", "t")
-        await made.shown(pilot, "acc  by wall time, log scale")
-        assert len(deck.asked) == asked
-        await pilot.press("m")
-        await made.shown(pilot, "loss  by wall time")
-        await pilot.press("slash")
-        await made.until(pilot, lambda: isinstance(app.screen, NameDialog), "the metrics")
-        await pilot.press("slash", *"ac", "enter", "enter")
-        await made.shown(pilot, "acc  by wall time")
-        await pilot.press("T")
-        await made.until(pilot, lambda: table(app).row_count == 2, "runs as rows")
-
-
-async def test_the_best_are_in_parallel_and_nan_is_never_one_of_them(many: Any, made: Any) -> None:
-    app = DeckApp(AsyncClient(many.home), "/home/ana/deck")
-    async with app.run_test(size=(80, 24)) as pilot:
-        await made.gone_to(pilot, "2", "runs")
-        await pilot.press("b")
-        found = await made.shown(pilot, "best 10 by acc, highest first")
-        screen: Any = app.screen
-        assert isinstance(screen, BestScreen)
-        found = await made.shown(pilot, "in parallel")
-        assert [row.key for row in screen.rows] == [f"run-{n:04}" for n in range(COUNT - 1, COUNT - 11, -1)]
-        assert "◆" in found and "├" in found and "log" in found and "●" in found
-        await pilot.press("S")
-        await made.shown(pilot, "best 10 by acc, lowest first")
-        await made.until(pilot, lambda: screen.rows[0].key == "run-0000", "the lowest")
-        assert "run-0003" not in {row.key for row in screen.rows}
-        await pilot.press("m", "minus")
-        await made.shown(pilot, "best 5 by loss, lowest first")
-        await made.until(pilot, lambda: len(screen.rows) == 5, "five")
-        command = screen.subject()[1].split(" ", 1)
-        assert "--sort metrics.loss" in command[1] and "metrics.loss is not null" in command[1]
-
-
-async def test_a_run_has_its_curves_artefacts_environment_family_and_log(many: Any, made: Any) -> None:
-    """Each pane says its own, is reached by `[` and `]`, and has the command that shows the same."""
-    app = DeckApp(AsyncClient(many.home), "/home/ana/deck")
-    expected = {
-        "curves": ("acc", "params", "notes", "with the cleaned rows"),
-        "artefacts": ("plots/roc [b].png", "2.0 kB", "sha256", "1 artefacts"),
-        "environment": ("python train.py", "c0ffee", "yes, 2 lines", "box", "seed", "+b", "datasets"),
-        "family": ("try 001", "└─ try 429", "◀ here", "└─ child"),
-        "log": ("belongs to no job",),
-    }
-    async with app.run_test(size=(100, 60)) as pilot:
-        await made.gone_to(pilot, "2", "runs")
-        await pilot.press("enter")
-        await made.until(pilot, lambda: isinstance(app.screen, RunScreen), "the run")
-        for place, pane in enumerate(PANES):
-            if place:
-                await pilot.press("right_square_bracket")
-            for words in expected[pane]:
-                await made.shown(pilot, words)
-            assert f"runs › run-{COUNT - 1:04} › {pane}" in made.text(pilot)
-            await pilot.press("Y")
-            command = app.clipboard
-            assert command.startswith("qd run")
-        await pilot.press("left_square_bracket", "Y")
-        await made.until(pilot, lambda: "parent" in app.clipboard, "the search for the children")
-        done = many.qd("--json", *shlex.split(app.clipboard)[1:])
-        assert done.returncode == 0 and "run-child" in done.stdout, (app.clipboard, done.stderr)
-
-
-@pytest.mark.fault
-async def test_hostile_names_never_reach_the_terminal_behind_the_runs_screen(many: Any, made: Any) -> None:
-    """V18 on the screens of one run, of several and of the best: no control, no link, no line of another width."""
-    deck = Poisoned(AsyncClient(many.home))
-    app = DeckApp(deck, "/home/ana/deck")
-    wrong = []
-    async with app.run_test(size=(120, 30)) as pilot:
-        await made.gone_to(pilot, "2", "runs")
-        marked = (f"run-{COUNT - 1:04}", f"run-{COUNT - 2:04}", f"run-{COUNT - 3:04}")
-        screens: list[Any] = [CompareScreen(marked), BestScreen("", ("acc", "loss"))]
-        screens += [RunScreen(marked[0], pane) for pane in PANES]
-        for screen in screens:
-            deck.names = ()
-            app.push_screen(screen)
-            await made.until(
-                pilot, lambda screen=screen: any(card._drawing for card in screen.query(CardView)), "its card"
-            )
-            for first in range(0, len(ODD), 6):
-                deck.names = odd = ODD[first : first + 6]
-                await screen.fill()
-                screen.tell()
-                await pilot.pause()
-                for strip in screen._compositor.render_strips():
-                    line = "".join(segment.text for segment in strip)
-                    styles = [segment.style for segment in strip if segment.style]
-                    if drawn(line) != line or any(style.link for style in styles) or cell_len(line) != 120:
-                        wrong.append((type(screen).__name__, odd, line))
-            deck.names = ()
-            app.pop_screen()
-            await pilot.pause()
-    assert not wrong, wrong[:3]
-
-
-async def test_without_colour_curves_and_the_best_can_be_told_apart(
-    many: Any, made: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """NO_COLOR at 80x24: each run has a mark of its own in legend and chart, each value a place on its axis."""
-    monkeypatch.setenv("NO_COLOR", "1")
-    app = DeckApp(AsyncClient(many.home), "/home/ana/deck")
-    async with app.run_test(size=(80, 24)) as pilot:
-        await made.gone_to(pilot, "2", "runs")
-        await pilot.press("space", "space", "space", "c")
-        found = await made.shown(pilot, "by step")
-        await pilot.pause()
-        assert all(found.count(mark) >= 2 for mark in "●▲■"), found
-        await pilot.press("escape", "u", "b")
-        found = await made.shown(pilot, "in parallel")
-        assert found.count("●") >= 8 and found.count("├") >= 4
-        hues = {
-            segment.style.color.triplet
-            for strip in app.screen._compositor.render_strips()
-            for segment in strip
-            if segment.style and segment.style.color and segment.style.color.triplet
-        }
-        assert all(abs(hue.red - hue.green) < 3 and abs(hue.green - hue.blue) < 3 for hue in hues), hues
+def test_pages_go_on_by_the_daemons_key_and_back_by_those_that_were_kept() -> None:
+    pages = Pages()
+    assert not pages.turn(1) and not pages.turn(-1) and not pages.first()
+    pages.following = "a"
+    assert pages.turn(1) and (pages.after, pages.number, pages.following) == ("a", 1, None)
+    assert not pages.turn(1), "nobody said yet what comes after this page"
+    pages.following = "b"
+    assert pages.turn(1) and pages.turn(-1)
+    assert (pages.after, pages.number, pages.following) == ("a", 1, "b")
+    assert pages.first() and (pages.after, pages.number, pages.following) == (None, 0, None)

@@ -23,6 +23,8 @@ from quarterstore.records.wire import PROTOCOL, Published, encode
 from quarterstore.shelf.artefacts import Artefacts
 
 POSTED_WITHIN = 5.0
+INDEX_AFTER = 0.5
+"""Seconds after a search until the index is made: who opens a screen asks for more at once, and would wait for it."""
 
 
 class Readers:
@@ -34,7 +36,7 @@ class Readers:
         self.poster = poster
         self.intake = intake
         self.artefacts = artefacts
-        self.searching = Searching(view, lambda run: intake.latest.get(run, {}))
+        self.searching = Searching(view, lambda run: intake.latest.get(run, {}), INDEX_AFTER)
 
     def latest(self, run: runs.Run) -> dict[str, float]:
         """The last value of each metric of a run, as far as the intake knows."""

@@ -42,7 +42,8 @@ class Searching:
     """Which runs are in the index and which are beside it. Before the first search there is neither, and nothing is
     noted; `touch` and `follow` are called on the loop, `search` in the readers' threads."""
 
-    def __init__(self, view: State, latest: Latest) -> None:
+    def __init__(self, view: State, latest: Latest, pause: float = 0.0) -> None:
+        """`pause` is how long the making of the index waits after a search."""
         self._view = view
         self._latest = latest
         self._index: RunIndex | None = None
@@ -53,6 +54,8 @@ class Searching:
         self._moving = threading.Lock()
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._making: Future[None] | None = None
+        self._pause = pause
+        self._closing = threading.Event()
 
     def touch(self, run: str) -> None:
         """A run has other metrics."""
@@ -165,6 +168,8 @@ class Searching:
 
     def _make(self) -> None:
         """Put the runs that rest into the index, some at a time, while searches go on."""
+        if self._closing.wait(self._pause):
+            return
         try:
             self._sweep()
             resting = self._resting()
@@ -202,6 +207,7 @@ class Searching:
 
     def close(self) -> None:
         """Wait for what is being made, and drop the index."""
+        self._closing.set()
         self._maker.shutdown(cancel_futures=True)
         with self._asking:
             if self._index is not None:

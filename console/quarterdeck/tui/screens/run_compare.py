@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 
-from quarterdeck import finding
 from quarterdeck.tui.messages import EntryArrived
 from quarterdeck.tui.screens.looking import LOOK_KEYS
 from quarterdeck.tui.screens.matrix import MatrixScreen
@@ -24,8 +24,17 @@ from quarterdeck.tui.widgets.run_curves import compared
 from quarterdeck.wording import command_text
 from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Fault
-from quarterstore.records.runs import CompareRuns, Comparison, Curve, CurvePoint, Difference, MetricHistory, Run, Value
-from quarterstore.records.search import SearchRuns
+from quarterstore.records.runs import (
+    CompareRuns,
+    Comparison,
+    Curve,
+    CurvePoint,
+    Difference,
+    MetricHistory,
+    Run,
+    ShowRun,
+    Value,
+)
 
 SIDE_BY_SIDE = 6
 """Runs up to which each is a column and what differs the rows; more are rows."""
@@ -56,10 +65,11 @@ class CompareScreen(MatrixScreen):
         Binding("d", "differences", "all", show=False),
     ]
 
-    def __init__(self, runs: tuple[str, ...]) -> None:
+    def __init__(self, runs: tuple[str, ...], known: Mapping[str, Run] = MappingProxyType({})) -> None:
+        """`known` saves asking for what the screen before has."""
         super().__init__()
         self._ids = runs
-        self._runs: dict[str, Run] = {}
+        self._runs = {id_: known[id_] for id_ in runs if id_ in known}
         self._found = Comparison((), ())
         self._all = False
         self._as_rows = len(runs) > SIDE_BY_SIDE
@@ -80,16 +90,15 @@ class CompareScreen(MatrixScreen):
         return isinstance(pulse, CurvePoint) and pulse.run in self._ids
 
     async def fill(self) -> None:
-        """Both answers at once, then the curves of the chart."""
-        ask = self.deck_app.deck.ask
-        asked = SearchRuns(
-            where=f"id in ({', '.join(map(finding.quoted, self._ids))})", limit=len(self._ids), view="all"
+        """The comparison and the runs that are not known or not over, all at once; then the curves of the chart."""
+        ask, known = self.deck_app.deck.ask, self._runs
+        moving = [id_ for id_ in self._ids if id_ not in known or known[id_].state == "RUNNING"]
+        self._found, *shown = await asyncio.gather(
+            ask(CompareRuns(runs=self._ids, all=self._all)), *(ask(ShowRun(run=id_)) for id_ in moving)
         )
-        answers = await asyncio.gather(ask(CompareRuns(runs=self._ids, all=self._all)), ask(asked))
-        self._found, page = answers
-        self._runs = {run.id: run for run in page.runs}
+        known.update((run.id, run) for run in shown)
         counts: dict[str, int] = {}
-        for run in page.runs:
+        for run in known.values():
             for name in run.metrics:
                 counts[name] = counts.get(name, 0) + 1
         self.metrics = tuple(sorted(counts, key=lambda name: (-counts[name], name)))

@@ -23,6 +23,7 @@ from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.frame import PaneLine
 from quarterdeck.wording import command_text
 from quarterstore.records.base import Pulse
+from quarterstore.records.faults import Invalid
 from quarterstore.records.jobs import JobLog, Progress
 from quarterstore.records.runs import Curve, CurvePoint, MetricHistory, Run, RunPage, ShowRun
 from quarterstore.records.search import SearchRuns
@@ -35,6 +36,7 @@ CHILDREN = 50
 HIGHEST = 20
 """Runs above it that are drawn."""
 LOG = 200
+THEIRS = "mlflow.parentRunId"
 
 
 class RunScreen(LookingScreen):
@@ -61,6 +63,8 @@ class RunScreen(LookingScreen):
         self._asked = run
         self._pane = pane
         self._run: Run | None = None
+        self._tagged = False
+        """Whether MLflow's clients made it: they name the parent in a tag."""
         self._drawing: Callable[[Run], Drawing] | None = None
 
     def crumbs(self) -> tuple[str, ...]:
@@ -115,6 +119,7 @@ class RunScreen(LookingScreen):
         return lambda found: lambda width, height: environment_card(found, time.time(), width)
 
     async def _family(self, run: Run) -> Callable[[Run], Drawing]:
+        self._tagged = any(name.startswith("mlflow.") for name in run.tags)
         above, below, more = await self._relatives(run)
         return lambda found: lambda width, height: family_card(found, above, below, more, time.time(), width)
 
@@ -126,23 +131,32 @@ class RunScreen(LookingScreen):
         """Those above, the first of the line first; children by whose they are; whose children are not all there."""
         ask, seen = self.deck_app.deck.ask, {run.id}
         above: list[Run] = []
-        upper = run.parent
+        upper = parent_of(run)
         while upper and upper not in seen and len(above) < HIGHEST:
             seen.add(upper)
             above.insert(0, await ask(ShowRun(run=upper)))
-            upper = above[0].parent
+            upper = parent_of(above[0])
         below: dict[str, list[Run]] = {}
         more: set[str] = set()
         parents = [run.id]
         for _ in range(2):
             if parents:
-                page: RunPage = await ask(children(parents))
+                page = await self._children(parents)
                 for child in page.runs:
-                    below.setdefault(child.parent or "", []).append(child)
+                    below.setdefault(parent_of(child) or "", []).append(child)
                 if page.next:
                     more.update(parents[-1:])
                 parents = [child.id for child in page.runs if child.id not in seen]
         return above, below, more
+
+    async def _children(self, parents: Sequence[str]) -> RunPage:
+        """Those below; that no run at all has MLflow's tag is no mistake."""
+        try:
+            found: RunPage = await self.deck_app.deck.ask(children(parents, self._tagged))
+        except Invalid:
+            self._tagged = False
+            found = await self.deck_app.deck.ask(children(parents, False))
+        return found
 
     def action_turn(self, by: int) -> None:
         """The next pane, or the one before."""
@@ -163,14 +177,20 @@ class RunScreen(LookingScreen):
     def subject(self) -> tuple[str, str] | None:
         """The command of the pane."""
         if self._pane == "family":
-            return self._asked, command_text(children([self._asked]))
+            return self._asked, command_text(children([self._asked], self._tagged))
         if self._pane == "log" and self._run is not None and self._run.job:
             return self._asked, command_text(JobLog(job=self._run.job, lines=LOG))
         return self._asked, command_text(ShowRun(run=self._asked))
 
 
-def children(parents: Sequence[str]) -> SearchRuns:
-    """The search for the runs below these, the first that was started first."""
+def parent_of(run: Run) -> str | None:
+    """The run above it."""
+    return run.parent or run.tags.get(THEIRS)
+
+
+def children(parents: Sequence[str], tagged: bool) -> SearchRuns:
+    """The search for the runs below these, the first that was started first; with `tagged` also by MLflow's tag."""
     named = ", ".join(map(finding.quoted, parents))
-    where = f"parent = {named}" if len(parents) == 1 else f"parent in ({named})"
+    test = f"= {named}" if len(parents) == 1 else f"in ({named})"
+    where = f"parent {test}" + (f" or {finding.column('tags', THEIRS)} {test}" if tagged else "")
     return SearchRuns(where=where, order=("started",), limit=CHILDREN)

@@ -107,22 +107,17 @@ class RunsScreen(NounScreen):
         marked = len(tables.first().marked) if tables else 0
         return (*found, *((f"◆ {marked} marked",) if marked else ()))
 
-    def where(self) -> str:
-        """What was typed, as an expression."""
-        text = self.text.strip()
-        return text if finding.is_expression(text) else finding.expression("", text=text)
-
-    def query_of(self, limit: int = WINDOW, after: str | None = None) -> SearchRuns:
-        """The search that is in sight."""
+    def query_of(self, text: str, after: str | None = None) -> SearchRuns:
+        """The search for what was typed, in the order of now."""
         sign = "-" if self.descending else ""
         order = (sign + self._sort.sort(),) if self._sort else ()
-        return SearchRuns(where=self.where(), order=order, limit=limit, after=after)
+        return SearchRuns(where=where(text), order=order, limit=WINDOW, after=after)
 
     async def fetch(self) -> Sequence[tuple[str, Run]]:
         """One page by its key."""
-        page: RunPage = await self.deck_app.deck.ask(self.query_of(after=self._pages.after))
+        page: RunPage = await self.deck_app.deck.ask(self.query_of(self.text, self._pages.after))
         if not page.runs and self._pages.first():  # what the page had is gone, or is found no more
-            page = await self.deck_app.deck.ask(self.query_of())
+            page = await self.deck_app.deck.ask(self.query_of(self.text))
         self._pages.following, self._total = page.next, page.total
         return [(run.id, run) for run in page.runs]
 
@@ -146,7 +141,8 @@ class RunsScreen(NounScreen):
     def _draw(self) -> None:
         """The rows as they are known now; only what differs from what is drawn is touched."""
         self._moved.clear()
-        self._shown = self._chosen or run_columns.automatic(list(self.records.values()))
+        if self._chosen or self.records or not self._shown:  # where nothing is found the headings stay
+            self._shown = self._chosen or run_columns.automatic(list(self.records.values()))
         self.columns = tuple(each.column(place, self._chosen is not None) for place, each in enumerate(self._shown))
         now, keys = time.time(), list(self.records)
         rows = [Row(key, self.cells(run, now)) for key, run in self.records.items()]
@@ -179,10 +175,10 @@ class RunsScreen(NounScreen):
         return lambda width, height: run_card(record, curves, now, width, height)
 
     def subject(self) -> tuple[str, str] | None:
-        """The run under the cursor; the search, where there is one."""
+        """The run under the cursor; the search that found these rows, where there is one."""
         run = self.selected()
-        if self.text.strip() or self._sort:
-            return (run.id if run else "", command_text(self.query_of(after=self._pages.after)))
+        if self._searched or self._sort:
+            return (run.id if run else "", command_text(self.query_of(self._searched, self._pages.after)))
         return (run.id, command_text(ShowRun(run=run.id))) if run else None
 
     # live: a pulse patches its row, an entry asks for the page again
@@ -305,12 +301,12 @@ class RunsScreen(NounScreen):
             return
         from quarterdeck.tui.screens.run_compare import CompareScreen
 
-        self.app.push_screen(CompareScreen(marked))
+        self.app.push_screen(CompareScreen(marked, self.records))
 
     def action_best(self) -> None:
         """The best runs by a metric: of the marked, else of all that the filter finds."""
         marked = sorted(self.query_one(RecordTable).marked)
-        where = f"id in ({', '.join(map(finding.quoted, marked))})" if marked else self.where()
+        found = f"id in ({', '.join(map(finding.quoted, marked))})" if marked else where(self._searched)
         metrics = [each.name for each in (self._sort, *self._shown) if each and each.kind == "metrics"]
         metrics += sorted({name for run in self.records.values() for name in run.metrics})
         if not metrics:
@@ -318,7 +314,7 @@ class RunsScreen(NounScreen):
             return
         from quarterdeck.tui.screens.run_best import BestScreen
 
-        self.app.push_screen(BestScreen(where, tuple(dict.fromkeys(metrics))))
+        self.app.push_screen(BestScreen(found, tuple(dict.fromkeys(metrics))))
 
     def open(self, record: Any) -> None:
         """The run with the whole terminal to itself."""
@@ -337,6 +333,12 @@ class RunsScreen(NounScreen):
             from quarterdeck.tui.screens.run_one import RunScreen
 
             self.app.push_screen(RunScreen(run.id, pane))
+
+
+def where(text: str) -> str:
+    """What was typed, as an expression."""
+    text = text.strip()
+    return text if finding.is_expression(text) else finding.expression("", text=text)
 
 
 def pointed(fault: Fault, width: int) -> Text:

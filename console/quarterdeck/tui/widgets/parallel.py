@@ -98,7 +98,7 @@ def parallel(axes: Sequence[Axis], rows: Sequence[Sequence[Value]], here: int | 
     if not axes:
         return muted("nothing to draw yet\n")
     name, end = max(8, min(20, width // 4)), 9
-    room = max(10, width - name - 2 * end - 8)
+    room = max(10, width - name - 2 * end - 9)
     text = Text()
     for index, axis in enumerate(axes):
         places = [axis.place(row[index]) for row in rows]
