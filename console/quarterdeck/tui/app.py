@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 from textual import events, work
 from textual.app import App
+from textual.message import Message
 from textual.theme import Theme
 
 from quarterdeck.tui.commands import GoTo
@@ -140,17 +141,22 @@ class DeckApp(App[int]):
         async for item in self.deck.follow():
             if isinstance(item, Pulse):
                 self.snapshot = fold(self.snapshot, item)
-                self.screen.post_message(PulseArrived(item))
+                self._pass(PulseArrived(item))
             else:
                 tags = [str(event.get("type")) for event in msgspec.msgpack.decode(item.events)]
                 nouns = frozenset(tag.partition(".")[0] for tag in tags)
-                self.screen.post_message(EntryArrived(item.seq, nouns))
+                self._pass(EntryArrived(item.seq, nouns))
                 if nouns & {"monitoring", "governance"}:
                     self._count()
 
     def _link(self, connected: bool) -> None:
         self.connected = connected
-        self.screen.post_message(LinkChanged(connected))
+        self._pass(LinkChanged(connected))
+
+    def _pass(self, message: Message) -> None:
+        """To the screen in sight; there is none while the console is being closed."""
+        if self.screen_stack:
+            self.screen_stack[-1].post_message(message)
 
     def open_card(self, origin: Any, key: str, record: Any, subject: tuple[str, str]) -> None:
         """One record of a screen with the whole terminal to itself."""

@@ -13,6 +13,7 @@ from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
@@ -159,6 +160,9 @@ class DeckScreen(Screen[None]):
         except Fault as fault:
             if self.deck_app.connected:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
+        except NoMatches:
+            if self.app.is_running:  # else the widgets went while the answer was on its way
+                raise
         finally:
             self._filling = False
 
