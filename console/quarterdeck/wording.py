@@ -9,7 +9,18 @@ from typing import Any
 
 import msgspec
 
-from quarterstore.records import compression, deployments, governance, hooks, models, monitoring, registry, runs, store
+from quarterstore.records import (
+    compression,
+    deployments,
+    governance,
+    hooks,
+    models,
+    monitoring,
+    registry,
+    runs,
+    search,
+    store,
+)
 from quarterstore.records.base import tag_of
 from quarterstore.records.places import default_home
 
@@ -105,6 +116,15 @@ def _version_diff(message: Any) -> Words:
     return ["qd", "version", "diff", message.before, message.after], ("before", "after")
 
 
+def _search(message: Any) -> Words:
+    words = ["qd", "runs"]
+    if len(message.experiments) == 1:
+        words += ["--experiment", message.experiments[0]]
+    if message.order:
+        words += ["--sort", ",".join(message.order)]
+    return words, ("experiments", "order", "vocabulary", "view")
+
+
 def _approve(message: Any) -> Words:
     """The command shows the evidence and sends the hash of what it showed."""
     return ["qd", "approve", message.approval], ("approval", "evidence")
@@ -117,6 +137,7 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     runs.ShowRun: _with("run show", "run"),
     runs.RemoveRun: _with("run rm", "run"),
     runs.CompareRuns: _compare,
+    search.SearchRuns: _search,
     registry.ShowLineage: _with("lineage", "version"),
     models.ShowModel: _with("model show", "model"),
     registry.ListTenures: _with("registry history", "model"),

@@ -17,6 +17,7 @@ from quarterdeckd.api.gateway import Gateway, Handshakes, bind_privately, curve_
 from quarterdeckd.api.identity import enrol_owner, public_of, server_secret
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.api.permissions import Speaker
+from quarterdeckd.api.points import PointPulses
 from quarterdeckd.api.posting import Poster
 from quarterdeckd.api.reactions import Reactions
 from quarterdeckd.api.reading import Readers, readers
@@ -143,6 +144,7 @@ class Daemon:
         self.intake = Intake(home.samples / "metrics", self.hearing.heard)
         self.dispatch.syncing = Syncing(self.intake.sync)
         self.intake.is_open = self._is_open
+        self.point_pulses = PointPulses(self.bus, lambda run: self.intake.newest.get(run, {}))
         ledger.recovered = "; ".join(filter(None, [ledger.recovered, *self.intake.recovered]))
         self.predictions = Predictions(home, self.view)
         self.supervisor = Supervisor(
@@ -236,7 +238,7 @@ class Daemon:
         wide.update(readers(found))
         self.searching = found.searching
         self.dispatch.on_changes = self.searching.follow
-        self.intake.on_points = self.searching.touch
+        self.intake.on_points = self._newer
         wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
         wide[store_records.Backup] = self._back_up
         wide[store_records.CollectGarbage] = self._collect
@@ -266,6 +268,10 @@ class Daemon:
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
         self.dispatch.prepare[LogModelArtefact] = uploads.kept
         self.dispatch.prepare[AddHook] = self.hooks.prepared
+
+    def _newer(self, run: str) -> None:
+        self.searching.touch(run)
+        self.point_pulses.touch(run)
 
     def _points(self, batch: run_records.LogMetrics, speaker: Speaker) -> run_records.Logged:
         runs.writable(self.view, batch.run, speaker.run)
@@ -399,6 +405,7 @@ class Daemon:
         await self.dispatch.syncing.close()
         self.dispatch.close()
         self.searching.close()
+        self.point_pulses.close()
         self.link.close()
         self.intake.close()
         self.gateway.close()

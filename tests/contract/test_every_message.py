@@ -130,6 +130,8 @@ def about_runs(life: Life) -> None:
     assert life(runs.ListRuns()).total == 2
     found = life(search.SearchRuns(experiments=("life",), where="loss < 1 and team = 'one'", order=("-loss",), limit=1))
     assert ([each.id for each in found.runs], found.total, found.next) == ([run], 1, None)
+    columns = life(search.ListColumns(experiments=("life",)))
+    assert "loss" in columns.metrics and "team" in columns.tags
     assert [each.name for each in life(experiments.ListExperiments())] == ["life"]
     about_searches(life, run)
     about_experiments(life, other)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from textual.message import Message
 
+from quarterdeck.tui.kept import Kept
 from quarterdeck.tui.snapshot import Snapshot
 from quarterstore.records.base import Pulse
 from quarterstore.records.places import Home
@@ -40,6 +41,7 @@ class Console(Protocol):
     context_line: str
     snapshot: Snapshot
     waiting: dict[str, int]
+    kept: Kept
 
     def trace(self, what: str, which: str, at: float | None = None) -> None:
         """A line for the benchmarks, when they ask for it."""

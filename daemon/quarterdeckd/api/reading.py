@@ -20,11 +20,13 @@ from quarterstore.ledger.state import State
 from quarterstore.records import governance, jobs, runs, store
 from quarterstore.records.faults import got
 from quarterstore.records.names import composed
-from quarterstore.records.search import Branch, RunTree, SearchRuns
+from quarterstore.records.search import Branch, ListColumns, RunColumns, RunTree, SearchRuns
 from quarterstore.records.wire import PROTOCOL, Published, encode
 from quarterstore.shelf.artefacts import Artefacts
 
 POSTED_WITHIN = 5.0
+INDEX_AFTER = 0.5
+"""Seconds after a search until the index is made: who opens a screen asks for more at once, and would wait for it."""
 
 
 class Readers:
@@ -36,7 +38,7 @@ class Readers:
         self.poster = poster
         self.intake = intake
         self.artefacts = artefacts
-        self.searching = Searching(view, lambda run: intake.latest.get(run, {}))
+        self.searching = Searching(view, lambda run: intake.latest.get(run, {}), INDEX_AFTER)
 
     def latest(self, run: runs.Run) -> dict[str, float]:
         """The last value of each metric of a run, as far as the intake knows."""
@@ -49,6 +51,10 @@ class Readers:
     def search_runs(self, query: SearchRuns, speaker: Speaker, seen: int) -> runs.RunPage:
         """A page of the runs that an expression holds of."""
         return self.searching.search(query)
+
+    def run_columns(self, query: ListColumns, speaker: Speaker, seen: int) -> RunColumns:
+        """The names that runs have."""
+        return self.searching.columns(query)
 
     def show_run(self, query: runs.ShowRun, speaker: Speaker, seen: int) -> runs.Run:
         """One run with its last metrics."""
@@ -160,6 +166,7 @@ def readers(found: Readers) -> dict[type, Wide]:
         runs.ListRuns: found.list_runs,
         SearchRuns: found.search_runs,
         RunTree: found.tree,
+        ListColumns: found.run_columns,
         runs.ShowRun: found.show_run,
         runs.CompareRuns: found.compare,
         runs.MetricHistory: found.history,

@@ -23,6 +23,22 @@ class SearchRuns(Query[RunPage], tag="search.runs", frozen=True):
     after: str | None = None
 
 
+class RunColumns(Record, frozen=True):
+    """The names that runs have, each kind sorted."""
+
+    metrics: tuple[str, ...]
+    params: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+class ListColumns(Query[RunColumns], tag="search.columns", frozen=True):
+    """The names of the metrics, parameters and tags that the runs of these experiments have (names or ids, all of them
+    where none is given); at most `limit` of each kind, those that most runs have."""
+
+    experiments: tuple[str, ...] = ()
+    limit: int = 1000
+
+
 class Branch(Record, frozen=True):
     """A run in a tree of nested runs: `depth` counts from the top, `found` says whether it was asked for or only leads
     to one that was."""

@@ -71,9 +71,10 @@ def runs() -> click.Command:
 
 def _wanted(context: Context, *, saved: str | None, sort: str | None, experiment: str | None, **parts: Any) -> Any:
     """What to search for, with what was kept under a name where one is given."""
+    from quarterdeck.finding import expression
     from quarterstore.records.search import SearchRuns, ShowSearch
 
-    where = _expression(**parts)
+    where = expression(**parts)
     order = tuple(column.strip() for column in sort.split(",")) if sort else ()
     experiments: tuple[str, ...] = (experiment,) if experiment else ()
     if saved is not None:
@@ -81,23 +82,6 @@ def _wanted(context: Context, *, saved: str | None, sort: str | None, experiment
         where = " and ".join(f"({each})" for each in (found.where, where) if each.strip())
         order, experiments = order or found.order, experiments or found.experiments
     return SearchRuns(where=where, order=order or ("-started",), experiments=experiments)
-
-
-def _expression(where: str, state: str | None, text: str) -> str:
-    """One expression of what was given; texts quoted, so that they are never words of it."""
-    if not state and not text:
-        return where
-    parts = [f"({where})"] if where.strip() else []
-    if state:
-        parts.append(f"state = {_quoted(state.upper())}")
-    if text:
-        likes = (f"{column} ilike {_quoted(f'%{text}%')}" for column in ("id", "name", "experiment"))
-        parts.append(f"({' or '.join(likes)})")
-    return " and ".join(parts)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def run_group() -> dict[str, Made]:

@@ -96,7 +96,7 @@ class DeckScreen(Screen[None]):
 
     def tell(self) -> None:
         """The lines of the frame, as the app knows them now."""
-        self.query_one(TopLine).tell(safe(self.deck_app.context_line, 80, "grey62"))
+        self.query_one(TopLine).tell(self.crumbs(), safe(self.deck_app.context_line, 80, "grey62"))
         self.query_one(TabLine).tell(self.deck_app.waiting)
         found = self.subject()
         self.query_one(CommandLine).tell(found[1] if found else "")
@@ -246,7 +246,7 @@ class NounScreen(DeckScreen):
         Binding("S", "sort(-1)", "sort the other way", show=False),
     ]
     AUTO_FOCUS = "RecordTable"
-    columns: ClassVar[tuple[Column, ...]] = ()
+    columns: tuple[Column, ...] = ()
     marks: ClassVar[bool] = False
     empty: ClassVar[str] = "nothing here yet"
     """What an empty screen says: how to get a first record."""
@@ -338,6 +338,7 @@ class NounScreen(DeckScreen):
     @work(exclusive=True, group="card")
     async def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """The cursor moved: show what it is on."""
+        self.call_after_refresh(self.deck_app.trace, "row_painted", str(event.row_key.value))
         if self._filling:
             return  # it does so when it has its rows
         try:

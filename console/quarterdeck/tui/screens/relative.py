@@ -12,7 +12,7 @@ from quarterdeck.tui.messages import Console
 from quarterdeck.tui.screens.base import DeckScreen
 from quarterdeck.tui.screens.deployments import deployment_card
 from quarterdeck.tui.screens.monitoring import alert_card, drift_card
-from quarterdeck.tui.screens.runs import POINTS, run_card
+from quarterdeck.tui.screens.run_card import POINTS, run_card
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.drawing import clock, facts, grid, muted, number, right, safe, section, title
 from quarterdeck.wording import command_text
