@@ -41,6 +41,10 @@ class Database:
         self._tables = {str(name) for (name,) in self._rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if absent := [name for name in NEEDED if name not in self._tables]:
             raise got("folder", f"{path.name} without {', '.join(absent)}", "a database of MLflow")
+        self._columns = {
+            table: {name for (name,) in self._rows("SELECT name FROM pragma_table_info(?)", table)}
+            for table in self._tables
+        }
         self._say_what_is_not_taken()
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
@@ -58,8 +62,7 @@ class Database:
 
     def _here(self, table: str) -> str:
         """What limits a table to the workspace that is there without any."""
-        columns = [column for _, column, *_ in self._rows(f"SELECT * FROM pragma_table_info('{table}')")]
-        return " AND workspace = 'default'" if "workspace" in columns else ""
+        return " AND workspace = 'default'" if "workspace" in self._columns[table] else ""
 
     def _say_what_is_not_taken(self) -> None:
         for table in ("experiments", "registered_models"):
@@ -124,9 +127,7 @@ class Database:
         yield from self._each("run", rows, made)
 
     def _links(self, columns: str, source: str, destination: str, by: str, id_: str) -> list[Any]:
-        if "step" in columns and not any(
-            name == "step" for _, name, *_ in self._rows("SELECT * FROM pragma_table_info('inputs')")
-        ):
+        if "step" in columns and "step" not in self._columns.get("inputs", ()):
             return []  # before 3.0 a run had no outputs
         query = f"SELECT {columns} FROM inputs WHERE source_type = ? AND destination_type = ? AND {by} = ?"
         return self._of("inputs", query, source, destination, id_)

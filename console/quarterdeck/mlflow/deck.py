@@ -16,6 +16,8 @@ from quarterstore.records.names import LONGEST_VALUE, checked_text
 if TYPE_CHECKING:
     from quarterdeck.client import Client
 
+PAGE = 1000
+
 
 class Taken(msgspec.Struct):
     """What was taken in so far; `known` counts the runs that were here already, `left` says what was not taken, and
@@ -60,6 +62,23 @@ class Deck:
         """The logged model of exactly this id."""
         found = self.found(logged_models.ShowLoggedModel(model=id_))
         return found if found is not None and found.id == id_ else None
+
+    def runs_of(self, experiment: str) -> dict[str, runs.Run]:
+        """The runs of an experiment that are here, removed or not, by id: one question for a page of them, since each
+        answer that there is none looks for similar ids."""
+        found: dict[str, runs.Run] = {}
+        after = None
+        while True:
+            query = runs.ListRuns(experiment=experiment, sort="id", limit=PAGE, after=after, removed=True)
+            page = self.client.ask(query, timeout=600.0)
+            found.update((run.id, run) for run in page.runs)
+            if (after := page.next) is None:
+                return found
+
+    def logged_models_of(self, experiment: str) -> dict[str, logged_models.LoggedModel]:
+        """The logged models of an experiment that are here and not removed."""
+        found = self.found(logged_models.ListLoggedModels(experiments=(experiment,)))
+        return {model.id: model for model in found or ()}
 
     def points(self, run: str) -> Iterator[tuple[str, int, float, float | None]]:
         """Every point of a run that is here; NaN as None."""

@@ -33,9 +33,10 @@ class Registering:
 
     def all(self) -> None:
         """Every model; what is refused is left."""
-        for model in self._source.models():
-            with self._left.over(f"model {model.name[:80]!r}"):
-                self._model(model)
+        with self._left.over("models"):
+            for model in self._source.models():
+                with self._left.over(f"model {model.name[:80]!r}"):
+                    self._model(model)
 
     def _model(self, model: Model) -> None:
         name = checked_name("model", model.name)

@@ -59,6 +59,8 @@ class Taking:
         self._show = show
         self._taken = Taken(left=left.lines)
         self._deck = Deck(client, dry_run=dry_run)
+        self._runs: dict[str, runs.Run] = {}
+        self._models: dict[str, logged_models.LoggedModel] = {}
 
     def all(self) -> Taken:
         """Everything; what is refused is said and left, the rest goes on."""
@@ -73,6 +75,8 @@ class Taking:
         experiment = experiment._replace(name=name)
         whole = self._begin(experiment) and experiment.removed
         every = parents_first(list(self._source.runs(experiment)))
+        self._runs = self._deck.runs_of(name)
+        self._models = self._deck.logged_models_of(name)
         open_runs = []
         for at, run in enumerate(every):
             self._show(f"{name}: run {at + 1} of {len(every)}, {self._taken.points} points")
@@ -105,33 +109,29 @@ class Taking:
             self._deck.do(experiments.RemoveExperiment(experiment=experiment.name))
         for run in open_runs:
             with self._left.over(f"run {run.id}"):
-                if run.removed and not whole and not self._is_removed(run):
+                here = self._runs.get(run.id)
+                if run.removed and not whole and (here is None or here.removed is None):
                     self._deck.do(runs.RemoveRun(run=run.id))
                 state = STATES.get(run.status)
                 if state is not None:
                     self._deck.do(runs.EndRun(run=run.id, state=state, ended=run.ended or run.started))  # type: ignore[arg-type]
-
-    def _is_removed(self, run: Run) -> bool:
-        here = self._deck.run(run.id)
-        return here is not None and here.removed is not None
 
     def _run(self, experiment: Experiment, run: Run) -> bool:
         """Take a run in but for its end; whether it is open."""
         checked_word("run", run.id)
         if run.status not in STATES:
             raise got("status", run.status, ", ".join(STATES))
-        here = self._deck.run(run.id)
+        here = self._runs.get(run.id)
         if here is not None and (here.state != "RUNNING" or here.removed is not None):
             self._taken.known += 1
             return here.state == "RUNNING"
         what = f"of run {run.id}"
         params = self._left.sifted(f"param {what}", run.params, checked_param)
         tags = self._left.sifted(f"tag {what}", self._tags(run), checked_tag)
+        here = here or self._started(experiment, run, _first(params), _first(tags))
         if here is None:
-            first_params, first_tags = _first(params), _first(tags)
-            self._start(experiment, run, first_params, first_tags)
             self._taken.runs += 1
-            params, tags = _without(params, first_params), _without(tags, first_tags)
+            params, tags = _without(params, _first(params)), _without(tags, _first(tags))
         else:
             self._taken.known += 1
             for key in (key for key in params if key in here.params and here.params[key] != params[key]):
@@ -155,6 +155,20 @@ class Taking:
             for key, value in run.tags.items()
             if key != NAME and not (key == NOTE and len(value) > LONGEST_VALUE)
         }
+
+    def _started(
+        self, experiment: Experiment, run: Run, params: dict[str, Any], tags: dict[str, str]
+    ) -> runs.Run | None:
+        """Open a run; None, or the run of this id that is here in another experiment."""
+        try:
+            self._start(experiment, run, params, tags)
+        except Conflict:
+            here = self._deck.run(run.id)
+            if here is None:
+                raise
+            self._runs[run.id] = here
+            return here
+        return None
 
     def _start(self, experiment: Experiment, run: Run, params: dict[str, Any], tags: dict[str, str]) -> None:
         name, parent = run.name or run.tags.get(NAME, ""), run.tags.get(PARENT)
@@ -240,14 +254,12 @@ class Taking:
 
     def _logged_model(self, experiment: Experiment, model: LoggedModel) -> None:
         checked_word("model", model.id)
-        here = self._deck.logged_model(model.id)
+        here = self._models.get(model.id) or self._created(experiment, model)
         if here is not None and (here.status != "PENDING" or here.removed is not None):
             if here.status == "PENDING" and model.status != "PENDING":
                 self._deck.do(logged_models.FinishLoggedModel(model=model.id, status=model.status))
             return
-        if here is None:
-            self._create(experiment, model)
-            self._taken.logged_models += 1
+        self._taken.logged_models += here is None
         self._taken.artefacts += self._files(
             model,
             here.artefacts if here else (),
@@ -257,6 +269,16 @@ class Taking:
             self._deck.do(logged_models.RemoveLoggedModel(model=model.id))
         if model.status != "PENDING":
             self._deck.do(logged_models.FinishLoggedModel(model=model.id, status=model.status))
+
+    def _created(self, experiment: Experiment, model: LoggedModel) -> logged_models.LoggedModel | None:
+        """Begin a logged model; None, or the one of this id that is here elsewhere or removed."""
+        if self._deck.dry_run and model.removed:
+            return self._deck.logged_model(model.id)
+        try:
+            self._create(experiment, model)
+        except Conflict:
+            return self._deck.logged_model(model.id)
+        return None
 
     def _create(self, experiment: Experiment, model: LoggedModel) -> None:
         what = f"of logged model {model.id}"
