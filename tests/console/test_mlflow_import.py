@@ -150,3 +150,22 @@ def test_the_command_line_loads_nothing_of_mlflow_until_it_is_asked(other: Any) 
         "import sys, quarterdeck.cli.main; print('sqlite3' in sys.modules, 'quarterdeck.mlflow' in sys.modules)"
     )
     assert done.communicate(timeout=60)[0].split() == ["False", "False"]
+
+
+def test_artefacts_that_a_server_kept_beside_its_store_are_found(other: Any, tmp_path: Path) -> None:
+    """`mlflow server` over a store of files: the runs are in `mlruns`, what they left in `mlartifacts`."""
+    store = unpacked("files", tmp_path)
+    moved = 0
+    for path in (store / "mlruns").glob("*/*/meta.yaml"):
+        inside = path.parent.relative_to(store / "mlruns") / "artifacts"
+        text = path.read_text()
+        uri = f"artifact_uri: file:///tmp/mlflow-store/mlruns/{inside}"
+        if uri in text and any((path.parent / "artifacts").iterdir()):
+            path.write_text(text.replace(uri, f"artifact_uri: mlflow-artifacts:/{inside}"))
+            (store / "mlartifacts" / inside).parent.mkdir(parents=True)
+            (path.parent / "artifacts").rename(store / "mlartifacts" / inside)
+            moved += 1
+    assert moved == 1
+    assert taken(other.qd("--json", "import", "--from", "mlflow", str(store)))["left"] == []
+    with other.client(timeout=30) as client:
+        assert differences(shown(client, tmp_path), expected("files")) == []

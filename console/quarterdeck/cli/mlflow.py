@@ -25,9 +25,9 @@ def take_in(context: Context, place: str, dry_run: bool) -> Taken:
         bar.done()
         context.say(words)
 
-    def show(words: str) -> None:
+    def show(words: str, fraction: float) -> None:
         if not context.quiet:
-            bar.show("import", None, words)
+            bar.show("import", fraction, words)
 
     left = Left(say)
     try:
@@ -55,4 +55,4 @@ def source_at(place: str, left: Left) -> Source:
         return Database(folder / "mlflow.db", folder, left)
     if not of_files:
         raise got("folder", place, "MLflow's folder: with mlflow.db, or with mlruns; or http://HOST:PORT")
-    return Folder(root, left)
+    return Folder(root, folder, left)

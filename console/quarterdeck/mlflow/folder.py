@@ -27,13 +27,14 @@ LARGEST_WHOLE = 2**63
 
 
 class Folder:
-    """An `mlruns` folder; links in it are not followed."""
+    """An `mlruns` folder; links in it are not followed. A server keeps artefacts in `mlartifacts` beside it: they are
+    looked for below `place`, and nowhere else."""
 
-    def __init__(self, root: Path, left: Left) -> None:
+    def __init__(self, root: Path, place: Path, left: Left) -> None:
         self._root = root
         self._left = left
         self._places: dict[str, Path] = {}
-        self._artefacts = Artefacts(root, left)
+        self._artefacts = Artefacts(place, left)
 
     def experiments(self) -> Iterator[Experiment]:
         """All of them, those in the trash as removed."""

@@ -49,7 +49,7 @@ class Taking:
         client: Client,
         left: Left,
         say: Callable[[str], None],
-        show: Callable[[str], None],
+        show: Callable[[str, float], None],
         *,
         dry_run: bool = False,
     ) -> None:
@@ -79,7 +79,7 @@ class Taking:
         self._models = self._deck.logged_models_of(name)
         open_runs = []
         for at, run in enumerate(every):
-            self._show(f"{name}: run {at + 1} of {len(every)}, {self._taken.points} points")
+            self._show(f"{name}: run {at + 1} of {len(every)}, {self._taken.points} points", at / len(every))
             with self._left.over(f"run {run.id[:80]}"):
                 if self._run(experiment, run):
                     open_runs.append(run)
@@ -204,9 +204,12 @@ class Taking:
         known = {(each.name, each.digest) for each in here.inputs} if here else set()
         inputs = tuple(each for each in run.inputs if (each.name, each.digest) not in known)
         models = tuple(each for each in run.models if here is None or each not in here.models)
-        if inputs or models:
+        for each in inputs:
+            with self._left.over(f"dataset {each.name[:80]!r} of run {run.id}"):
+                self._deck.do(runs.LogInputs(run=run.id, inputs=(each,)))
+        if models:
             with self._left.over(f"inputs of run {run.id}"):
-                self._deck.do(runs.LogInputs(run=run.id, inputs=inputs, models=models))
+                self._deck.do(runs.LogInputs(run=run.id, models=models))
         made = tuple(each for each in run.outputs if here is None or each not in here.outputs)
         if made:
             with self._left.over(f"outputs of run {run.id}"):
