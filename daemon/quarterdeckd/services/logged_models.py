@@ -7,14 +7,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.labels import checked_params, checked_path, checked_tags
+from quarterdeckd.services.labels import checked_params, checked_path, checked_tags, checked_time
 from quarterstore.ledger.finding import experiment_of, one_of
 from quarterstore.ledger.logged_models import MOST_POINTS
 from quarterstore.ledger.state import State, tagged
 from quarterstore.records import logged_models
-from quarterstore.records.faults import got, missing
+from quarterstore.records.faults import Conflict, got, missing
 from quarterstore.records.logged_models import LoggedModel, ModelPoint
-from quarterstore.records.names import checked_text
+from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.runs import Artefact
 
 LONGEST_KEY, LONGEST_DATASET = 250, 500
@@ -35,13 +35,15 @@ def _changed(former: LoggedModel, asking: Asking, words: str, *, undo: bool = Fa
 
 def _create(state: State, act: logged_models.CreateLoggedModel, asking: Asking) -> Decision:
     experiment = experiment_of(state, act.experiment)
-    id_ = asking.id("m")
+    id_ = checked_word("model", act.model or asking.id("m"))
+    if id_ in state.logged_models:
+        raise Conflict(f"{id_} is there already", field="model")
     made = LoggedModel(
         id=id_,
         name=checked_text("name", act.name) if act.name else id_[-8:],
         experiment=experiment.id,
         status="PENDING",
-        created=asking.now,
+        created=checked_time("created", act.created) if act.created else asking.now,
         updated=asking.now,
         actor=asking.actor,
         run=act.run and checked_text("run", act.run),
@@ -54,7 +56,8 @@ def _create(state: State, act: logged_models.CreateLoggedModel, asking: Asking) 
 
 
 def _finish(state: State, act: logged_models.FinishLoggedModel, asking: Asking) -> Decision:
-    return _changed(_of(state, act.model), asking, f"{act.model} is {act.status}", status=act.status)
+    found: LoggedModel = one_of(state.logged_models, "model", act.model)  # a removed one can end too
+    return _changed(found, asking, f"{found.id} is {act.status}", status=act.status)
 
 
 def _tag(state: State, act: logged_models.TagLoggedModel, asking: Asking) -> Decision:
@@ -122,5 +125,5 @@ RULES: Rules = {
 }
 ANSWERS: Answerers = {
     logged_models.ListLoggedModels: _listed,
-    logged_models.ShowLoggedModel: lambda state, query, asking: _of(state, query.model),
+    logged_models.ShowLoggedModel: lambda state, query, asking: one_of(state.logged_models, "model", query.model),
 }

@@ -81,7 +81,7 @@ def _checked_source(source: runs.Source) -> runs.Source:
 
 
 def _end(state: State, act: runs.EndRun, asking: Asking) -> Decision:
-    run = run_of(state, act.run)
+    run = run_of(state, act.run, removed=True)  # one without signs of life can be removed while it runs
     _own(run, asking)
     if act.state not in ("FINISHED", "FAILED", "KILLED"):
         raise got("state", act.state, "FINISHED, FAILED or KILLED")

@@ -45,7 +45,8 @@ class LoggedModel(Record, frozen=True):
 
 
 class CreateLoggedModel(Act[LoggedModel], tag="logged_models.create", frozen=True):
-    """Begin a logged model; its files follow, then `finish` says how it went."""
+    """Begin a logged model; its files follow, then `finish` says how it went. The asker may choose the id, so that one
+    that comes from elsewhere keeps its own."""
 
     experiment: str
     name: str = ""
@@ -53,6 +54,8 @@ class CreateLoggedModel(Act[LoggedModel], tag="logged_models.create", frozen=Tru
     flavour: str = ""
     params: dict[str, Value] = {}
     tags: dict[str, str] = {}
+    model: str | None = None
+    created: float | None = None
 
 
 class FinishLoggedModel(Act[LoggedModel], tag="logged_models.finish", frozen=True):
@@ -105,7 +108,7 @@ class ListLoggedModels(Query[list[LoggedModel]], tag="logged_models.list", froze
 
 
 class ShowLoggedModel(Query[LoggedModel], tag="logged_models.show", frozen=True):
-    """One logged model."""
+    """One logged model, also a removed one."""
 
     model: str
 
