@@ -13,7 +13,7 @@ import zmq.asyncio
 
 from quarterdeck import feed
 from quarterdeck.keys import load
-from quarterdeck.transport import dealer, held, new_request, unreachable
+from quarterdeck.transport import Sockets, dealer, new_request, unreachable
 from quarterstore.records.base import Pulse, answer_type
 from quarterstore.records.faults import Fault, TimedOut, raised
 from quarterstore.records.people import WhoAmI
@@ -39,10 +39,8 @@ class AsyncClient:
         self._seen = 0
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
         self._callbacks: list[Callable[[bool], None]] = []
-        self._context: zmq.asyncio.Context = zmq.asyncio.Context()
-        self._socket: Any = dealer(self._context, home, load(home, caller))
-        self._sockets = [self._socket]
-        self._let_go = held(self, self._context, self._sockets)
+        self._sockets = Sockets(zmq.asyncio.Context)
+        self._socket = self._sockets.keep(dealer(self._sockets.context, home, load(home, caller)))
         self._socket.connect(home.ask_address)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -106,8 +104,7 @@ class AsyncClient:
     async def follow(self) -> AsyncIterator[Published | Pulse]:
         """Kept entries without a gap, and pulses, for as long as it is read; across restarts of the daemon."""
         self._start()
-        socket: Any = feed.subscriber(self._context, self.home, self.caller)
-        self._sockets.append(socket)
+        socket = self._sockets.keep(feed.subscriber(self._sockets.context, self.home, self.caller))
         last = self._seen or await self._newest()
         try:
             while True:
@@ -128,8 +125,7 @@ class AsyncClient:
                         last = max(last, entry.seq)
                         yield entry
         finally:
-            socket.close(0)
-            self._sockets.remove(socket)
+            self._sockets.drop(socket)
 
     async def _newest(self) -> int:
         while True:
@@ -149,6 +145,4 @@ class AsyncClient:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for socket in self._sockets:
-            socket.close(0)
-        self._let_go()
+        self._sockets.close()

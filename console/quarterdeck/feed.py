@@ -9,7 +9,7 @@ import msgspec
 import zmq
 
 from quarterdeck.keys import load
-from quarterdeck.transport import dealer
+from quarterdeck.transport import Sockets, dealer
 from quarterstore.records.base import Pulse
 from quarterstore.records.messages import PULSES, one_of
 from quarterstore.records.places import Home
@@ -48,8 +48,8 @@ def missed(raws: list[msgspec.Raw]) -> list[Published]:
 
 def follow(client: Asker, after: int | None, idle: float | None = None) -> Iterator[Published | Pulse]:
     """Entries beyond `after` (the newest when None) and pulses; ends after `idle` seconds of silence when given."""
-    context: zmq.Context[Any] = zmq.Context()
-    socket = subscriber(context, client.home, client.caller)
+    sockets = Sockets()
+    socket: zmq.Socket[bytes] = sockets.keep(subscriber(sockets.context, client.home, client.caller))
     try:
         last = client.ask(ShowStatus()).seq if after is None else after
         while True:
@@ -72,5 +72,4 @@ def follow(client: Asker, after: int | None, idle: float | None = None) -> Itera
                     last = entry.seq
                     yield entry
     finally:
-        socket.close(0)
-        context.term()
+        sockets.close()

@@ -32,19 +32,37 @@ def dealer(context: zmq.Context[Any], home: Home, pair: Pair, kind: int = zmq.DE
     return made
 
 
-def let_go(context: zmq.Context[Any], sockets: list[zmq.Socket[bytes]]) -> None:
-    """Close a context's sockets, then the context, which would wait for one that is open without an end."""
+class Sockets:
+    """A context and the sockets made in it, let go of together, also where they are forgotten: when a cycle is
+    collected, pyzmq no longer knows the sockets of the context that it closes, and would wait for them for ever."""
+
+    def __init__(self, kind: type[zmq.Context[Any]] = zmq.Context) -> None:
+        self.context = kind()
+        self._open: list[zmq.Socket[bytes]] = []
+        self._let_go = weakref.finalize(self, _let_go, self.context, self._open)
+        self._let_go.atexit = False  # pyzmq leaves them at the end of the process
+
+    def keep(self, socket: Any) -> Any:
+        """A socket of this context, held until it is dropped or all are closed."""
+        self._open.append(socket)
+        return socket
+
+    def drop(self, socket: Any) -> None:
+        """Close one."""
+        socket.close(0)
+        self._open.remove(socket)
+
+    def close(self) -> None:
+        """Close all of them, then the context."""
+        for each in self._open:
+            each.close(0)
+        self._let_go()
+
+
+def _let_go(context: zmq.Context[Any], sockets: list[zmq.Socket[bytes]]) -> None:
     for each in sockets:
         zmq.Socket.close(each, 0)  # not the loop's own close: the loop may be gone
     context.term()
-
-
-def held(owner: object, context: zmq.Context[Any], sockets: list[zmq.Socket[bytes]]) -> weakref.finalize[Any, Any]:
-    """What lets go of an owner's sockets, also of one that was forgotten: when a cycle is collected, pyzmq no longer
-    knows the sockets of the context that it closes, and would wait for them."""
-    kept = weakref.finalize(owner, let_go, context, sockets)
-    kept.atexit = False  # pyzmq leaves them at the end of the process
-    return kept
 
 
 def unreachable(home: Home) -> Unreachable:
@@ -66,12 +84,13 @@ class Transport:
         if not listened(home.ask_socket):  # before the keys: a daemon that starts makes them one by one
             raise unreachable(home)
         pair = load(home, caller)
-        context: zmq.Context[Any] = zmq.Context()
-        self._socket = dealer(context, home, pair)
-        self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        self._sockets = Sockets()
+        self._socket: zmq.Socket[bytes] = self._sockets.keep(dealer(self._sockets.context, home, pair))
+        self._monitor: zmq.Socket[bytes] = self._sockets.keep(
+            self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        )
         self._socket.setsockopt(zmq.RCVTIMEO, round(LOOK * 1000))
         self._socket.connect(home.ask_address)
-        self._let_go = held(self, context, [self._monitor, self._socket])
         self._early: dict[str, Answer] = {}
 
     def send(self, message: Any, request: str) -> None:
@@ -122,4 +141,4 @@ class Transport:
 
     def close(self) -> None:
         """Let go of the sockets."""
-        self._let_go()
+        self._sockets.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -50,9 +49,7 @@ from quarterdeckd.services import (
     version_diff,
 )
 from quarterdeckd.settings import Settings, host_and_port
-from quarterdeckd.work.backing_up import back_up
 from quarterdeckd.work.comparing import Comparing
-from quarterdeckd.work.freeing import Freeing
 from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
@@ -61,8 +58,8 @@ from quarterdeckd.work.predictions import Predictions
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
+from quarterdeckd.work.storing import Storing
 from quarterdeckd.work.supervisor import Supervisor
-from quarterdeckd.work.transferring import Transferring
 from quarterdeckd.work.uploads import Uploads
 from quarterstore.ledger import journal
 from quarterstore.ledger.finding import deployment_of
@@ -73,7 +70,6 @@ from quarterstore.records import deployments as deployment_records
 from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
-from quarterstore.records import transfer as transfer_records
 from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
 from quarterstore.records.hooks import AddHook
@@ -240,11 +236,11 @@ class Daemon:
         self.dispatch.on_changes = self.searching.follow
         self.intake.on_points = self._newer
         wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
-        wide[store_records.Backup] = self._back_up
-        wide[store_records.CollectGarbage] = self._collect
+        storing = Storing(
+            self.ledger, self.view, self.poster, self.dispatch, self.intake, self.predictions, self.artefacts
+        )
+        wide.update(storing.readers())
         wide[CompareDatasets] = Comparing(self.view, self.artefacts).rows
-        wide[transfer_records.Export] = self._export
-        wide[transfer_records.Import] = self._import
         wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(
             query.endpoint, max(1, min(query.limit, 10_000)), query.version
         )
@@ -287,47 +283,8 @@ class Daemon:
             endpoint=query.endpoint, versions=counts, dropped=self.rollouts.dropped
         )
 
-    def _back_up(self, query: Any, speaker: Speaker, seen: int) -> store_records.BackupMade:
-        self.poster.wait_for(seen, 10.0)
-        ((newest, digest, position),) = self.ledger.database.query("SELECT seq, hash, position FROM head")
-        segment, end = journal.end_of(self.ledger.home.journal, position)
-        self._fold_now()
-        self.predictions.fold()
-        made = back_up(self.ledger.home, self.artefacts, journal.Head(newest, bytes.fromhex(digest)), end, segment)
-        noted = store_records.NoteBackup(digest=made.digest, size=made.size, seq=made.seq, hash=made.hash)
-        answer: store_records.BackupMade = self._spoken(noted, store_records.BackupMade)
-        return answer
-
-    def _spoken(self, act: Any, answer: Any) -> Any:
-        """An act of the daemon's own, from a thread."""
-        return asyncio.run_coroutine_threadsafe(self.dispatch.speak(act, answer), self._loop).result(30)
-
-    def _collect(self, query: store_records.CollectGarbage, speaker: Speaker, seen: int) -> store_records.Freed:
-        self._fold_now()
-        speak = functools.partial(self._spoken, answer=type(None))
-        return Freeing(self.view, self.artefacts, self.intake, speak).collect(query)
-
-    def _fold_now(self) -> None:
-        """All points into Parquet, from a thread."""
-        self.intake.fold(asyncio.run_coroutine_threadsafe(self._rolled(), self._loop).result(10))
-
-    def _export(self, query: transfer_records.Export, speaker: Speaker, seen: int) -> transfer_records.Exported:
-        self._fold_now()
-        return self._transferring().export()
-
-    def _import(self, query: transfer_records.Import, speaker: Speaker, seen: int) -> transfer_records.Imported:
-        return self._transferring().take_in(query)
-
-    def _transferring(self) -> Transferring:
-        speak = functools.partial(self._spoken, answer=type(None))
-        return Transferring(self.ledger.home, self.view, self.artefacts, speak)
-
-    async def _rolled(self) -> Any:
-        return self.intake.roll()
-
     async def work(self) -> None:
         """Behind the first answer: adopt, schedule, watch, until cancelled."""
-        self._loop = asyncio.get_running_loop()
         await self._remember()
         await self._react_again()
         self.supervisor.before_start["drift"] = self.predictions.fold

@@ -19,6 +19,7 @@ import pytest
 from quarterstore.records import governance, hooks, monitoring, registry, runs
 from quarterstore.records.faults import Fault, Forbidden, Refused
 from tests.receiver import Receiver
+from tests.small import onnx_file
 
 pytestmark = pytest.mark.fault
 SHAPE = registry.Signature(
@@ -45,7 +46,7 @@ def script(folder: Path, text: str, name: str = "hook.sh") -> str:
 
 def registered(client: Any, model: str, count: int = 1) -> list[str]:
     """Versions of a model."""
-    digest, size = client.put(b"no real model")
+    digest, size = client.put(onnx_file())
     return [
         client.ask(registry.RegisterVersion(model=model, digest=digest, size=size, format="onnx", signature=SHAPE)).id
         for _ in range(count)

@@ -193,7 +193,7 @@ def test_a_run_of_another_form_is_taken_with_what_is_whole_of_it(other: Any, tmp
             rows.execute(f"UPDATE {table} SET run_uuid = ? WHERE run_uuid = 'abcd'", (some[:8],))
     rows.close()
     told = taken(other.qd("--json", "import", "--from", "mlflow", str(store)), 1)
-    assert (told["runs"], len(told["left"])) == (10, 3)
+    assert (told["runs"], len(told["left"])) == (10, 3), told["left"]
     with other.client() as client:
         found = client.ask(runs.ListRuns(text="short")).runs[0]
         assert (found.id, found.parent, found.metrics, found.state) == (some[:8], None, {"m": 2.5}, "FINISHED")

@@ -149,7 +149,7 @@ def test_nan_is_never_best_and_sorted_last_either_way_and_json_is_strict(daemon:
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_a_version_with_a_metric_that_is_no_number_is_refused_so_no_gate_can_pass_it(daemon: Any, value: float) -> None:
     with daemon.client() as client:
-        digest, size = client.put(b"weights")
+        digest, size = client.put(onnx_file())
         tensor = registry.Tensor(name="x", datatype="FP32", shape=(-1, 2))
         shape = registry.Signature(inputs=(tensor,), outputs=(tensor,))
         metrics = (registry.Metric(name="acc", value=value),)

@@ -250,5 +250,5 @@ def test_a_parent_and_a_run_are_kept_by_their_ids_however_they_were_called() -> 
     version(ruling)
     child = version(ruling, parent="m@latest", run="run-al")
     assert (child.parent, child.run) == ("m@1", "run-alpha")
-    ups = {kind: name for kind, name, _ in ruling.ask(registry.ShowLineage(version="m@2")).up}
+    ups = {node.kind: node.id for node in ruling.ask(registry.ShowLineage(version="m@2")).up}
     assert ups["parent"] == "m@1" and ups["run"] == "run-alpha"

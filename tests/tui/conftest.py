@@ -35,8 +35,8 @@ SIGNATURE = registry.Signature(
 )
 
 
-def model_bytes(bias: float = 0.0) -> bytes:
-    """y = x @ W + bias, as ONNX."""
+def model_bytes(bias: float = 0.0, why: bool = False) -> bytes:
+    """y = x @ W + bias, as ONNX; with `why` the rows again as a second output."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
@@ -49,6 +49,9 @@ def model_bytes(bias: float = 0.0) -> bytes:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
         [weights, added],
     )
+    if why:
+        graph.node.append(helper.make_node("Identity", ["x"], ["why"]))
+        graph.output.append(helper.make_tensor_value_info("why", TensorProto.FLOAT, ["n", 4]))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     return bytes(model.SerializeToString())
 

@@ -38,7 +38,7 @@ def tracked(life: Any, made: Any) -> Any:
             features=made.SIGNATURE.features,
             score="y",
         )
-        digest, size = owner.put(made.model_bytes(0.5))
+        digest, size = owner.put(made.model_bytes(0.5, why=True))
         about: dict[str, Any] = {"digest": digest, "size": size, "format": "onnx", "signature": shape}
         metric = registry.Metric(name="accuracy", value=0.95)
         found = owner.ask(registry.RegisterVersion(model="churn", run=run.id, metrics=(metric,), **about))

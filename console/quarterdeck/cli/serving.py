@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import Any
 
 import zmq
 
 from quarterdeck.cli.context import Context
+from quarterdeck.transport import Sockets
 from quarterstore.records.deployments import AskServing, ListDeployments, ServingState, ShowServing, StopServing
 from quarterstore.records.faults import Fault, TimedOut, Unreachable
 from quarterstore.records.places import Home, listened
@@ -24,9 +24,8 @@ def ask_launcher(home: Home, what: str, timeout: float) -> ServingState:
     """What the launcher says of itself and its hosts; nothing when none runs, or when it ends before it answers."""
     if not listened(home.serving_socket):
         return NOTHING
-    context: zmq.Context[Any] = zmq.Context()
-    socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
-    socket.setsockopt(zmq.LINGER, 0)
+    sockets = Sockets()
+    socket: zmq.Socket[bytes] = sockets.keep(sockets.context.socket(zmq.DEALER))
     try:
         socket.connect(home.serving_address)
         socket.send_multipart([b"ask", encode(AskServing(what=what))])  # type: ignore[arg-type]
@@ -42,8 +41,7 @@ def ask_launcher(home: Home, what: str, timeout: float) -> ServingState:
                 return state
         raise Unreachable("the serving launcher does not answer", field="serving")
     finally:
-        socket.close(0)
-        context.term()
+        sockets.close()
 
 
 def stop_serving(context: Context) -> ServingState:
