@@ -4,7 +4,6 @@ edited."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -14,8 +13,8 @@ from quarterstore.records import plans, tables
 from quarterstore.records.datasets import AddDataset, Column
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import drawn
-from quarterstore.records.pipelines import DataSection, Definition, RunPipeline, SplitSection, TrainSection
-from quarterstore.records.registry import ShowVersion
+from quarterstore.records.pipelines import DataSection, Definition, PipelineRun, RunPipeline, SplitSection, TrainSection
+from quarterstore.records.registry import ShowVersion, Version
 
 
 def word(text: str) -> str:
@@ -33,8 +32,8 @@ def quickstart(
     ignore: tuple[str, ...],
     learner: str | None,
     out: Path | None,
-) -> Any:
-    """Check the file, write the definition, train, register; answers the version."""
+) -> tuple[Version, PipelineRun]:
+    """Check the file, write the definition, train, register; answers the version and the run of the pipeline."""
     if not file.is_file():
         raise got("file", str(file), "a file that can be read")
     name = word(file.stem)
@@ -81,7 +80,7 @@ def quickstart(
     context.say(
         f"next: qd promote {version.id} Staging, then qd promote {version.id} Production, then qd deploy {version.id}"
     )
-    return version
+    return version, run
 
 
 def _looked_at(

@@ -18,10 +18,12 @@ from quarterstore.records.governance import Check, GateOutcome, GateOverridden, 
 from quarterstore.records.registry import Metric, Version
 
 
-def judge(state: State, version: Version) -> GateOutcome:
-    """Judge a version by its model's gate as it stands; without a gate there is nothing to fail."""
+def judge(state: State, version: Version, further: tuple[GateRule, ...] = ()) -> GateOutcome:
+    """Judge a version by its model's gate as it stands and by further rules, such as a pipeline's own limits; without
+    any there is nothing to fail."""
     gate = state.gates.get(version.model)
     rules = gate.rules if gate else ()
+    rules += tuple(rule for rule in further if rule not in rules)
     champion = production_of(state, version.model, version.environment)
     checks = tuple(_check(rule, version, champion) for rule in rules)
     return GateOutcome(

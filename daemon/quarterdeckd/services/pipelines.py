@@ -207,7 +207,7 @@ def _rules(definition: pipelines.Definition) -> tuple[governance.GateRule, ...]:
 def _gate_step(
     state: State, definition: pipelines.Definition, version: registry.Version, now: float
 ) -> tuple[bool, pipelines.Step]:
-    outcome = judge(state, version)
+    outcome = judge(state, version, _rules(definition))
     words = "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks) or "no gate is set"
     step = pipelines.Step(name="gate", state="DONE" if outcome.ok else "FAILED", started=now, ended=now, words=words)
     return outcome.ok, step

@@ -12,9 +12,9 @@ from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import cleared_for_production
 from quarterdeckd.services.labels import checked_prose, checked_tags
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
-from quarterstore.ledger.finding import in_use, model_of, production_of, run_of, version_of
+from quarterstore.ledger.finding import in_use, model_of, production_of, run_of, version_before, version_of
 from quarterstore.ledger.state import State
-from quarterstore.records import registry
+from quarterstore.records import registry, traffic
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, NotFound, Refused, got
 from quarterstore.records.names import checked_name, checked_text, checked_word
@@ -151,7 +151,7 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
         raise Refused(
             f"{version.id} is live at {used_at}",
             field="stage",
-            next=f"qd rollback {used_at}, or deploy another version",
+            next=f"deploy another version, or qd {_down(state, used_at)}",
         )
     events: list[Event] = []
     skipped = act.stage == "Production" and version.stage in ("None", "Archived")
@@ -164,9 +164,17 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
         events += to_production(version, champion, act, asking, skipped=skipped)
     else:
         events.append(_moved(version, act.stage, act, asking, skipped=False))
-    return Decision(
-        events, f"moved {version.id} from {version.stage} to {act.stage}", lambda after: after.versions[version.id]
-    )
+    words = [f"moved {version.id} from {version.stage} to {act.stage}"]
+    if act.stage == "Production":
+        words += traffic.beside(version, act.environment, state.deployments)
+    return Decision(events, "; ".join(words), lambda after: after.versions[version.id])
+
+
+def _down(state: State, endpoint: str) -> str:
+    """What takes a version's traffic away there."""
+    deployment = state.deployments[endpoint]
+    way_back = deployment.canary or deployment.pending or version_before(state, deployment)
+    return f"rollback {endpoint}" if way_back else f"deployments stop --endpoint {endpoint}"
 
 
 def to_production(

@@ -24,7 +24,7 @@ def one_of(book: Book[Any], field: str, text: str) -> Any:
         return book[starts[0]]
     if len(starts) > 1:
         raise Conflict(f"got {text}, expected more of it: {len(starts)} ids start so", field=field, nearest=starts[:3])
-    raise missing(field, text, list(book.rows)[-2000:])
+    raise missing(field, text, list(book.rows)[:-2001:-1])
 
 
 def run_of(state: State, text: str, *, removed: bool = False) -> Run:
@@ -88,6 +88,15 @@ def production_of(state: State, model: str, environment: str) -> Version | None:
     record = state.models.get(model)
     number = record.production.get(environment) if record is not None else None
     return state.versions.get(f"{model}@{number}") if number is not None else None
+
+
+def version_before(state: State, deployment: Deployment) -> Version | None:
+    """The version that a rollback gives the traffic back to, if any."""
+    for version in reversed(deployment.previous):
+        found = state.versions[version]
+        if found.removed is None and found.id != deployment.live:
+            return found
+    return None
 
 
 def in_use(state: State, version: str) -> str | None:
