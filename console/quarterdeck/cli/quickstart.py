@@ -99,7 +99,9 @@ def _looked_at(
         return (), 0, "logistic"
     table = tables.read(file)
     plan = plans.plan(table, target, time=time, group=group, ignore=ignore)
-    context.say(f"{table.rows} rows, {len(plan.features)} features, predicting {target} ({plan.task})")
+    aim = table.column(target)
+    known = f" ({table.rows - aim.missing} with {target})" if aim.missing else ""
+    context.say(f"{table.rows} rows{known}, {len(plan.features)} features, predicting {target} ({plan.task})")
     for name, why in plan.left_out.items():
         context.say(f"  left out: {name}, {why}")
     return table.columns, table.rows, "logistic" if plan.task == "classification" else "forest"

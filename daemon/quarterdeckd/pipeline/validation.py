@@ -3,7 +3,7 @@ them."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,9 +11,8 @@ import polars as pl
 from quarterdeckd.pipeline.files import Rows
 from quarterstore.records.faults import Invalid, got
 from quarterstore.records.names import drawn
+from quarterstore.records.plans import FEWEST_OF_A_CLASS, FEWEST_ROWS
 
-FEWEST_ROWS: Final = 20
-FEWEST_OF_A_CLASS: Final = 2
 
 
 def validate(rows: Rows) -> tuple[str, dict[str, Any]]:
