@@ -124,6 +124,22 @@ def test_rows_without_a_target_are_told_beside_all_of_them(daemon: Any, tmp_path
     assert done.stderr.startswith("300 rows (198 with y), 1 features, predicting y")
 
 
+def test_features_that_add_up_to_the_target_are_warned_of_and_no_refusal(daemon: Any, tmp_path: Path) -> None:
+    """In the answer, as a tag of the version and of the run, in the job's log."""
+    file = table(
+        tmp_path / "rents.csv", 400, lambda n: n % 40 + n % 37, casual=lambda n: n % 40, member=lambda n: n % 37
+    )
+    done = qd(daemon, tmp_path, "quickstart", str(file), "--target", "y")
+    assert done.returncode == 0, done.stderr
+    said = "y follows exactly from casual, member (--ignore casual --ignore member)"
+    assert f"\nWARNING: {said}" in done.stderr
+    with daemon.client() as client:
+        version = client.ask(registry.ShowVersion(version="rents@1"))
+        run = client.ask(runs.ShowRun(run=version.run or ""))
+    assert version.tags["warning"].startswith(said) and run.tags["warning"] == version.tags["warning"]
+    assert run.job and f"WARNING: {said}" in (daemon.home.jobs / run.job / "log.txt").read_text()
+
+
 def no_column(folder: Path) -> tuple[Path, str]:
     """A target that is not there."""
     return table(folder / "f.csv", 50, rises, alpha=plain, beta=plain), "alhpa"

@@ -77,6 +77,8 @@ def quickstart(
             f"  ({metric.low:.4g} to {metric.high:.4g})" if metric.low is not None and metric.high is not None else ""
         )
         context.say(f"  {metric.name:<18} {metric.value:.4g}{span}")
+    if warning := version.tags.get("warning"):
+        context.say(f"WARNING: {warning}")
     context.say(
         f"next: qd promote {version.id} Staging, then qd promote {version.id} Production, then qd deploy {version.id}"
     )

@@ -153,6 +153,7 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     events: list[Event] = [
         *(pipelines.StepNoted(pipeline_run=pipeline_run.id, step=done) for done in result.steps),
         runs.ParamsLogged(run=pipeline_run.run, params={"device": result.device, "framework": result.framework}),
+        *([runs.TagsSet(run=pipeline_run.run, tags={**_warning(result)})] if result.warnings else []),
         runs.RunEnded(run=pipeline_run.run, state="FINISHED", at=asking.now, metrics=act.metrics),
     ]
 
@@ -174,6 +175,10 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     )
 
 
+def _warning(result: pipelines.PipelineResult) -> dict[str, str]:
+    return {"warning": "; ".join(result.warnings)[:2000]} if result.warnings else {}
+
+
 def _registration(
     definition: pipelines.Definition,
     pipeline_run: pipelines.PipelineRun,
@@ -192,7 +197,7 @@ def _registration(
         dataset=result.dataset,
         reference=result.reference,
         golden=result.golden,
-        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline},
+        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_warning(result)},
     )
 
 

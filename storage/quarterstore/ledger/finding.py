@@ -15,15 +15,17 @@ from quarterstore.records.runs import Run
 
 
 def one_of(book: Book[Any], field: str, text: str) -> Any:
-    """The record whose key is `text` or the only one whose key starts with it; `NotFound` names the nearest."""
+    """The record whose key is `text` or the only one whose key starts, else ends with it (lists show the end of an id,
+    because the start is the same for all of an hour); `NotFound` names the nearest."""
     found = book.get(text)
     if found is not None:
         return found
     starts = [key for key in book.rows if len(text) >= 4 and key.startswith(text)]
+    starts = starts or [key for key in book.rows if len(text) >= 8 and key.endswith(text)]
     if len(starts) == 1:
         return book[starts[0]]
     if len(starts) > 1:
-        raise Conflict(f"got {text}, expected more of it: {len(starts)} ids start so", field=field, nearest=starts[:3])
+        raise Conflict(f"got {text}, expected more of it: {len(starts)} ids are so", field=field, nearest=starts[:3])
     raise missing(field, text, list(book.rows)[:-2001:-1])
 
 

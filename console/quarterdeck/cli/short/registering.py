@@ -32,6 +32,7 @@ def register() -> click.Command:
         import msgspec
 
         from quarterstore.records.faults import got
+        from quarterstore.records.misfits import refuse_unknown
         from quarterstore.records.registry import RegisterVersion, Signature
 
         if not file.is_file():
@@ -41,11 +42,9 @@ def register() -> click.Command:
         if first[:1] == b"\x80" or first == b"PK":
             raise got("file", "a pickle or an archive", "ONNX: no code is loaded from data; export the model first")
         try:
-            shape = (
-                msgspec.json.decode(signature.read_bytes(), type=Signature)
-                if signature
-                else Signature(inputs=(), outputs=())
-            )
+            given = msgspec.json.decode(signature.read_bytes()) if signature else {"inputs": [], "outputs": []}
+            refuse_unknown(Signature, given, "signature")
+            shape = msgspec.convert(given, Signature)
         except msgspec.MsgspecError as error:
             raise got("signature", str(error), "a signature as JSON") from error
         digest, size = context.client.put(file)
