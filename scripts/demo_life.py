@@ -490,11 +490,22 @@ class Life:
             self.traffic.stop()
         if keep or not hasattr(self, "daemon"):
             return
+        self.end_jobs()
         subprocess.run(
             [str(BIN / "qd"), "--home", str(self.home), "-q", "serving", "stop"], capture_output=True, check=False
         )
         self.daemon.send_signal(signal.SIGTERM)
         self.daemon.wait(30)
+
+    def end_jobs(self) -> None:
+        """Jobs outlive their daemon: those of a play that was broken off are cancelled."""
+        try:
+            with connect(self.home) as deck:
+                for job in deck.ask(jobs.ListJobs()):
+                    if job.state in ("QUEUED", "RUNNING"):
+                        deck.ask(jobs.CancelJob(job=job.id))
+        except Fault as fault:
+            print(f"jobs were not cancelled: {fault.line()}", file=sys.stderr)
 
 
 def break_for_some(path: Path, golden: deployments.Golden) -> tuple[bytes, deployments.Golden, float]:
@@ -550,10 +561,17 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="quarterdeck-demo-"))
     life = Life(folder / "home")
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         ok = life.play()
-    finally:
-        life.stop(given.keep)
+    except KeyboardInterrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # once is enough, the rest is cleaning up
+        life.stop(False)
+        shutil.rmtree(folder)
+        print("interrupted; the daemon was stopped and its home removed", file=sys.stderr)
+        return 130
+    life.stop(given.keep)
     print(f"{'everything' if ok else 'NOT everything'} did what it says, in {time.monotonic() - began:.0f} s")
     if not ok:
         print(f"the daemon's log is {folder / 'daemon.log'}")

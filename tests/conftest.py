@@ -84,11 +84,14 @@ class Daemon:
         command = [sys.executable, "-m", "quarterdeck.cli.main", "--home", str(self.home.root), *words]
         return subprocess.run(command, env=self.environ, input=stdin, capture_output=True, text=True, timeout=60)
 
-    def python(self, code: str) -> subprocess.Popen[str]:
-        """Run a script that finds this home."""
+    def python(self, code: str, *, talk: bool = False) -> subprocess.Popen[str]:
+        """Run a script that finds this home; with `talk` it can be told something on its stdin."""
         environ = {**self.environ, "QUARTERDECK_HOME": str(self.home.root)}
         command = [sys.executable, "-u", "-c", code]
-        return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        stdin = subprocess.PIPE if talk else None
+        return subprocess.Popen(
+            command, env=environ, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def end(self) -> None:
         """Leave nothing behind: the serving side outlives the daemon on purpose."""

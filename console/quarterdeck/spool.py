@@ -21,16 +21,33 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from quarterstore.records.base import tag_of
+from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Fault, Full, TimedOut, Unreachable, got
 from quarterstore.records.names import drawn
+from quarterstore.records.packages import KeepPackages
 from quarterstore.records.places import Home
-from quarterstore.records.runs import EndRun, LogArtefact, LogMetrics, LogParams, SetTags, StartRun
+from quarterstore.records.runs import EndRun, LogArtefact, LogInputs, LogMetrics, LogParams, SetTags, StartRun
 from quarterstore.records.wire import encode
 
 if TYPE_CHECKING:
     from quarterdeck.asking import Asker
 
-SPOOLED = {tag_of(kind): kind for kind in (StartRun, EndRun, LogParams, SetTags, LogArtefact, LogMetrics)}
+SPOOLED: dict[str, type] = {
+    tag_of(kind): kind
+    for kind in (
+        StartRun,
+        EndRun,
+        LogParams,
+        SetTags,
+        LogArtefact,
+        LogMetrics,
+        LogInputs,
+        AddDataset,
+        KeepPackages,
+    )
+}
+WITH_FILE = (LogArtefact, AddDataset)
+"""What names a file that is kept aside until it is sent."""
 LATER: tuple[type[Fault], ...] = (Unreachable, TimedOut, Full)
 """Faults that pass: try again; any other one is the last word on a message."""
 
@@ -132,6 +149,8 @@ def deliver_left(home: Home, sender: Callable[[str], tuple[Send, Callable[[], No
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue  # its owner lives and delivers it
+            if _parent_waits(home, file):
+                continue  # a run cannot be opened before the one it is nested in
             try:
                 send, close = sender(path.name.split("~")[0])
             except Fault:
@@ -146,9 +165,17 @@ def deliver_left(home: Home, sender: Callable[[str], tuple[Send, Callable[[], No
                 close()
 
 
+def _parent_waits(home: Home, file: BinaryIO) -> bool:
+    """Whether the spool opens a run whose parent lies in a spool that is still here."""
+    _, _, first = next(read(file, 0), (0, "", None))
+    if not isinstance(first, StartRun) or first.parent is None:
+        return False
+    return any(path.name.split("~")[1] == first.parent for path in folder(home).glob("*.spool"))
+
+
 def asked(client: Asker, message: Any, request: str) -> Any:
     """Ask one of a run's messages; a file it names is sent first, and is not kept aside any longer."""
-    if not isinstance(message, LogArtefact):
+    if not isinstance(message, WITH_FILE):
         return client.ask(message, request=request)
     kept = kept_file(client.home, message.digest)
     if kept.exists():
@@ -162,15 +189,28 @@ def keep_file(home: Home, source: Path) -> tuple[str, int]:
     """Copy a file aside under its SHA-256, as it is now; answers hash and size."""
     if not source.is_file():
         raise got("path", str(source), "a file that can be read")
-    files = folder(home) / "files"
-    files.mkdir(mode=0o700, exist_ok=True)
-    aside = files / f".{os.getpid()}-{os.urandom(4).hex()}"
+    aside = _aside(home)
     shutil.copyfile(source, aside)
     with aside.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     size = aside.stat().st_size
-    aside.replace(files / digest)
+    aside.replace(kept_file(home, digest))
     return digest, size
+
+
+def keep_bytes(home: Home, data: bytes) -> tuple[str, int]:
+    """Keep bytes aside under their SHA-256; answers hash and size."""
+    aside = _aside(home)
+    aside.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    aside.replace(kept_file(home, digest))
+    return digest, len(data)
+
+
+def _aside(home: Home) -> Path:
+    files = folder(home) / "files"
+    files.mkdir(mode=0o700, exist_ok=True)
+    return files / f".{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def kept_file(home: Home, digest: str) -> Path:

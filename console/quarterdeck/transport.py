@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 import weakref
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +12,7 @@ import zmq
 
 from quarterdeck.keys import Pair, load
 from quarterstore.records.faults import Forbidden, TimedOut, Unreachable, raised
-from quarterstore.records.places import Home
+from quarterstore.records.places import Home, listened
 from quarterstore.records.wire import PROTOCOL, Answer, Ask, decode, encode
 
 LOOK = 0.25
@@ -54,19 +52,6 @@ def unreachable(home: Home) -> Unreachable:
     return Unreachable(f"no daemon answers at {home.root}", next=f"start one with: quarterdeckd --home {home.root}")
 
 
-def listened(path: Path) -> bool:
-    """Whether a process listens at an ipc socket: a file alone may be left from one that was killed."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False
-        except OSError:
-            return True  # busy or not ours to reach: whoever asks next says which
-    return True
-
-
 def new_request() -> str:
     """An id that no other request has."""
     return os.urandom(12).hex()
@@ -78,9 +63,9 @@ class Transport:
     def __init__(self, home: Home, caller: str) -> None:
         self.home = home
         self.seen = 0
-        pair = load(home, caller)
-        if not listened(home.ask_socket):
+        if not listened(home.ask_socket):  # before the keys: a daemon that starts makes them one by one
             raise unreachable(home)
+        pair = load(home, caller)
         context: zmq.Context[Any] = zmq.Context()
         self._socket = dealer(context, home, pair)
         self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from quarterstore.records import compression, deployments, governance, monitoring, registry, runs, store
+from quarterstore.records import (
+    compression,
+    deployments,
+    governance,
+    hooks,
+    models,
+    monitoring,
+    registry,
+    runs,
+    search,
+    store,
+)
 from quarterstore.records.base import tag_of
+from quarterstore.records.places import default_home
 
 
 def command_text(message: Any) -> str:
@@ -17,6 +30,15 @@ def command_text(message: Any) -> str:
     short = SHORT.get(type(message))
     words, said = short(message) if short else (_generated(message), ())
     return shlex.join([*words, *_options(message, set(said))])
+
+
+def placed(command: str, home: Path, caller: str) -> str:
+    """A command that reaches the same daemon from any shell: with `--home` and `--as` where the usual ones are
+    others."""
+    said = ["--home", str(home)] if home != default_home() else []
+    said += ["--as", caller] if caller != "owner" else []
+    start, _, rest = command.partition(" ")
+    return " ".join([start, shlex.join(said), rest]) if said and start == "qd" else command
 
 
 def _generated(message: Any) -> list[str]:
@@ -88,6 +110,21 @@ def _compare(message: Any) -> Words:
     return ["qd", "compare", *message.runs], ("runs",)
 
 
+def _version_diff(message: Any) -> Words:
+    if message.before is None:
+        return ["qd", "registry", "diff"], ()
+    return ["qd", "version", "diff", message.before, message.after], ("before", "after")
+
+
+def _search(message: Any) -> Words:
+    words = ["qd", "runs"]
+    if len(message.experiments) == 1:
+        words += ["--experiment", message.experiments[0]]
+    if message.order:
+        words += ["--sort", ",".join(message.order)]
+    return words, ("experiments", "order", "vocabulary", "view")
+
+
 def _approve(message: Any) -> Words:
     """The command shows the evidence and sends the hash of what it showed."""
     return ["qd", "approve", message.approval], ("approval", "evidence")
@@ -100,7 +137,12 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     runs.ShowRun: _with("run show", "run"),
     runs.RemoveRun: _with("run rm", "run"),
     runs.CompareRuns: _compare,
+    search.SearchRuns: _search,
     registry.ShowLineage: _with("lineage", "version"),
+    models.ShowModel: _with("model show", "model"),
+    registry.ListTenures: _with("registry history", "model"),
+    registry.ListStageMoves: _with("registry moves", "model"),
+    registry.DiffVersions: _version_diff,
     registry.ShowVersion: _with("version show", "version"),
     registry.RemoveVersion: _with("version rm", "version"),
     registry.MoveStage: _with("promote", "version", "stage"),
@@ -113,4 +155,9 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     deployments.RollBack: _with("rollback", "endpoint"),
     compression.Optimise: _optimise,
     monitoring.CheckDrift: _drift,
+    hooks.RemoveHook: _with("hook rm", "hook"),
+    hooks.PauseHook: _with("hook pause", "hook"),
+    hooks.ResumeHook: _with("hook resume", "hook"),
+    hooks.TestHook: _with("hook test", "hook"),
+    hooks.Redeliver: _with("hook redeliver", "delivery"),
 }

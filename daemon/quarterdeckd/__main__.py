@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 
 
@@ -15,7 +17,11 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    return run()
+    code = run()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is closed; the interpreter's own end would only print a library's count of what it leaks
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from quarterdeckd.api.gateway import Gateway, Handshakes, bind_privately, curve_
 from quarterdeckd.api.identity import enrol_owner, public_of, server_secret
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.api.permissions import Speaker
+from quarterdeckd.api.points import PointPulses
 from quarterdeckd.api.posting import Poster
 from quarterdeckd.api.reactions import Reactions
 from quarterdeckd.api.reading import Readers, readers
@@ -31,24 +32,31 @@ from quarterdeckd.services import (
     deployments,
     experiments,
     governance,
+    hooks,
     jobs,
     lineage,
     logged_models,
     models,
     monitoring,
+    packages,
     people,
     pipelines,
     registry,
     runs,
     schedules,
+    search,
     store,
     transfer,
+    version_diff,
 )
 from quarterdeckd.settings import Settings, host_and_port
 from quarterdeckd.work.backing_up import back_up
+from quarterdeckd.work.comparing import Comparing
 from quarterdeckd.work.freeing import Freeing
+from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
+from quarterdeckd.work.hooks import Hooks
 from quarterdeckd.work.predictions import Predictions
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.scheduler import Scheduler
@@ -66,8 +74,9 @@ from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
 from quarterstore.records import transfer as transfer_records
-from quarterstore.records.datasets import AddDataset
+from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
+from quarterstore.records.hooks import AddHook
 from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.registry import RegisterVersion
 from quarterstore.shelf.artefacts import Artefacts
@@ -77,10 +86,13 @@ SERVICES = (
     people,
     experiments,
     runs,
+    search,
+    packages,
     logged_models,
     datasets,
     registry,
     lineage,
+    version_diff,
     models,
     governance,
     jobs,
@@ -90,6 +102,7 @@ SERVICES = (
     canaries,
     monitoring,
     compression,
+    hooks,
     store,
     transfer,
 )
@@ -97,7 +110,9 @@ RULES = {act: rule for service in SERVICES for act, rule in service.RULES.items(
 ANSWERS = {query: answer for service in SERVICES for query, answer in service.ANSWERS.items()}
 CAUGHT_UP = 1000
 """Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
+FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
+POSTED_WITHIN = 5.0
 REMEMBER_EVERY = 0.5
 
 
@@ -112,12 +127,15 @@ class Daemon:
             self.view.books()[name].rows.update(book.rows)
         self.bus = Bus()
         self._mlflow: Any = None
-        self.dispatch = Dispatch(self.view, ANSWERS, self.bus, settings.profile)
+        kept = self.view.cursors.get("profile")
+        self._kept_profile = kept.value if kept else None
+        self.profile = settings.profile or self._kept_profile or FIRST_PROFILE
+        self.dispatch = Dispatch(self.view, ANSWERS, self.bus, self.profile)
         self.dispatch.seq = ledger.journal.head.seq
         remembered = Remembered(ledger.database, self._answer_at)
         self.remembered = remembered
         self.writer = Writer(
-            ledger.state, ledger.journal, RULES, settings.profile, remembered, self.dispatch.on_group, self._reserve
+            ledger.state, ledger.journal, RULES, self.profile, remembered, self.dispatch.on_group, self._reserve
         )
         self.poster = Poster(ledger, ledger.journal.head.seq)
         self.dispatch.writer, self.dispatch.poster = self.writer, self.poster
@@ -125,6 +143,8 @@ class Daemon:
         self.hearing = Hearing(self.view, self.dispatch, settings.lost_after)
         self.intake = Intake(home.samples / "metrics", self.hearing.heard)
         self.dispatch.syncing = Syncing(self.intake.sync)
+        self.intake.is_open = self._is_open
+        self.point_pulses = PointPulses(self.bus, lambda run: self.intake.newest.get(run, {}))
         ledger.recovered = "; ".join(filter(None, [ledger.recovered, *self.intake.recovered]))
         self.predictions = Predictions(home, self.view)
         self.supervisor = Supervisor(
@@ -134,6 +154,8 @@ class Daemon:
         self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path)
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
         self.reactions = Reactions(self.dispatch)
+        self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
+        self.dispatch.hold = Gates(self.view, self.dispatch, self.hooks, RULES).held
         self.ticked = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -141,12 +163,22 @@ class Daemon:
         [(position, before)] = self.ledger.database.places(seq - 1, 1)
         return bytes(journal.read_at(self.ledger.home.journal, position, before).answer)
 
+    def _entry_at(self, seq: int) -> journal.Entry:
+        """A kept entry, once it is posted; from a thread."""
+        self.poster.wait_for(seq, POSTED_WITHIN)
+        [(position, before)] = self.ledger.database.places(seq - 1, 1)
+        return journal.read_at(self.ledger.home.journal, position, before)
+
     def _reserve(self, keep: bool) -> bool:
         """Keep room aside or free it; answers whether it is kept."""
         if keep:
             return keep_reserve(self.ledger.home.reserve)
         self.ledger.home.reserve.unlink(missing_ok=True)
         return False
+
+    def _is_open(self, run: str) -> bool:
+        found = self.view.runs.get(run)
+        return found is not None and found.state in ("RUNNING", "LOST")
 
     def _news(self, news: deployment_records.HostNews) -> None:
         self.rollouts.news(news)
@@ -158,10 +190,12 @@ class Daemon:
         self.poster.start()
         self._context: zmq.Context[Any] = zmq.Context()
         secret = server_secret(home)
+        self.hooks.drop_secrets()
         await enrol_owner(home, self.view, self.dispatch, again=enrol)
+        await self._keep_profile()
         self.handshakes = Handshakes(self._context, self._known)
         self.health = Health(
-            self.ledger, self.view, self.writer, self.poster, self.rollouts, self.settings.profile, self.handshakes
+            self.ledger, self.view, self.writer, self.poster, self.rollouts, self.profile, self.handshakes
         )
         self._join()
         feed = curve_server(self._context, zmq.PUB, secret)
@@ -176,6 +210,14 @@ class Daemon:
         if self.settings.mlflow is not None:
             await self._open_mlflow(*host_and_port("mlflow", self.settings.mlflow))
         self.gateway.start()
+
+    async def _keep_profile(self) -> None:
+        """A start that names no profile keeps to the last one: four eyes are not lost by a restart."""
+        before = self._kept_profile
+        if self.profile == (before or FIRST_PROFILE):
+            return
+        log.warning("profile %s, before %s: said in the journal", self.profile, before or FIRST_PROFILE)
+        await self.dispatch.speak(store_records.SetProfile(profile=self.profile, before=before))
 
     async def _open_mlflow(self, host: str, port: int) -> None:
         from quarterdeckd.doors.mlflow.door import Door  # not on the way of a start without it
@@ -196,10 +238,11 @@ class Daemon:
         wide.update(readers(found))
         self.searching = found.searching
         self.dispatch.on_changes = self.searching.follow
-        self.intake.on_points = self.searching.touch
+        self.intake.on_points = self._newer
         wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
         wide[store_records.Backup] = self._back_up
         wide[store_records.CollectGarbage] = self._collect
+        wide[CompareDatasets] = Comparing(self.view, self.artefacts).rows
         wide[transfer_records.Export] = self._export
         wide[transfer_records.Import] = self._import
         wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(
@@ -224,6 +267,11 @@ class Daemon:
         self.dispatch.prepare[AddDataset] = uploads.kept
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
         self.dispatch.prepare[LogModelArtefact] = uploads.kept
+        self.dispatch.prepare[AddHook] = self.hooks.prepared
+
+    def _newer(self, run: str) -> None:
+        self.searching.touch(run)
+        self.point_pulses.touch(run)
 
     def _points(self, batch: run_records.LogMetrics, speaker: Speaker) -> run_records.Logged:
         runs.writable(self.view, batch.run, speaker.run)
@@ -284,6 +332,8 @@ class Daemon:
         await self._react_again()
         self.supervisor.before_start["drift"] = self.predictions.fold
         self.scheduler.start()
+        self.bus.on_kept(self.hooks.kept)
+        self.hooks.start()
         endless: tuple[Coroutine[Any, Any, None], ...] = (
             self.supervisor.run(),
             self.rollouts.run(self.settings.judge_every),
@@ -348,12 +398,14 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._tasks:
             self.scheduler.stop()
+        self.hooks.stop()
         await asyncio.to_thread(self.writer.stop)
         await asyncio.sleep(0)  # the last group settles on this loop
         await asyncio.to_thread(self.poster.stop)
         await self.dispatch.syncing.close()
         self.dispatch.close()
         self.searching.close()
+        self.point_pulses.close()
         self.link.close()
         self.intake.close()
         self.gateway.close()

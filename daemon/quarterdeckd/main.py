@@ -16,6 +16,7 @@ import uvloop
 
 from quarterdeckd import notify
 from quarterdeckd.assembly import Daemon, words
+from quarterdeckd.background import start_apart
 from quarterdeckd.settings import Settings, load
 from quarterstore.ledger.opening import open_ledger
 from quarterstore.records.faults import MEANINGS, Fault
@@ -46,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--lost-after", type=float, default=None, help="seconds of silence after which a run is LOST")
     options.add_argument("--log-level", default=None)
     options.add_argument(
+        "--background", action="store_true", help="start apart from this terminal and return once it answers"
+    )
+    options.add_argument(
         "--enrol", action="store_true", help="let the owner's key in again: for a store that was restored without keys"
     )
     return options
@@ -56,8 +60,11 @@ def main(argv: list[str] | None = None) -> int:
     os.umask(0o077)
     given = vars(parser().parse_args(argv))
     home, enrol = Home(given.pop("home") or default_home()), given.pop("enrol")
+    apart = given.pop("background")
     try:
         settings = load(home.settings, given)
+        if apart:
+            return start_apart(home, _without_background(sys.argv[1:] if argv is None else argv))
         _log_to_stderr(settings.log_level)
         return uvloop.run(_serve(home, settings, given, enrol))
     except Fault as fault:
@@ -67,6 +74,10 @@ def main(argv: list[str] | None = None) -> int:
         where = error.filename or home.root
         print(f"error: home: got {error.strerror} for {where}, expected a folder that can be written", file=sys.stderr)
         return 1
+
+
+def _without_background(words: list[str]) -> list[str]:
+    return [word for word in words if word != "--background"]
 
 
 def _log_to_stderr(level: str) -> None:
@@ -88,7 +99,7 @@ async def _serve(home: Home, settings: Settings, flags: dict[str, object], enrol
         raise
     if daemon.ledger.recovered:
         log.warning("recovered: %s", daemon.ledger.recovered)
-    log.info("answering at %s (process %d, profile %s)", home.ask_address, os.getpid(), settings.profile)
+    log.info("answering at %s (process %d, profile %s)", home.ask_address, os.getpid(), daemon.profile)
     stopping = asyncio.Event()
 
     def stop() -> None:

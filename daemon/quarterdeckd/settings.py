@@ -21,7 +21,8 @@ NOT_BUILT = ("grpc", "metrics")
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set; each field is also `QUARTERDECK_<FIELD>` and a key of the TOML file."""
 
-    profile: str = "solo"
+    profile: str | None = None
+    """The rules of approval; where it is left out, those that the store was kept under last, at first `solo`."""
     http: str | None = None
     """HOST:PORT where predictions are answered; loopback on a free port unless given."""
     listen: str | None = None
@@ -34,8 +35,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 2
     """Jobs that run at once."""
     lost_after: float = 15.0
-    """Seconds without a sign of life after which a run is LOST."""
+    """Seconds without a sign of life by which a run is LOST."""
     judge_every: float = 1.0
+    hook_within: float = 60.0
+    """Seconds that the program of a hook has; as a gate at most 20."""
     log_level: str = "info"
 
 
@@ -64,7 +67,7 @@ def load(path: Path, flags: Mapping[str, Any], environ: Mapping[str, str] = os.e
 
 
 def _checked(settings: Settings) -> Settings:
-    if settings.profile not in PROFILES:
+    if settings.profile not in (None, *PROFILES):
         raise got("profile", settings.profile, " or ".join(PROFILES))
     for door in NOT_BUILT:
         if getattr(settings, door) is not None:
@@ -74,6 +77,8 @@ def _checked(settings: Settings) -> Settings:
             host_and_port(door, address)
     if not 1 <= settings.hosts <= 64 or not 1 <= settings.workers <= 64:
         raise got("hosts, workers", (settings.hosts, settings.workers), "1 to 64")
+    if not 0 < settings.hook_within <= 3600:
+        raise got("hook_within", settings.hook_within, "seconds, more than 0 and at most an hour")
     if settings.listen is not None and not settings.listen.startswith("tcp://"):
         raise got("listen", settings.listen, "tcp://HOST:PORT")
     return settings

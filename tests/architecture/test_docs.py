@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from quarterdeck.cli.main import command
+from quarterdeckd.work.receivers import signature
 from quarterstore.records.deployments import ListDeployments
 from quarterstore.records.places import Home
 
@@ -184,6 +186,18 @@ def test_training_with_ones_own_code_runs_as_it_stands(daemon: Any, tmp_path: Pa
         shell(daemon, tmp_path, "qd pipeline run own.toml --wait", QUARTERDECK_HOME=str(daemon.home.root))
 
 
+def test_a_program_is_told_and_a_signature_is_checked_as_the_page_says(daemon: Any, tmp_path: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "react-to-events.md"
+    said = shell(daemon, tmp_path, blocks(page, "sh")[0], QUARTERDECK_HOME=str(daemon.home.root))
+    assert "MADE" in said and "quarterdeck.hooks.tested" in (tmp_path / "told.jsonl").read_text()
+    names: dict[str, Any] = {}
+    exec(blocks(page, "python")[0], names)
+    header = signature(b"a secret", int(time.time()), b'{"a": 1}')
+    assert names["genuine"](b"a secret", header, b'{"a": 1}')
+    assert not names["genuine"](b"another", header, b'{"a": 1}')
+    assert not names["genuine"](b"a secret", signature(b"a secret", 1, b"{}"), b"{}")
+
+
 def test_a_store_is_moved_as_the_page_says(absent: Any, tmp_path: Path) -> None:
     """The keys go by hand: a restored store without them answers nobody."""
     before, after = blocks(ROOT / "docs" / "how-to" / "move-a-store.md", "sh")
@@ -194,7 +208,7 @@ def test_a_store_is_moved_as_the_page_says(absent: Any, tmp_path: Path) -> None:
     absent.stop()
     shutil.copytree(absent.home.root / "keys", tmp_path / "keys")
     moved = absent.folder / "moved"
-    until, start, check = after.replace("~/deck", str(moved)).partition(f"quarterdeckd --home {moved} &\n")
+    until, start, check = after.replace("~/deck", str(moved)).partition(f"quarterdeckd --home {moved} --background\n")
     assert start
     shell(absent, tmp_path, until)
     absent.home = Home(moved, absent.environ)

@@ -55,7 +55,7 @@ def loaded_by(module: str) -> set[str]:
         ("quarterdeck", ("textual", "duckdb", "numpy", "quarterdeckd", *HEAVY)),
         ("quarterdeck.cli.main", ("textual", "duckdb", "numpy", "quarterdeckd", *HEAVY)),
         ("quarterdeck.tui.app", ("duckdb", "numpy", "quarterdeckd", *HEAVY)),
-        ("quarterdeckd.main", ("apscheduler", "textual", "quarterdeck", *HEAVY)),
+        ("quarterdeckd.main", ("apscheduler", "httpx", "textual", "quarterdeck", *HEAVY)),
         ("quarterdeckd.serving.launcher", ("duckdb", "apscheduler", "textual", "quarterdeck", *HEAVY)),
         ("quarterstore.records.messages", ("zmq", "click", "textual", "duckdb", "numpy", *HEAVY)),
     ],

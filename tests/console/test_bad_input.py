@@ -84,8 +84,8 @@ def test_a_command_that_cannot_be_meant_is_refused_in_one_line(
 def test_a_signature_with_a_word_that_nobody_knows_is_refused(daemon: Any, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"\x08\x0a")
     (tmp_path / "s.json").write_text(json.dumps({"inputs": [{"name": "x", "datatyp": "FP32"}], "outputs": []}))
-    done = daemon.qd("register", str(tmp_path / "m.onnx"), "--name", "m", "--signature", str(tmp_path / "s.json"))
-    refused(done, "signature.inputs[0].datatyp: got datatyp", "nearest: datatype")
+    done = daemon.qd("register", str(tmp_path / "m.onnx"), "--name", "m", "--schema", str(tmp_path / "s.json"))
+    refused(done, "schema.inputs[0].datatyp: got datatyp", "nearest: datatype")
 
 
 def test_a_word_of_the_wire_that_nobody_knows_is_passed_over(daemon: Any) -> None:

@@ -22,11 +22,13 @@ from quarterstore.records import (
     experiments,
     faults,
     governance,
+    hooks,
     jobs,
     logged_models,
     messages,
     models,
     monitoring,
+    packages,
     people,
     pipelines,
     predictions,
@@ -74,6 +76,14 @@ def rows(count: int, scale: float) -> list[list[float]]:
     return [[value * scale for value in row] for row in load_breast_cancer().data[:count].tolist()]
 
 
+def skops_file() -> bytes:
+    """A fitted estimator as skops writes it."""
+    import skops.io
+    from sklearn.linear_model import LinearRegression
+
+    return bytes(skops.io.dumps(LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0])))
+
+
 def predicted(address: str, row: list[float]) -> str:
     """One prediction; its id."""
     tensor = {"name": "x", "shape": [1, len(row)], "datatype": "FP32", "data": row}
@@ -114,15 +124,34 @@ def about_runs(life: Life) -> None:
     life(runs.RemoveRun(run=other))
     life(runs.RestoreRun(run=other))
     life(runs.RemoveRun(run=other))
+    assert life(store.ShowUndo()).act == "runs.remove"
     assert life(store.Undo()).act == "runs.remove"
     assert life(runs.ShowRun(run=run)).state == "FINISHED"
     assert life(runs.ListRuns()).total == 2
     found = life(search.SearchRuns(experiments=("life",), where="loss < 1 and team = 'one'", order=("-loss",), limit=1))
     assert ([each.id for each in found.runs], found.total, found.next) == ([run], 1, None)
+    columns = life(search.ListColumns(experiments=("life",)))
+    assert "loss" in columns.metrics and "team" in columns.tags
     assert [each.name for each in life(experiments.ListExperiments())] == ["life"]
+    about_searches(life, run)
     about_experiments(life, other)
     about_logged_models(life, run, digest, size)
     about_models(life)
+
+
+def about_searches(life: Life, run: str) -> None:
+    """A search that is kept, a run nested in another, what was installed."""
+    life(search.SaveSearch(name="good", where="loss < 1", order=("-loss",)))
+    assert life(search.ShowSearch(name="good")).where == "loss < 1"
+    assert [each.name for each in life(search.ListSearches())] == ["good"]
+    life(search.RemoveSearch(name="good"))
+    kept = life(packages.KeepPackages(packages=("b==2", "a==1")))
+    assert life(packages.ShowPackages(packages=kept.digest[:12])).packages == ("a==1", "b==2")
+    nested = life(runs.StartRun(experiment="nested", parent=run)).id
+    life(runs.EndRun(run=nested))
+    tree = life(search.RunTree(runs=(run,), below=True))
+    assert [(each.depth, each.run.id) for each in tree] == [(0, run), (1, nested)]
+    life(runs.RemoveRun(run=nested))
 
 
 def about_models(life: Life) -> None:
@@ -165,6 +194,8 @@ def about_logged_models(life: Life, run: str, digest: str, size: int) -> None:
     model = life(logged_models.CreateLoggedModel(experiment="life", run=run, params={"a": "1"})).id
     life(logged_models.LogModelArtefact(model=model, path="model/data.bin", digest=digest, size=size))
     life(logged_models.LogModelParams(model=model, params={"b": 2}))
+    point = logged_models.ModelPoint(key="acc", value=0.5, time=1.0, run=run)
+    assert life(logged_models.MeasureModel(model=model, points=(point, point))).points == (point,)
     assert life(logged_models.FinishLoggedModel(model=model)).status == "READY"
     assert life(logged_models.TagLoggedModel(model=model, tags={"x": "y"})).params == {"a": "1", "b": 2}
     assert life(logged_models.ShowLoggedModel(model=model)).tags == {"x": "y"}
@@ -218,6 +249,8 @@ def about_the_registry(life: Life, ana: Any) -> None:
     assert life(registry.ProductionAt(model="life", at=time.time())).version == "life@1"
     assert len(life(registry.ListTenures(model="life"))) == 1
     assert life(registry.ShowLineage(version="life@1"))
+    assert [each.after for each in life(registry.ListStageMoves(model="life"))] == ["Staging", "Production"]
+    assert life(registry.DiffVersions(after="life@2")).before == "life@1"
     assert len(life(registry.ListVersions(model="life"))) == 2
     assert life(registry.ListModels())[0].name == "life"
     life(registry.RemoveVersion(version="life@2"))
@@ -227,6 +260,13 @@ def about_the_registry(life: Life, ana: Any) -> None:
         model="again", digest=version.digest, size=version.size, format="onnx", signature=version.signature
     )
     assert life(again).number == 1
+    digest, size = life.client.put(skops_file())
+    golden = life.client.put(msgspec.json.encode({"inputs": {"x": [[1.0]]}, "outputs": {"value": [[2.0]]}}))[0]
+    skops = registry.RegisterVersion("plain", digest, size, "auto", registry.Signature((), ()), golden=golden)
+    assert life.client.ask(skops, timeout=180).format == "skops"  # its types are read with scikit-learn: slow to load
+    job = life(registry.ConvertVersion(version="plain@1"))
+    assert job.kind == "convert"
+    life(jobs.CancelJob(job=job.id))
 
 
 def about_data(life: Life) -> None:
@@ -234,6 +274,10 @@ def about_data(life: Life) -> None:
     digest, size = life.client.put(b"a,y\n1,2\n2,3\n")
     life(datasets.AddDataset(digest=digest, name="rows.csv", format="csv", size=size))
     assert life(datasets.ShowDataset(dataset=digest)).name == "rows.csv"
+    after, more = life.client.put(b"a,y\n2,3\n4,5\n2,3\n")
+    life(datasets.AddDataset(digest=after, name="rows.csv", format="csv", size=more))
+    changed = life(datasets.CompareDatasets(before=digest, after=after))
+    assert (changed.rows_before, changed.rows_after, changed.added, changed.removed) == (2, 3, 2, 1)
     assert len(life(datasets.ListDatasets())) >= 1
 
 
@@ -277,6 +321,22 @@ def about_serving(life: Life, ana: Any) -> None:
     life(deployments.StopServing())
 
 
+def about_hooks(life: Life) -> None:
+    """A program that is told, tried, told again, paused and forgotten."""
+    hook = life(hooks.AddHook(event="promote", target="exec:/bin/true", model="life")).id
+    assert [each.id for each in life(hooks.ListHooks(model="life"))] == [hook]
+    delivery = life(hooks.TestHook(hook=hook)).id
+    shown = hooks.ShowDelivery(delivery=delivery)
+    assert life.until(shown, lambda found: found.state != "WAITING").state == "MADE"
+    assert life(hooks.Redeliver(delivery=delivery)).rounds == 1
+    life.until(shown, lambda found: found.state == "MADE")
+    assert [each.id for each in life(hooks.ListDeliveries(hook=hook))] == [delivery]
+    assert life(hooks.PauseHook(hook=hook)).paused
+    assert not life(hooks.ResumeHook(hook=hook)).paused
+    assert life(hooks.RemoveHook(hook=hook)).made == 2
+    assert life(hooks.ListHooks()) == []
+
+
 def about_people_and_the_store(life: Life, home: Any) -> None:
     """Keys, roles, audit, status, backup."""
     public = keys.make(home, "dora")
@@ -308,6 +368,7 @@ def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any
         about_the_registry(life, ana)
         about_data(life)
         about_serving(life, ana)
+        about_hooks(life)
         about_people_and_the_store(life, team.home)
     spoken_by_the_daemon = {kind for kind in messages.ASKABLE if kind.role == "daemon"}
     assert sorted(tag_of(kind) for kind in set(messages.ASKABLE) - life.asked - spoken_by_the_daemon) == []

@@ -193,7 +193,8 @@ MANY = [{"key": "a", "value": 1, "timestamp": 1}] * 1001
         ("runs/search", {"experiment_ids": ["1"], "page_token": "x"}, 400, WRONG),
         ("runs/delete-tag", {"run_id": "RUN", "key": "none"}, 404, ABSENT),
         ("runs/log-inputs", {"run_id": "RUN", "datasets": ["rows"]}, 400, WRONG),
-        ("logged-models", {"experiment_id": "1", "source_run_id": "nobody"}, 404, ABSENT),
+        ("logged-models", {"experiment_id": "777"}, 404, ABSENT),
+        ("logged-models", {"experiment_id": "1", "tags": [{"key": "a;b", "value": ""}]}, 400, WRONG),
         ("logged-models/search", {"experiment_ids": ["1"], "order_by": ["name"]}, 400, WRONG),
     ],
 )

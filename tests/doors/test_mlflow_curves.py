@@ -62,7 +62,7 @@ def test_a_thinned_curve_keeps_the_ends_of_each_run(door: httpx.Client) -> None:
 
     assert steps([short]) == {short: [0, 2, 4, 6, 8, 9]}
     assert steps([short], start_step=0, end_step=4) == {short: [0, 1, 2, 3, 4]}
-    assert steps([short, long]) == {short: [0, 4, 8, 9], long: [0, 4, 8, 12, 16, 19]}
+    assert steps([short, long]) == {short: [0, 4, 8, 9], long: [0, 4, 8, 9, 12, 16, 19]}
     logged(door, short, range(10), timestamp=2)
     assert steps([short]) == {short: [0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 9, 9]}
 
@@ -146,6 +146,9 @@ def test_a_file_is_uploaded_by_a_page_and_read_through_a_version(door: httpx.Cli
         assert (answer.status_code, answer.json()["message"]) == (400, "Invalid path"), route
 
 
+POINT = {"key": "m", "value": 1, "timestamp": 1}
+
+
 @pytest.mark.parametrize(
     ("route", "given", "words"),
     [
@@ -154,7 +157,19 @@ def test_a_file_is_uploaded_by_a_page_and_read_through_a_version(door: httpx.Cli
         ("runs/log-metric", {"key": "m", "value": 1, "timestamp": 1, "step": "x"}, 'Invalid value "x" for parameter'),
         ("runs/log-metric", {"value": 1, "timestamp": 1}, "Missing value for required parameter 'key'"),
         ("runs/log-batch", {"metrics": "foo"}, "Invalid value \"foo\" for parameter 'metrics' supplied"),
-        ("runs/log-batch", {"metrics": [{"key": "a", "value": 2.5}]}, 'Invalid value [{"key":"a","value":2.5}] for'),
+        ("runs/log-batch", {"metrics": [POINT, {"key": "a", "value": 2.5}]}, "parameter 'metrics[1].timestamp'"),
+        ("runs/log-batch", {"metrics": [{"value": 1, "timestamp": 1}]}, "parameter 'metrics[0].key'"),
+        ("runs/log-batch", {"metrics": [POINT, {**POINT, "key": "a/../b"}]}, "'metrics[1].name' supplied: Names may"),
+        ("runs/log-batch", {"params": [{"key": "p;"}]}, "Invalid value \"p;\" for parameter 'params[0].key' supplied"),
+        ("runs/log-batch", {"params": [{"value": "p"}]}, "required parameter 'params[0].key'"),
+        ("runs/log-batch", {"tags": [{"key": "t" * 251}]}, "'tags[0].key' exceeds the maximum length of 250"),
+        ("runs/log-metric", {**POINT, "key": "/m"}, "This name would resolve to '/m'"),
+        ("runs/log-metric", {**POINT, "key": "m" * 251}, "'Metric name' exceeds the maximum length of 250"),
+        ("runs/log-parameter", {"key": "p", "value": "v" * 6001}, "'Param value' exceeds the maximum length of 6000"),
+        ("runs/set-tag", {"key": "k", "value": "v" * 8001}, "'value' exceeds the maximum length of 8000"),
+        ("experiments/create", {"name": "e" * 501}, "'name' exceeds the maximum length of 500"),
+        ("experiments/create", {"name": "e", "artifact_location": 9.0}, "Invalid value 9.0 for parameter"),
+        ("experiments/create", {"name": "e", "artifact_location": "runs:/x"}, "cannot be a runs:/ URI"),
         ("runs/set-tag", {"key": "k", "value": 41}, "Invalid value 41 for parameter 'value'"),
         ("experiments/create", {"name": 123}, "Invalid value 123 for parameter 'name'"),
         ("experiments/create", {"name": "e", "tags": "5"}, "Invalid value \"5\" for parameter 'tags'"),
@@ -177,3 +192,41 @@ def test_empty_texts_are_values(door: httpx.Client) -> None:
     post(door, "runs/log-parameter", run_id=run, key="p", value="")
     data = door.get(f"{API}/runs/get", params={"run_id": run}).json()["run"]["data"]
     assert {"key": "t", "value": ""} in data["tags"] and {"key": "p", "value": ""} in data["params"]
+
+
+def test_who_runs_is_unknown_until_the_client_says_it(door: httpx.Client) -> None:
+    """MLflow's clients ask for `unknown` where they say nothing; the deck's own person stays in the journal."""
+    experiment = post(door, "experiments/create", name="who runs")["experiment_id"]
+
+    def user(**given: Any) -> str:
+        made = post(door, "runs/create", experiment_id=experiment, **given)["run"]["info"]
+        return str(made["user_id"])
+
+    assert user() == user(user_id="unknown") == "unknown"
+    assert user(user_id="ana") == "ana"
+    assert user(user_id="ana", tags=[{"key": "mlflow.user", "value": "bo"}]) == "bo"
+
+
+def test_a_file_keeps_its_name_and_is_never_a_page(door: httpx.Client) -> None:
+    """Names as MLflow's own: images are called with percent signs, and a text is shown as text, whatever it says."""
+    run = new_run(door)
+    names = {
+        "MLmodel": "text/plain",
+        "page.json": "text/plain",
+        "b.pkl": "application/octet-stream",
+        "images/dog%step%100%timestamp%100%ab.png": "image/png",
+        "größe.txt": "text/plain",
+    }
+    for name, kind in names.items():
+        asked = {"run_uuid": run, "path": name}
+        assert door.post(f"{AJAX}/upload-artifact", params=asked, content=b"x").status_code == 200
+        answer = door.get("/get-artifact", params=asked)
+        assert (answer.text, answer.headers["content-type"]) == ("x", kind), name
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-disposition"].startswith("attachment; filename=")
+    listed = door.get(f"{API}/artifacts/list", params={"run_id": run, "path": "images/."}).json()["files"]
+    assert [each["path"] for each in listed] == ["images/dog%step%100%timestamp%100%ab.png"]
+    assert (
+        door.get("/get-artifact", params={"run_uuid": run, "path": "größe.txt"}).headers["content-disposition"]
+        == "attachment; filename=gr__e.txt; filename*=UTF-8''gr%C3%B6%C3%9Fe.txt"
+    )

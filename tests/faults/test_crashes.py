@@ -15,6 +15,7 @@ import pytest
 from quarterstore.records import governance, registry, runs
 from quarterstore.records.faults import Fault, IdReused
 from quarterstore.records.ids import new_id
+from tests.small import onnx_file
 
 pytestmark = pytest.mark.fault
 POINTS = (
@@ -214,7 +215,7 @@ def test_fifty_promotions_at_once_have_one_winner(absent: Any) -> None:
     with absent.client() as client:
         for turn in range(rounds):
             model = f"model{turn}"
-            digest, _ = client.put(b"any bytes do for a registry that is not asked to serve them")
+            digest, _ = client.put(onnx_file())
             versions = [client.ask(version_of(model, digest)).id for _ in range(10)]
             for version in versions:
                 client.ask(registry.MoveStage(version=version, stage="Staging"))

@@ -19,6 +19,7 @@ import pytest
 from quarterstore.records import governance, registry, runs, store
 from quarterstore.records.faults import Failed, Full
 from quarterstore.records.places import Home
+from tests.small import onnx_file
 
 pytestmark = pytest.mark.fault
 SIZE = 48
@@ -148,7 +149,7 @@ def test_a_full_disk_stops_writing_with_a_reason_and_writing_resumes_by_itself(s
     """Promise: read-only with a clear reason, no crash loop, nothing answered is lost, no restart needed."""
     small.start()
     daemon = small.daemon
-    data = os.urandom(50_000)
+    data = onnx_file(size=50_000)
     with daemon.client(timeout=5.0) as client:
         answered = [start_run(client) for _ in range(20)]
         client.ask(point(answered[0]))

@@ -13,6 +13,7 @@ from quarterdeck.live_run import LiveRun
 from quarterstore.records import registry, runs, store
 from quarterstore.records.faults import Fault, NotFound
 from quarterstore.shelf.files import on_disk
+from tests.small import onnx_file
 
 SHAPE = registry.Signature(
     inputs=(registry.Tensor(name="x", datatype="FP32", shape=(-1, 2)),),
@@ -24,10 +25,10 @@ def used(folder: Path) -> int:
     return sum(on_disk(path) for path in folder.rglob("*") if path.is_file())
 
 
-def run_with(daemon: Any, size: int, points: int = 0, experiment: str = "disk") -> tuple[str, str]:
-    """A finished run with one file of random bytes and some points; answers run and digest."""
+def run_with(daemon: Any, size: int, points: int = 0, experiment: str = "disk", data: bytes = b"") -> tuple[str, str]:
+    """A finished run with one file (of random bytes) and some points; answers run and digest."""
     path = daemon.folder / "weights.bin"
-    path.write_bytes(os.urandom(size))
+    path.write_bytes(data or os.urandom(size))
     with LiveRun(daemon.home, "owner", experiment, dial=lambda: daemon.client(timeout=5)) as run:
         digest = run.log_artefact(path)
         for step in range(points):
@@ -63,19 +64,20 @@ def test_gc_frees_what_its_dry_run_promised_and_du_falls_by_that(daemon: Any, re
 
 def test_a_file_that_something_in_sight_names_is_never_freed(daemon: Any) -> None:
     """The same bytes in a removed run and in a version that is registered."""
-    run, digest = run_with(daemon, 10_000)
+    data = onnx_file(size=10_000)
+    run, digest = run_with(daemon, len(data), data=data)
     with daemon.client() as client:
-        client.ask(registry.RegisterVersion(model="m", digest=digest, size=10_000, format="onnx", signature=SHAPE))
+        client.ask(registry.RegisterVersion(model="m", digest=digest, size=len(data), format="onnx", signature=SHAPE))
         client.ask(runs.RemoveRun(run=run))
         freed = client.ask(store.CollectGarbage())
         assert (freed.runs, freed.files) == (1, 0)
         assert client.ask(store.CollectGarbage(older=0.0)).files == 0
-        assert client.get(digest, daemon.folder / "still") == 10_000
+        assert client.get(digest, daemon.folder / "still") == len(data)
 
 
 def test_a_version_whose_file_was_freed_stays_in_the_history_and_does_not_come_back(daemon: Any) -> None:
     path = daemon.folder / "model.bin"
-    path.write_bytes(os.urandom(9_000))
+    path.write_bytes(onnx_file(size=9_000))
     with daemon.client() as client:
         digest, size = client.put(path)
         for _ in range(2):
@@ -85,7 +87,7 @@ def test_a_version_whose_file_was_freed_stays_in_the_history_and_does_not_come_b
         client.ask(registry.RemoveVersion(version="freed@1"))
         assert client.ask(store.CollectGarbage()).versions == 1
         assert client.ask(registry.ShowVersion(version="freed@1")).freed is not None
-        assert client.get(digest, daemon.folder / "second") == 9_000
+        assert client.get(digest, daemon.folder / "second") == size
         client.ask(registry.RemoveVersion(version="freed@2"))
         assert client.ask(store.CollectGarbage()).files == 1
     assert daemon.qd("undo").returncode == 4, "what was freed cannot be taken back"

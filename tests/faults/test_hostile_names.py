@@ -16,6 +16,7 @@ from quarterstore.records.base import tag_of
 from quarterstore.records.faults import Conflict, Fault, Invalid
 from quarterstore.records.messages import ASKABLE
 from quarterstore.records.names import drawn
+from tests.small import onnx_file
 
 pytestmark = pytest.mark.fault
 SEED = 40
@@ -203,7 +204,7 @@ def test_every_text_of_every_message_is_refused_or_harmless(daemon: Any, report:
 
 def names_of(client: Any) -> dict[str, str]:
     """Names that are there, by the field that asks for one."""
-    digest, size = client.put(b"kept")
+    digest, size = client.put(onnx_file())
     run = client.ask(runs.StartRun(experiment="known"))
     version = client.ask(version_of("known", digest, size))
     return {"run": run.id, "digest": digest, "version": version.id, "model": "known", "experiment": "known"}
@@ -271,7 +272,7 @@ def test_two_spellings_of_one_name_are_one_name(daemon: Any, report: Any) -> Non
 def version_of(model: str, digest: str, size: int) -> registry.RegisterVersion:
     """A version under some name."""
     x = registry.Tensor(name="x", datatype="FP32", shape=(-1, 2))
-    shape = registry.Signature(inputs=(x,), outputs=(x,))
+    shape = registry.Signature(inputs=(x,), outputs=(registry.Tensor(name="y", datatype="FP32", shape=(-1, 1)),))
     return registry.RegisterVersion(model=model, digest=digest, size=size, format="onnx", signature=shape)
 
 

@@ -22,6 +22,7 @@ from quarterdeckd.serving import status
 from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.records import deployments, monitoring, predictions, registry
 from quarterstore.records.deployments import ServingState
+from quarterstore.records.faults import Refused
 from quarterstore.records.places import Home
 
 pytestmark = pytest.mark.fault
@@ -244,7 +245,7 @@ async def test_a_version_that_kills_its_host_twice_is_taken_back(absent: Any) ->
         first = await asyncio.to_thread(deployed, client, 0.0)
         await asyncio.to_thread(until, lambda: live(client, first))
         slow = made.loop_bytes(1_000_000)
-        outputs = (made.Tensor(name="y", datatype="FP32", shape=()),)
+        outputs = (made.Tensor(name="y", datatype="FP32", shape=(-1, 4)),)
         signature = made.Signature(inputs=made.SIGNATURE.inputs, outputs=outputs)
         second = await asyncio.to_thread(deployed, client, 0.0, slow, signature)
         await asyncio.to_thread(until, lambda: live(client, second), 60)
@@ -311,6 +312,25 @@ async def test_serving_goes_on_while_the_daemon_is_dead_and_is_adopted_when_it_i
     assert before.hosts[1].pid in {each.pid for each in after.hosts}, "a host that was well was replaced"
     assert {each.version for each in answers[-10:]} == {second}
     assert kept == {version: sum(each.version == version for each in answers) for version in (first, second)}
+
+
+async def test_serving_that_a_person_stopped_stays_so_until_it_is_started_again(absent: Any) -> None:
+    """Over restarts of the daemon too; what is read says so, a deploy is refused with the way back."""
+    absent.start()
+    with absent.client() as client:
+        first = await asyncio.to_thread(deployed, client, 0.0)
+        await asyncio.to_thread(until, lambda: live(client, first))
+    assert absent.qd("serving", "stop").returncode == 0
+    absent.stop(signal.SIGKILL)
+    absent.start()
+    with absent.client() as client:
+        (found,) = client.ask(deployments.ListDeployments())
+        assert (found.state, found.why) == ("STOPPED", "serving was stopped by a person: qd serving start")
+        with pytest.raises(Refused, match="qd serving start"):
+            await asyncio.to_thread(deployed, client, 7.0)
+        assert absent.qd("serving", "start").returncode == 0
+        assert client.ask(deployments.ListDeployments())[0].state == "LIVE"
+        assert await asyncio.to_thread(ask, client.ask(deployments.ShowServing()).address) == [200]
 
 
 def counted(client: Any) -> dict[str, int]:

@@ -21,6 +21,7 @@ from quarterstore.ledger import journal
 from quarterstore.records import governance, people, registry, runs, store
 from quarterstore.records.faults import Corrupt, Fault, Forbidden, Invalid, NeedsApproval, Refused
 from quarterstore.records.wire import PROTOCOL, Ask, encode
+from tests.small import onnx_file
 
 pytestmark = pytest.mark.fault
 
@@ -31,9 +32,9 @@ def shape() -> registry.Signature:
     return registry.Signature(inputs=(tensor,), outputs=(registry.Tensor(name="y", datatype="FP32", shape=(-1, 1)),))
 
 
-def register(client: Any, model: str, data: bytes = b"not served here") -> registry.Version:
-    """A version of some uploaded bytes."""
-    digest, size = client.put(data)
+def register(client: Any, model: str, mark: str = "") -> registry.Version:
+    """A version of a small file."""
+    digest, size = client.put(onnx_file(mark))
     version: registry.Version = client.ask(
         registry.RegisterVersion(model=model, digest=digest, size=size, format="onnx", signature=shape())
     )
@@ -162,7 +163,7 @@ def test_a_flipped_bit_in_an_artefact_is_found_before_it_is_used(absent: Any) ->
 def test_nobody_passes_the_four_eyes_alone(team: Any) -> None:
     """F28: same key, a second key of the same person, another version, changed evidence, a viewer, after a restart."""
     with team.client() as owner:
-        first, second = register(owner, "m", b"one"), register(owner, "m", b"two")
+        first, second = register(owner, "m", "one"), register(owner, "m", "two")
         person = owner.ask(people.WhoAmI()).person
         owner.ask(people.AddKey(public=keys.make(team.home, "second"), person=person))
         for version in (first, second):
@@ -215,7 +216,7 @@ def test_a_backup_under_writes_restores_to_one_entry(absent: Any, tmp_path: Path
 
     with absent.client() as client:
         fill(client, 10)
-        register(client, "kept", b"bytes of a model")
+        register(client, "kept")
         writer = threading.Thread(target=write)
         writer.start()
         made = client.ask(store.Backup(), timeout=60)

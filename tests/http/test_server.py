@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 
 import pytest
 
@@ -136,4 +138,32 @@ async def test_a_connection_is_idle_only_since_its_last_answer() -> None:
     done.set()
     assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"late"), "answered, then closed"
     writer.close()
+    server.close()
+
+
+async def test_a_large_body_is_a_file_until_its_request_is_answered(tmp_path: Path) -> None:
+    """And a file may be the answer, in its turn: small and large ones keep the order."""
+    seen: list[tuple[bytes, bytes, str]] = []
+
+    async def echo(request: Request) -> Response:
+        if request.spooled is None:
+            return Response(200, b"small:" + request.body)
+        held = request.spooled.path.read_bytes()
+        seen.append((request.body, held, request.spooled.digest))
+        kept = tmp_path / "kept"
+        kept.write_bytes(held)
+        return Response(200, b"", file=kept, size=len(held))
+
+    folder, large = tmp_path / "spool", b"0123456789" * 200_000
+    folder.mkdir()
+    limits = Limits(body=10**8, spool=folder, held=1000)
+    connections: set[Protocol] = set()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Protocol(echo, connections, limits), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    start = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n%s\r\n%s"
+    requests = [start % (len(body), more, body) for body, more in ((large, b""), (b"x", b"connection: close\r\n"))]
+    found = await _said(port, b"".join(requests))
+    assert seen == [(b"", large, hashlib.sha256(large).hexdigest())]
+    assert 0 < found.index(large) < found.index(b"small:x") and not list(folder.iterdir())
     server.close()

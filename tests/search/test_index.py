@@ -16,7 +16,7 @@ from quarterdeckd.api.searching import Searching
 from quarterstore.ledger.state import State
 from quarterstore.records.faults import Invalid
 from quarterstore.records.runs import DatasetInput, Run
-from quarterstore.records.search import SearchRuns
+from quarterstore.records.search import ListColumns, RunColumns, SearchRuns
 from quarterstore.search.index import RunIndex, Wanted
 from quarterstore.search.matching import Row, test_of
 from quarterstore.search.paging import key_of, page
@@ -282,3 +282,43 @@ def test_more_columns_than_one_statement_joins_are_tested_run_by_run() -> None:
         assert ids(deck.search(SearchRuns(where=where))) == ["r3"]
         deck.made(30)
     deck.close()
+
+
+def test_the_newest_of_many_are_the_same_before_and_after_the_index_is_made() -> None:
+    """A screen opens with them, so they are picked before rows are made of all; pages and totals must not differ."""
+    state = State()
+    for number in range(1500):
+        found = run(number, started=float(number * 7 % 1500 // 3), removed=1.0 if number % 50 == 0 else None)
+        state.runs.rows[found.id] = found
+    asked = Searching(state, lambda id_: {})
+    expected = sorted((each for each in state.runs if each.removed is None), key=lambda each: (-each.started, each.id))
+    for _ in range(2):
+        got, after = [], None
+        while True:
+            answer = asked.search(SearchRuns(limit=400, after=after))
+            assert answer.total == len(expected) == 1470
+            got += [each.id for each in answer.runs]
+            if (after := answer.next) is None:
+                break
+        assert got == [each.id for each in expected]
+        assert asked.made(30)
+    asked.close()
+
+
+def test_the_columns_are_those_that_runs_in_sight_have_the_most_common_first_kept() -> None:
+    """What only a removed run has is no column; of too many those stay that most runs have."""
+    state = State()
+    for number, fields in enumerate(
+        (
+            {"params": {"lr": 1, "rare": 2}, "tags": {"team": "a"}},
+            {"params": {"lr": 1}},
+            {"params": {"gone": 1}, "removed": 2.0},
+        )
+    ):
+        state.runs.rows[f"r{number}"] = run(number, **fields)
+    asked = Searching(state, lambda id_: {"loss": 1.0} if id_ == "r1" else {})
+    assert asked.columns(ListColumns()) == RunColumns(("loss",), ("lr", "rare"), ("team",))
+    assert asked.columns(ListColumns(limit=1)).params == ("lr",)
+    with pytest.raises(Invalid, match="limit"):
+        asked.columns(ListColumns(limit=0))
+    asked.close()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from quarterdeckd.api.intake import Intake
-from quarterstore.records import experiments, runs
-from quarterstore.records.faults import Conflict, NotFound, Refused
+from quarterstore.records import experiments, logged_models, runs
+from quarterstore.records.faults import Conflict, Invalid, NotFound, Refused
 from quarterstore.records.store import Undo
 from tests.ruling import Ruling
 
@@ -114,3 +114,27 @@ def test_a_point_that_came_twice_is_there_once_also_as_nan(tmp_path: Path) -> No
     assert (curve.steps, curve.values[1:]) == ([1, 2, 2], [5.0, 6.0])
     assert curve.values[0] != curve.values[0]
     intake.close()
+
+
+def test_a_run_without_signs_of_life_can_be_removed_while_it_runs_and_end_afterwards(deck: Ruling) -> None:
+    """So an import leaves a run open until all of it is here, the removal with it."""
+    run = deck.act(runs.StartRun(experiment="a", beats=False)).id
+    deck.act(experiments.RemoveExperiment(experiment="a"))
+    ended = deck.act(runs.EndRun(run=run, state="KILLED", ended=5.0))
+    assert (ended.state, ended.ended) == ("KILLED", 5.0) and ended.removed is not None
+    deck.act(experiments.RestoreExperiment(experiment="a"))
+    assert deck.state.runs[run].removed is None and deck.state.runs[run].state == "KILLED"
+
+
+def test_a_logged_model_may_bring_its_own_id_once(deck: Ruling) -> None:
+    deck.act(experiments.CreateExperiment(name="a"))
+    create = logged_models.CreateLoggedModel(experiment="a", model="m-1", created=7.0)
+    assert deck.act(create).created == 7.0
+    with pytest.raises(Conflict, match="m-1 is there already"):
+        deck.act(create)
+    with pytest.raises(Invalid, match="model"):
+        deck.act(logged_models.CreateLoggedModel(experiment="a", model="../m"))
+    deck.act(logged_models.RemoveLoggedModel(model="m-1"))
+    assert deck.act(logged_models.FinishLoggedModel(model="m-1", status="FAILED")).removed is not None
+    assert deck.ask(logged_models.ShowLoggedModel(model="m-1")).status == "FAILED"
+    assert deck.ask(logged_models.ListLoggedModels()) == []

@@ -152,3 +152,30 @@ def test_the_same_proposal_twice_is_one() -> None:
     proposed(ruling)
     with pytest.raises(Conflict):
         proposed(ruling)
+
+
+def test_a_child_in_another_model_has_to_pass_the_gate_of_its_parent_again() -> None:
+    """A fine-tuned or smaller one under another name does not leave its parent's rules behind."""
+    ruling = staged("team", accuracy=0.9, limit=0.8)
+    child = version(ruling, model="small", parent="m@1", metrics=(measured(0.6),))
+    grandchild = version(ruling, model="tiny", parent=child.id, metrics=(measured(0.9),))
+    bare = version(ruling, model="tiny", parent=child.id)
+    for found, passes in ((child, False), (grandchild, True), (bare, False)):
+        outcome = ruling.ask(governance.JudgeGate(version=found.id))
+        assert outcome.ok is passes
+        assert all("the gate of m" in check.why for check in outcome.checks) and len(outcome.checks) == 1
+    ruling.act(registry.MoveStage(version=child.id, stage="Staging"))
+    with pytest.raises(Refused, match="the gate of m"):
+        ruling.act(registry.MoveStage(version=child.id, stage="Production"))
+
+
+def test_a_parents_gate_that_is_set_later_voids_an_approval_of_the_child() -> None:
+    ruling = staged("team")
+    child = version(ruling, model="small", parent="m@1", metrics=(measured(0.6),))
+    ruling.act(registry.MoveStage(version=child.id, stage="Staging"))
+    up = registry.MoveStage(version=child.id, stage="Production")
+    asked = ruling.act(governance.Propose(act=msgspec.to_builtins(up)))
+    rule = governance.GateRule(metric="accuracy", op=">=", limit=0.5)
+    ruling.act(governance.SetGate(model="m", rules=(rule,)))
+    with pytest.raises(Refused, match="evidence has changed"):
+        ruling.act(yes(asked), actor="bob")

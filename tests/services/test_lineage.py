@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quarterstore.records import registry, runs
+from quarterstore.records import deployments, monitoring, registry, runs
 from quarterstore.records.faults import Invalid, NotFound
 from tests.ruling import Ruling
 
@@ -36,16 +36,44 @@ def ruling() -> Ruling:
 
 def test_a_version_is_followed_up_to_run_code_and_data(ruling: Ruling) -> None:
     found = ruling.ask(registry.ShowLineage(version="m@1"))
-    assert [row[0] for row in found.up] == ["run", "code", "dataset"]
-    assert "not committed" in found.up[1][2]
-    assert ("child", "small@1", "1.0.0, None") in found.down
-    assert ruling.ask(registry.ShowLineage(version="small@1")).up[0][:2] == ("parent", "m@1")
+    assert [(node.kind, node.depth) for node in found.up] == [("run", 1), ("code", 2), ("dataset", 2)]
+    assert "not committed" in found.up[1].words
+    assert [(node.kind, node.id, node.words) for node in found.down] == [("child", "small@1", "1.0.0, None")]
+
+
+def test_a_child_leads_to_its_parent_and_to_all_that_the_parent_came_from(ruling: Ruling) -> None:
+    found = ruling.ask(registry.ShowLineage(version="small@1")).up
+    assert [(node.kind, node.depth) for node in found] == [("parent", 1), ("run", 2), ("code", 3), ("dataset", 3)]
+    assert (found[0].id, found[0].of, found[1].of) == ("m@1", "small@1", "m@1")
+
+
+def test_what_came_of_a_version_is_told_with_what_came_of_its_children(ruling: Ruling) -> None:
+    """A grandchild stands below its parent; traffic that was stands there as traffic that was."""
+    version(ruling, "smaller", parent="small@1")
+    for at in ("m@1", "m@2"):
+        if at == "m@2":
+            version(ruling, "m")
+        ruling.act(registry.MoveStage(version=at, stage="Staging"))
+        ruling.act(registry.MoveStage(version=at, stage="Production"))
+        ruling.act(deployments.Deploy(version=at))
+        ruling.act(deployments.AdmitVersion(endpoint="m", version=at, ok=True))
+    ruling.act(monitoring.RaiseAlert(kind="drift", subject="m", severity="warning", words="it moved", next=""))
+    found = ruling.ask(registry.ShowLineage(version="m@1")).down
+    assert [(node.kind, node.depth, node.of) for node in found] == [
+        ("child", 1, "m@1"),
+        ("child", 2, "small@1"),
+        ("production", 1, "m@1"),
+        ("deployment", 1, "m@1"),
+        ("alert", 2, "m@1"),
+    ]
+    assert found[3].words == "LIVE, answered before"
+    assert ruling.ask(registry.ShowLineage(version="m@2")).down[1].words == "LIVE, answers live"
 
 
 def test_data_is_followed_down_to_every_model_it_reached_and_to_no_other(ruling: Ruling) -> None:
     found = ruling.ask(registry.ShowLineage(version=f"data:{DATA[:12]}"))
-    assert [row[1] for row in found.down if row[0] == "version"] == ["m@1", "small@1"]
-    assert [row[0] for row in found.down].count("run") == 1
+    assert [node.id for node in found.down if node.kind == "version"] == ["m@1", "small@1"]
+    assert [node.kind for node in found.down].count("run") == 1
 
 
 def test_data_that_nobody_used_is_not_found_and_a_short_hash_is_refused(ruling: Ruling) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from quarterstore.records import deployments, registry, runs, store
+from quarterstore.records import deployments, jobs, monitoring, registry, runs, store
 from quarterstore.records.faults import Conflict, Fault, Invalid, NotFound, Refused
 from tests.ruling import Ruling
 
@@ -64,6 +64,52 @@ def test_what_was_live_at_a_moment_is_answered_and_before_the_first_nothing_was(
         ruling.ask(registry.ProductionAt(model="m", at=before))
 
 
+def test_every_move_is_told_with_who_why_and_the_entry_also_that_of_an_undo() -> None:
+    """Also the one that another version's promotion made: the former one is archived in the same entry."""
+    ruling = Ruling()
+    for number in (1, 2):
+        version(ruling)
+        ruling.act(registry.MoveStage(version=f"m@{number}", stage="Staging"), actor="ana")
+        ruling.act(registry.MoveStage(version=f"m@{number}", stage="Production", reason="r"), actor="bob")
+    moves = ruling.ask(registry.ListStageMoves(model="m"))
+    assert [(move.version, move.before, move.after) for move in moves[2:]] == [
+        ("m@2", "None", "Staging"),
+        ("m@1", "Production", "Archived"),
+        ("m@2", "Staging", "Production"),
+    ]
+    assert moves[-1].entry == moves[-2].entry == len(ruling.entries)
+    assert (moves[-1].asked_by, moves[-1].reason) == ("bob", "r")
+    ruling.act(store.Undo(), actor="bob")
+    back = ruling.ask(registry.ListStageMoves(model="m", version="m@2"))
+    assert (back[-1].before, back[-1].after) == ("Production", "Staging") and "undo" in back[-1].reason
+
+
+def test_a_tenure_that_began_before_its_traffic_names_the_deployment_that_carries_it() -> None:
+    ruling = Ruling()
+    version(ruling)
+    for stage in ("Staging", "Production"):
+        ruling.act(registry.MoveStage(version="m@1", stage=stage))  # type: ignore[arg-type]
+    ruling.act(deployments.Deploy(version="m@1"))
+    assert ruling.ask(registry.ListTenures(model="m"))[0].deployment is None, "nothing answers yet"
+    ruling.act(deployments.AdmitVersion(endpoint="m", version="m@1", ok=True))
+    assert ruling.ask(registry.ListTenures(model="m"))[0].deployment == ruling.state.deployments["m"].id
+
+
+def test_what_an_undo_would_take_back_is_told_and_another_act_by_then_is_a_conflict() -> None:
+    ruling = Ruling()
+    with pytest.raises(NotFound):
+        ruling.ask(store.ShowUndo())
+    version(ruling)
+    ruling.act(registry.TagVersion(version="m@1", tags={"a": "b"}))
+    seen = ruling.ask(store.ShowUndo())
+    assert seen.words == "tagged m@1"
+    ruling.act(registry.DescribeVersion(version="m@1", notes="x"))
+    with pytest.raises(Conflict, match="described m@1"):
+        ruling.act(store.Undo(entry=seen.entry))
+    assert ruling.ask(registry.ShowVersion(version="m@1")).notes == "x"
+
+
+NOTHING = registry.Signature(inputs=(), outputs=())
 BAD: list[tuple[str, Any, type[Fault], str]] = [
     ("an unknown version", registry.MoveStage(version="m@9", stage="Staging"), NotFound, "m@"),
     ("an unknown model", registry.MoveStage(version="n@1", stage="Staging"), NotFound, ""),
@@ -71,9 +117,26 @@ BAD: list[tuple[str, Any, type[Fault], str]] = [
     ("the stage it has", registry.MoveStage(version="m@1", stage="None"), Conflict, "None"),
     ("a skipped stage", registry.MoveStage(version="m@1", stage="Production"), Refused, "Staging"),
     ("a stage that is none", registry.MoveStage(version="m@1", stage="Live"), Invalid, "Production"),  # type: ignore[arg-type]
+    ("a reason with a control", registry.MoveStage(version="m@1", stage="Staging", reason="\x9d0;"), Invalid, "reason"),
     ("a short digest", registry.RegisterVersion("m", "ab", 1, "onnx", shape()), Invalid, "digest"),
     ("a path as a digest", registry.RegisterVersion("m", "../" * 21 + "x", 1, "onnx", shape()), Invalid, "digest"),
     ("a name with a control", registry.RegisterVersion("m\x1b[2J", "0" * 64, 1, "onnx", shape()), Invalid, "model"),
+    ("code without leave", registry.RegisterVersion("m", "0" * 64, 1, "pickle", shape()), Refused, "--allow-code"),
+    (
+        "types without leave",
+        registry.RegisterVersion("m", "0" * 64, 1, "skops", shape(), code=("a.B",)),
+        Refused,
+        "skops",
+    ),
+    ("a format that is none", registry.RegisterVersion("m", "0" * 64, 1, "keras", shape()), Invalid, "safetensors"),
+    ("a format not told yet", registry.RegisterVersion("m", "0" * 64, 1, "auto", shape()), Invalid, "format"),
+    (
+        "no inputs",
+        registry.RegisterVersion("m", "0" * 64, 1, "onnx", NOTHING),
+        Invalid,
+        "no input schema (give --schema",
+    ),
+    ("a version to convert that is no skops", registry.ConvertVersion(version="m@1"), Refused, "expected skops"),
     ("an empty name", registry.RegisterVersion("", "0" * 64, 1, "onnx", shape()), Invalid, "model"),
     ("a name that is a place", registry.RegisterVersion("../m", "0" * 64, 1, "onnx", shape()), Invalid, "model"),
     ("tags of nothing", registry.TagVersion(version="m@4", tags={"a": "b"}), NotFound, ""),
@@ -145,3 +208,47 @@ def test_an_unknown_run_names_the_nearest_three() -> None:
     with pytest.raises(NotFound) as unknown:
         ruling.act(runs.EndRun(run="run-alpa"))
     assert len(unknown.value.nearest) == 3 and "run-alpha" in unknown.value.nearest
+
+
+def test_leave_to_keep_code_stands_on_the_version_and_in_the_trail() -> None:
+    ruling = Ruling()
+    plain = version(ruling, allow_code=True)
+    assert not plain.allow_code, "nothing had to be allowed"
+    assert "code" not in ruling.entries[-1].words
+    dark = version(ruling, format="pickle", allow_code=True, code=tuple(f"evil.n{number}" for number in range(9)))
+    assert dark.allow_code and len(dark.code) == 9
+    assert "code allowed: pickle that imports evil.n0" in ruling.entries[-1].words
+    assert ruling.entries[-1].words.endswith("and 4 more")
+
+
+def test_a_skops_version_is_converted_once_at_a_time_and_only_with_rows_to_compare() -> None:
+    ruling = Ruling()
+    bare = version(ruling, format="skops")
+    with pytest.raises(Refused, match="no golden rows"):
+        ruling.act(registry.ConvertVersion(version=bare.id))
+    whole = version(ruling, format="skops", golden="a" * 64, allow_code=True, code=("a.B",))
+    job = ruling.act(registry.ConvertVersion(version=whole.id))
+    assert (job.kind, job.subject, job.spec["code"]) == ("convert", whole.id, ["a.B"])
+    with pytest.raises(Conflict, match=job.id):
+        ruling.act(registry.ConvertVersion(version=whole.id))
+
+
+def test_a_conversion_that_failed_raises_an_alert_and_registers_nothing() -> None:
+    ruling = Ruling()
+    whole = version(ruling, format="skops", golden="a" * 64)
+    job = ruling.act(registry.ConvertVersion(version=whole.id))
+    ruling.act(jobs.BeginJob(job=job.id, pid=1, born=1))
+    ruling.act(jobs.EndJob(job=job.id, state="FAILED", error="row 3 of label: got another answer"))
+    [alert] = ruling.ask(monitoring.ListAlerts())
+    assert alert.subject == whole.id and "row 3" in alert.words
+    assert len(ruling.ask(registry.ListVersions(model="m"))) == 1
+
+
+def test_a_parent_and_a_run_are_kept_by_their_ids_however_they_were_called() -> None:
+    ruling = Ruling()
+    ruling.act(runs.StartRun(experiment="e", run="run-alpha"))
+    version(ruling)
+    child = version(ruling, parent="m@latest", run="run-al")
+    assert (child.parent, child.run) == ("m@1", "run-alpha")
+    ups = {kind: name for kind, name, _ in ruling.ask(registry.ShowLineage(version="m@2")).up}
+    assert ups["parent"] == "m@1" and ups["run"] == "run-alpha"

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from quarterstore.records import pipelines, schedules
-from quarterstore.records.faults import Fault, NotFound
+from quarterdeckd.assembly import RULES
+from quarterstore.records import people, pipelines, schedules
+from quarterstore.records.faults import Fault, Forbidden, NotFound
 from tests.ruling import Ruling
 
 ACT = msgspec.to_builtins(
@@ -87,3 +88,13 @@ def test_the_next_firings_keep_to_the_wall_clock_of_the_zone() -> None:
     found = ruling.ask(schedules.NextFirings(name="s", count=4))
     assert len(found) == 4
     assert all(20 * 3600 <= after - before <= 28 * 3600 for before, after in itertools.pairwise(found))
+
+
+def test_an_act_needs_its_role_on_the_clock_too() -> None:
+    """The clock speaks with every role: an operator could have made an admin of himself at three in the morning."""
+    ruling = Ruling()
+    act = msgspec.to_builtins(people.SetRoles(person="ana", roles=("admin",)))
+    asked = schedules.AddSchedule(name="s", act=act, every=60.0)
+    with pytest.raises(Forbidden):
+        RULES[schedules.AddSchedule](ruling.state, asked, ruling.asking()._replace(roles=("operator",)))
+    assert RULES[schedules.AddSchedule](ruling.state, asked, ruling.asking()._replace(roles=("admin",))).events

@@ -175,3 +175,44 @@ async def test_a_model_that_raises_is_the_versions_error_and_nobody_elses(link: 
                     for each in link.news)
     )  # fmt: skip
     assert (await link.state()).hosts == state.hosts
+
+
+async def test_an_optional_input_that_is_left_out_is_a_missing_value_to_the_model(
+    link: Any, made: Any, tmp_path: Path
+) -> None:
+    """NaN for a number, an empty text for a text, in each row; a required one is still asked for by name."""
+    data = made.graph_bytes(
+        [
+            helper.make_node("IsNaN", ["a"], ["missing"]),
+            helper.make_node("Identity", ["t"], ["text"]),
+            helper.make_node("Identity", ["x"], ["same"]),
+        ],
+        [("x", TensorProto.FLOAT, ["n", 1]), ("a", TensorProto.FLOAT, ["n", 1]), ("t", TensorProto.STRING, ["n", 1])],
+        [
+            ("same", TensorProto.FLOAT, ["n", 1]),
+            ("missing", TensorProto.BOOL, ["n", 1]),
+            ("text", TensorProto.STRING, ["n", 1]),
+        ],
+    )
+    signature = Signature(
+        inputs=(
+            Tensor("x", "FP32", (-1, 1)),
+            Tensor("a", "FP32", (-1, 1), optional=True),
+            Tensor("t", "BYTES", (-1, 1), optional=True),
+        ),
+        outputs=(Tensor("same", "FP32", (-1, 1)), Tensor("missing", "BOOL", (-1, 1)), Tensor("text", "BYTES", (-1, 1))),
+    )
+    address = (await link.push(made.table(1, made.slot_of(tmp_path, "o@1", data, signature)))).address
+    x, a = (
+        {"name": name, "shape": [2, 1], "datatype": "FP32", "data": values}
+        for name, values in (("x", [1, 2]), ("a", [3, 4]))
+    )
+    async with httpx.AsyncClient(base_url=address) as client:
+        without = (await client.post(INFER, json={"inputs": [x]})).json()
+        given = (await client.post(INFER, json={"inputs": [x, a]})).json()
+        refused = await client.post(INFER, json={"inputs": [a]})
+        nothing = await client.post(INFER, json={"inputs": []})
+    assert [each["data"] for each in without["outputs"]] == [[1, 2], [True, True], ["", ""]]
+    assert given["outputs"][1]["data"] == [False, False]
+    assert refused.status_code == 400 and "no x" in refused.json()["error"]
+    assert nothing.status_code == 400

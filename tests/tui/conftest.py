@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 import time
@@ -18,10 +19,13 @@ from quarterdeck import keys
 from quarterdeck.async_client import AsyncClient
 from quarterdeck.client import Client
 from quarterdeck.tui.app import DeckApp
+from quarterdeck.tui.screens.versions import VersionsScreen
 from quarterdeck.tui.widgets.card_view import CardView
-from quarterstore.records import deployments, governance, registry
+from quarterdeck.tui.widgets.record_table import RecordTable
+from quarterstore.records import deployments, governance, registry, runs
 from quarterstore.records.people import AddKey
 from quarterstore.records.places import Home
+from tests.tui.hearing import COUNT, points
 
 SIGNATURE = registry.Signature(
     inputs=(registry.Tensor(name="x", datatype="FP32", shape=(-1, 4)),),
@@ -126,6 +130,18 @@ async def gone_to(pilot: Pilot[Any], key: str, name: str) -> Screen[Any]:
     return pilot.app.screen
 
 
+async def versions_of(pilot: Pilot[Any], model: str) -> Any:
+    """Go to a model of the registry and open it; its screen once it has its records."""
+    models = await gone_to(pilot, "3", "registry")
+    table = models.query_one(RecordTable)
+    table.move_cursor(row=table._keys.index(model))
+    await pilot.press("enter")
+    await until(pilot, lambda: isinstance(pilot.app.screen, VersionsScreen), f"the versions of {model}")
+    await until(pilot, lambda: _filled(pilot.app.screen), "its records")
+    await pilot.pause()
+    return pilot.app.screen
+
+
 @pytest.fixture(scope="session")
 def made() -> Any:
     """This module itself, for its functions: the folder is no package."""
@@ -164,3 +180,37 @@ def life(daemon: Any) -> Iterator[Any]:
         yield found
     finally:
         found.end()
+
+
+@pytest.fixture(scope="module")
+def many(daemon: Any) -> Any:
+    """430 finished runs in two experiments; the last has a parent, a child, artefacts, notes, a dirty tree."""
+    with daemon.client() as owner:
+        for number in range(COUNT):
+            run = f"run-{number:04}"
+            owner.ask(
+                runs.StartRun(
+                    experiment="churn" if number % 2 else "fraud",
+                    run=run,
+                    name=f"try {number:03}",
+                    params={"lr": 10.0 ** -(number % 5), "depth": number % 7, "kind": "ab"[number % 2]},
+                    tags={"team": "risk"},
+                    source=runs.Source(command="python train.py", commit="c0ffee", patch="-a\n+b", host="box", seed=7),
+                    parent="run-0001" if number == COUNT - 1 else None,
+                    started=1e9 + number,
+                )
+            )
+            best = math.nan if number == 3 else number / COUNT
+            owner.ask(points(run, {"acc": [best / 2, best], "loss": [1.0, 0.001 + 1 / (1 + number)]}))
+            owner.ask(runs.EndRun(run=run))
+        last = f"run-{COUNT - 1:04}"
+        owner.ask(runs.StartRun(experiment="nested", run="run-child", name="child", parent=last, started=1.0))
+        owner.ask(runs.EndRun(run="run-child"))
+        theirs = {"mlflow.parentRunId": last}
+        owner.ask(runs.StartRun(experiment="nested", run="run-theirs", name="theirs", tags=theirs, started=0.5))
+        owner.ask(runs.EndRun(run="run-theirs"))
+        owner.ask(runs.SetTags(run=last, tags={"mlflow.user": "ana"}))
+        digest, size = owner.put(b"x" * 2048)
+        owner.ask(runs.LogArtefact(run=last, path="plots/roc [b].png", digest=digest, size=size))
+        owner.ask(runs.NoteRun(run=last, notes="with the cleaned rows\nand more"))
+    return daemon

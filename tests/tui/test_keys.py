@@ -8,7 +8,7 @@ import msgspec
 
 from quarterdeck.tui.keymap import EVERYWHERE, SCREENS
 from quarterdeck.tui.screens.detail import DetailScreen
-from quarterdeck.tui.screens.runs import CompareScreen
+from quarterdeck.tui.screens.run_compare import CompareScreen
 from quarterdeck.tui.widgets.ask_dialog import AskDialog
 from quarterdeck.tui.widgets.record_table import RecordTable
 from quarterstore.records import governance, registry, runs
@@ -57,7 +57,7 @@ async def test_s_sorts_by_the_next_column_and_capital_s_turns_it_round(quiet: An
     async with console(quiet.home).run_test(notifications=True, size=(120, 30)) as pilot:
         screen = await made.gone_to(pilot, "2", "runs")
         assert next(run.name for run in screen.records.values()) == "try 05"
-        await pilot.press("s", "s", "s")
+        await pilot.press("s")
         await made.shown(pilot, "name ▲")
         await made.until(
             pilot, lambda: next(run.name for run in screen.records.values()) == "try 00", "the other order"
@@ -89,10 +89,11 @@ async def test_marked_runs_are_compared_even_after_another_filter(quiet: Any, ma
 
 async def test_enter_drills_and_escape_goes_back_by_the_breadcrumbs(quiet: Any, made: Any, console: Any) -> None:
     async with console(quiet.home).run_test(notifications=True, size=(80, 24)) as pilot:
-        screen = await made.gone_to(pilot, "3", "registry")
+        screen = await made.gone_to(pilot, "2", "runs")
+        run = screen.selected()
         await pilot.press("enter")
         await made.until(pilot, lambda: isinstance(pilot.app.screen, DetailScreen), "the card")
-        assert "quarterdeck › registry › churn@" in await made.shown(pilot, "lineage")
+        assert f"quarterdeck › runs › {run.id}" in await made.shown(pilot, "took")
         await pilot.press("escape")
         await made.until(pilot, lambda: pilot.app.screen is screen, "the table")
 
@@ -106,7 +107,9 @@ async def test_y_copies_the_id_and_capital_y_the_command(quiet: Any, made: Any, 
         await pilot.press("y")
         await made.until(pilot, lambda: app.clipboard == run.id, "the id")
         await pilot.press("Y")
-        await made.until(pilot, lambda: app.clipboard == f"qd run show {run.id}", "the command")
+        await made.until(
+            pilot, lambda: app.clipboard == f"qd --home {quiet.home.root} run show {run.id}", "the command"
+        )
         for key, name in (("3", "registry"), ("7", "governance")):
             await made.gone_to(pilot, key, name)
             before = app.clipboard
@@ -156,8 +159,8 @@ async def test_p_shows_the_gate_and_asks_another_person(life: Any, made: Any, co
     with life.client() as owner:
         version = made.register(owner, 0.7)
     async with console(life.home).run_test(notifications=True, size=(120, 30)) as pilot:
-        await made.gone_to(pilot, "3", "registry")
-        await made.shown(pilot, version)
+        screen = await made.versions_of(pilot, "churn")
+        assert screen.selected().id == version
         await pilot.press("p")
         found = await made.shown(pilot, f"promote {version} to Staging")
         assert "no gate is set" in found and f"qd promote {version} Staging" in found

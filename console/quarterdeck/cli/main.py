@@ -13,7 +13,8 @@ from quarterdeck.cli.context import Context, global_options, guarded
 NOUNS = {
     "experiments": "named collections of runs",
     "models": "the names of models, their descriptions, tags and aliases",
-    "search": "runs by an expression",
+    "search": "runs by an expression, searches kept under a name",
+    "packages": "what was installed where a run ran",
     "logged_models": "model folders that runs made",
     "registry": "models, versions, stages",
     "datasets": "files of rows",
@@ -24,6 +25,7 @@ NOUNS = {
     "predictions": "what was asked and answered",
     "monitoring": "drift, alerts, reactions",
     "compression": "smaller children, measured",
+    "hooks": "programs and receivers told of what happens",
     "governance": "gates, approvals, audit",
     "people": "keys and roles",
     "store": "status, backup, undo",

@@ -172,12 +172,19 @@ def shown(name: str, value: Any, longest: int) -> str:
     if value is None:
         return "-"
     if isinstance(value, float) and (name in TIMES or name.endswith(("_since", "_at"))):
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+        return _moment(value)
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, dict | list | tuple):
         value = msgspec.json.encode(_finite(value)).decode()
     return drawn(str(value).replace("\n", " "), longest=longest)
+
+
+def _moment(at: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (OverflowError, ValueError, OSError):  # a time that no calendar has, from another store or an older one
+        return f"{at:.6g}"
 
 
 def wide(text: str) -> int:

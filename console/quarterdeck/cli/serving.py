@@ -10,10 +10,9 @@ from typing import Any
 import zmq
 
 from quarterdeck.cli.context import Context
-from quarterdeck.transport import listened
-from quarterstore.records.deployments import AskServing, ServingState, StopServing
-from quarterstore.records.faults import Fault, Unreachable
-from quarterstore.records.places import Home
+from quarterstore.records.deployments import AskServing, ListDeployments, ServingState, ShowServing, StopServing
+from quarterstore.records.faults import Fault, TimedOut, Unreachable
+from quarterstore.records.places import Home, listened
 from quarterstore.records.wire import decode, encode
 
 LOOK = 200
@@ -57,6 +56,20 @@ def stop_serving(context: Context) -> ServingState:
     if told.launcher is not None:
         _ended(told.launcher, context.timeout)
     return NOTHING
+
+
+def start_serving(context: Context) -> ServingState:
+    """Take back `stop_serving`; returns once the hosts answer, at once where nothing is deployed."""
+    context.client.ask(StopServing(resume=True))
+    deadline = time.monotonic() + context.timeout
+    wanted = [each.epoch for each in context.client.ask(ListDeployments()) if each.live is not None]
+    state: ServingState = context.client.ask(ShowServing())
+    while wanted and state.epoch < max(wanted):
+        if time.monotonic() > deadline:
+            raise TimedOut(f"the hosts do not answer after {context.timeout:g} s", field="serving")
+        time.sleep(LOOK / 1000)
+        state = context.client.ask(ShowServing())
+    return state
 
 
 def _ended(pid: int, timeout: float) -> None:

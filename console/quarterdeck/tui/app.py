@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
-from textual import work
+from textual import events, work
 from textual.app import App
 from textual.filter import Monochrome
+from textual.message import Message
 from textual.theme import Theme
 
 from quarterdeck.tui.commands import GoTo
+from quarterdeck.tui.kept import Kept, state_file
 from quarterdeck.tui.keymap import SCREENS
 from quarterdeck.tui.messages import Deck, EntryArrived, LinkChanged, PulseArrived
 from quarterdeck.tui.screens.base import DeckScreen
@@ -63,7 +65,7 @@ class DeckApp(App[int]):
     COMMANDS: ClassVar[set[Any]] = {GoTo}
     ENABLE_COMMAND_PALETTE = True
 
-    def __init__(self, deck: Deck, home: str, started: float | None = None) -> None:
+    def __init__(self, deck: Deck, home: str, started: float | None = None, kept: Kept | None = None) -> None:
         super().__init__()
         self.animation_level = "none"
         if self.no_color:
@@ -71,8 +73,10 @@ class DeckApp(App[int]):
         self.deck = deck
         self.connected = True
         self.snapshot = Snapshot()
+        self.home = home
         self.context_line = drawn(home)
         self.waiting: dict[str, int] = {}
+        self.kept = kept or Kept()
         self._trace = os.environ.get("QUARTERDECK_TRACE")
         self._made: dict[str, Any] = {}
         self.trace("start", "process", started)
@@ -111,7 +115,7 @@ class DeckApp(App[int]):
             caller = await self.deck.ask(WhoAmI())
         except Fault:
             return
-        self.context_line = drawn(f"{caller.person} · {caller.profile} · {self.context_line}", longest=60)
+        self.context_line = drawn(f"{caller.person} · {caller.profile} · {self.home}", longest=60)
         self._tell()
 
     @work
@@ -134,7 +138,7 @@ class DeckApp(App[int]):
 
     def _tell(self) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, DeckScreen) and screen.is_current:
+            if isinstance(screen, DeckScreen) and not screen.is_left():
                 screen.tell()
 
     @work(exclusive=True, group="feed")
@@ -142,23 +146,36 @@ class DeckApp(App[int]):
         async for item in self.deck.follow():
             if isinstance(item, Pulse):
                 self.snapshot = fold(self.snapshot, item)
-                self.screen.post_message(PulseArrived(item))
+                self._pass(PulseArrived(item))
             else:
                 tags = [str(event.get("type")) for event in msgspec.msgpack.decode(item.events)]
                 nouns = frozenset(tag.partition(".")[0] for tag in tags)
-                self.screen.post_message(EntryArrived(item.seq, nouns))
+                self._pass(EntryArrived(item.seq, nouns))
                 if nouns & {"monitoring", "governance"}:
                     self._count()
 
     def _link(self, connected: bool) -> None:
         self.connected = connected
-        self.screen.post_message(LinkChanged(connected))
+        if connected:
+            self._introduce()  # it may have been started under another profile
+        self._pass(LinkChanged(connected))
+
+    def _pass(self, message: Message) -> None:
+        """To the screen in sight; there is none while the console is being closed."""
+        if self.screen_stack:
+            self.screen_stack[-1].post_message(message)
 
     def open_card(self, origin: Any, key: str, record: Any, subject: tuple[str, str]) -> None:
         """One record of a screen with the whole terminal to itself."""
         from quarterdeck.tui.screens.detail import DetailScreen
 
         self.push_screen(DetailScreen(origin, key, record, subject))
+
+    async def on_event(self, event: events.Event) -> None:
+        """For the benchmarks: when a key came in, before anything is done about it."""
+        if isinstance(event, events.Key) and not event.is_forwarded:
+            self.trace("press", event.key)
+        await super().on_event(event)
 
     def trace(self, what: str, which: str, at: float | None = None) -> None:
         """A line for the benchmarks, when `QUARTERDECK_TRACE` names a file."""
@@ -188,7 +205,7 @@ def open_console(home: Home, caller: str) -> int:
     started = _born()
 
     async def run() -> int:
-        app = DeckApp(AsyncClient(home, caller), str(home.root), started)
+        app = DeckApp(AsyncClient(home, caller), str(home.root), started, Kept(state_file(home)))
         return await app.run_async(mouse=os.environ.get("QUARTERDECK_MOUSE", "1") != "0") or 0
 
     if not home.ask_socket.exists():

@@ -7,13 +7,18 @@ from typing import Any, Protocol
 
 from textual.message import Message
 
+from quarterdeck.tui.kept import Kept
 from quarterdeck.tui.snapshot import Snapshot
 from quarterstore.records.base import Pulse
+from quarterstore.records.places import Home
 from quarterstore.records.wire import Published
 
 
 class Deck(Protocol):
     """The daemon as the console needs it; `quarterdeck.async_client.AsyncClient` is one."""
+
+    home: Home
+    caller: str
 
     async def ask(self, message: Any) -> Any:
         """The answer to a message; raises its fault."""
@@ -36,6 +41,7 @@ class Console(Protocol):
     context_line: str
     snapshot: Snapshot
     waiting: dict[str, int]
+    kept: Kept
 
     def trace(self, what: str, which: str, at: float | None = None) -> None:
         """A line for the benchmarks, when they ask for it."""

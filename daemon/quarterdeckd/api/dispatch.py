@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +23,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Query, tag_of
 from quarterstore.records.faults import Failed, Fault, Full
 from quarterstore.records.ids import new_id
+from quarterstore.records.registry import RegisterVersion
 from quarterstore.records.runs import LogMetrics
 from quarterstore.records.store import PutBlob
 from quarterstore.records.wire import decode, encode
@@ -31,6 +32,9 @@ from quarterstore.shelf.files import NO_ROOM
 log = logging.getLogger(__name__)
 TAKES_ROOM = (LogMetrics, PutBlob)
 """What is written beside the journal: on a full disk it would eat the reserve."""
+LOOKED_AT = (RegisterVersion,)
+"""What a process reads a file for, which takes seconds, or a minute of a bad one: in threads of its own, so that no
+question waits behind it."""
 Reply = Callable[[Outcome], None]
 Wide = Callable[[Any, Speaker, int], Any]
 """A reader that may take a while: message, speaker, the seq that must be visible; runs in a thread."""
@@ -51,6 +55,9 @@ class Dispatch:
         """Acts that the daemon adds something to before they are decided (the last metrics to the end of a run)."""
         self.prepare: dict[type, Callable[[Any], Any]] = {}
         """The same for what takes a while (a file is looked at): done in a thread, the act is queued after it."""
+        self.hold: Callable[[Asked], Coroutine[Any, Any, None] | None] = lambda asked: None
+        """What a person's act has to wait for outside the daemon, if anything: it is queued after that."""
+        self._holding: dict[str, list[Asked]] = {}
         self.on_changes: Callable[[Changes], None] = lambda changes: None
         """Told of every change once the view has it."""
         self.writer: Writer
@@ -61,6 +68,7 @@ class Dispatch:
         self._bus = bus
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="reader")
+        self._lookers = ThreadPoolExecutor(2, thread_name_prefix="looker")
 
     def ask(self, message: Any, request: str, speaker: Speaker, seen: int, reply: Reply) -> None:
         """Handle one message; `reply` is called once, on the loop."""
@@ -109,7 +117,29 @@ class Dispatch:
             self._prepared(prepare, act, Asked(act, body, request, speaker, reply, len(encoded)))
             return
         add = self.enrich.get(type(act))
-        self.writer.ask(Asked(add(act) if add else act, body, request, speaker, reply, len(encoded)))
+        asked = Asked(add(act) if add else act, body, request, speaker, reply, len(encoded))
+        if speaker is DAEMON or not self._held(asked):
+            self.writer.ask(asked)
+
+    def _held(self, asked: Asked) -> bool:
+        """Whether an act waits; one that is sent again meanwhile (a console does after 2 s) waits with the first."""
+        name = f"{asked.speaker.key}:{asked.request}"
+        if name in self._holding:
+            self._holding[name].append(asked)
+            return True
+        waiting = self.hold(asked)
+        if waiting is None:
+            return False
+        self._holding[name] = [asked]
+
+        def queue(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                log.error("what %s waits for failed; its rule decides", tag_of(type(asked.act)), exc_info=error)
+            for each in self._holding.pop(name):
+                self.writer.ask(each)
+
+        self._loop.create_task(waiting).add_done_callback(queue)
+        return True
 
     def _prepared(self, prepare: Callable[[Any], Any], act: Act[Any], asked: Asked) -> None:
         def queue(done: Any) -> None:
@@ -120,7 +150,8 @@ class Dispatch:
                 fault = error if isinstance(error, Fault) else _own_error(type(act), error)
                 asked.done(Outcome(None, self.seq, fault))
 
-        self._loop.run_in_executor(self._readers, prepare, act).add_done_callback(queue)
+        pool = self._lookers if type(act) in LOOKED_AT else self._readers
+        self._loop.run_in_executor(pool, prepare, act).add_done_callback(queue)
 
     def _widely(self, message: Any, speaker: Speaker, seen: int, reply: Reply) -> None:
         reader = self.wide[type(message)]
@@ -174,7 +205,8 @@ class Dispatch:
 
     def close(self) -> None:
         """Wait for the readers that still run."""
-        self._readers.shutdown(cancel_futures=True)
+        for pool in (self._readers, self._lookers):
+            pool.shutdown(cancel_futures=True)
 
 
 def with_metrics(latest: Callable[[str], dict[str, float]]) -> Callable[[Any], Any]:

@@ -4,6 +4,7 @@ loop."""
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from quarterdeckd.api.dispatch import Wide
 from quarterdeckd.api.intake import Intake
@@ -11,6 +12,7 @@ from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.api.posting import Poster
 from quarterdeckd.api.searching import Searching
 from quarterdeckd.services import runs as run_rules
+from quarterdeckd.services import search as search_rules
 from quarterstore.ledger import journal
 from quarterstore.ledger.finding import one_of, run_of
 from quarterstore.ledger.opening import Ledger
@@ -18,11 +20,13 @@ from quarterstore.ledger.state import State
 from quarterstore.records import governance, jobs, runs, store
 from quarterstore.records.faults import got
 from quarterstore.records.names import composed
-from quarterstore.records.search import SearchRuns
+from quarterstore.records.search import Branch, ListColumns, RunColumns, RunTree, SearchRuns
 from quarterstore.records.wire import PROTOCOL, Published, encode
 from quarterstore.shelf.artefacts import Artefacts
 
 POSTED_WITHIN = 5.0
+INDEX_AFTER = 0.5
+"""Seconds after a search until the index is made: who opens a screen asks for more at once, and would wait for it."""
 
 
 class Readers:
@@ -34,7 +38,7 @@ class Readers:
         self.poster = poster
         self.intake = intake
         self.artefacts = artefacts
-        self.searching = Searching(view, lambda run: intake.latest.get(run, {}))
+        self.searching = Searching(view, lambda run: intake.latest.get(run, {}), INDEX_AFTER)
 
     def latest(self, run: runs.Run) -> dict[str, float]:
         """The last value of each metric of a run, as far as the intake knows."""
@@ -48,10 +52,19 @@ class Readers:
         """A page of the runs that an expression holds of."""
         return self.searching.search(query)
 
+    def run_columns(self, query: ListColumns, speaker: Speaker, seen: int) -> RunColumns:
+        """The names that runs have."""
+        return self.searching.columns(query)
+
     def show_run(self, query: runs.ShowRun, speaker: Speaker, seen: int) -> runs.Run:
         """One run with its last metrics."""
         run = run_of(self.view, query.run, removed=True)
         return run_rules.with_metrics(run, self.latest(run))
+
+    def tree(self, query: RunTree, speaker: Speaker, seen: int) -> list[Branch]:
+        """Nested runs, each with its last metrics."""
+        branches = search_rules.tree(self.view, query)
+        return [replace(each, run=run_rules.with_metrics(each.run, self.latest(each.run))) for each in branches]
 
     def compare(self, query: runs.CompareRuns, speaker: Speaker, seen: int) -> runs.Comparison:
         """Runs side by side."""
@@ -152,6 +165,8 @@ def readers(found: Readers) -> dict[type, Wide]:
     return {
         runs.ListRuns: found.list_runs,
         SearchRuns: found.search_runs,
+        RunTree: found.tree,
+        ListColumns: found.run_columns,
         runs.ShowRun: found.show_run,
         runs.CompareRuns: found.compare,
         runs.MetricHistory: found.history,

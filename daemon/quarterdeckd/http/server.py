@@ -7,16 +7,23 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import httptools
 import msgspec
+
+from quarterdeckd.http.spool import Spool
 
 log = logging.getLogger("quarterdeck.http")
 LINGER = 1.0
 """Seconds a refused sender may go on sending before the connection closes: closed at once, it would see a reset."""
 WAITING = 32
 """Pipelined requests that may wait on one connection before it is no longer read."""
+
+
+PIECE = 256 * 1024
+"""Bytes of a file that are sent at a time."""
 
 
 class Limits(NamedTuple):
@@ -28,6 +35,11 @@ class Limits(NamedTuple):
     slow: float = 30.0
     idle: float = 75.0
     hosts: frozenset[str] | None = None
+    spool: Path | None = None
+    """A folder for bodies of more than `held` bytes; without one they are all held in memory."""
+    held: int = 1024 * 1024
+    admit: Callable[[dict[bytes, bytes]], Response | None] | None = None
+    """Looks at the headers before a large body is taken: what it answers is why it is not."""
 
 
 LIMITS = Limits()
@@ -45,6 +57,7 @@ REASONS = {
     429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
+    501: "Not Implemented",
     503: "Service Unavailable",
 }
 
@@ -58,6 +71,8 @@ class Request(NamedTuple):
     body: bytes
     began: float
     query: str = ""
+    spooled: Spool | None = None
+    """A large body, in a file; `body` is empty then."""
 
 
 class Response(NamedTuple):
@@ -67,6 +82,9 @@ class Response(NamedTuple):
     body: bytes
     headers: bytes = b""
     kind: bytes = b"application/json"
+    file: Path | None = None
+    """What is sent as the body instead, a piece at a time."""
+    size: int = 0
 
 
 Handler = Callable[[Request], "Response | Awaitable[Response]"]
@@ -85,7 +103,7 @@ def render(response: Response, keep: bool) -> bytes:
         response.status,
         reason.encode(),
         response.kind,
-        len(response.body),
+        response.size if response.file else len(response.body),
         response.headers,
         connection,
         response.body,
@@ -107,6 +125,9 @@ class Protocol(asyncio.Protocol):
         self._draining = False
         self._full = False
         self._timer: asyncio.TimerHandle | None = None
+        self._spool: Spool | None = None
+        self._room = asyncio.Event()
+        self._room.set()
         self._reset()
 
     def _reset(self) -> None:
@@ -127,6 +148,8 @@ class Protocol(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self)
         self._closing = True
+        self._room.set()
+        self._forget_bodies()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -195,7 +218,32 @@ class Protocol(asyncio.Protocol):
         if self._body_bytes > self._limits.body:
             self._refuse(413, f"got a body of more than {self._limits.body} bytes")
         elif not self._closing:
+            self._keep(body)
+
+    def _keep(self, body: bytes) -> None:
+        """Hold a piece of the body, or write it to a file once it is too much to hold."""
+        limits = self._limits
+        if limits.spool is None or self._body_bytes <= limits.held:
             self._body.append(body)
+            return
+        try:
+            if self._spool is None:
+                if limits.admit is not None and (refused := limits.admit(self._headers)) is not None:
+                    self._hang_up(refused)
+                    return
+                self._spool = Spool(limits.spool)
+                self._spool.write(b"".join(self._body))
+                self._body = []
+            self._spool.write(body)
+        except OSError as error:
+            log.error("a body could not be kept: %s", error)
+            self._refuse(503, f"the disk takes no more of this body: {error.strerror}")
+
+    def _forget_bodies(self) -> None:
+        for spooled in (self._spool, *(request.spooled for request, _ in self._waiting)):
+            if spooled is not None:
+                spooled.discard()
+        self._spool = None
 
     def on_message_complete(self) -> None:
         if self._closing:
@@ -203,7 +251,10 @@ class Protocol(asyncio.Protocol):
         path, _, query = self._url.decode("latin-1").partition("?")
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         method = self._parser.get_method().decode("latin-1")
-        request = Request(method, path, self._headers, body, self._began, query)
+        if self._spool is not None:
+            self._spool.close()
+        request = Request(method, path, self._headers, body, self._began, query, self._spool)
+        self._spool = None
         keep = self._parser.should_keep_alive()
         self._reset()
         self._arm(self._limits.idle)
@@ -220,20 +271,53 @@ class Protocol(asyncio.Protocol):
         except Exception as error:
             answer = _own_error(error)
         if isinstance(answer, Response):
+            if request.spooled is not None:
+                request.spooled.discard()
             self._answer(answer, keep)
             return
         self._busy = True
         task = asyncio.ensure_future(answer)
-        task.add_done_callback(lambda done: self._later(done, keep))
+        task.add_done_callback(lambda done: self._later(done, keep, request.spooled))
 
-    def _later(self, done: asyncio.Future[Response], keep: bool) -> None:
+    def _later(self, done: asyncio.Future[Response], keep: bool, spooled: Spool | None) -> None:
         self._busy = False
+        if spooled is not None:
+            spooled.discard()
         error = None if done.cancelled() else done.exception()
         if done.cancelled():
             response = refusal(503, "the server stops")
         else:
             response = done.result() if error is None else _own_error(error)
+        if response.file is not None and not self._transport.is_closing():
+            self._busy = True
+            sending = asyncio.ensure_future(self._send(response, response.file, keep and not self._draining))
+            sending.add_done_callback(self._sent)
+            return
         self._answer(response, keep and not self._draining)
+        self._next()
+
+    async def _send(self, response: Response, path: Path, keep: bool) -> None:
+        """A file as the body; no more of it is read than the other side takes."""
+        loop, left = asyncio.get_running_loop(), response.size
+        with path.open("rb") as file:
+            self._transport.write(render(response, keep))
+            while left and not self._transport.is_closing():
+                await asyncio.wait_for(self._room.wait(), self._limits.slow)
+                data = await loop.run_in_executor(None, file.read, min(left, PIECE))
+                if not data:
+                    raise OSError(f"{path.name} is shorter than it was")
+                self._transport.write(data)
+                left -= len(data)
+        if not keep:
+            self._closing = True
+            self._transport.close()
+
+    def _sent(self, done: asyncio.Future[None]) -> None:
+        self._busy = False
+        if done.cancelled() or done.exception() is not None:
+            log.error("a file was not sent whole", exc_info=None if done.cancelled() else done.exception())
+            self._transport.abort()  # half a body must not look like a whole one
+            return
         self._next()
 
     def _next(self) -> None:
@@ -249,10 +333,12 @@ class Protocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The other side does not read its answers: none is made until it does, and nothing is read."""
         self._full = True
+        self._room.clear()
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._full = False
+        self._room.set()
         self._next()
 
     def _answer(self, response: Response, keep: bool) -> None:
@@ -264,13 +350,17 @@ class Protocol(asyncio.Protocol):
             self._transport.close()
 
     def _refuse(self, status: int, words: str) -> None:
+        self._hang_up(refusal(status, words))
+
+    def _hang_up(self, response: Response) -> None:
         """Answer and hang up, but read on for a while: what the sender still sends must not reset the answer away."""
         if self._closing or self._transport.is_closing():
             return
         self._closing = True
+        self._forget_bodies()
         if self._timer is not None:
             self._timer.cancel()
-        self._transport.write(render(refusal(status, words), False))
+        self._transport.write(render(response, False))
         self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.close)
 
     @property

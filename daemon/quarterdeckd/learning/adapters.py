@@ -201,6 +201,25 @@ def _outputs(meaning: Meaning) -> list[onnx.ValueInfoProto]:
     ]
 
 
+def renamed(data: bytes, names: dict[str, str]) -> bytes:
+    """A file with other names of its inputs and outputs; a name that is taken inside makes way."""
+    model = onnx.load_model_from_string(data)
+    wanted = {before: after for before, after in names.items() if before != after}
+    taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    away = {name: f"{name}_inner" for name in wanted.values() if name in taken and name not in wanted}
+    _rename(model, {**away, **wanted})
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for one in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        one.name = names.get(one.name, one.name)
+
+
 def _renamed(model: onnx.ModelProto, meaning: Meaning) -> bytes:
     """The file of skl2onnx with our names of inputs and outputs."""
     wanted = ["value"] if meaning.task == "regression" else ["label", "score"]
@@ -212,12 +231,7 @@ def _renamed(model: onnx.ModelProto, meaning: Meaning) -> bytes:
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
     taken |= {one.name for one in model.graph.initializer}
     names = {name: f"{name}_inner" for name in after if name in taken and name not in before}
-    names |= dict(zip(before, after, strict=True))
-    for node in model.graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-    for one in (*model.graph.input, *model.graph.output, *model.graph.initializer):
-        one.name = names.get(one.name, one.name)
+    _rename(model, names | dict(zip(before, after, strict=True)))
     for one in model.graph.output:
         one.type.tensor_type.shape.dim[0].Clear()
         one.type.tensor_type.shape.dim[0].dim_param = "batch"

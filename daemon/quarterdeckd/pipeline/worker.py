@@ -22,12 +22,14 @@ from quarterstore.records.jobs import JobResult, JobSpec
 from quarterstore.records.monitoring import DriftSpec
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import PipelineSpec
+from quarterstore.records.registry import ConvertSpec
 
 KINDS: dict[str, tuple[str, type]] = {
     "pipeline": ("quarterdeckd.pipeline.run", PipelineSpec),
     "drift": ("quarterdeckd.pipeline.drift", DriftSpec),
     "optimise": ("quarterdeckd.compression.quantise", OptimiseSpec),
     "admission": ("quarterdeckd.serving.admission", AdmissionSpec),
+    "convert": ("quarterdeckd.pipeline.convert", ConvertSpec),
 }
 """Kind of job -> the module whose `run(spec, report)` does it, and the record it is given. By name, so that a drift
 job loads no torch (2.2 s here) and the floors stay apart."""

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from quarterdeckd.rollout import canary as rollout
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.endpoints import admitting, call_off, free_endpoint, stages_of
-from quarterdeckd.services.evidence import cleared_for_production
+from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
 from quarterstore.ledger.finding import deployment_of, production_of, version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments
@@ -35,6 +35,7 @@ def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) ->
     overrides = cleared_for_production(
         state, version, asking, "a canary asked for in solo" if asking.profile == "solo" else ""
     )
+    cleared_by_hooks(state, version, "Production", asking)
     canary = deployments.Canary(
         candidate=version.id,
         ladder=ladder,

@@ -12,6 +12,8 @@ from quarterstore.records.wire import plain
 
 def _optimise(state: State, act: compression.Optimise, asking: Asking) -> Decision:
     version = version_of(state, act.version)
+    if version.format != "onnx":
+        raise Refused(f"{version.id} is {version.format}, expected onnx", field="version")
     if version.golden is None:
         raise Refused(
             f"{version.id} has no golden rows to measure on", field="version", next="register it with golden rows"

@@ -29,6 +29,9 @@ def _deploy(state: State, act: deployments.Deploy, asking: Asking) -> Decision:
             field="version",
             next=f"qd promote {version.id} Production",
         )
+    serving = state.cursors.get("serving")
+    if serving is not None and serving.value == "stopped":
+        raise Refused("serving was stopped by a person", field="serving", next="qd serving start")
     endpoint, deployment = free_endpoint(state, act.endpoint, version)
     if deployment is not None and deployment.live == version.id:
         raise Conflict(f"{version.id} is live at {endpoint} already", field="version")

@@ -14,6 +14,9 @@ from quarterstore.records.faults import Conflict, Refused
 from quarterstore.records.names import checked_word
 from quarterstore.records.wire import plain
 
+SERVED = "onnx"
+EXPORT = "export it to ONNX and register that: qd register model.onnx --parent VERSION"
+
 
 def _free(deployment: deployments.Deployment | None) -> None:
     if deployment is None:
@@ -42,6 +45,9 @@ def free_endpoint(
             field="version",
             next="register its file with: qd register",
         )
+    if version.format != SERVED:
+        way = f"qd registry convert --version {version.id}" if version.format == "skops" else EXPORT
+        raise Refused(f"{version.id} is {version.format}, expected {SERVED}", field="version", next=way)
     endpoint = checked_word("endpoint", given or version.model)
     deployment = state.deployments.get(endpoint)
     if deployment is not None and deployment.model != version.model:

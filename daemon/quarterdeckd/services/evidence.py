@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Asking
 from quarterstore.ledger.finding import production_of
@@ -15,17 +16,26 @@ from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import NeedsApproval, Refused
 from quarterstore.records.governance import Check, GateOutcome, GateOverridden, GateRule
+from quarterstore.records.hooks import Hook
 from quarterstore.records.registry import Metric, Version
+
+ANSWER_HOLDS = 60.0
+"""Seconds for which a gate's answer is good, for one move."""
 
 
 def judge(state: State, version: Version, further: tuple[GateRule, ...] = ()) -> GateOutcome:
-    """Judge a version by its model's gate as it stands and by further rules, such as a pipeline's own limits; without
-    any there is nothing to fail."""
-    gate = state.gates.get(version.model)
-    rules = gate.rules if gate else ()
-    rules += tuple(rule for rule in further if rule not in rules)
-    champion = production_of(state, version.model, version.environment)
-    checks = tuple(_check(rule, version, champion) for rule in rules)
+    """Judge a version by its model's gate as it stands, and by that of each model it was made from: a child has to pass
+    what its parent passed, each beside the champion of that gate's model; and by further rules, such as a pipeline's
+    own limits. Without any there is nothing to fail."""
+    checks: tuple[Check, ...] = ()
+    for model in _models_of(state, version):
+        gate = state.gates.get(model)
+        champion = production_of(state, model, version.environment)
+        rules = gate.rules if gate else ()
+        if model == version.model:
+            rules += tuple(rule for rule in further if rule not in rules)
+        found = tuple(_check(rule, version, champion) for rule in rules)
+        checks += found if model == version.model else tuple(_named(check, model) for check in found)
     return GateOutcome(
         version=version.id, ok=all(check.ok for check in checks), checks=checks, evidence=_hash(version, checks)
     )
@@ -61,6 +71,43 @@ def cleared_for_production(state: State, version: Version, asking: Asking, reaso
             next="ask for it with governance.propose",
         )
     return []
+
+
+def gates_of(state: State, model: str, stage: str) -> list[Hook]:
+    """The hooks that are asked before a version of this model moves to this stage."""
+    return [
+        hook
+        for hook in state.hooks
+        if hook.gate and not hook.paused and hook.stage == stage and hook.model in (None, model)
+    ]
+
+
+def cleared_by_hooks(state: State, version: Version, stage: str, asking: Asking) -> None:
+    """`Refused`, on the field `hook`, unless every gate said yes to this move lately. They are asked by the daemon
+    before a person's act is decided; what they said is in the state, so that no way in goes round them."""
+    for hook in gates_of(state, version.model, stage):
+        answer = state.gate_answers.get(f"{hook.id}/{version.id}/{stage}")
+        if answer is None or not asking.now - answer.at <= ANSWER_HOLDS:
+            raise Refused(
+                f"{hook.id} is a gate to {stage} and was not asked of {version.id}",
+                field="hook",
+                next=f"a person can: qd promote {version.id} {stage}",
+            )
+        if not answer.ok:
+            raise Refused(f"{hook.id} says no: {answer.words}", field="hook")
+
+
+def _models_of(state: State, version: Version) -> list[str]:
+    """Its model and those of its parents, nearest first, each once."""
+    models, above = [version.model], version.parent
+    while above is not None:
+        models.append(state.versions[above].model)
+        above = state.versions[above].parent
+    return list(dict.fromkeys(models))
+
+
+def _named(check: Check, model: str) -> Check:
+    return replace(check, why=f"{check.why} (the gate of {model}, which it was made from)")
 
 
 def _check(rule: GateRule, version: Version, champion: Version | None) -> Check:

@@ -120,6 +120,28 @@ def _after_optimise(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[A
     )
 
 
+def _after_convert(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is None:
+        yield _failed(job, act)
+        return
+    result = msgspec.convert(act.result, registry.ConvertResult)
+    parent = state.versions[job.subject]
+    yield registry.RegisterVersion(
+        model=parent.model,
+        digest=result.model,
+        size=result.size,
+        format="onnx",
+        signature=result.signature,
+        metrics=result.metrics,
+        run=parent.run,
+        dataset=parent.dataset,
+        parent=parent.id,
+        reference=parent.reference,
+        golden=result.golden,
+        notes=f"converted from {parent.id}: {result.words}",
+    )
+
+
 def _after_admission(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     spec = msgspec.convert(job.spec, deployments.AdmissionSpec)
     ok = act.state == "SUCCEEDED"
@@ -143,6 +165,7 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "drift": _after_drift,
     "optimise": _after_optimise,
     "admission": _after_admission,
+    "convert": _after_convert,
 }
 """What the end of each kind of job leads to."""
 

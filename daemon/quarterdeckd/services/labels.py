@@ -6,23 +6,27 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from quarterstore.records.faults import got
-from quarterstore.records.names import checked_text, drawn
+from quarterstore.records.names import LONGEST_VALUE, checked_text, drawn
+from quarterstore.records.names import checked_path as checked_path
 from quarterstore.records.runs import Value
 
-LONGEST = 8000
 MOST_PARAMS = 2000
-DEEPEST = 20
+MOST_TAGS = 2000
+FIRST, LAST = -62_135_596_800.0, 253_402_300_800.0
+"""Seconds from 1970 to the years 1 and 10,000: beyond them no calendar has a day, and nothing can draw one."""
 
 
 Changes = TypeVar("Changes", bound=Mapping[str, str | None])
 
 
 def checked_tags(tags: Changes) -> Changes:
-    """Tags with names that can be drawn and values of a bearable length."""
+    """Tags, not too many, with names that can be drawn and values of a bearable length."""
+    if len(tags) > MOST_TAGS:
+        raise got("tags", f"{len(tags)} of them", f"at most {MOST_TAGS}")
     for name, value in tags.items():
         checked_text("tags", name)
-        if value is not None and len(value) > LONGEST:
-            raise got(f"tags.{name}", f"{len(value)} characters", f"at most {LONGEST}")
+        if value is not None and len(value) > LONGEST_VALUE:
+            raise got(f"tags.{name}", f"{len(value)} characters", f"at most {LONGEST_VALUE}")
     return tags
 
 
@@ -43,19 +47,16 @@ def checked_params(params: dict[str, Value]) -> dict[str, Value]:
     checked: dict[str, Value] = {}
     for name, value in params.items():
         name = checked_text("params", name)
-        if isinstance(value, str) and len(value) > LONGEST:
-            raise got(f"params.{name}", f"{len(value)} characters", f"at most {LONGEST}")
+        if isinstance(value, str) and len(value) > LONGEST_VALUE:
+            raise got(f"params.{name}", f"{len(value)} characters", f"at most {LONGEST_VALUE}")
         if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
             raise got(f"params.{name}", value, "a 64-bit integer")
         checked[name] = value
     return checked
 
 
-def checked_path(path: str) -> str:
-    """A relative path inside a run or a model, without `.` and `..`."""
-    parts = path.split("/")
-    for part in parts:
-        checked_text("path", part)
-        if part in (".", "..") or "\\" in part or len(parts) > DEEPEST:
-            raise got("path", path, "a relative path inside the run, without . or ..")
-    return path
+def checked_time(field: str, at: float) -> float:
+    """An instant that a calendar has."""
+    if not FIRST <= at < LAST:
+        raise got(field, at, "seconds since 1970, in the years 1 to 9999")
+    return at

@@ -9,14 +9,17 @@ from quarterdeckd.services.deciding import Answerers, Asking, Rules
 from quarterstore.ledger.finding import version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import registry
+from quarterstore.records.deployments import Deployment
 from quarterstore.records.faults import got, missing
-from quarterstore.records.registry import Lineage, Version
+from quarterstore.records.registry import Lineage, LineageNode, Version
 from quarterstore.records.runs import Run
 
 DATA = "data:"
 SHORTEST = 8
 """Characters of a hash that name data; fewer name too much."""
-Row = tuple[str, str, str]
+DEEPEST = 20
+"""Generations of children that are followed."""
+Nodes = Iterator[LineageNode]
 
 
 def _lineage(state: State, query: registry.ShowLineage, asking: Asking) -> Lineage:
@@ -26,43 +29,95 @@ def _lineage(state: State, query: registry.ShowLineage, asking: Asking) -> Linea
     return Lineage(version=version.id, up=tuple(_up(state, version)), down=tuple(_down(state, version)))
 
 
-def _up(state: State, version: Version) -> Iterator[Row]:
-    parent = version.parent
-    while parent is not None:
-        above = state.versions[parent]
-        yield "parent", above.id, f"{above.semver}, {above.stage}"
-        parent = above.parent
+def _up(state: State, version: Version, depth: int = 1) -> Nodes:
+    """Its run with code and data, data of its own, then its parent with all of that again."""
+
+    def node(kind: str, id_: str, words: str, below: int = 0) -> LineageNode:
+        return LineageNode(kind=kind, id=id_, words=words, depth=depth + below, of=version.id)
+
+    seen = set()
     run = state.runs.get(version.run) if version.run else None
     if run is not None:
-        yield "run", run.id, f"{run.experiment} / {run.name}, {run.state}"
+        yield node("run", run.id, f"{run.experiment} / {run.name}, {run.state}")
         if run.source.commit:
-            yield "code", run.source.commit, "with changes that are not committed" if run.source.patch else "git commit"
+            words = "with changes that are not committed" if run.source.patch else "git commit"
+            yield node("code", run.source.commit, words, 1)
         for used in run.inputs:
-            yield "dataset", used.digest, f"{used.name}, {used.source}" if used.source else used.name
-    for digest in dict.fromkeys(filter(None, (version.dataset, *(run.datasets if run else ())))):
-        dataset = state.datasets.get(digest)
-        yield "dataset", digest, f"{dataset.name}, {dataset.rows} rows" if dataset else "rows by hash"
+            seen.add(used.digest)
+            yield node("dataset", used.digest, f"{used.name}, {used.source}" if used.source else used.name, 1)
+        for digest in run.datasets:
+            if digest not in seen:
+                seen.add(digest)
+                yield node("dataset", digest, _rows(state, digest), 1)
+    elif version.run:
+        yield node("run", version.run, "of another store")
+    if version.dataset and version.dataset not in seen:
+        yield node("dataset", version.dataset, _rows(state, version.dataset))
+    if version.parent is not None:
+        above = state.versions[version.parent]
+        yield node("parent", above.id, _words(above))
+        yield from _up(state, above, depth + 1)
 
 
-def _down(state: State, version: Version) -> Iterator[Row]:
-    for other in state.versions:
-        if other.parent == version.id:
-            yield "child", other.id, f"{other.semver}, {other.stage}"
+def _rows(state: State, digest: str) -> str:
+    dataset = state.datasets.get(digest)
+    return f"{dataset.name}, {dataset.rows} rows" if dataset else "rows by hash"
+
+
+def _words(version: Version) -> str:
+    return f"{version.semver}, {'removed' if version.removed is not None else version.stage}"
+
+
+def _down(state: State, version: Version, depth: int = 1, *, children: bool = True) -> Nodes:
+    """Its children with what came of each, when it was Production, where it answers, what was found there."""
+
+    def node(kind: str, id_: str, words: str, below: int = 0) -> LineageNode:
+        return LineageNode(kind=kind, id=id_, words=words, depth=depth + below, of=version.id)
+
+    for other in [other for other in state.versions if children and other.parent == version.id]:
+        yield node("child", other.id, _words(other))
+        if depth < DEEPEST:
+            yield from _down(state, other, depth + 1)
     for tenure in state.tenures:
         if tenure.version == version.id:
-            since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(tenure.since))
-            yield "production", tenure.environment, f"since {since} UTC"
-    endpoints = set()
+            yield node("production", tenure.environment, _span(tenure))
+    endpoints = {}
     for deployment in state.deployments:
-        if version.id in (deployment.live, deployment.canary.candidate if deployment.canary else None):
-            endpoints.add(deployment.endpoint)
-            yield "deployment", deployment.endpoint, deployment.state
+        place = _place(deployment, version.id)
+        if place:
+            endpoints[deployment.endpoint] = place
+    for endpoint, words in endpoints.items():
+        yield node("deployment", endpoint, words)
+        for alert in state.alerts:
+            if alert.subject == endpoint:
+                yield node("alert", alert.id, f"{alert.severity}: {alert.words}", 1)
     for drift in state.drifts:
         if drift.version == version.id:
-            yield "drift", drift.id, drift.verdict
+            yield node("drift", drift.id, f"{drift.verdict} at {drift.endpoint}")
     for alert in state.alerts:
-        if alert.subject == version.id or alert.subject in endpoints:
-            yield "alert", alert.id, f"{alert.severity}: {alert.words}"
+        if alert.subject == version.id:
+            yield node("alert", alert.id, f"{alert.severity}: {alert.words}")
+
+
+def _span(tenure: registry.Tenure) -> str:
+    """When it was Production, by the clock of the world: two readers see the same words."""
+    since, until = (
+        time.strftime("%Y-%m-%d %H:%M", time.gmtime(at)) if at is not None else ""
+        for at in (tenure.since, tenure.until)
+    )
+    return f"{since} to {until} UTC" if until else f"since {since} UTC"
+
+
+def _place(deployment: Deployment, version: str) -> str:
+    """What a version is to an endpoint; nothing where it is nothing."""
+    canary = deployment.canary
+    if deployment.live == version:
+        return f"{deployment.state}, answers live"
+    if canary is not None and canary.candidate == version:
+        return f"{deployment.state}, on trial at {canary.share} %"
+    if deployment.pending == version:
+        return f"{deployment.state}, waits to be admitted"
+    return f"{deployment.state}, answered before" if version in deployment.previous else ""
 
 
 def _of_data(state: State, start: str) -> Lineage:
@@ -77,19 +132,35 @@ def _of_data(state: State, start: str) -> Lineage:
     ]
     if not reached and not versions and not any(each.id.startswith(start) for each in state.datasets):
         raise missing("version", DATA + start, [DATA + each.id for each in state.datasets])
+    data = DATA + start
     found = {version.id for version in versions}
     for version in state.versions:  # a parent is always registered before its child
         if version.parent in found and version.id not in found:
             found.add(version.id)
             versions.append(version)
-    down: list[Row] = [("run", run, state.runs[run].experiment) for run in sorted(reached)]
+    below: dict[str | None, list[Version]] = {}
     for version in versions:
-        down.append(("version", version.id, f"{version.semver}, {version.stage}"))
-        down += [row for row in _down(state, version) if row[0] != "child"]
-    up = [
-        ("dataset", each.id, f"{each.name}, {each.rows} rows") for each in state.datasets if each.id.startswith(start)
-    ]
-    return Lineage(version=DATA + start, up=tuple(up), down=tuple(down))
+        below.setdefault(version.run if version.run in reached else None, []).append(version)
+    down: list[LineageNode] = []
+    for run in sorted(reached):
+        down.append(LineageNode("run", run, state.runs[run].experiment, 1, data))
+        for version in below.get(run, ()):
+            down += _reached(state, version, 2, data)
+    for version in below.get(None, ()):
+        down += _reached(state, version, 1, data)
+    up = (
+        LineageNode("dataset", each.id, f"{each.name}, {each.rows} rows", 1, data)
+        for each in state.datasets
+        if each.id.startswith(start)
+    )
+    return Lineage(version=data, up=tuple(up), down=tuple(down))
+
+
+def _reached(state: State, version: Version, depth: int, data: str) -> Nodes:
+    """A version that data reached, once: its children are listed as versions of their own."""
+    made = f", made from {version.parent}" if version.parent else ""
+    yield LineageNode("version", version.id, _words(version) + made, depth, data)
+    yield from _down(state, version, depth + 1, children=False)
 
 
 def _used(run: Run) -> Iterator[str]:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.evidence import judge
+from quarterdeckd.services.evidence import gates_of, judge
 from quarterstore.ledger.experiments import new_experiment
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
@@ -233,6 +233,10 @@ def _sent_on(
         words = "not asked for" if ok else "the gate says no"
         yield pipelines.NoteStep(pipeline_run=pipeline_run.id, step=replace(step, words=words)), asked
         return
+    if gates_of(state, version.model, "Staging"):
+        words = f"a hook is a gate to Staging: qd promote {version.id} Staging"
+        yield pipelines.NoteStep(pipeline_run=pipeline_run.id, step=replace(step, words=words)), asked
+        return
     reason = f"pipeline {definition.name}"
     yield registry.MoveStage(version=version.id, stage="Staging", reason=reason), asked
     words = f"{version.id} is in Staging"
@@ -240,8 +244,8 @@ def _sent_on(
     deployment = state.deployments.get(endpoint) if endpoint else None
     if then == "canary" and endpoint is not None:
         busy = deployment is None or deployment.live is None or deployment.canary or deployment.pending
-        if busy or asked.profile != "solo":
-            words += "; a canary needs a free, live endpoint and, outside solo, an approval"
+        if busy or asked.profile != "solo" or gates_of(state, version.model, "Production"):
+            words += "; a canary needs a free, live endpoint, no hook as a gate and, outside solo, an approval"
         else:
             yield deployments.StartCanary(version=version.id, endpoint=endpoint), asked
             words += f", canary at {endpoint} asked for"

@@ -9,20 +9,27 @@ from typing import get_args
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.evidence import cleared_for_production
+from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
 from quarterdeckd.services.labels import checked_prose, checked_tags
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
-from quarterstore.ledger.finding import in_use, model_of, production_of, run_of, version_before, version_of
+from quarterstore.ledger.finding import in_use, model_of, one_of, production_of, run_of, version_before, version_of
 from quarterstore.ledger.state import State
-from quarterstore.records import registry, traffic
+from quarterstore.records import jobs, registry, traffic
 from quarterstore.records.base import Event
-from quarterstore.records.faults import Conflict, NotFound, Refused, got
+from quarterstore.records.faults import Conflict, Invalid, NotFound, Refused, got
 from quarterstore.records.names import checked_name, checked_text, checked_word
+from quarterstore.records.wire import plain
 
 _digest = re.compile(r"[0-9a-f]{64}\Z")
-FORMATS = ("onnx",)
+FORMATS = ("onnx", "safetensors", "skops", "pickle", "joblib")
+CODE = ("pickle", "joblib")
+"""Formats that run code when they are loaded, whatever is in them."""
+MISSING = ("FP16", "FP32", "FP64", "BYTES")
+"""Datatypes that have a value for what is missing (NaN, an empty text): only those can be left out."""
+ALLOW = "export it to ONNX, safetensors or skops; --allow-code keeps it, which is recorded, and it is never served"
 ELSEWHERE = "elsewhere"
 """The format of a version whose files are not here: nothing is known of it but where it is."""
+CONVERTING = jobs.Limits(seconds=600, memory=4 * 1024**3, disk=2 * 1024**3)
 LONGEST_SOURCE, LONGEST_NOTES = 1000, 5000
 
 
@@ -39,6 +46,7 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         raise Conflict(f"the model {name} was removed", field="model", next=todo)
     number = model.latest + 1
     semver, reason = _semver(state, model, act)
+    runs_code = act.format in CODE or bool(act.code)
     version = registry.Version(
         id=f"{name}@{number}",
         model=name,
@@ -53,16 +61,25 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         created_by=asking.actor,
         reason=reason,
         metrics=act.metrics,
-        run=act.run,
+        run=run_of(state, act.run).id if act.run else None,
         dataset=act.dataset,
-        parent=act.parent,
+        parent=version_of(state, act.parent).id if act.parent else None,
         reference=act.reference,
         golden=act.golden,
         notes=act.notes,
         tags=checked_tags(act.tags),
+        allow_code=runs_code,
+        code=act.code,
     )
     events.append(registry.VersionRegistered(version=version))
-    return Decision(events, f"registered {version.id} as {semver}", lambda after: after.versions[version.id])
+    words = f"registered {version.id} as {semver}"
+    if runs_code:
+        words += f", code allowed: {act.format} that imports {_listed(act.code)}"
+    return Decision(events, words, lambda after: after.versions[version.id])
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing by name"
 
 
 def _register_source(state: State, act: registry.RegisterSource, asking: Asking) -> Decision:
@@ -85,9 +102,41 @@ def _register_source(state: State, act: registry.RegisterSource, asking: Asking)
         source=checked_text("source", act.source, longest=LONGEST_SOURCE),
         notes=checked_prose("notes", act.notes, longest=LONGEST_NOTES),
         tags=checked_tags(act.tags),
+        logged_model=act.logged_model and one_of(state.logged_models, "logged_model", act.logged_model).id,
     )
     event = registry.VersionRegistered(version=version)
     return Decision([event], f"registered {version.id} by reference", lambda after: after.versions[version.id])
+
+
+def _convert(state: State, act: registry.ConvertVersion, asking: Asking) -> Decision:
+    version = version_of(state, act.version)
+    if version.format != "skops":
+        raise Refused(f"{version.id} is {version.format}, expected skops", field="version")
+    if version.golden is None:
+        todo = "register it with --sample ROWS.json"
+        raise Refused(f"{version.id} has no golden rows to compare on", field="version", next=todo)
+    for other in state.jobs:
+        if other.kind == "convert" and other.subject == version.id and other.state in ("QUEUED", "RUNNING"):
+            raise Conflict(f"{other.id} does this already", field="version")
+    spec = registry.ConvertSpec(
+        version=version.id,
+        model=version.digest,
+        digest=version.digest,
+        golden=version.golden,
+        signature=version.signature,
+        code=version.code,
+    )
+    job = jobs.Job(
+        id=asking.id("job"),
+        kind="convert",
+        subject=version.id,
+        state="QUEUED",
+        created=asking.now,
+        actor=asking.actor,
+        spec=plain(spec),
+        limits=CONVERTING,
+    )
+    return Decision([jobs.JobQueued(job=job)], f"converting {version.id}", lambda after: after.jobs[job.id])
 
 
 def _describe(state: State, act: registry.DescribeVersion, asking: Asking) -> Decision:
@@ -105,15 +154,17 @@ def _check_new(state: State, act: registry.RegisterVersion) -> None:
         value = getattr(act, field)
         if value is not None and not _digest.match(value):
             raise got(field, value, "a SHA-256 in hex")
-    if not act.signature.inputs or not act.signature.outputs:
-        raise got("signature", "no input schema", "inputs and outputs (give --signature or a sample)")
+    if (act.format in CODE or act.code) and not act.allow_code:
+        raise Refused(f"got {act.format} that runs code when it is loaded", field="file", next=ALLOW)
+    for side in ("input", "output"):
+        if not getattr(act.signature, f"{side}s"):
+            raise Invalid(f"no {side} schema (give --schema or a sample)", field="signature")
+    for tensor in act.signature.inputs:
+        if tensor.optional and tensor.datatype not in MISSING:
+            raise got(f"signature.inputs.{tensor.name}", f"optional {tensor.datatype}", f"one of {', '.join(MISSING)}")
     for metric in act.metrics:
         if not math.isfinite(metric.value):
             raise got(f"metrics.{metric.name}", metric.value, "a finite number")
-    if act.run is not None:
-        run_of(state, act.run)
-    if act.parent is not None:
-        version_of(state, act.parent)
     if act.notes:
         checked_text("notes", act.notes, longest=2000)
 
@@ -137,6 +188,7 @@ def _semver(state: State, model: registry.Model, act: registry.RegisterVersion) 
 def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
     version = version_of(state, act.version, environment=act.environment)
     checked_word("environment", act.environment)
+    act = replace(act, reason=act.reason and checked_text("reason", act.reason, longest=1000))
     if act.stage not in get_args(registry.Stage):
         raise got("stage", act.stage, ", ".join(registry.STAGES))
     champion = production_of(state, version.model, act.environment)
@@ -164,6 +216,7 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
         events += to_production(version, champion, act, asking, skipped=skipped)
     else:
         events.append(_moved(version, act.stage, act, asking, skipped=False))
+    cleared_by_hooks(state, version, act.stage, asking)
     words = [f"moved {version.id} from {version.stage} to {act.stage}"]
     if act.stage == "Production":
         words += traffic.beside(version, act.environment, state.deployments)
@@ -265,6 +318,13 @@ def _history(state: State, query: registry.ListTenures, asking: Asking) -> list[
     return sorted((tenure for tenure in state.tenures if tenure.model == query.model), key=lambda tenure: tenure.since)
 
 
+def _moves(state: State, query: registry.ListStageMoves, asking: Asking) -> list[registry.StageMove]:
+    model = model_of(state, query.model)
+    wanted = version_of(state, query.version, removed=True).id if query.version else None
+    found = (move for move in state.stage_moves if move.model == model.name and wanted in (None, move.version))
+    return sorted(found, key=lambda move: move.entry)
+
+
 def _show(state: State, query: registry.ShowVersion, asking: Asking) -> registry.Version:
     return version_of(state, query.version, removed=True)
 
@@ -272,6 +332,7 @@ def _show(state: State, query: registry.ShowVersion, asking: Asking) -> registry
 RULES: Rules = {
     registry.RegisterVersion: _register,
     registry.RegisterSource: _register_source,
+    registry.ConvertVersion: _convert,
     registry.DescribeVersion: _describe,
     registry.MoveStage: _move,
     registry.RemoveVersion: _remove,
@@ -286,4 +347,5 @@ ANSWERS: Answerers = {
     registry.ShowVersion: _show,
     registry.ProductionAt: _at,
     registry.ListTenures: _history,
+    registry.ListStageMoves: _moves,
 }

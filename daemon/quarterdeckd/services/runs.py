@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.labels import checked_params, checked_path, checked_prose, checked_tags
+from quarterdeckd.services.labels import checked_params, checked_path, checked_prose, checked_tags, checked_time
 from quarterstore.ledger.experiments import new_experiment
-from quarterstore.ledger.finding import experiment_of, run_of
+from quarterstore.ledger.finding import experiment_of, one_of, run_of
 from quarterstore.ledger.state import State, copy_of
 from quarterstore.records import experiments, runs
 from quarterstore.records.base import Event
@@ -21,6 +21,7 @@ from quarterstore.records.registry import Version
 MOST_COMPARED = 200
 MOST_INPUTS = 1000
 LONGEST_INPUT = 1_000_000
+LONGEST_SOURCE = 20_000
 LONGEST_NOTES = 100_000
 LONGEST_ERROR = 20_000
 
@@ -44,8 +45,9 @@ def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
     checked_word("run", run_id)
     if run_id in state.runs:
         raise Conflict(f"{run_id} is there already", field="run")
-    if act.parent is not None:
-        run_of(state, act.parent)
+    parent: runs.Run | None = None if act.parent is None else one_of(state.runs, "parent", act.parent)
+    if len(act.datasets) > MOST_INPUTS:
+        raise got("datasets", f"{len(act.datasets)} of them", f"at most {MOST_INPUTS}")
     events: list[Event] = []
     known = state.experiments.get(experiment)
     if known is None:
@@ -57,29 +59,38 @@ def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
         experiment=experiment,
         name=checked_text("name", act.name) if act.name else run_id[-6:],
         state="RUNNING",
-        started=act.started or asking.now,
+        started=asking.now if act.started is None else checked_time("started", act.started),
         actor=asking.actor,
         heard=asking.now,
         params=checked_params(act.params),
         tags=checked_tags(act.tags),
-        source=act.source,
+        source=_checked_source(act.source),
         datasets=tuple(checked_text("datasets", name) for name in act.datasets),
-        parent=act.parent,
+        parent=parent.id if parent else None,
         beats=act.beats,
     )
     events.append(runs.RunStarted(run=run))
     return Decision(events, f"started {run_id} in {experiment}", lambda after: after.runs[run_id])
 
 
+def _checked_source(source: runs.Source) -> runs.Source:
+    for name, value in msgspec.to_builtins(source).items():
+        longest = LONGEST_INPUT if name == "patch" else LONGEST_SOURCE
+        if isinstance(value, str) and len(value) > longest:
+            raise got(f"source.{name}", f"{len(value)} characters", f"at most {longest}")
+    return source
+
+
 def _end(state: State, act: runs.EndRun, asking: Asking) -> Decision:
-    run = run_of(state, act.run)
+    run = run_of(state, act.run, removed=True)  # one without signs of life can be removed while it runs
     _own(run, asking)
     if act.state not in ("FINISHED", "FAILED", "KILLED"):
         raise got("state", act.state, "FINISHED, FAILED or KILLED")
     if run.state not in ("RUNNING", "LOST"):
         raise Conflict(f"{run.id} is {run.state} already", field="run")
     error = checked_prose("error", act.error[:LONGEST_ERROR], longest=LONGEST_ERROR) if act.error else None
-    event = runs.RunEnded(run=run.id, state=act.state, at=act.ended or asking.now, error=error, metrics=act.metrics)
+    at = asking.now if act.ended is None else checked_time("ended", act.ended)
+    event = runs.RunEnded(run=run.id, state=act.state, at=at, error=error, metrics=act.metrics)
     return Decision([event], f"ended {run.id} as {act.state}", lambda after: after.runs[run.id])
 
 
@@ -122,7 +133,8 @@ def _artefact(state: State, act: runs.LogArtefact, asking: Asking) -> Decision:
     run = run_of(state, act.run)
     _own(run, asking)
     checked_path(act.path)
-    event = runs.ArtefactLogged(run=run.id, artefact=runs.Artefact(path=act.path, digest=act.digest, size=act.size))
+    kept = runs.Artefact(path=act.path, digest=act.digest, size=act.size, step=act.step)
+    event = runs.ArtefactLogged(run=run.id, artefact=kept)
     return Decision([event], f"kept {act.path} with {run.id}", lambda after: after.runs[run.id])
 
 
@@ -285,6 +297,7 @@ def compare(state: State, query: runs.CompareRuns, latest: Any) -> runs.Comparis
         ("metric", [latest(run) for run in found]),
         ("held out", [_held_out(came.get(run.id)) for run in found]),
         ("source", [msgspec.to_builtins(run.source) for run in found]),
+        ("package", _packages_of(state, found)),
         ("dataset", [_data_of(state, run) for run in found]),
     ):
         for name in dict.fromkeys(name for table in tables for name in table):
@@ -299,12 +312,24 @@ def _held_out(version: Version | None) -> dict[str, float]:
     return {metric.name: metric.value for metric in version.metrics} if version else {}
 
 
+def _packages_of(state: State, found: list[runs.Run]) -> list[dict[str, str]]:
+    """The version of each package of each run; nothing where one list is not known, since all would seem to differ."""
+    kept = {digest: state.packages.get(digest) for run in found if (digest := run.source.packages)}
+    if len(kept) < 2 or any(each is None for each in kept.values()) or not all(run.source.packages for run in found):
+        return [{} for _ in found]
+    versions = {
+        digest: dict(package.split("==", 1) for package in each.packages) for digest, each in kept.items() if each
+    }
+    return [versions[run.source.packages or ""] for run in found]
+
+
 def _data_of(state: State, run: runs.Run) -> dict[str, str]:
     """Which rows a run used, by name: the start of the hash and, where the file is kept here, how many rows it has."""
-    used = {each.name: each.digest for each in run.inputs}
-    for digest in run.datasets:
+    used = {}
+    for name, digest in [(each.name, each.digest) for each in run.inputs] + [("rows", each) for each in run.datasets]:
         kept = state.datasets.get(digest)
-        used[kept.name if kept else "rows"] = f"{digest[:16]}, {kept.rows} rows" if kept else digest
+        name = kept.name if kept and name == "rows" else name
+        used[name] = f"{digest[:16]}, {kept.rows} rows" if kept and kept.rows else digest
     return used
 
 

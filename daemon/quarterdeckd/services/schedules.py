@@ -14,7 +14,7 @@ from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.state import State
 from quarterstore.records import schedules
 from quarterstore.records.base import Act
-from quarterstore.records.faults import Conflict, got, missing
+from quarterstore.records.faults import Conflict, Forbidden, got, missing
 from quarterstore.records.messages import ACTS, BY_TAG
 from quarterstore.records.names import checked_word
 
@@ -56,6 +56,9 @@ def _add(state: State, act: schedules.AddSchedule, asking: Asking) -> Decision:
     kind = BY_TAG.get(str(act.act.get("type")))
     if kind is None or kind not in ACTS or kind.role == "daemon":  # type: ignore[attr-defined]
         raise missing("act.type", str(act.act.get("type")), [tag for tag, found in BY_TAG.items() if found in ACTS])
+    if kind.role not in asking.roles and "admin" not in asking.roles:  # type: ignore[attr-defined]
+        words = f"{act.act['type']} needs the role {kind.role}, on the clock too"  # type: ignore[attr-defined]
+        raise Forbidden(words, field="role")
     try:
         msgspec.convert(act.act, kind)
     except msgspec.ValidationError as error:

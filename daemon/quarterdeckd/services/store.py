@@ -15,11 +15,22 @@ from quarterstore.records.messages import EVENTS, one_of
 _ANY = one_of(EVENTS)
 
 
-def _undo(state: State, act: store.Undo, asking: Asking) -> Decision:
+def _last(state: State, asking: Asking) -> Step:
     own = [step for step in state.undo if step.actor == asking.actor]
     if not own:
         raise NotFound("nothing of yours can be taken back", field="undo")
-    step: Step = own[-1]
+    return own[-1]
+
+
+def _undoable(state: State, query: store.ShowUndo, asking: Asking) -> store.Undone:
+    step = _last(state, asking)
+    return store.Undone(entry=step.entry, act=step.act, words=step.words)
+
+
+def _undo(state: State, act: store.Undo, asking: Asking) -> Decision:
+    step = _last(state, asking)
+    if act.entry is not None and act.entry != step.entry:
+        raise Conflict(f"got entry {act.entry}, your last act by now is {step.entry}: {step.words}", field="entry")
     events: list[Event] = []
     for fields in step.inverse:
         event: Event = msgspec.convert(fields, _ANY)
@@ -70,6 +81,12 @@ def _set_mode(state: State, act: store.SetMode, asking: Asking) -> Decision:
     return Decision([event], f"{act.mode}: {act.why}", lambda after: None)
 
 
+def _set_profile(state: State, act: store.SetProfile, asking: Asking) -> Decision:
+    event = store.ProfileSet(profile=act.profile, before=act.before, at=asking.now)
+    words = f"the store is kept under profile {act.profile} from here on, before under {act.before or 'none'}"
+    return Decision([event], words, lambda after: None)
+
+
 def purgeable(state: State, until: float) -> store.Purge:
     """What was removed up to an instant and can be forgotten: of versions those that nothing was made from."""
 
@@ -107,6 +124,7 @@ RULES: Rules = {
     store.Undo: _undo,
     store.NoteBackup: _note_backup,
     store.SetMode: _set_mode,
+    store.SetProfile: _set_profile,
     store.Purge: _purge,
 }
-ANSWERS: Answerers = {}
+ANSWERS: Answerers = {store.ShowUndo: _undoable}

@@ -111,7 +111,7 @@ class Inference:
         try:
             body = rest.decode_request(request.body)
             arm = way.pick(sticky(request, body) or prediction)
-            feed = rest.feed_of(body, arm.loaded)
+            feed = rest.feed_of(body, arm.loaded, arm.slot.signature)
             names = [output.name for output in body.outputs] or arm.loaded.names
             for name in names:
                 if name not in arm.loaded.names:

@@ -10,7 +10,7 @@ import numpy as np
 
 from quarterdeckd.serving.session import DTYPES, Loaded, name_of
 from quarterstore.records.faults import got, missing
-from quarterstore.records.registry import Tensor
+from quarterstore.records.registry import Signature, Tensor
 
 
 class InferInput(msgspec.Struct):
@@ -62,8 +62,9 @@ encode_response = msgspec.json.Encoder().encode
 LARGEST_SHAPE = 1 << 28
 
 
-def feed_of(request: InferRequest, loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
-    """The tensors of a request by name, as the model takes them; raises `Invalid` or `NotFound` naming the input."""
+def feed_of(request: InferRequest, loaded: Loaded, signature: Signature) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors of a request by name, as the model takes them; raises `Invalid` or `NotFound` naming the input. What
+    may be left out is said by the version's signature: two versions can share one file, and so its session."""
     wanted = {tensor.name: tensor for tensor in loaded.inputs}
     feed: dict[str, np.ndarray[Any, Any]] = {}
     for given in request.inputs:
@@ -71,10 +72,21 @@ def feed_of(request: InferRequest, loaded: Loaded) -> dict[str, np.ndarray[Any, 
         if tensor is None:
             raise missing("inputs.name", given.name, wanted)
         feed[given.name] = _array(given, tensor)
+    rows = max((len(array) for array in feed.values() if array.ndim), default=0)
     for name, tensor in wanted.items():
-        if name not in feed:
+        if name in feed:
+            continue
+        if not rows or not any(each.optional and each.name == name for each in signature.inputs):
             raise got("inputs", "no " + name, f"{name} as {tensor.datatype} of shape {list(tensor.shape)}")
+        feed[name] = left_out(tensor, rows)
     return feed
+
+
+def left_out(tensor: Tensor, rows: int) -> np.ndarray[Any, Any]:
+    """What the model is given for an optional input that a caller leaves out: what stands for a missing value in
+    training, NaN or an empty text."""
+    shape = [rows, *(1 if size < 0 else size for size in tensor.shape[1:])]
+    return np.full(shape, "" if tensor.datatype == "BYTES" else np.nan, DTYPES[tensor.datatype])
 
 
 def _array(given: InferInput, tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -79,7 +79,7 @@ def _parts(home: Home, segment: int, length: int) -> Iterator[Part]:
     for path in sorted(home.artefacts.glob("??/*")):
         yield Part(f"artefacts/{path.parent.name}/{path.name}", path, path.stat().st_size, path.name)
     for path in sorted(home.samples.rglob("*")):
-        if path.is_file() and path.suffix in (".parquet", ".sha256"):
+        if path.is_file() and path.suffix in (".parquet", ".sha256", ".newest"):
             yield part_of(f"samples/{path.relative_to(home.samples)}", path)
 
 

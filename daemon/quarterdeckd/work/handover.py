@@ -18,12 +18,14 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "drift": ("reference",),
     "optimise": ("model", "golden"),
     "admission": ("model", "golden"),
+    "convert": ("model", "golden"),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": ("model", "reference", "golden"),
     "drift": (),
     "optimise": ("model", "golden"),
     "admission": (),
+    "convert": ("model", "golden"),
 }
 
 

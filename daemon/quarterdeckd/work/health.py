@@ -55,7 +55,9 @@ class Health:
             seq=seq,
             posted=self._poster.posted,
             counts={
-                name: len(book) for name, book in view.books().items() if name not in ("undo", "cursors", "admissions")
+                name: len(book)
+                for name, book in view.books().items()
+                if name not in ("undo", "cursors", "admissions", "gate_answers")
             },
             disk_free=shutil.disk_usage(home.root).free,
             disk_used={},
@@ -76,7 +78,8 @@ class Health:
         """Everything worth looking at when something is wrong, each with what to do."""
         home = self._ledger.home
         free = shutil.disk_usage(home.root).free
-        loose = [path.name for path in home.keys.glob("*.secret") if path.stat().st_mode & 0o077]
+        secrets = [*home.keys.glob("*.secret"), *home.keys.glob("*.hook")]
+        loose = [path.name for path in secrets if path.stat().st_mode & 0o077]
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         serving = self._rollouts.serving
         live = [found.endpoint for found in self._view.deployments if found.live]
@@ -103,7 +106,7 @@ class Health:
                 "serving",
                 not live or bool(serving.hosts),
                 _serving(serving.address, len(serving.hosts), self._rollouts.stopped()),
-                "qd serving status",
+                "qd serving start" if self._rollouts.stopped() else "qd serving status",
             ),
             self._stages(),
             (
@@ -154,5 +157,5 @@ def _private(folder: Path) -> bool:
 
 def _serving(address: str | None, hosts: int, stopped: bool) -> str:
     if stopped:
-        return "stopped by a person"
+        return "stopped by a person (qd serving start)"
     return f"{hosts} host{'s' * (hosts != 1)} at {address}" if hosts else "nothing is served"

@@ -42,13 +42,14 @@ class Hearing:
 
     async def watch(self) -> None:
         """Until cancelled: lose the silent ones. Runs of jobs are the supervisor's to end."""
+        every = min(1.0, self._lost_after / 4)
         while True:
-            await asyncio.sleep(min(1.0, self._lost_after / 4))
+            await asyncio.sleep(every)
             now = time.monotonic()
             for run in [run for run in self._view.runs if run.state == "RUNNING" and run.beats and not run.job]:
                 # one that was never heard here counts from its start or ours, whichever is later
                 silent = now - self._heard.setdefault(run.id, now)
-                if silent > self._lost_after:
+                if silent > self._lost_after - every:  # lost by then, not looked for then
                     await self._lose(run.id, time.time() - silent)
 
     async def _lose(self, run: str, heard: float) -> None:

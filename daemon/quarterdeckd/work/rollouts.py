@@ -215,7 +215,10 @@ class Rollouts:
         return True
 
     def read(self, deployment: deployments.Deployment) -> deployments.Deployment:
-        """A deployment whose canary's verdict is the one of now; the kept one is as old as its reason."""
+        """A deployment as it is now: with the canary's verdict of now, since the kept one is as old as its reason, and
+        as stopped while serving is."""
+        if self.stopped() and deployment.state != "STOPPED":
+            return replace(deployment, state="STOPPED", why="serving was stopped by a person: qd serving start")
         epoch, verdict = self._readings.get(deployment.endpoint, (-1, None))
         if deployment.canary is None or epoch != deployment.epoch:
             return deployment

@@ -29,7 +29,7 @@ from quarterstore.records import jobs, people, pipelines
 from quarterstore.records.faults import Conflict, Fault
 from quarterstore.records.names import drawn
 from quarterstore.records.places import Home
-from quarterstore.records.runs import CurvePoint, LogMetrics
+from quarterstore.records.runs import LogMetrics
 from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.files import write_whole
 
@@ -316,8 +316,6 @@ class Supervisor:
         except Fault as fault:
             log.error("points of %s: %s", job.id, fault.line())
             return
-        last = {line.name: (line.number, value) for line, value in zip(lines, values, strict=True)}
-        self._bus.pulse(CurvePoint(run=run, points=last))
 
 
 def _read_lines(job: str, whole: bytes) -> list[jobs.Line]:

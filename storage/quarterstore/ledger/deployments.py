@@ -36,8 +36,21 @@ def _behind(previous: tuple[str, ...], before: str | None) -> tuple[str, ...]:
     return (*(version for version in previous if version != before), before)[-KEPT_BEHIND:]
 
 
+def _carried(state: State, deployment: deployments.Deployment, version: str) -> None:
+    """The tenure of a version that was Production before it had traffic: this deployment carries it."""
+    for tenure in list(state.tenures):
+        if (tenure.version, tenure.environment, tenure.until, tenure.deployment) == (
+            version,
+            deployment.environment,
+            None,
+            None,
+        ):
+            state.tenures.put(copy_of(tenure, deployment=deployment.id))
+
+
 def _switched(state: State, event: deployments.Switched) -> None:
     deployment = state.deployments[event.endpoint]
+    _carried(state, deployment, event.after)
     state.deployments.put(
         copy_of(
             deployment,

@@ -11,15 +11,18 @@ from quarterstore.ledger import (
     deployments,
     experiments,
     governance,
+    hooks,
     jobs,
     logged_models,
     models,
     monitoring,
+    packages,
     people,
     pipelines,
     registry,
     runs,
     schedules,
+    search,
     store,
     transfer,
 )
@@ -33,6 +36,8 @@ for _book in (
     people,
     experiments,
     runs,
+    search,
+    packages,
     logged_models,
     datasets,
     registry,
@@ -44,6 +49,7 @@ for _book in (
     deployments,
     monitoring,
     compression,
+    hooks,
     store,
     transfer,
 ):
@@ -59,6 +65,7 @@ def fold(state: State, events: list[Event], context: Context) -> None:
     for event in events:
         newest = event.lift()
         FOLDS[type(newest)](state, newest)
+        hooks.owe(state, newest)
 
 
 def fold_entry(state: State, entry: Entry) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from quarterstore.ledger.state import Fold, State, undoable
 from quarterstore.records import logged_models
+
+MOST_POINTS = 1000
+"""Measurements that are kept with one logged model; the curves are those of its run."""
 
 
 def _changed(state: State, event: logged_models.LoggedModelChanged) -> None:
@@ -13,4 +18,13 @@ def _changed(state: State, event: logged_models.LoggedModelChanged) -> None:
     state.logged_models.put(event.model)
 
 
-FOLDS: dict[type, Fold] = {logged_models.LoggedModelChanged: _changed}
+def _measured(state: State, event: logged_models.LoggedModelMeasured) -> None:
+    former = state.logged_models[event.model]
+    points = (*former.points, *event.points)[-MOST_POINTS:]
+    state.logged_models.put(replace(former, points=points, updated=event.at))
+
+
+FOLDS: dict[type, Fold] = {
+    logged_models.LoggedModelChanged: _changed,
+    logged_models.LoggedModelMeasured: _measured,
+}

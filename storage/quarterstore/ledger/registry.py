@@ -18,6 +18,7 @@ def _version(state: State, event: registry.VersionRegistered) -> None:
 
 def _moved(state: State, event: registry.StageMoved) -> None:
     version = state.versions[event.version]
+    _noted(state, version, event)
     undoable(
         state,
         registry.StageMoved(
@@ -55,6 +56,26 @@ def _moved(state: State, event: registry.StageMoved) -> None:
         for tenure in list(state.tenures):
             if tenure.version == version.id and tenure.until is None:
                 state.tenures.put(copy_of(tenure, until=event.at))
+
+
+def _noted(state: State, version: registry.Version, event: registry.StageMoved) -> None:
+    state.stage_moves.put(
+        registry.StageMove(
+            model=version.model,
+            version=version.id,
+            before=event.before,
+            after=event.after,
+            environment=event.environment,
+            at=event.at,
+            asked_by=event.asked_by,
+            approved_by=event.approved_by,
+            approval=event.approval,
+            reason=event.reason,
+            skipped=event.skipped,
+            deployment=event.deployment,
+            entry=state.context.seq,
+        )
+    )
 
 
 def _removed(state: State, event: registry.VersionRemoved) -> None:

@@ -14,14 +14,17 @@ from quarterstore.records import (
     deployments,
     experiments,
     governance,
+    hooks,
     jobs,
     logged_models,
     monitoring,
+    packages,
     people,
     pipelines,
     registry,
     runs,
     schedules,
+    search,
 )
 from quarterstore.records.base import Event, Record
 from quarterstore.records.wire import plain
@@ -87,9 +90,14 @@ class State:
         self.runs = book("runs", runs.Run, lambda r: r.id)
         self.logged_models = book("logged_models", logged_models.LoggedModel, lambda r: r.id)
         self.datasets = book("datasets", datasets.Dataset, lambda r: r.id)
+        self.packages = book("packages", packages.PackageList, lambda r: r.digest)
+        self.searches = book("searches", search.SavedSearch, lambda r: r.name)
         self.models = book("models", registry.Model, lambda r: r.name)
         self.versions = book("versions", registry.Version, lambda r: r.id)
         self.tenures = book("tenures", registry.Tenure, lambda r: f"{r.model}/{r.environment}/{r.entry:012d}")
+        self.stage_moves = book(
+            "stage_moves", registry.StageMove, lambda r: f"{r.model}/{r.entry:012d}/{r.version}/{r.after}"
+        )
         self.gates = book("gates", governance.Gate, lambda r: r.model)
         self.approvals = book("approvals", governance.Approval, lambda r: r.id)
         self.jobs = book("jobs", jobs.Job, lambda r: r.id)
@@ -102,6 +110,9 @@ class State:
         self.drifts = book("drifts", monitoring.Drift, lambda r: r.id)
         self.alerts = book("alerts", monitoring.Alert, lambda r: r.id)
         self.reactions = book("reactions", monitoring.Reaction, lambda r: r.endpoint)
+        self.hooks = book("hooks", hooks.Hook, lambda r: r.id)
+        self.deliveries = book("deliveries", hooks.Delivery, lambda r: r.id)
+        self.gate_answers = book("gate_answers", hooks.GateAnswer, lambda r: f"{r.hook}/{r.version}/{r.stage}")
         self.optimisations = book("optimisations", compression.Optimisation, lambda r: r.id)
         self.undo = book("undo", Step, lambda r: f"{r.entry:012d}")
         self.cursors = book("cursors", Cursor, lambda r: r.name)

@@ -20,6 +20,10 @@ def _mode(state: State, event: store.ModeChanged) -> None:
     state.cursors.put(Cursor(name="mode", value=f"{event.mode}: {event.why}"))
 
 
+def _profile(state: State, event: store.ProfileSet) -> None:
+    state.cursors.put(Cursor(name="profile", value=event.profile))
+
+
 def _purged(state: State, event: store.Purged) -> None:
     for run in event.runs:
         state.runs.drop(run)
@@ -39,5 +43,6 @@ FOLDS: dict[type, Fold] = {
     store.ActUndone: _undone,
     store.BackedUp: _backed_up,
     store.ModeChanged: _mode,
+    store.ProfileSet: _profile,
     store.Purged: _purged,
 }

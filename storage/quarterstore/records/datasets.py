@@ -49,6 +49,25 @@ class ShowDataset(Query[Dataset], tag="datasets.show", frozen=True):
     dataset: str
 
 
+class RowDifference(Record, frozen=True):
+    """What differs between two files of rows: rows that only one has, each as often as it is there, over the columns
+    that both have."""
+
+    rows_before: int
+    rows_after: int
+    added: int
+    removed: int
+    columns_added: tuple[str, ...] = ()
+    columns_removed: tuple[str, ...] = ()
+
+
+class CompareDatasets(Query[RowDifference], tag="datasets.compare", frozen=True):
+    """Count the rows that were added and removed between two datasets, by their content; a child reads the files."""
+
+    before: str
+    after: str
+
+
 class DatasetAdded(Event, tag="datasets.added", frozen=True):
     """A dataset is kept."""
 

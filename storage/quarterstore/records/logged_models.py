@@ -12,8 +12,21 @@ from quarterstore.records.runs import Artefact, Value
 ModelStatus = Literal["PENDING", "READY", "FAILED"]
 
 
+class ModelPoint(Record, frozen=True):
+    """One measurement of a logged model: by which run, and on which dataset where one was named."""
+
+    key: str
+    value: float
+    time: float
+    step: int = 0
+    run: str | None = None
+    dataset: str = ""
+    digest: str = ""
+
+
 class LoggedModel(Record, frozen=True):
-    """A model folder as it was logged: `experiment` is the number of the experiment it belongs to."""
+    """A model folder as it was logged: `experiment` is the number of the experiment it belongs to, `points` are the
+    last thousand of its measurements, `run` the one that made it, here or elsewhere."""
 
     id: str
     name: str
@@ -28,10 +41,12 @@ class LoggedModel(Record, frozen=True):
     tags: dict[str, str] = msgspec.field(default_factory=dict)
     artefacts: tuple[Artefact, ...] = ()
     removed: float | None = None
+    points: tuple[ModelPoint, ...] = ()
 
 
 class CreateLoggedModel(Act[LoggedModel], tag="logged_models.create", frozen=True):
-    """Begin a logged model; its files follow, then `finish` says how it went."""
+    """Begin a logged model; its files follow, then `finish` says how it went. The asker may choose the id, so that one
+    that comes from elsewhere keeps its own."""
 
     experiment: str
     name: str = ""
@@ -39,6 +54,8 @@ class CreateLoggedModel(Act[LoggedModel], tag="logged_models.create", frozen=Tru
     flavour: str = ""
     params: dict[str, Value] = {}
     tags: dict[str, str] = {}
+    model: str | None = None
+    created: float | None = None
 
 
 class FinishLoggedModel(Act[LoggedModel], tag="logged_models.finish", frozen=True):
@@ -60,6 +77,13 @@ class LogModelParams(Act[LoggedModel], tag="logged_models.log_params", frozen=Tr
 
     model: str
     params: dict[str, Value]
+
+
+class MeasureModel(Act[LoggedModel], tag="logged_models.measure", frozen=True):
+    """Keep measurements with a logged model; one that is there already is not kept twice."""
+
+    model: str
+    points: tuple[ModelPoint, ...]
 
 
 class LogModelArtefact(Act[LoggedModel], tag="logged_models.log_artefact", frozen=True):
@@ -84,7 +108,7 @@ class ListLoggedModels(Query[list[LoggedModel]], tag="logged_models.list", froze
 
 
 class ShowLoggedModel(Query[LoggedModel], tag="logged_models.show", frozen=True):
-    """One logged model."""
+    """One logged model, also a removed one."""
 
     model: str
 
@@ -95,3 +119,11 @@ class LoggedModelChanged(Event, tag="logged_models.changed", frozen=True):
     model: LoggedModel
     undo: bool = False
     """Whether this can be taken back."""
+
+
+class LoggedModelMeasured(Event, tag="logged_models.measured", frozen=True):
+    """A logged model has further measurements."""
+
+    model: str
+    points: tuple[ModelPoint, ...]
+    at: float

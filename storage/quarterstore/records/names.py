@@ -9,6 +9,10 @@ from typing import Final
 from quarterstore.records.faults import got
 
 LONGEST: Final = 200
+LONGEST_VALUE: Final = 8000
+"""Characters of a tag's or a parameter's value."""
+DEEPEST: Final = 20
+"""Parts of a path inside a run or a model."""
 
 _word = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _letters = re.compile(r"[^\W\d_]+")
@@ -47,6 +51,16 @@ def checked_text(field: str, text: str, *, longest: int = LONGEST) -> str:
     if drawn(normal) != normal:
         raise got(field, normal, "no control, direction or zero-width characters")
     return normal
+
+
+def checked_path(path: str) -> str:
+    """A relative path inside a run or a model, without `.` and `..`."""
+    parts = path.split("/")
+    for part in parts:
+        checked_text("path", part)
+        if part in (".", "..") or "\\" in part or len(parts) > DEEPEST:
+            raise got("path", path, "a relative path inside the run, without . or ..")
+    return path
 
 
 def composed(text: str) -> str:

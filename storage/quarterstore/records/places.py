@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,19 @@ def runtime_folder(home: Path, environ: Mapping[str, str] = os.environ) -> Path:
     base = environ.get("XDG_RUNTIME_DIR")
     root = Path(base) / "quarterdeck" if base else Path("/tmp") / f"quarterdeck-{os.getuid()}"
     return root / hashlib.sha256(os.fsencode(os.path.realpath(home))).hexdigest()[:16]
+
+
+def listened(path: Path) -> bool:
+    """Whether a process listens at an ipc socket: a file alone may be left from one that was killed."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True  # busy or not ours to reach: whoever asks next says which
+    return True
 
 
 class Home:
@@ -130,3 +144,7 @@ class Home:
     def secret_key(self, name: str) -> Path:
         """The 0600 file that holds the CURVE secret of one caller."""
         return self.keys / f"{name}.secret"
+
+    def hook_secret(self, name: str) -> Path:
+        """The 0600 file that holds what signs the requests of one hook."""
+        return self.keys / f"{name}.hook"

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from quarterstore.records.base import Act, Event, Query, Record
+from quarterstore.records.jobs import Job
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
 STAGES: tuple[Stage, ...] = ("None", "Staging", "Production", "Archived")
@@ -19,6 +20,8 @@ class Tensor(Record, frozen=True):
     name: str
     datatype: str
     shape: tuple[int, ...]
+    optional: bool = False
+    """A caller may leave it out."""
 
 
 class Feature(Record, frozen=True):
@@ -43,6 +46,16 @@ class Signature(Record, frozen=True):
     label: str | None = None
     score: str | None = None
     classes: tuple[str, ...] = ()
+
+
+class Described(Record, frozen=True):
+    """What a file is by its content: `format`, that in words, the names it would import or construct when it is loaded,
+    and its signature where the file itself has one."""
+
+    format: str
+    words: str
+    code: tuple[str, ...] = ()
+    signature: Signature | None = None
 
 
 class Metric(Record, frozen=True):
@@ -91,6 +104,12 @@ class Version(Record, frozen=True):
     updated: float | None = None
     freed: float | None = None
     """When its file was freed after its removal: from then on it is history, and does not come back."""
+    logged_model: str | None = None
+    """The logged model that it is."""
+    allow_code: bool = False
+    """It was kept although loading it runs code, because somebody said so."""
+    code: tuple[str, ...] = ()
+    """What its file imports or constructs when it is loaded, as far as that was read off."""
 
 
 class Model(Record, frozen=True):
@@ -122,17 +141,82 @@ class Tenure(Record, frozen=True):
     entry: int = 0
 
 
+class StageMove(Record, frozen=True):
+    """One move of a version to another stage: who asked, who approved, why, and the entry it was done in."""
+
+    model: str
+    version: str
+    before: Stage
+    after: Stage
+    environment: str
+    at: float
+    asked_by: str
+    approved_by: str | None = None
+    approval: str | None = None
+    reason: str = ""
+    skipped: bool = False
+    deployment: str | None = None
+    entry: int = 0
+
+
+class LineageNode(Record, frozen=True):
+    """A relative of a version: `depth` 1 stands beside it, 2 beside the node of depth 1 before it, and so on; `of` is
+    the version that it is told of."""
+
+    kind: str
+    id: str
+    words: str
+    depth: int
+    of: str
+
+
 class Lineage(Record, frozen=True):
-    """What one version came from (up) and what came of it (down), as (kind, id, words) rows."""
+    """What one version came from (up) and what came of it (down): two trees, each written from the top to the
+    bottom."""
 
     version: str
-    up: tuple[tuple[str, str, str], ...]
-    down: tuple[tuple[str, str, str], ...]
+    up: tuple[LineageNode, ...]
+    down: tuple[LineageNode, ...]
+
+
+class SignatureChange(Record, frozen=True):
+    """One part of a signature that differs; `bump` is what it alone asks of the semantic version."""
+
+    part: Literal["input", "output", "feature", "classes", "task", "label", "score"]
+    name: str
+    change: Literal["added", "removed", "changed"]
+    before: str
+    after: str
+    bump: Literal["patch", "minor", "major"]
+    optional: bool = False
+
+
+class MetricPair(Record, frozen=True):
+    """A metric of two versions; None where one was not given it."""
+
+    name: str
+    before: float | None
+    after: float | None
+
+
+class VersionDiff(Record, frozen=True):
+    """Two versions side by side: what differs in their signatures, what that asks of the semantic version, and their
+    metrics; `before` is None for a version that nothing was registered before."""
+
+    before: str | None
+    after: str
+    semvers: tuple[str, str]
+    bump: Literal["patch", "minor", "major"] | None
+    reason: str
+    """Why the semantic version of `after` is what it is, as it was decided when it was registered."""
+    changes: tuple[SignatureChange, ...] = ()
+    metrics: tuple[MetricPair, ...] = ()
 
 
 class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
     """Register an uploaded model file under a name (made when new); the semantic version is worked out unless `bump`
-    asks for more than the signature diff demands (auto, patch, minor, major)."""
+    asks for more than the signature diff demands (auto, patch, minor, major). The daemon looks what the file is
+    (`format` auto, or what it has to be); one that runs code when it is loaded is kept only with `allow_code`."""
 
     model: str
     digest: str
@@ -148,6 +232,9 @@ class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
     bump: str = "auto"
     notes: str = ""
     tags: dict[str, str] = {}
+    allow_code: bool = False
+    code: tuple[str, ...] = ()
+    """What the file imports or constructs when it is loaded: read off by the daemon, whatever is given."""
 
 
 class RegisterSource(Act[Version], tag="registry.register_source", frozen=True):
@@ -160,6 +247,38 @@ class RegisterSource(Act[Version], tag="registry.register_source", frozen=True):
     """The run it came from, here or elsewhere."""
     notes: str = ""
     tags: dict[str, str] = {}
+    logged_model: str | None = None
+    """The logged model that it is."""
+
+
+class ConvertVersion(Act[Job], tag="registry.convert", frozen=True):
+    """Make an ONNX child of a skops version in a job: it is loaded there, converted, and has to answer the golden rows
+    as the estimator does."""
+
+    version: str
+
+
+class ConvertSpec(Record, frozen=True):
+    """What a convert job is given; `model` and `golden` are hashes in the journal and paths in the job's folder."""
+
+    version: str
+    model: str
+    digest: str
+    golden: str
+    signature: Signature
+    code: tuple[str, ...] = ()
+
+
+class ConvertResult(Record, frozen=True):
+    """What a convert job made: the largest difference to the estimator is `parity`."""
+
+    model: str
+    golden: str
+    signature: Signature
+    metrics: tuple[Metric, ...]
+    parity: float
+    words: str
+    size: int = 0
 
 
 class DescribeVersion(Act[Version], tag="registry.describe", frozen=True):
@@ -237,6 +356,20 @@ class ListTenures(Query[list[Tenure]], tag="registry.history", frozen=True):
     """Every span of Production of one model, oldest first."""
 
     model: str
+
+
+class ListStageMoves(Query[list[StageMove]], tag="registry.moves", frozen=True):
+    """Every move of a model's versions from stage to stage, oldest first; of one version when named."""
+
+    model: str
+    version: str | None = None
+
+
+class DiffVersions(Query[VersionDiff], tag="registry.diff", frozen=True):
+    """What differs between two versions; without `before` the one that was registered before it."""
+
+    after: str
+    before: str | None = None
 
 
 class ModelAdded(Event, tag="registry.model_added", frozen=True):

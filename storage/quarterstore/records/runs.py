@@ -13,9 +13,13 @@ Value = str | int | float | bool | None
 
 
 class Source(Record, frozen=True):
-    """Where a run came from, taken without asking."""
+    """Where a run came from, taken without asking; `packages` is the hash of a list that `packages.show` tells,
+    `inside` is `folder` as it lies in its repository."""
 
     command: str | None = None
+    folder: str | None = None
+    inside: str | None = None
+    interpreter: str | None = None
     commit: str | None = None
     patch: str | None = None
     host: str | None = None
@@ -25,11 +29,12 @@ class Source(Record, frozen=True):
 
 
 class Artefact(Record, frozen=True):
-    """A file of a run, by its path inside the run and the SHA-256 of its bytes."""
+    """A file of a run, by its path inside the run and the SHA-256 of its bytes; an image may have a step."""
 
     path: str
     digest: str
     size: int
+    step: int | None = None
 
 
 class DatasetInput(Record, frozen=True):
@@ -178,6 +183,7 @@ class LogArtefact(Act[Run], tag="runs.log_artefact", frozen=True):
     path: str
     digest: str
     size: int
+    step: int | None = None
 
 
 class RemoveArtefact(Act[Run], tag="runs.remove_artefact", frozen=True):

@@ -101,6 +101,14 @@ class SetMode(Act[None], tag="store.set_mode", frozen=True):
     why: str
 
 
+class SetProfile(Act[None], tag="store.set_profile", frozen=True):
+    """Say under which profile the store is kept from here on; spoken by the daemon when it is started with another."""
+
+    role: ClassVar[Role] = "daemon"
+    profile: str
+    before: str | None = None
+
+
 class Backup(Blob[BackupMade], tag="store.backup", frozen=True):
     """Write a backup of the store as it is at one seq, while writing goes on; fetch it with `get_blob`."""
 
@@ -148,7 +156,14 @@ class Undone(Record, frozen=True):
 
 
 class Undo(Act[Undone], tag="store.undo", frozen=True):
-    """Take back your own last act, while it still can be (stage, removal, tags, traffic)."""
+    """Take back your own last act, while it still can be (stage, removal, tags, traffic); with `entry` only if that act
+    is still the last one."""
+
+    entry: int | None = None
+
+
+class ShowUndo(Query[Undone], tag="store.show_undo", frozen=True):
+    """What `undo` would take back."""
 
 
 class ShowStatus(Query[Status], tag="store.status", frozen=True):
@@ -197,4 +212,12 @@ class ModeChanged(Event, tag="store.mode_changed", frozen=True):
 
     mode: Literal["read-only", "read-write"]
     why: str
+    at: float
+
+
+class ProfileSet(Event, tag="store.profile_set", frozen=True):
+    """The store is kept under another profile: a later start that names none keeps to it."""
+
+    profile: str
+    before: str | None
     at: float

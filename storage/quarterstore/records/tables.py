@@ -45,7 +45,8 @@ _WORDS: Final = (frozenset({"yes", "no"}), frozenset({"true", "false"}), frozens
 
 class Table(Record, frozen=True):
     """A file as it was read: its columns in order, its rows, and for each column with at most `MOST_CLASSES` + 1
-    different values those values (sorted) and how many rows have each; `sequence` names integer columns that count the rows."""
+    different values those values (sorted) and how many rows have each; `sequence` names integer columns that count the
+    rows."""
 
     columns: tuple[Column, ...]
     rows: int

@@ -8,7 +8,18 @@ import msgspec
 
 from quarterstore.records.base import Act, Blob, Event, Record, Role
 
-BOOKS = ("experiments", "runs", "logged_models", "datasets", "models", "versions", "tenures")
+BOOKS = (
+    "experiments",
+    "packages",
+    "runs",
+    "searches",
+    "logged_models",
+    "datasets",
+    "models",
+    "versions",
+    "tenures",
+    "stage_moves",
+)
 """What is transferred, in the order in which it is taken in."""
 
 

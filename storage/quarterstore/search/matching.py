@@ -24,6 +24,11 @@ class Cell(NamedTuple):
     number: float | None
 
 
+def parent_of(run: Run) -> str | None:
+    """The run that a run is nested in, as it was opened here or as MLflow's clients tag it."""
+    return run.parent or run.tags.get("mlflow.parentRunId")
+
+
 Read = Callable[[Row], "Cell | None"]
 Test = Callable[[Row], "bool | None"]
 TEXTS: dict[str, Callable[[Run], str | None]] = {
@@ -33,7 +38,7 @@ TEXTS: dict[str, Callable[[Run], str | None]] = {
     "state": lambda run: run.state,
     "actor": lambda run: run.actor,
     "notes": lambda run: run.notes or None,
-    "parent": lambda run: run.parent,
+    "parent": parent_of,
     "job": lambda run: run.job,
     "artefacts": lambda run: None,
 }

@@ -10,7 +10,7 @@ from quarterstore.search.tree import wrong
 LONGEST = 100_000
 _token = re.compile(
     r"""(?P<space>\s+)
-    |(?P<number>[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?(?![\w.]))
+    |(?P<number>[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?(?![\w.])|[-+](?:inf|Inf|INF)(?![\w.]))
     |(?P<text>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")
     |(?P<quoted>`[^`]*`)
     |(?P<operator><=|>=|!=|<>|==|=|<|>)

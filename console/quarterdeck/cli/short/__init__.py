@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from quarterdeck.cli.short.deploying import canary, deploy, drift, optimise, rollback, serving_group
-from quarterdeck.cli.short.explaining import compare, diff, lineage, version_group
+from quarterdeck.cli.short.explaining import compare, diff, lineage, model_group, version_group
+from quarterdeck.cli.short.hooking import hook_group
 from quarterdeck.cli.short.keeping import (
     ask,
     audit_group,
@@ -54,9 +55,11 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "pipeline": pipeline_group,
     "registry": registry_group,
     "version": version_group,
+    "model": model_group,
     "audit": audit_group,
     "serving": serving_group,
     "keys": keys_group,
+    "hook": hook_group,
     "service": service_group,
 }
 HELP = {
@@ -68,8 +71,9 @@ HELP = {
     "compare": "runs side by side",
     "diff": "what differs between two runs or versions",
     "lineage": "what a version came from, what came of it",
-    "version": "show, remove or restore one version",
-    "register": "register an ONNX file",
+    "version": "show, compare, fetch, remove or restore one version",
+    "model": "show one model with its versions",
+    "register": "a model file as a new version",
     "promote": "move a version to a stage",
     "approve": "approve what somebody else asked for",
     "reject": "say no, with a reason",
@@ -82,6 +86,7 @@ HELP = {
     "audit": "verify the journal, show its head",
     "serving": "the serving side, without the daemon too",
     "keys": "make keys for people",
+    "hook": "run or tell something when an event happens",
     "service": "systemd units",
     "backup": "the store into one file",
     "restore": "a backup into an empty home",

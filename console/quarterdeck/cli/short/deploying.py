@@ -133,4 +133,13 @@ def serving_group() -> dict[str, Made]:
 
         return run
 
-    return {"status": state, "stop": stop}
+    def start() -> click.Command:
+        @command("start", "Serve again what is deployed, after qd serving stop.")
+        def run(context: Context) -> None:
+            from quarterdeck.cli.serving import start_serving
+
+            context.out(start_serving(context))
+
+        return run
+
+    return {"status": state, "start": start, "stop": stop}

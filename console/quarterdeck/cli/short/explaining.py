@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command
+from quarterdeck.cli.short.rows import with_rows
 
 if TYPE_CHECKING:
+    from quarterstore.records.registry import VersionDiff
     from quarterstore.records.runs import Comparison
 
 SIDE_BY_SIDE = 6
@@ -56,10 +59,12 @@ def diff() -> click.Command:
         from quarterstore.records.runs import CompareRuns
 
         comparison = context.client.ask(CompareRuns(runs=_runs_of(context, (before, after))))
+        if not comparison.rows and not context.json:
+            context.say("no difference")
+            return
+        comparison = with_rows(context, comparison)
         if context.json:
             context.out(comparison)
-        elif not comparison.rows:
-            context.say("no difference")
         else:
             _differences(comparison)
 
@@ -72,25 +77,26 @@ def lineage() -> click.Command:
     @click.argument("version")
     @command("lineage", "What a version came from and what came of it; of data:HASH every model it reached.")
     def run(context: Context, version: str, up: bool, down: bool) -> None:
-        from quarterdeck.cli.printing import table
+        from msgspec.structs import replace
+
+        from quarterdeck.branches import branches, counted, endpoints
+        from quarterdeck.cli.printing import shown
         from quarterstore.records.predictions import CountPredictions
         from quarterstore.records.registry import ShowLineage
 
         found = context.client.ask(ShowLineage(version=version))
-        rows = [("up", *row) for row in found.up] if up or not down else []
-        if down or not up:
-            for kind, id_, words in found.down:
-                if kind == "deployment":
-                    counts = context.client.ask(CountPredictions(endpoint=id_)).versions
-                    words += f", {counts.get(found.version, 0)} predictions kept"
-                rows.append(("down", kind, id_, words))
-        named = [dict(zip(("side", "kind", "id", "words"), row, strict=True)) for row in rows]
+        if up != down:
+            found = replace(found, up=found.up if up else (), down=found.down if down else ())
+        ask = context.client.ask
+        found = counted(found, {each: ask(CountPredictions(endpoint=each)).versions for each in endpoints(found)})
         if context.json:
             context.out(found)
-        elif named:
-            table(named, ("side", "kind", "id", "words"))
-        else:
-            context.say("nothing")
+            return
+        for guides, node in branches(found):
+            words = found.version if node is None else f"{node.kind} {node.id}  {node.words}"
+            print(guides + shown("line", words, 400))
+        if not found.up and not found.down:
+            context.say("nothing came of it" if down and not up else "nothing is known of it but itself")
 
     return run
 
@@ -109,11 +115,98 @@ def version_group() -> dict[str, Made]:
 
         return made
 
+    def differ() -> click.Command:
+        @click.argument("after")
+        @click.argument("before")
+        @command("diff", "What differs between two versions: signature, why the semantic version moved, metrics.")
+        def run(context: Context, before: str, after: str) -> None:
+            from quarterstore.records.registry import DiffVersions
+
+            found = context.client.ask(DiffVersions(after=after, before=before))
+            if context.json:
+                context.out(found)
+            else:
+                _versions(context, found)
+
+        return run
+
     return {
         "show": one("show", "ShowVersion", "One version."),
+        "get": _get,
+        "diff": differ,
         "rm": one("rm", "RemoveVersion", "Take a version out of sight; qd undo brings it back."),
         "restore": one("restore", "RestoreVersion", "Bring a removed version back, byte-equal."),
     }
+
+
+def _get() -> click.Command:
+    @click.argument("file", type=click.Path(path_type=Path))
+    @click.argument("version")
+    @command("get", "Fetch a version's file; what arrives is checked against its hash.")
+    def run(context: Context, version: str, file: Path) -> None:
+        from quarterstore.records.faults import Conflict, Refused
+        from quarterstore.records.registry import ShowVersion
+
+        found = context.client.ask(ShowVersion(version=version))
+        if found.source:
+            raise Refused(f"{found.id} is kept by reference: {found.source[:200]}", field="version")
+        if file.exists():
+            raise Conflict(f"{file} is there already", field="file")
+        size = context.client.get(found.digest, file)
+        if found.allow_code:
+            context.say(f"it runs code when it is loaded: {', '.join(found.code) or 'a pickle that names nothing'}")
+        context.say(f"{size:,} bytes of {found.format} in {file}")
+        context.out(found)
+
+    return run
+
+
+def model_group() -> dict[str, Made]:
+    def show() -> click.Command:
+        @click.argument("model")
+        @command("show", "One model and its versions, newest first.")
+        def run(context: Context, model: str) -> None:
+            from quarterstore.records.models import ShowModel
+            from quarterstore.records.registry import ListVersions
+
+            found = context.client.ask(ShowModel(model=model))
+            context.out(found)
+            if not context.json and found.removed is None and found.latest:
+                print()
+                context.out(context.client.ask(ListVersions(model=found.name)), VERSION_COLUMNS)
+
+        return run
+
+    return {"show": show}
+
+
+VERSION_COLUMNS = ("id", "semver", "stage", "format", "size", "run", "created_by", "created", "reason")
+
+
+def _versions(context: Context, found: VersionDiff) -> None:
+    """What differs, a line each; what that asks of the semantic version is talk."""
+    from msgspec import to_builtins
+
+    from quarterdeck.cli.printing import table
+
+    (before, after), bump = found.semvers, found.bump or "nothing"
+    context.say(f"{found.before} {before} -> {found.after} {after}: the signatures ask for {bump}")
+    context.say(f"{found.after} is {after} because of {found.reason}")
+    rows = [to_builtins(each) for each in found.changes]
+    for pair in found.metrics:
+        rows.append(
+            {
+                "part": "metric",
+                "name": pair.name,
+                "change": _delta(pair.before, pair.after),
+                "before": pair.before,
+                "after": pair.after,
+            }
+        )
+    if not found.changes:
+        context.say("the same signature")
+    if rows:
+        table(rows, ("part", "name", "change", "before", "after", "bump"))
 
 
 def _runs_of(context: Context, texts: tuple[str, ...]) -> tuple[str, ...]:

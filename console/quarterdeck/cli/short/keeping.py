@@ -10,7 +10,6 @@ import click
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command
 
-
 ROLES = click.Choice(("viewer", "operator", "approver", "admin"))
 
 
@@ -149,14 +148,26 @@ def export() -> click.Command:
 
 
 def take_in() -> click.Command:
-    @click.option("--from", "source", type=click.Choice(["quarterdeck"]), default="quarterdeck")
+    @click.option("--from", "source", type=click.Choice(["quarterdeck", "mlflow"]), default="quarterdeck")
     @click.option("--dry-run", is_flag=True, help="only say what would be taken in")
-    @click.argument("folder", type=click.Path(path_type=Path))
-    @command("import", "Take in what qd export wrote, as it was there; what is here already, equal, is left.")
-    def run(context: Context, folder: Path, source: str, dry_run: bool) -> None:
-        from quarterdeck.cli.storing import take_in as read
+    @click.argument("place", metavar="FOLDER|URL")
+    @command(
+        "import",
+        "Take in what qd export wrote, as it was there, or with --from mlflow what a folder, a database or a server of "
+        "MLflow holds; what is here already is left.",
+    )
+    def run(context: Context, place: str, source: str, dry_run: bool) -> None:
+        if source == "quarterdeck":
+            from quarterdeck.cli.storing import take_in as read
 
-        context.out(read(context, folder, dry_run))
+            context.out(read(context, Path(place), dry_run))
+            return
+        from quarterdeck.cli.mlflow import take_in as read_mlflow
+
+        taken = read_mlflow(context, place, dry_run)
+        context.out(taken)
+        if taken.left:
+            sys.exit(1)
 
     return run
 
@@ -174,11 +185,12 @@ def restore() -> click.Command:
 
 
 def undo() -> click.Command:
+    @click.option("--entry", type=int, help="only if this is still your last act")
     @command("undo", "Take back your own last act, while it still can be.")
-    def run(context: Context) -> None:
+    def run(context: Context, entry: int | None) -> None:
         from quarterstore.records.store import Undo
 
-        context.out(context.client.ask(Undo()))
+        context.out(context.client.ask(Undo(entry=entry)))
 
     return run
 

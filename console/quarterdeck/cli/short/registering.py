@@ -9,60 +9,62 @@ import click
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command, do_or_propose
 
+PATIENCE = 180.0
+"""Seconds: a file is looked at in a process of its own before it is registered."""
+
 
 def register() -> click.Command:
     @click.option("--name", required=True)
-    @click.option("--sample", type=click.Path(path_type=Path), help="golden rows (records.deployments.Golden as JSON)")
     @click.option(
-        "--signature", type=click.Path(path_type=Path), help="the signature as JSON; read from the file otherwise"
+        "--schema", type=click.Path(path_type=Path), help="inputs and outputs as JSON, where the file says none"
     )
-    @click.option("--run", "run_id")
-    @click.option("--bump", default="auto")
-    @click.argument("file", type=click.Path(path_type=Path))
-    @command("register", "Register an ONNX file as a new version of a model.")
+    @click.option(
+        "--sample", type=click.Path(path_type=Path), help="rows and their answers as JSON: schema and golden rows"
+    )
+    @click.option("--bump", default="auto", help="auto, patch, minor or major")
+    @click.option("--run", "run_id", help="the run it came from; its metrics are those of the version")
+    @click.option("--artefact", help="which file of the run")
+    @click.option("--parent", help="the version it was made from")
+    @click.option("--allow-code", is_flag=True, help="keep a pickle, which is recorded")
+    @click.argument("file", metavar="FILE|RUN")
+    @command("register", "Register a model file, or that of a run, as a new version of a model.")
     def run(
         context: Context,
-        file: Path,
+        file: str,
         name: str,
+        schema: Path | None,
         sample: Path | None,
-        signature: Path | None,
-        run_id: str | None,
         bump: str,
+        run_id: str | None,
+        artefact: str | None,
+        parent: str | None,
+        allow_code: bool,
     ) -> None:
-        import msgspec
+        from quarterdeck.cli.registering import Source, schema_in
+        from quarterstore.records.registry import RegisterVersion
 
-        from quarterstore.records.faults import got
-        from quarterstore.records.misfits import refuse_unknown
-        from quarterstore.records.registry import RegisterVersion, Signature
-
-        if not file.is_file():
-            raise got("file", str(file), "an ONNX file")
-        with file.open("rb") as opened:
-            first = opened.read(2)
-        if first[:1] == b"\x80" or first == b"PK":
-            raise got("file", "a pickle or an archive", "ONNX: no code is loaded from data; export the model first")
-        try:
-            given = msgspec.json.decode(signature.read_bytes()) if signature else {"inputs": [], "outputs": []}
-            refuse_unknown(Signature, given, "signature")
-            shape = msgspec.convert(given, Signature)
-        except msgspec.MsgspecError as error:
-            raise got("signature", str(error), "a signature as JSON") from error
-        digest, size = context.client.put(file)
-        golden = context.client.put(sample)[0] if sample else None
-        context.out(
-            context.client.ask(
-                RegisterVersion(
-                    model=name,
-                    digest=digest,
-                    size=size,
-                    format="onnx",
-                    signature=shape,
-                    run=run_id,
-                    golden=golden,
-                    bump=bump,
-                )
-            )
+        signature = schema_in(schema)
+        source = Source(context, file, run_id, artefact)
+        version = context.client.ask(
+            RegisterVersion(
+                model=name,
+                digest=source.digest,
+                size=source.size,
+                format="auto",
+                signature=signature,
+                metrics=source.metrics,
+                run=source.run,
+                parent=parent,
+                golden=context.client.put(sample)[0] if sample else None,
+                bump=bump,
+                allow_code=allow_code,
+            ),
+            timeout=PATIENCE,
         )
+        context.say(f"{version.id} is {version.semver}: {version.reason}")
+        if version.code or version.allow_code:
+            context.say(f"it runs code when it is loaded: {', '.join(version.code) or 'a pickle that names nothing'}")
+        context.out(version)
 
     return run
 
@@ -89,7 +91,8 @@ def promote() -> click.Command:
         )
         do_or_propose(context, act, reason)
         if stage == "Production":
-            for words in traffic.beside(found, environment, context.client.ask(ListDeployments())):
+            deployments = context.client.ask(ListDeployments())
+            for words in traffic.beside(found, environment, deployments):
                 context.say(words)
 
     return run
@@ -145,4 +148,27 @@ def registry_group() -> dict[str, Made]:
 
         return run
 
-    return {"at": at}
+    def history() -> click.Command:
+        @click.argument("model")
+        @command("history", "Every span of Production of a model: who asked, who approved, the deployment.")
+        def run(context: Context, model: str) -> None:
+            from quarterstore.records.registry import ListTenures
+
+            columns = ("version", "environment", "since", "until", "asked_by", "approved_by", "deployment", "entry")
+            context.out(context.client.ask(ListTenures(model=model)), columns)
+
+        return run
+
+    def moves() -> click.Command:
+        @click.option("--version", help="only of this one")
+        @click.argument("model")
+        @command("moves", "Every move of a model's versions from stage to stage: who, why, in which entry.")
+        def run(context: Context, model: str, version: str | None) -> None:
+            from quarterstore.records.registry import ListStageMoves
+
+            columns = ("version", "before", "after", "at", "asked_by", "approved_by", "skipped", "reason", "entry")
+            context.out(context.client.ask(ListStageMoves(model=model, version=version)), columns)
+
+        return run
+
+    return {"at": at, "history": history, "moves": moves}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from typing import Any
 
 import click
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command
+from quarterdeck.cli.short.repeating import repro
+from quarterdeck.cli.short.showing import show_run, show_tree
 
 
 def status() -> click.Command:
@@ -36,54 +40,67 @@ def runs() -> click.Command:
     @click.option("--experiment")
     @click.option("--state")
     @click.option("--text", default="", help="in id, name or experiment")
-    @click.option("--sort", default="-started", help="columns, separated by commas; - before one for descending")
+    @click.option("--sort", help="columns, separated by commas; - before one for descending; -started unless given")
     @click.option("--limit", default=50)
     @click.option("--after", help="the key that the page before ended with")
-    @command("runs", "Runs by an expression, newest first.")
-    def run(context: Context, sort: str, limit: int, after: str | None, experiment: str | None, **parts: str) -> None:
-        from quarterstore.records.search import SearchRuns
+    @click.option("--tree", is_flag=True, help="nested runs below their parents")
+    @click.option("--save", help="keep this search under a name")
+    @click.option("--saved", help="the search that was kept under a name; with --where both must hold")
+    @command("runs", "Runs by an expression, newest first; qd search list shows the searches that were kept.")
+    def run(context: Context, save: str | None, limit: int, after: str | None, tree: bool, **given: Any) -> None:
+        from quarterstore.records.search import RunTree, SaveSearch, SearchRuns
 
+        wanted = _wanted(context, **given)
+        if save is not None:
+            kept = SaveSearch(name=save, where=wanted.where, order=wanted.order, experiments=wanted.experiments)
+            context.client.ask(kept)
+            context.say(f"kept as {save}; again with: qd runs --saved {shlex.quote(save)}")
         page = context.client.ask(
-            SearchRuns(
-                experiments=(experiment,) if experiment else (),
-                where=_expression(**parts),
-                order=tuple(column.strip() for column in sort.split(",")),
-                limit=limit,
-                after=after,
-            )
+            SearchRuns(experiments=wanted.experiments, where=wanted.where, order=wanted.order, limit=limit, after=after)
         )
-        context.out(page.runs, ("id", "experiment", "name", "state", "started", "metrics"))
+        if tree:
+            nested = RunTree(runs=tuple(each.id for each in page.runs))
+            show_tree(context, context.client.ask(nested) if page.runs else [])
+        else:
+            context.out(page.runs, ("id", "experiment", "name", "state", "started", "metrics"))
         more = f"; the next page: --after {page.next}" if page.next else ""
         context.say(f"{len(page.runs)} of {page.total}{more}")
 
     return run
 
 
-def _expression(where: str, state: str | None, text: str) -> str:
-    """One expression of what was given; texts quoted, so that they are never words of it."""
-    if not state and not text:
-        return where
-    parts = [f"({where})"] if where.strip() else []
-    if state:
-        parts.append(f"state = {_quoted(state.upper())}")
-    if text:
-        likes = (f"{column} ilike {_quoted(f'%{text}%')}" for column in ("id", "name", "experiment"))
-        parts.append(f"({' or '.join(likes)})")
-    return " and ".join(parts)
+def _wanted(context: Context, *, saved: str | None, sort: str | None, experiment: str | None, **parts: Any) -> Any:
+    """What to search for, with what was kept under a name where one is given."""
+    from quarterdeck.finding import expression
+    from quarterstore.records.search import SearchRuns, ShowSearch
 
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+    where = expression(**parts)
+    order = tuple(column.strip() for column in sort.split(",")) if sort else ()
+    experiments: tuple[str, ...] = (experiment,) if experiment else ()
+    if saved is not None:
+        found = context.client.ask(ShowSearch(name=saved))
+        where = " and ".join(f"({each})" for each in (found.where, where) if each.strip())
+        order, experiments = order or found.order, experiments or found.experiments
+    return SearchRuns(where=where, order=order or ("-started",), experiments=experiments)
 
 
 def run_group() -> dict[str, Made]:
     def show() -> click.Command:
         @click.argument("run")
-        @command("show", "One run.")
+        @command("show", "One run: what it was given, what came out, its images, the runs nested in it.")
         def run(context: Context, run: str) -> None:
             from quarterstore.records.runs import ShowRun
+            from quarterstore.records.search import RunTree
 
-            context.out(context.client.ask(ShowRun(run=run)))
+            found = context.client.ask(ShowRun(run=run))
+            if context.json:
+                context.out(found)
+                return
+            show_run(found)
+            branches = context.client.ask(RunTree(runs=(found.id,), below=True))
+            if len(branches) > 1:
+                print()
+                show_tree(context, branches)
 
         return run
 
@@ -97,4 +114,4 @@ def run_group() -> dict[str, Made]:
 
         return run
 
-    return {"show": show, "rm": rm}
+    return {"show": show, "rm": rm, "repro": repro}

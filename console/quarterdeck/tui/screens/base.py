@@ -13,6 +13,7 @@ from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
@@ -24,6 +25,7 @@ from quarterdeck.tui.widgets.connection_banner import ConnectionBanner
 from quarterdeck.tui.widgets.drawing import muted, safe
 from quarterdeck.tui.widgets.frame import CommandLine, KeyLine, TabLine, TopLine
 from quarterdeck.tui.widgets.record_table import WINDOW, Column, RecordTable, Row
+from quarterdeck.wording import placed
 from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Fault
 
@@ -94,7 +96,7 @@ class DeckScreen(Screen[None]):
 
     def tell(self) -> None:
         """The lines of the frame, as the app knows them now."""
-        self.query_one(TopLine).tell(safe(self.deck_app.context_line, 80, "grey62"))
+        self.query_one(TopLine).tell(self.crumbs(), safe(self.deck_app.context_line, 80, "grey62"))
         self.query_one(TabLine).tell(self.deck_app.waiting)
         found = self.subject()
         self.query_one(CommandLine).tell(found[1] if found else "")
@@ -159,8 +161,15 @@ class DeckScreen(Screen[None]):
         except Fault as fault:
             if self.deck_app.connected:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
+        except NoMatches:
+            if not self.is_left():
+                raise
         finally:
             self._filling = False
+
+    def is_left(self) -> bool:
+        """Whether it lost its widgets while an answer was on the way."""
+        return not (self.is_current and self.app.is_running)
 
     async def fill(self) -> None:
         """Ask the daemon and update the widgets."""
@@ -179,11 +188,9 @@ class DeckScreen(Screen[None]):
             self.notify(safe(fault.line(), 300).plain, severity="error", markup=False)
             return None
 
-    async def asked(
-        self, title: str, body: Text, prompt: str, *, expected: str | None = None, needed: bool = True
-    ) -> str | None:
-        """A dialog's answer."""
-        return await self.app.push_screen_wait(AskDialog(title, body, prompt, expected=expected, needed=needed))
+    async def asked(self, title: str, body: Text, prompt: str, **how: Any) -> str | None:
+        """The answer of an `AskDialog`, which `how` is for."""
+        return await self.app.push_screen_wait(AskDialog(title, body, prompt, **how))
 
     def action_refresh_now(self) -> None:
         """Query now."""
@@ -216,7 +223,7 @@ class DeckScreen(Screen[None]):
         self._copy(0)
 
     def action_copy_command(self) -> None:
-        """Copy the equivalent command (OSC 52), and show it."""
+        """Copy the equivalent command (OSC 52), as it runs in any shell, and show it."""
         self._copy(1)
 
     def _copy(self, which: int) -> None:
@@ -224,6 +231,8 @@ class DeckScreen(Screen[None]):
         if found:
             # what is pasted into a shell must be what is seen
             words = safe(found[which], 2000).plain
+            if which:
+                words = placed(words, self.deck_app.deck.home.root, self.deck_app.deck.caller)
             self.app.copy_to_clipboard(words)
             self.notify(f"copied: {safe(words, 200).plain}", markup=False)
 
@@ -237,7 +246,7 @@ class NounScreen(DeckScreen):
         Binding("S", "sort(-1)", "sort the other way", show=False),
     ]
     AUTO_FOCUS = "RecordTable"
-    columns: ClassVar[tuple[Column, ...]] = ()
+    columns: tuple[Column, ...] = ()
     marks: ClassVar[bool] = False
     empty: ClassVar[str] = "nothing here yet"
     """What an empty screen says: how to get a first record."""
@@ -329,6 +338,7 @@ class NounScreen(DeckScreen):
     @work(exclusive=True, group="card")
     async def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """The cursor moved: show what it is on."""
+        self.call_after_refresh(self.deck_app.trace, "row_painted", str(event.row_key.value))
         if self._filling:
             return  # it does so when it has its rows
         try:
@@ -337,6 +347,9 @@ class NounScreen(DeckScreen):
         except Fault as fault:
             words = fault.line()
             self.query_one("#card", CardView).show(lambda width, height: safe(words, 400))
+        except NoMatches:
+            if not self.is_left():
+                raise
 
     async def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Enter: the card with the whole screen to itself."""

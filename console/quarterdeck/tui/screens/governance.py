@@ -10,7 +10,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from quarterdeck.tui.screens.base import NounScreen
-from quarterdeck.tui.screens.registry import checks
+from quarterdeck.tui.screens.version_cards import checks
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import ago, clock, facts, muted, safe, section, state, title
 from quarterdeck.tui.widgets.record_table import Column

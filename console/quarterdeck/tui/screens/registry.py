@@ -1,163 +1,160 @@
-"""The registry: versions with stage and metrics, lineage, and the proposal of a promotion."""
+"""The registry: every model with what is live, on trial and newest of it; enter lists its versions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-import msgspec
 from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 
 from quarterdeck.tui.screens.base import NounScreen
+from quarterdeck.tui.screens.version_acts import UndoKey, command, in_lines, on_a_line, tags_from
+from quarterdeck.tui.screens.version_cards import model_card, tags_of
+from quarterdeck.tui.screens.versions import VersionsScreen
 from quarterdeck.tui.widgets.card_view import Drawing
-from quarterdeck.tui.widgets.drawing import (
-    ago,
-    clock,
-    facts,
-    fit,
-    grid,
-    muted,
-    number,
-    right,
-    safe,
-    section,
-    size,
-    state,
-    title,
-)
+from quarterdeck.tui.widgets.drawing import ago, glyph, right, safe
 from quarterdeck.tui.widgets.record_table import Column
 from quarterdeck.wording import command_text
-from quarterstore.records.faults import Fault, NeedsApproval
-from quarterstore.records.governance import GateOutcome, JudgeGate, Propose
-from quarterstore.records.registry import Lineage, ListVersions, MoveStage, ShowLineage, ShowVersion, Stage, Version
-
-NEXT: dict[str, Stage] = {"None": "Staging", "Staging": "Production", "Archived": "Staging", "Production": "Archived"}
+from quarterstore.records.models import DescribeModel, RemoveModel, ShowModel, TagModel
+from quarterstore.records.registry import ListModels, ListVersions, Model, Version
 
 
-class RegistryScreen(NounScreen):
-    """Every version, the newest first."""
+class Listed(NamedTuple):
+    """A model and its versions, the newest first."""
+
+    model: Model
+    versions: tuple[Version, ...]
+
+    def changed(self) -> float:
+        """When something of it changed last."""
+        return self.model.updated or self.model.created
+
+
+class RegistryScreen(UndoKey, NounScreen):
+    """Every model that was not removed."""
 
     name_of_screen = "registry"
-    nouns = frozenset({"registry", "deployments", "governance"})
-    empty = "no version yet\n\nqd register NAME MODEL.onnx"
+    nouns = frozenset({"registry", "models", "deployments"})
+    empty = "no model yet\n\nqd register MODEL.onnx --name NAME\nqd quickstart ROWS.csv --target COLUMN"
     columns = (
-        Column("version", 12, flex=3),
-        Column("stage", 12),
-        Column("metric", 16, flex=2),
-        Column("semver", 7, drop=2),
-        Column("size", 8, right=True, drop=3, value=lambda found: found.size),
-        Column("by", 8, flex=1, drop=4),
-        Column("created", 10, right=True, drop=1, value=lambda found: found.created),
+        Column("model", 12, flex=3),
+        Column("Production", 12, flex=1),
+        Column("Staging", 10, drop=1),
+        Column("latest", 10),
+        Column("versions", 8, right=True, drop=2, value=lambda found: len(found.versions)),
+        Column("aliases", 10, flex=2, drop=4),
+        Column("tags", 10, flex=2, drop=6),
+        Column("description", 12, flex=3, drop=5),
+        Column("changed", 10, right=True, drop=3, value=lambda found: found.changed()),
     )
-    keys = (("p", "propose the next stage: shows what the gate says, asks for a reason"),)
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("p", "propose", "propose")]
+    keys = (
+        ("enter", "the model's versions"),
+        ("e / t", "edit the description / set tags"),
+        ("x", "take it out of sight with its versions, after its name"),
+        ("U", "take back your own last act, after it is shown"),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("e", "describe", "describe"),
+        Binding("t", "tag", "tags"),
+        Binding("x", "remove", "remove", show=False),
+    ]
 
-    async def fetch(self) -> Sequence[tuple[str, Version]]:
-        """Every version that was not removed."""
-        return [(version.id, version) for version in await self.deck_app.deck.ask(ListVersions())]
+    async def fetch(self) -> Sequence[tuple[str, Listed]]:
+        """Models by name, each with its versions."""
+        models: list[Model] = await self.deck_app.deck.ask(ListModels())
+        by_model: dict[str, list[Version]] = {}
+        for version in await self.deck_app.deck.ask(ListVersions()):
+            by_model.setdefault(version.model, []).append(version)
+        return [(model.name, Listed(model, tuple(by_model.get(model.name, ())))) for model in models]
 
-    def cells(self, record: Version, now: float) -> tuple[Text, ...]:
-        """The first metric stands for the others."""
-        metric = record.metrics[0] if record.metrics else None
+    def cells(self, record: Listed, now: float) -> tuple[Text, ...]:
+        """A number and its semantic version in each stage that counts."""
+        model, versions = record
         return (
-            safe(record.id, 80),
-            state(record.stage),
-            safe(f"{metric.name} {number(metric.value, 3)}" if metric else "-", 40),
-            safe(record.semver, 20),
-            right(size(record.size)),
-            safe(record.created_by, 40),
-            right(ago(record.created, now)),
+            safe(model.name, 80),
+            in_stage(versions, "Production"),
+            in_stage(versions, "Staging"),
+            safe(numbered(versions[0]) if versions else "-", 40),
+            right(f"{len(versions):,}"),
+            safe("  ".join(f"{alias} @{at}" for alias, at in sorted(model.aliases.items())) or "-", 100),
+            safe(tags_of(model.tags), 100),
+            safe(model.description or "-", 100),
+            right(ago(record.changed(), now)),
         )
 
-    async def card(self, record: Version, now: float) -> Drawing:
-        """What it is, how good it is, where it came from, what came of it."""
-        lineage = await self.deck_app.deck.ask(ShowLineage(version=record.id))
-        return lambda width, height: version_card(record, lineage, now, width)
+    async def card(self, record: Listed, now: float) -> Drawing:
+        """What it is for, and its versions."""
+        return lambda width, height: model_card(record.model, record.versions, now, width)
 
     def subject(self) -> tuple[str, str] | None:
-        """The version under the cursor."""
-        version = self.selected()
-        return (version.id, command_text(ShowVersion(version=version.id))) if version else None
+        """The model under the cursor."""
+        found: Listed | None = self.selected()
+        return (found.model.name, command_text(ShowModel(model=found.model.name))) if found else None
+
+    def open(self, record: Any) -> None:
+        """Its versions."""
+        self.app.push_screen(VersionsScreen(record.model.name))
 
     @work
-    async def action_propose(self) -> None:
-        """Show what the gate says, ask for a reason, then move, or ask for approval where one is needed."""
-        version: Version | None = self.selected()
-        if version is None:
+    async def action_describe(self) -> None:
+        """What the model is for, on one line; a line break is written `\\n`."""
+        found: Listed | None = self.selected()
+        if found is None:
             return
-        outcome = await self.answered(JudgeGate(version=version.id))
-        if outcome is None:
-            return
-        after = NEXT[version.stage]
-        body = proposal(version, after, outcome)
-        needed = "Production" in (after, version.stage)
-        prompt = "reason (kept in the audit trail)" if needed else "reason (kept in the audit trail, may stay empty)"
-        reason = await self.asked(f"promote {version.id} to {after}", body, prompt, needed=needed)
-        if reason is None:
-            return
-        act = MoveStage(version=version.id, stage=after, reason=reason)
-        try:
-            await self.deck_app.deck.ask(act)
-            self.notify(safe(f"{version.id} is in {after}", 120).plain, markup=False)
-        except NeedsApproval:
-            await self.act(
-                Propose(act=msgspec.to_builtins(act), reason=reason), "asked: another person has to approve it"
-            )
-        except Fault as fault:
-            self.notify(safe(fault.line(), 300).plain, severity="error", markup=False)
-        self.load()
-
-
-def checks(outcome: GateOutcome | None) -> Text:
-    """What a gate said, rule by rule."""
-    text = Text()
-    for check in outcome.checks if outcome else ():
-        text.append_text(state("PASS" if check.ok else "FAIL"))
-        text.append("  ")
-        text.append_text(safe(f"{check.rule.metric}: {check.why}", 400))
-        text.append("\n")
-    return text if text.plain else muted("no gate is set for this model\n")
-
-
-def proposal(version: Version, after: Stage, outcome: GateOutcome) -> Text:
-    """What a promotion will do, and what the gate says of it."""
-    text = Text.assemble(state(version.stage), "  →  ", state(after), "\n\n")
-    text.append_text(checks(outcome))
-    text.append("\n")
-    text.append_text(safe("$ " + command_text(MoveStage(version=version.id, stage=after)), 300, "grey62"))
-    return text
-
-
-def version_card(version: Version, lineage: Lineage, now: float, width: int) -> Text:
-    """A version in full."""
-    words = f"{version.environment} · {version.semver} · by {version.created_by} · {clock(version.created, now)}"
-    text = title(version.id, [state(version.stage)], words, width)
-    rows: list[tuple[Text, ...]] = [
-        (
-            safe(metric.name, 40),
-            right(number(metric.value)),
-            safe(f"{number(metric.low, 3)} to {number(metric.high, 3)}" if metric.low is not None else "-"),
-            right(f"{metric.n:,}" if metric.n else "-"),
+        name = found.model.name
+        words = await self.asked(
+            f"description of {name}",
+            command(DescribeModel(model=name, description="…")),
+            r"what it is for; \n is a new line",
+            needed=False,
+            value=on_a_line(found.model.description),
         )
-        for metric in version.metrics
-    ]
-    head = [(muted("metric"), right("value", "grey62"), muted("95 % interval"), right("rows", "grey62"))]
-    widths = (min(24, max(12, width - 44)), 9, 18, 7)
-    text.append_text(section("metrics", grid([*head, *rows], widths) if rows else muted("none were given\n"), width))
-    up = [Text.assemble("▲ ", muted(f"{kind:<11} "), safe(f"{name}  {said}")) for kind, name, said in lineage.up]
-    down = [Text.assemble("▼ ", muted(f"{kind:<11} "), safe(f"{name}  {said}")) for kind, name, said in lineage.down]
-    here = Text.assemble("◆ ", safe(version.id, 60, "bold"))
-    text.append_text(section("lineage", Text("\n").join(fit(each, width) for each in (*up, here, *down)), width))
-    shape = version.signature
-    fields = [(f"in  {each.name}", f"{each.datatype} {list(each.shape)}") for each in shape.inputs]
-    fields += [(f"out {each.name}", f"{each.datatype} {list(each.shape)}") for each in shape.outputs]
-    text.append_text(section("signature", facts(fields, 20), width))
-    about = [
-        ("why this semver", version.reason),
-        ("file", f"{version.format}, {size(version.size)}"),
-        ("sha256", version.digest[:32]),
-    ]
-    text.append_text(section("file", facts(about, 16), width))
-    return text
+        if words is not None:
+            await self.act(DescribeModel(model=name, description=in_lines(words)), f"described {name}")
+
+    @work
+    async def action_tag(self) -> None:
+        """`team=fraud` sets a tag, `-team` takes it away."""
+        found: Listed | None = self.selected()
+        if found is None:
+            return
+        name = found.model.name
+        body = Text.assemble(safe(tags_of(found.model.tags), 400), "\n\n", command(TagModel(name, {"team": "x"})))
+        words = await self.asked(f"tags of {name}", body, "name=value sets one, -name takes it away")
+        if words is None:
+            return
+        try:
+            tags = tags_from(words)
+        except ValueError as error:
+            self.notify(safe(f"tags: got {words}, expected name=value or -name ({error})", 300).plain, markup=False)
+            return
+        await self.act(TagModel(model=name, tags=tags), f"tagged {name}")
+
+    @work
+    async def action_remove(self) -> None:
+        """The model and its versions out of sight, once its name was typed; refused while one is live."""
+        found: Listed | None = self.selected()
+        if found is None:
+            return
+        name = found.model.name
+        act = RemoveModel(model=name)
+        words = f"It and its {len(found.versions)} versions are no longer listed. U or qd undo brings them back."
+        body = Text.assemble(safe(words, 400), "\n\n", command(act))
+        if await self.asked(f"remove {name}", body, f"type {name} to do it", expected=name) is not None:
+            await self.act(act, f"{name} is removed; U brings it back")
+
+
+def numbered(version: Version) -> str:
+    """`@3 1.2.0`."""
+    return f"@{version.number} {version.semver}"
+
+
+def in_stage(versions: Sequence[Version], stage: str) -> Text:
+    """The newest version in a stage, and how many others are there too (other environments, several in Staging)."""
+    found = [each for each in versions if each.stage == stage]
+    if not found:
+        return safe("-", style="grey62")
+    more = f" +{len(found) - 1}" if len(found) > 1 else ""
+    return Text.assemble(glyph(stage), " ", safe(f"{numbered(found[0])}{more}", 40))

@@ -1,215 +1,352 @@
-"""Runs: browse, live curves, compare the marked ones."""
+"""Runs: a window of 200 of however many there are, found, sorted and paged by the daemon; marked, compared, opened."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import msgspec
 from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widgets import Input, Static
 
-from quarterdeck.tui.screens.base import DeckScreen, NounScreen
+from quarterdeck import finding
+from quarterdeck.tui.messages import PulseArrived
+from quarterdeck.tui.screens import run_columns
+from quarterdeck.tui.screens.base import QUIET, NounScreen
+from quarterdeck.tui.screens.paging import Pages
+from quarterdeck.tui.screens.run_card import POINTS, run_card
+from quarterdeck.tui.screens.run_columns import RunColumn
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
-from quarterdeck.tui.widgets.drawing import (
-    age,
-    ago,
-    beside,
-    facts,
-    grid,
-    number,
-    right,
-    safe,
-    section,
-    size,
-    state,
-    title,
-)
-from quarterdeck.tui.widgets.record_table import WINDOW, Column, RecordTable, Row
-from quarterdeck.tui.widgets.run_curves import compared, run_curves
+from quarterdeck.tui.widgets.drawing import safe
+from quarterdeck.tui.widgets.record_table import WINDOW, RecordTable, Row
 from quarterdeck.wording import command_text
-from quarterstore.records.base import Pulse
-from quarterstore.records.runs import CompareRuns, Comparison, Curve, CurvePoint, ListRuns, MetricHistory, Run, ShowRun
+from quarterstore.records.faults import Fault, Invalid
+from quarterstore.records.runs import CurvePoint, MetricHistory, Run, RunPage, ShowRun
+from quarterstore.records.search import ListColumns, SearchRuns
 
-POINTS = 400
-"""Points of a curve that are asked for; a chart of 150 columns has 300 dots across."""
-COMPARED = 6
-"""Runs in one comparison: a chart has six colours and marks."""
+COMPARED = 200
+"""Runs in one comparison: what the daemon compares."""
+CHARTED = 6
+"""Metrics of which the card beside the table draws curves; the run's own screen has all."""
+KEPT = "runs.columns"
 
 
 class RunsScreen(NounScreen):
-    """A window of 200 runs, filtered and sorted by the daemon."""
+    """A window of 200 runs; only what is in it is asked for, drawn and kept up to date."""
 
     name_of_screen = "runs"
     nouns = frozenset({"runs"})
     pulses = (CurvePoint,)
     marks = True
     empty = 'no run yet\n\nwith quarterdeck.connect() as deck, deck.run("churn") as run:\n    run.log(loss=0.1)'
-    columns = (
-        Column("run", 8, drop=2, sort="id"),
-        Column("experiment", 10, flex=2, sort="experiment"),
-        Column("name", 10, flex=3, sort="name"),
-        Column("state", 10, sort="state"),
-        Column("metric", 14, flex=2, drop=1),
-        Column("started", 10, right=True, sort="started"),
+    keys = (
+        ("/", "a text, or an expression: acc > 0.9 and params.lr < 0.1"),
+        ("G g", "last row, first row; beyond them the next page, the former, the first"),
+        ("enter", "the run: curves, artefacts, environment, family, log"),
+        ("|", "choose the columns; they are kept"),
+        ("space", "mark a run; * marks the page, u forgets the marks"),
+        ("c", "compare the marked runs"),
+        ("b", "the best runs of what is found, or of the marked"),
     )
-    keys = (("space", "mark a run"), ("c", "compare the marked runs"), ("u", "forget the marks"))
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "mark"),
         Binding("c", "compare", "compare"),
+        Binding("vertical_line", "choose_columns", "columns", key_display="|"),
+        Binding("b", "best", "best"),
+        Binding("asterisk", "mark_all", "mark all", show=False),
         Binding("u", "unmark", "unmark", show=False),
+        Binding("l", "log", "log", show=False),
+        Binding("v", "family", "family", show=False),
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._pages = Pages()
+        self._total = 0
+        self._searched = ""
+        """What was typed when these rows were found."""
+        self._chosen: tuple[RunColumn, ...] | None = None
+        self._shown: tuple[RunColumn, ...] = ()
+        self._sort: RunColumn | None = None
+        self._goto: str | None = None
+        """`first` or `last`: where the cursor goes in the page that was turned to."""
+        self._moved: set[str] = set()
+        self._patching: asyncio.TimerHandle | None = None
+
+    def body(self) -> ComposeResult:
+        """Filter, what is wrong with it, table, card."""
+        yield Input(placeholder="a text, or an expression: acc > 0.9 and params.lr < 0.1", id="filter")
+        yield Static("", id="filter-fault", markup=False)
+        with Container(id="body"):
+            yield RecordTable()
+            yield CardView(focus=False, id="card")
+
+    def on_mount(self) -> None:
+        """The columns that were chosen last time."""
+        kept = self.deck_app.kept
+        words = kept.get(KEPT, tuple[str, ...])
+        self._chosen = run_columns.read(words) or None if words else None
+        if kept.trouble:
+            self.notify(safe(f"{kept.trouble}: the columns begin anew", 200).plain, severity="warning", markup=False)
+
+    def crumbs(self) -> tuple[str, ...]:
+        """What is looked for, and which part of what was found is in sight."""
+        found = ["runs"]
+        if self._searched:
+            found.append(self._searched)
+        if self._total:
+            first = self._pages.number * WINDOW + 1
+            found.append(f"{first:,}-{first + len(self.records) - 1:,} of {self._total:,}")
+        tables = self.query(RecordTable)
+        marked = len(tables.first().marked) if tables else 0
+        return (*found, *((f"◆ {marked} marked",) if marked else ()))
+
+    def query_of(self, text: str, after: str | None = None) -> SearchRuns:
+        """The search for what was typed, in the order of now."""
+        sign = "-" if self.descending else ""
+        order = (sign + self._sort.sort(),) if self._sort else ()
+        return SearchRuns(where=where(text), order=order, limit=WINDOW, after=after)
+
     async def fetch(self) -> Sequence[tuple[str, Run]]:
-        """One page; text and order are the daemon's work."""
-        sort = self.columns[self.sorted_by].sort if self.sorted_by >= 0 else None
-        sign = "" if sort and not self.descending else "-"
-        page = await self.deck_app.deck.ask(ListRuns(text=self.text, sort=sign + (sort or "started"), limit=WINDOW))
+        """One page by its key."""
+        page: RunPage = await self.deck_app.deck.ask(self.query_of(self.text, self._pages.after))
+        if not page.runs and self._pages.first():  # what the page had is gone, or is found no more
+            page = await self.deck_app.deck.ask(self.query_of(self.text))
+        self._pages.following, self._total = page.next, page.total
         return [(run.id, run) for run in page.runs]
 
-    def _filtered(self, rows: list[Row]) -> list[Row]:
-        return rows
+    async def fill(self) -> None:
+        """Query, draw, show the card; a mistake in the expression is pointed at, and the rows stay as they are."""
+        try:
+            self.records = dict(await self.fetch())
+        except Invalid as fault:
+            if fault.place is None:
+                raise
+            self._point_at(fault)
+            return
+        self._point_at(None)
+        self._searched = self.text.strip()
+        self.deck_app.trace("page_found", self.name_of_screen)
+        self._draw()
+        await self._show_card()
+        if self.query_one(RecordTable).selected() != self._card_key:  # the cursor went on while the card was asked for
+            await self._show_card()
 
-    def _sorted(self, rows: list[Row]) -> list[Row]:
-        return rows
+    def _draw(self) -> None:
+        """The rows as they are known now; only what differs from what is drawn is touched."""
+        self._moved.clear()
+        if self._chosen or self.records or not self._shown:  # where nothing is found the headings stay
+            self._shown = self._chosen or run_columns.automatic(list(self.records.values()))
+        self.columns = tuple(each.column(place, self._chosen is not None) for place, each in enumerate(self._shown))
+        now, keys = time.time(), list(self.records)
+        rows = [Row(key, self.cells(run, now)) for key, run in self.records.items()]
+        goto, self._goto = self._goto, None
+        cursor = None if goto is None or not keys else keys[0 if goto == "first" else -1]
+        self.query_one(RecordTable).show(self.columns, self._titles(), rows, marks=True, cursor=cursor)
 
-    def action_sort(self, direction: int) -> None:
-        """Sort by the next column that the daemon sorts by."""
-        super().action_sort(direction)
-        while self.sorted_by >= 0 and self.columns[self.sorted_by].sort is None:
-            super().action_sort(direction)
+    def _titles(self) -> tuple[str, ...]:
+        arrow = "▼" if self.descending else "▲"
+        return tuple(
+            f"{column.title} {arrow}" if each == self._sort else column.title
+            for each, column in zip(self._shown, self.columns, strict=True)
+        )
 
     def cells(self, record: Run, now: float) -> tuple[Text, ...]:
-        """One metric stands for all; the card has the others."""
-        name, value = next(iter(sorted(record.metrics.items())), ("", None))
-        return (
-            safe(record.id[-8:]),
-            safe(record.experiment, 60),
-            safe(record.name, 60),
-            state(record.state),
-            safe(f"{name} {number(value)}" if name else "-", 40),
-            right(ago(record.started, now)),
-        )
+        """A run in the columns of now."""
+        return tuple(each.cell(record, now) for each in self._shown)
+
+    def _point_at(self, fault: Fault | None) -> None:
+        place = self.query_one("#filter-fault", Static)
+        place.set_class(fault is not None, "shown")
+        place.update(pointed(fault, max(20, self.size.width - 2)) if fault else "")
 
     async def card(self, record: Run, now: float) -> Drawing:
         """Curves first: they are what one looks for."""
-        curves = await self.deck_app.deck.ask(MetricHistory(run=record.id, points=POINTS))
+        metrics = [each.name for each in self._shown if each.kind == "metrics" and each.name in record.metrics]
+        keys = tuple(dict.fromkeys([*metrics, *sorted(record.metrics)]))[:CHARTED]
+        asked = MetricHistory(run=record.id, keys=keys, points=POINTS)
+        curves = await self.deck_app.deck.ask(asked) if keys else []
         return lambda width, height: run_card(record, curves, now, width, height)
 
-    def concerns(self, pulse: Pulse) -> bool:
-        """New points of the run that is looked at."""
-        run = self.selected()
-        return isinstance(pulse, CurvePoint) and run is not None and pulse.run == run.id
-
     def subject(self) -> tuple[str, str] | None:
-        """The run under the cursor."""
+        """The run under the cursor; the search that found these rows, where there is one."""
         run = self.selected()
+        if self._searched or self._sort:
+            return (run.id if run else "", command_text(self.query_of(self._searched, self._pages.after)))
         return (run.id, command_text(ShowRun(run=run.id))) if run else None
+
+    # live: a pulse patches its row, an entry asks for the page again
+
+    def on_pulse_arrived(self, message: PulseArrived) -> None:
+        """Newer points of a run in sight, four times a second at most."""
+        message.prevent_default()  # else the handler of the class below is called as well
+        pulse = message.pulse
+        if not isinstance(pulse, CurvePoint) or self.paused or pulse.run not in self.records:
+            return
+        run: Run = self.records[pulse.run]
+        newest = {name: value for name, (_, value) in pulse.points.items()}
+        self.records[pulse.run] = msgspec.structs.replace(run, metrics={**run.metrics, **newest})
+        self._moved.add(pulse.run)
+        if self._sort is not None and self._sort.kind == "metrics":
+            self.soon()  # its place may be another
+        elif self._patching is None:
+            self._patching = asyncio.get_running_loop().call_later(QUIET, self._patch)
+
+    @work(exclusive=True, group="card")
+    async def _patch(self) -> None:
+        self._patching = None
+        if not self.is_current or self._filling:
+            return
+        moved = self.query_one(RecordTable).selected() in self._moved
+        self._draw()
+        if moved:
+            try:
+                await self._show_card()
+            except Fault as fault:
+                self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
+
+    # finding
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Another search, from its first page."""
+        event.prevent_default()
+        self.text = event.value
+        self._pages.first()
+        self._goto = "first"
+        self.load()
+
+    def action_back(self) -> None:
+        """Clear the filter first, then the marks, then go back."""
+        self._point_at(None)
+        super().action_back()
+        self.tell()
+
+    def action_sort(self, direction: int) -> None:
+        """Sort by the next column in sight, or the other way round; from the first page."""
+        if direction < 0:
+            self.descending = not self.descending
+        else:
+            seen = [self._shown[index] for index in self.query_one(RecordTable).visible_columns]
+            places: list[RunColumn | None] = [None, *seen]
+            now = places.index(self._sort) if self._sort in places else 0
+            self._sort = places[(now + 1) % len(places)]
+        self._pages.first()
+        self._goto = "first"
+        self.load()
+
+    def on_record_table_left(self, message: RecordTable.Left) -> None:
+        """Beyond the last row the next page begins; above the first the former ends."""
+        if message.top:
+            if self._pages.first():
+                self.load()
+        elif message.rows and not self._filling and self._pages.turn(message.rows):
+            self._goto = "first" if message.rows > 0 else "last"
+            self.load()
+
+    # columns
+
+    @work
+    async def action_choose_columns(self) -> None:
+        """`|`: which columns, in which order; kept for the next time."""
+        from quarterdeck.tui.widgets.column_dialog import ColumnDialog
+
+        experiments = tuple(sorted({run.experiment for run in self.records.values()}))
+        known = await self.answered(ListColumns(experiments=experiments))
+        if known is None:
+            return
+        offered = run_columns.offered(known, self._shown)
+        names = [each.words() for each in offered]
+        chosen = await self.app.push_screen_wait(ColumnDialog(names, [each.words() for each in self._shown]))
+        if chosen is None:
+            return
+        self._chosen = run_columns.read(chosen) or None
+        try:
+            self.deck_app.kept.put(KEPT, chosen)
+        except OSError as error:
+            self.notify(safe(f"the columns are not kept: {error}", 200).plain, severity="warning", markup=False)
+        if self._sort not in (self._chosen or ()):
+            self._sort = None
+        self._pages.first()
+        self.load()
+
+    # marks, and what is done with them
 
     def action_mark(self) -> None:
         """Mark or unmark."""
         self.query_one(RecordTable).mark()
+        self.tell()
+
+    def action_mark_all(self) -> None:
+        """Mark the page."""
+        self.query_one(RecordTable).mark_all()
+        self.tell()
 
     def action_unmark(self) -> None:
         """Forget every mark."""
         self.query_one(RecordTable).unmark()
+        self.tell()
 
     def action_compare(self) -> None:
         """What differs between the marked runs; marks are kept while other runs are looked for."""
-        marked = sorted(self.query_one(RecordTable).marked)
+        marked = tuple(sorted(self.query_one(RecordTable).marked))
         if not 2 <= len(marked) <= COMPARED:
-            self.notify(
-                f"{len(marked)} runs are marked, expected 2 to {COMPARED}; space marks the run under the cursor"
-            )
+            words = f"{len(marked)} runs are marked, expected 2 to {COMPARED}; space marks the run under the cursor"
+            self.notify(words)
             return
-        self.app.push_screen(CompareScreen(tuple(marked)))
+        from quarterdeck.tui.screens.run_compare import CompareScreen
+
+        self.app.push_screen(CompareScreen(marked, self.records))
+
+    def action_best(self) -> None:
+        """The best runs by a metric: of the marked, else of all that the filter finds."""
+        marked = sorted(self.query_one(RecordTable).marked)
+        found = f"id in ({', '.join(map(finding.quoted, marked))})" if marked else where(self._searched)
+        metrics = [each.name for each in (self._sort, *self._shown) if each and each.kind == "metrics"]
+        metrics += sorted({name for run in self.records.values() for name in run.metrics})
+        if not metrics:
+            self.notify("no run here has a metric")
+            return
+        from quarterdeck.tui.screens.run_best import BestScreen
+
+        self.app.push_screen(BestScreen(found, tuple(dict.fromkeys(metrics))))
+
+    def open(self, record: Any) -> None:
+        """The run with the whole terminal to itself."""
+        self._open(record, "curves")
+
+    def action_log(self) -> None:
+        """The log of the job that the run belongs to."""
+        self._open(self.selected(), "log")
+
+    def action_family(self) -> None:
+        """Its parent and its children."""
+        self._open(self.selected(), "family")
+
+    def _open(self, run: Run | None, pane: str) -> None:
+        if run is not None and self.is_current:
+            from quarterdeck.tui.screens.run_one import RunScreen
+
+            self.app.push_screen(RunScreen(run.id, pane))
 
 
-def run_card(run: Run, curves: Sequence[Curve], now: float, width: int, height: int) -> Text:
-    """A run in full."""
-    took = age((run.ended or now) - run.started)
-    words = f"{run.experiment} · {run.id} · by {run.actor} · took {took}"
-    text = title(run.name or run.id, [state(run.state)], words, width)
-    text.append_text(run_curves(curves, width, max(5, min(12, height // 3))))
-    if run.error:
-        lines = Text("\n").join(safe(line) for line in run.error[-1500:].splitlines())
-        text.append_text(section("error", lines, width))
-    half = (width - 3) // 2
-    figures = facts([(key, number(value, 6)) for key, value in sorted(run.metrics.items())] or [("none", "")], 16)
-    given = facts([(key, value) for key, value in sorted(run.params.items())] or [("none", "")], 16)
-    text.append_text(beside(section("metrics", figures, half), section("params", given, half), width))
-    origin: list[tuple[str, object]] = [("commit", run.source.commit or "-"), ("job", run.job or "-")]
-    origin += [("dataset", each) for each in run.datasets]
-    origin += [(f"tag {key}", value) for key, value in sorted(run.tags.items())]
-    origin += [("artefact", f"{each.path}  {size(each.size)}") for each in run.artefacts]
-    text.append_text(section("where it comes from, what it left", facts(origin), width))
-    return text
+def where(text: str) -> str:
+    """What was typed, as an expression."""
+    text = text.strip()
+    return text if finding.is_expression(text) else finding.expression("", text=text)
 
 
-class CompareScreen(DeckScreen):
-    """Marked runs side by side: their curves in one chart a metric, and only what differs."""
-
-    AUTO_FOCUS = "CardView"
-    name_of_screen = "runs"
-    nouns = frozenset({"runs"})
-
-    def __init__(self, runs: tuple[str, ...]) -> None:
-        super().__init__()
-        self._runs = runs
-
-    def crumbs(self) -> tuple[str, ...]:
-        """The runs that are compared."""
-        return ("runs", f"compare {len(self._runs)}")
-
-    def body(self) -> ComposeResult:
-        """One card."""
-        yield CardView(focus=True, id="full")
-
-    async def fill(self) -> None:
-        """Ask for the comparison and the curves."""
-        ask = self.deck_app.deck.ask
-        found = await ask(CompareRuns(runs=self._runs))
-        runs = [await ask(ShowRun(run=run)) for run in found.runs]
-        curves = [(_label(run), each) for run in runs for each in await ask(MetricHistory(run=run.id, points=POINTS))]
-        now = time.time()
-        self.query_one(CardView).show(lambda width, height: comparison_card(runs, found, curves, now, width, height))
-
-    def subject(self) -> tuple[str, str] | None:
-        """The runs, and the command that compares them."""
-        return " ".join(self._runs), command_text(CompareRuns(runs=self._runs))
-
-
-def _label(run: Run) -> str:
-    return f"{run.name[:12]} {run.id[-4:]}".strip()
-
-
-def comparison_card(
-    runs: Sequence[Run],
-    found: Comparison,
-    curves: Sequence[tuple[str, Curve]],
-    now: float,
-    width: int,
-    height: int,
-) -> Text:
-    """Runs in columns, what differs in rows; below it a chart for each metric that two of them have."""
-    each = max(10, min(20, (width - 30) // max(1, len(runs)) - 2))
-    widths = (8, max(10, min(26, width - 12 - (each + 2) * len(runs))), *[each] * len(runs))
-    rows: list[tuple[Text, ...]] = [(Text(), Text(), *[right(safe(_label(run)).plain, "bold") for run in runs])]
-    rows.append((Text(), safe("state", style="grey62"), *[_end(state(run.state)) for run in runs]))
-    rows.append((Text(), safe("started", style="grey62"), *[right(ago(run.started, now)) for run in runs]))
-    for row in found.rows:
-        values = [number(value, 6) if isinstance(value, float) else str(value) for value in row.values]
-        named = ["-" if value == "None" else safe(value, 60).plain for value in values]
-        rows.append((safe(row.where, style="grey62"), safe(row.name, 60), *[right(value) for value in named]))
-    text = section("what differs", grid(rows, widths), width)
-    keys = sorted({curve.key for _, curve in curves})
-    for key in [key for key in keys if sum(curve.key == key for _, curve in curves) > 1][:6]:
-        chosen = [(name, curve) for name, curve in curves if curve.key == key]
-        text.append_text(compared(key, chosen, width, max(5, min(12, height // 3))))
-    return text
-
-
-def _end(text: Text) -> Text:
-    text.justify = "right"
+def pointed(fault: Fault, width: int) -> Text:
+    """The part of the line around what is wrong, a caret below it, and what was expected."""
+    line, at = fault.place or ("", 0)
+    start = max(0, min(at - width + 12, len(line) - width + 1)) if len(line) >= width else 0
+    text = Text.assemble(safe(line[start : start + width]), "\n", " " * (at - start), ("^", "bold"), "\n")
+    words = safe(fault.line(), 400)
+    words.no_wrap = False
+    text.append_text(words)
     return text

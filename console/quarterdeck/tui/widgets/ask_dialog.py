@@ -16,14 +16,22 @@ from quarterdeck.tui.widgets.drawing import muted, safe
 
 class AskDialog(ModalScreen[str | None]):
     """Answers the typed text, or None when it was left. `expected` is what has to be typed exactly; without it `needed`
-    says whether an empty answer will do."""
+    says whether an empty answer will do; `value` is there already, to be changed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "leave")]
 
     def __init__(
-        self, title: str, body: Text, prompt: str, *, expected: str | None = None, needed: bool = True
+        self,
+        title: str,
+        body: Text,
+        prompt: str,
+        *,
+        expected: str | None = None,
+        needed: bool = True,
+        value: str = "",
     ) -> None:
         super().__init__()
+        self._value = value
         self._title = title
         self._body = body
         self._prompt = prompt
@@ -37,7 +45,7 @@ class AskDialog(ModalScreen[str | None]):
             with VerticalScroll(id="dialog-body"):
                 yield Static(self._body)
             yield Static(safe(self._prompt, 200, "grey62"))
-            yield Input(id="answer")
+            yield Input(self._value, id="answer")
             yield Static("", id="dialog-fault", markup=False)
             yield Static(muted("enter does it, esc leaves everything as it is"))
 

@@ -49,4 +49,5 @@ class CardView(VerticalScroll):
 
     def _draw(self) -> None:
         if self._drawing is not None and self.size.width > 2:
-            self.query_one(Static).update(self._drawing(max(20, self.size.width - 1), max(4, self.size.height)))
+            for text in self.query(Static):  # a screen that is being left has none any more
+                text.update(self._drawing(max(20, self.size.width - 1), max(4, self.size.height)))

@@ -18,6 +18,7 @@ STATES: dict[str, tuple[str, str]] = {
     "FINISHED": ("✓", "green"),
     "SUCCEEDED": ("✓", "green"),
     "DONE": ("✓", "green"),
+    "MADE": ("✓", "green"),
     "LIVE": ("●", "green"),
     "APPROVED": ("✓", "green"),
     "Production": ("●", "green"),

@@ -12,7 +12,8 @@ from quarterdeck.tui.widgets.drawing import MUTED, fit, number
 from quarterstore.records.names import drawn
 
 COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")
-MARKS = "●▲■◆▼★"
+MARKS = "●▲■◆▼★○△□◇▽☆"
+"""One for each line; the second six are drawn as dashes, in the colours of the first."""
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -69,24 +70,29 @@ def plot(
     ends: tuple[str, str] | None = None,
     unit: str = "",
     floor: float | None = None,
+    log: bool = False,
+    lines: int = 1,
 ) -> Text:
-    """A chart of `width` cells and `height` rows of canvas, with a legend above and the ends of x below.
+    """A chart of `width` cells and `height` rows of canvas, a legend of up to `lines` above and the ends of x below.
 
-    `ends` names the first and the last x; `floor` is a y that is always in sight. Says so when there is nothing.
+    `ends` names the first and the last x; `floor` is a y that is always in sight; with `log` y is drawn by its
+    logarithm, and what has none is a gap. Says so when there is nothing.
     """
-    series = series[: len(MARKS)]
+    series = said = series[: len(MARKS)]
+    if log:
+        series = [Series(each.name, each.xs, [logarithm(y) for y in each.ys]) for each in series]
     frame = framed(series, height, floor)
     if frame is None:
         return Text("nothing to draw yet\n", style=MUTED)
-    labels = _labels(frame, height)
+    labels = _labels(frame, height, log)
     left = max(len(label) for label in labels.values())
     canvas = _Canvas(max(8, width - left - 1), height, frame)
     for index, each in enumerate(series):
         canvas.line(each, index)
     if len(series) > 1:
-        for index, each in enumerate(series):
-            canvas.mark(each, index, len(series))
-    text = legend(series, width, unit)
+        for index in range(len(series)):
+            canvas.mark(index, len(series))
+    text = legend(said, width, unit, lines)
     for row in range(height):
         text.append(f"{labels.get(row, ''):>{left}}{'┤' if row in labels else '│'}", style=MUTED)
         text.append_text(canvas.row(row))
@@ -99,9 +105,16 @@ def plot(
     return text
 
 
-def _labels(frame: Frame, rows: int) -> dict[int, str]:
+def logarithm(value: float | None) -> float | None:
+    """Of base 10; `None` where there is none."""
+    return math.log10(value) if value is not None and value > 0 and math.isfinite(value) else None
+
+
+def _labels(frame: Frame, rows: int, log: bool) -> dict[int, str]:
     """Row of the canvas -> the y value named there."""
     span = frame.high - frame.low
+    if log:
+        return {round((frame.high - tick) / span * (rows - 1)): number(10.0**tick, 2) for tick in frame.ticks}
     step = frame.ticks[1] - frame.ticks[0]
     places = max(0, -math.floor(math.log10(step) + 1e-9))
     places += 1 if abs(step * 10**places - round(step * 10**places)) > 1e-6 else 0
@@ -112,18 +125,23 @@ def _labels(frame: Frame, rows: int) -> dict[int, str]:
     }
 
 
-def legend(series: Sequence[Series], width: int, unit: str) -> Text:
-    """Mark, name and last value of each series on one line."""
-    text = Text(no_wrap=True)
+def legend(series: Sequence[Series], width: int, unit: str, lines: int = 1) -> Text:
+    """Mark, name and last value of each series, on as many lines as it takes and may take."""
+    found = [Text(no_wrap=True)]
     for index, each in enumerate(series):
         last = next((y for y in reversed(each.ys) if finite(y)), None)
         mark = MARKS[index] if len(series) > 1 else "━"
-        text.append("   " if index else "")
-        text.append(f"{mark} {drawn(each.name, longest=24)} ", style=COLOURS[index])
-        text.append(number(last, 3))
-        text.append(f" {unit}" if unit else "", style=MUTED)
-    text = fit(text, width)
-    text.append("\n")
+        one = Text(f"{mark} {drawn(each.name, longest=24)} ", style=COLOURS[index % len(COLOURS)], no_wrap=True)
+        one.append(number(last, 3), style="default")
+        one.append(f" {unit}" if unit else "", style=MUTED)
+        if found[-1].cell_len and found[-1].cell_len + 3 + one.cell_len > width and len(found) < lines:
+            found.append(Text(no_wrap=True))
+        found[-1].append("   " if found[-1].cell_len else "")
+        found[-1].append_text(one)
+    text = Text(no_wrap=True)
+    for line in found:
+        text.append_text(fit(line, width))
+        text.append("\n")
     return text
 
 
@@ -137,6 +155,8 @@ class _Canvas:
         self._dots = [[0] * columns for _ in range(rows)]
         self._owner = [[0] * columns for _ in range(rows)]
         self._marks: dict[tuple[int, int], int] = {}
+        self._paths: dict[int, list[tuple[int, int]]] = {}
+        """Series -> the cells (row, column) that its line goes through, in order."""
 
     def _at(self, x: float, y: float) -> tuple[int, int]:
         frame = self._frame
@@ -147,39 +167,45 @@ class _Canvas:
     def line(self, each: Series, index: int) -> None:
         """Join the points of a series; a gap breaks the line."""
         before: tuple[int, int] | None = None
+        path = self._paths.setdefault(index, [])
+        dashed, drawn_dots = index >= len(COLOURS), 0
         for x, y in zip(each.xs, each.ys, strict=True):
             if y is None or not math.isfinite(y):
                 before = None
                 continue
             here = self._at(x, y)
             for dot_x, dot_y in _between(before, here):
+                drawn_dots += 1
+                path.append((dot_y // 4, dot_x // 2))
+                if dashed and drawn_dots % 6 > 3:
+                    continue
                 self._dots[dot_y // 4][dot_x // 2] |= _DOTS[dot_y % 4][dot_x % 2]
                 self._owner[dot_y // 4][dot_x // 2] = index
             before = here
 
-    def mark(self, each: Series, index: int, count: int) -> None:
+    def mark(self, index: int, count: int) -> None:
         """Set the mark of a series on its line now and then, apart from the other series' marks."""
         every = max(12, self.columns // 4)
         wanted = every * (index + 1) // (count + 1)
-        for x, y in zip(each.xs, each.ys, strict=True):
-            if y is None or not math.isfinite(y):
-                continue
-            dot_x, dot_y = self._at(x, y)
-            if dot_x // 2 >= wanted:
-                self._marks[(dot_y // 4, dot_x // 2)] = index
-                wanted = dot_x // 2 + every
+        for row, column in self._paths.get(index, ()):
+            if column >= wanted:
+                self._marks[(row, column)] = index
+                wanted = column + every
 
     def row(self, row: int) -> Text:
-        """One row of the canvas."""
-        text = Text(no_wrap=True)
-        for column in range(self.columns):
+        """One row of the canvas; cells of one colour are put on together, one by one they took 1 ms a row."""
+        text, cells, style = Text(no_wrap=True), "", ""
+        for column, dots in enumerate(self._dots[row]):
             index = self._marks.get((row, column))
-            if index is not None:
-                text.append(MARKS[index], style=COLOURS[index])
-            elif self._dots[row][column]:
-                text.append(chr(0x2800 + self._dots[row][column]), style=COLOURS[self._owner[row][column]])
-            else:
-                text.append(" ")
+            if index is None and not dots:
+                cells += " "  # a blank has every colour
+                continue
+            colour = COLOURS[(self._owner[row][column] if index is None else index) % len(COLOURS)]
+            if colour != style:
+                text.append(cells, style=style)
+                cells, style = "", colour
+            cells += chr(0x2800 + dots) if index is None else MARKS[index]
+        text.append(cells, style=style)
         return text
 
 

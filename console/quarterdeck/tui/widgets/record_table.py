@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
@@ -54,6 +55,16 @@ def fitted(columns: Sequence[Column], room: int) -> dict[int, int]:
 
 class RecordTable(DataTable[Text]):
     """A DataTable with vim's keys, marks, and an update that touches only what changed."""
+
+    class Left(Message):
+        """The cursor was sent beyond an edge: `rows` is 1 below the last row, -1 above the first, `columns` likewise;
+        `top` asks for the very first row."""
+
+        def __init__(self, rows: int = 0, columns: int = 0, top: bool = False) -> None:
+            super().__init__()
+            self.rows = rows
+            self.columns = columns
+            self.top = top
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "cursor_down", show=False),
@@ -121,17 +132,19 @@ class RecordTable(DataTable[Text]):
         self._fill(here)
 
     def _fill(self, here: str | None) -> None:
-        """Every row anew; the cursor goes to its record, else stays at its place."""
+        """Every row anew; the cursor goes to its record, else stays at its place; what is in sight stays unless the
+        cursor would be out of it."""
         place = self.cursor_row
-        top = self.scroll_y
+        top = round(self.scroll_y)
         self.clear()
         for row in self._rows:
             cells = [self._cell(row, index) for index in self._widths]
             self.add_row(*([self._mark_of(row.key)] if self._marks else []), *cells, key=row.key)
         place = self._keys.index(here) if here in self._keys else min(place, len(self._keys) - 1)
         if place > 0:
+            seen = max(1, self.scrollable_content_region.height - self.header_height)
             self.move_cursor(row=place, animate=False)
-            self.scroll_to(y=top, animate=False, immediate=True)
+            self.scroll_to(y=min(place, max(top, place - seen + 1)), animate=False, immediate=True)
 
     def _patch(self, before: Sequence[Row]) -> None:
         for old, new in zip(before, self._rows, strict=True):
@@ -157,6 +170,52 @@ class RecordTable(DataTable[Text]):
         """The key under the cursor."""
         return self._keys[self.cursor_row] if 0 <= self.cursor_row < len(self._keys) else None
 
+    @property
+    def visible_columns(self) -> tuple[int, ...]:
+        """Indices of the columns that there is room for."""
+        return tuple(self._widths)
+
+    def action_cursor_down(self) -> None:
+        """Down; beyond the last row it is the screen's to say what comes."""
+        self._step(1, super().action_cursor_down)
+
+    def action_cursor_up(self) -> None:
+        """Up, likewise."""
+        self._step(-1, super().action_cursor_up)
+
+    def action_page_down(self) -> None:
+        """A page down, likewise."""
+        self._step(1, super().action_page_down)
+
+    def action_page_up(self) -> None:
+        """A page up, likewise."""
+        self._step(-1, super().action_page_up)
+
+    def action_scroll_bottom(self) -> None:
+        """To the last row, likewise."""
+        self._step(1, super().action_scroll_bottom)
+
+    def action_scroll_top(self) -> None:
+        """To the first row; from there to the first of all."""
+        if self.cursor_row <= 0:
+            self.post_message(self.Left(rows=-1, top=True))
+        super().action_scroll_top()
+
+    def action_cursor_left(self) -> None:
+        """Rows are chosen, not cells: columns beyond the edge are the screen's to show."""
+        self.post_message(self.Left(columns=-1))
+
+    def action_cursor_right(self) -> None:
+        """Likewise."""
+        self.post_message(self.Left(columns=1))
+
+    def _step(self, rows: int, move: Callable[[], None]) -> None:
+        edge = len(self._keys) - 1 if rows > 0 else 0
+        if self.cursor_row == edge:
+            self.post_message(self.Left(rows=rows))
+        else:
+            move()
+
     def _mark_of(self, key: str) -> Text:
         return Text("◆", style="bold yellow") if key in self.marked else Text(" ")
 
@@ -168,6 +227,13 @@ class RecordTable(DataTable[Text]):
         self.marked ^= {key}
         self.update_cell(key, "mark", self._mark_of(key))
         self.action_cursor_down()
+
+    def mark_all(self) -> None:
+        """Mark every row of the window; marks of other rows stay."""
+        for key in self._keys:
+            if self._marks and key not in self.marked:
+                self.marked.add(key)
+                self.update_cell(key, "mark", self._mark_of(key))
 
     def unmark(self) -> None:
         """Forget every mark."""

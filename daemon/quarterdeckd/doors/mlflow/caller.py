@@ -17,6 +17,8 @@ from quarterstore.records.experiments import Experiment
 from quarterstore.records.faults import Forbidden
 from quarterstore.records.runs import Run
 
+MANUAL = "See the API docs for more information about request parameters."
+LONGEST_SHOWN = 500
 Newest = Callable[[str], Mapping[str, tuple[int, float, float]]]
 """The newest point (step, time, value) of each metric of a run, as far as it is in memory."""
 
@@ -57,7 +59,7 @@ class Caller:
             raise unfit("run_id", number, "a string")
         found = self.view.runs.get(number)
         if found is None:
-            raise absent(f"Run with id={number} not found")
+            raise absent(f"Run with id={number[:200]} not found")
         if active and found.removed is not None:
             raise invalid(f"The run {number} must be in the 'active' state. Current state is deleted.")
         return found
@@ -65,7 +67,7 @@ class Caller:
 
 def missing(name: str) -> MlflowError:
     """A parameter that has to be given."""
-    return invalid(f"Missing value for required parameter '{name}'. See the API docs for more information.")
+    return invalid(f"Missing value for required parameter '{name}'. {MANUAL}")
 
 
 def text(given: dict[str, Any], name: str, default: str | None = None) -> str:
@@ -82,8 +84,16 @@ def text(given: dict[str, Any], name: str, default: str | None = None) -> str:
 
 def unfit(name: str, value: Any, expected: str) -> MlflowError:
     """A parameter of another kind, its value as JSON."""
-    shown = msgspec.json.encode(value).decode()
-    return invalid(f"Invalid value {shown} for parameter '{name}' supplied: expected {expected}.")
+    hint = f"Hint: Value was of type '{type(value).__name__}'"
+    return invalid(
+        f"Invalid value {shown(value)} for parameter '{name}' supplied: expected {expected}. {hint}. {MANUAL}"
+    )
+
+
+def shown(value: Any) -> str:
+    """A value of a request as JSON, the start of it where it is long."""
+    found = msgspec.json.encode(value).decode()
+    return found if len(found) <= LONGEST_SHOWN else f"{found[:LONGEST_SHOWN]}…"
 
 
 def number(given: dict[str, Any], name: str, default: int | None = None) -> int:

@@ -13,7 +13,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from quarterdeckd.api.dispatch import Dispatch
-from quarterdeckd.doors.mlflow import artifacts, experiments, files, histories, logged_models, registry, runs
+from quarterdeckd.doors.mlflow import (
+    artifacts,
+    experiments,
+    files,
+    histories,
+    logged_models,
+    promptlab,
+    registry,
+    runs,
+    versions,
+)
 from quarterdeckd.doors.mlflow.caller import Caller, Newest, speaker_at
 from quarterdeckd.doors.mlflow.errors import MlflowError, answered, invalid
 from quarterdeckd.http.server import Limits, Protocol, Request, Response
@@ -23,12 +33,23 @@ from quarterstore.shelf.artefacts import Artefacts
 log = logging.getLogger(__name__)
 VERSION = "3.17.2"
 """The MLflow whose REST this is."""
-BODY = 1024**3
-"""Bytes of one request; an artefact comes as one."""
+BODY = 16 * 1024**3
+"""Bytes of one request; an artefact comes as one, into a file."""
+JSON = 64 * 1024 * 1024
+"""Bytes of a request that is read whole."""
 SLOW = 600.0
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
-PROXIED = ("/api/2.0/mlflow-artifacts/artifacts", "/ajax-api/2.0/mlflow-artifacts/artifacts")
+PREFIXES = tuple(f"/{api}/{version}/mlflow" for api in ("api", "ajax-api") for version in ("2.0", "3.0"))
+PROXIED = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
+UNSUPPORTED = {
+    "mpu/create": "Multipart upload",
+    "mpu/complete": "Multipart upload",
+    "mpu/abort": "Multipart upload",
+    "presigned": "Multipart download",
+    "presigned-upload-url": "Presigned upload",
+    "presigned-download-url": "Presigned download",
+}
+"""What MLflow's own server refuses where it keeps the files itself; its clients then send a file as one."""
 LISTS = ("order_by", "stages", "experiment_ids", "run_ids")
 Handle = Callable[[Caller, dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -48,6 +69,7 @@ ROUTES: dict[tuple[str, str], Handle] = {
     ("POST", "runs/log-metric"): runs.log_metric,
     ("POST", "runs/log-parameter"): runs.log_parameter,
     ("POST", "runs/log-batch"): runs.log_batch,
+    ("POST", "runs/log-model"): runs.log_model,
     ("POST", "runs/log-inputs"): runs.log_inputs,
     ("POST", "runs/outputs"): runs.log_outputs,
     ("POST", "runs/set-tag"): runs.set_tag,
@@ -61,6 +83,7 @@ ROUTES: dict[tuple[str, str], Handle] = {
     ("GET", "metrics/get-history-bulk-interval"): histories.drawn,
     ("POST", "experiments/search-datasets"): experiments.datasets,
     **registry.ROUTES,
+    **versions.ROUTES,
 }
 
 
@@ -72,7 +95,13 @@ class Door:
         self._newest = newest
         self._owner = owner
         self._store = artifacts.Store(kept)
-        self._routes: dict[tuple[str, str], Handle] = {**ROUTES, ("GET", "artifacts/list"): self._store.of_run}
+        self._incoming = kept.incoming
+        self._routes: dict[tuple[str, str], Handle] = {
+            **ROUTES,
+            ("GET", "artifacts/list"): self._store.of_run,
+            ("POST", "runs/create-promptlab-run"): promptlab.Creator(self._store.keep).create,
+        }
+        self._graph: Any = None
         self._connections: set[Protocol] = set()
         self._hosts: frozenset[str] = frozenset()
         self._server: asyncio.Server | None = None
@@ -82,7 +111,7 @@ class Door:
         names = {*LOOPBACK, host.lower()}
         self._hosts = frozenset(names)
         self._open_to_all = not _is_loopback(host)
-        limits = Limits(body=BODY, slow=SLOW, hosts=self._hosts)
+        limits = Limits(body=BODY, slow=SLOW, hosts=self._hosts, spool=self._incoming, admit=self._admit)
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
@@ -107,22 +136,31 @@ class Door:
                 return Response(200, b"OK", kind=b"text/plain")
             if request.path == "/version":
                 return Response(200, VERSION.encode(), kind=b"text/plain")
-            self._same_origin(request)
-            return await self._routed(self._caller(request), request)
+            self._same_origin(request.headers)
+            return await self._routed(self._caller(request.headers), request)
         except (MlflowError, Fault) as error:
             return answered(error)
 
-    def _same_origin(self, request: Request) -> None:
+    def _same_origin(self, headers: dict[bytes, bytes]) -> None:
         """A page of another address in somebody's browser may not speak here."""
-        origin = request.headers.get(b"origin", b"").decode("latin-1")
+        origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and (urlsplit(origin).hostname or "") not in {name.strip("[]") for name in self._hosts}:
             raise MlflowError("PERMISSION_DENIED", f"origin: got {origin[:200]}, expected this address")
 
-    def _caller(self, request: Request) -> Caller:
-        authorization = request.headers.get(b"authorization", b"").decode("latin-1")
+    def _caller(self, headers: dict[bytes, bytes]) -> Caller:
+        authorization = headers.get(b"authorization", b"").decode("latin-1")
         profile = "team" if self._open_to_all else self._dispatch.profile
         speaker = speaker_at(self._dispatch.view, authorization, profile, self._owner)
         return Caller(self._dispatch, speaker, self._newest)
+
+    def _admit(self, headers: dict[bytes, bytes]) -> Response | None:
+        """Nobody fills the disk who may not speak."""
+        try:
+            self._same_origin(headers)
+            self._caller(headers)
+        except (MlflowError, Fault) as error:
+            return answered(error)
+        return None
 
     async def _routed(self, caller: Caller, request: Request) -> Response:
         for start in PROXIED:
@@ -137,29 +175,52 @@ class Door:
             given = _query(request)
             inside = files.checked(str(given.get("path", "")))
             return await self._store.of_source(
-                caller, (await registry.download_uri(caller, given))["artifact_uri"], inside
+                caller, (await versions.download_uri(caller, given))["artifact_uri"], inside
             )
         if path == "/ajax-api/2.0/mlflow/upload-artifact" and request.method == "POST":
-            return await self._store.uploaded(caller, _query(request), request.body)
+            return await self._store.uploaded(caller, _query(request), request)
+        if path == "/graphql":
+            if self._graph is None:
+                self._graph = await asyncio.to_thread(self._make_graph)
+            return _json(await self._graph.answer(caller, _body(request)))
         for start in PREFIXES:
             if request.path.startswith(start + "/"):
                 return await self._asked(caller, request, request.path[len(start) + 1 :])
         raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {request.method} {request.path[:200]}")
 
+    def _make_graph(self) -> Any:
+        """In a thread, and not before somebody asks: graphql-core takes 0.3 s to read."""
+        from quarterdeckd.doors.mlflow.graph import Graph
+
+        return Graph(self._store.of_run)
+
     async def _asked(self, caller: Caller, request: Request, route: str) -> Response:
         given = _query(request) if request.method == "GET" else _body(request)
+        if given.get("experiment_id") == "0":
+            await experiments.with_default(caller)
         noun, _, rest = route.rstrip("/").partition("/")
         if noun == "logged-models":
             parts = [unquote(part) for part in rest.split("/")] if rest else []
+            if request.method == "GET" and parts[1:] == ["artifacts", "files"]:
+                return await self._store.of_model(caller, parts[0], given)
             return _json(await logged_models.answer(caller, request.method, parts, given))
+        if noun == "artifacts" and rest in UNSUPPORTED:
+            raise _unsupported(rest)
         handle = self._routes.get((request.method, route.rstrip("/")))
         if handle is None:
             raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {request.method} {request.path[:200]}")
         return _json(await handle(caller, given))
 
     async def _proxied(self, caller: Caller, request: Request, path: str) -> Response:
+        for route in ("mpu/create", "mpu/complete", "mpu/abort", "presigned"):
+            if path.startswith(route + "/"):
+                files.checked(path[len(route) + 1 :])
+                raise _unsupported(route)
+        if path != "artifacts" and not path.startswith("artifacts/"):
+            raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {request.method} {request.path[:200]}")
+        path = path.removeprefix("artifacts").removeprefix("/")
         if request.method == "PUT":
-            return await self._store.put(caller, path, request.body)
+            return await self._store.put(caller, path, request)
         if request.method == "DELETE":
             return await self._store.delete(caller, path)
         if request.method != "GET":
@@ -167,6 +228,10 @@ class Door:
         if path:
             return await self._store.get(caller, path)
         return _json(await self._store.listed(caller, _query(request)))
+
+
+def _unsupported(route: str) -> MlflowError:
+    return MlflowError("NOT_IMPLEMENTED", f"{UNSUPPORTED[route]} is not supported for the current artifact repository")
 
 
 def _json(told: dict[str, Any]) -> Response:
@@ -187,11 +252,17 @@ def _query(request: Request) -> dict[str, Any]:
 
 
 def _body(request: Request) -> dict[str, Any]:
-    """The JSON object of a body; an empty one is empty."""
-    if not request.body:
+    """The JSON object of a body; an empty one is empty. Old clients send it as a text of JSON."""
+    body = request.body
+    if request.spooled is not None:
+        if request.spooled.size > JSON:
+            raise MlflowError("BAD_REQUEST", f"the body has {request.spooled.size} bytes, expected at most {JSON}")
+        body = request.spooled.path.read_bytes()
+    if not body:
         return {}
     try:
-        given = msgspec.json.decode(request.body)
+        given = msgspec.json.decode(body)
+        given = msgspec.json.decode(given) if isinstance(given, str) else given
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MlflowError("BAD_REQUEST", f"the body is no JSON: {error}") from error
     if not isinstance(given, dict):

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from quarterdeckd.doors.mlflow import shapes
-from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, pairs, text
+from quarterdeckd.doors.mlflow import checks, searching, shapes
+from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, pairs, text
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
+from quarterdeckd.doors.mlflow.searching import Noun, as_run
 from quarterstore.records import experiments
 from quarterstore.records.experiments import Experiment
 from quarterstore.records.faults import Conflict
-from quarterstore.records.runs import Run
-from quarterstore.search.matching import Row, test_of
-from quarterstore.search.paging import fingerprint, key_from, page, written
-from quarterstore.search.parsing import ordered, parsed
+from quarterstore.search.matching import Row
 
 VIEWS = ("ACTIVE_ONLY", "DELETED_ONLY", "ALL")
 DEFAULT = "Default"
-MOST = 50_000
+EXPERIMENTS = Noun(
+    "experiments",
+    {"name": "name", "experiment_id": "id", "creation_time": "started", "last_update_time": "ended"},
+    50_000,
+    1000,
+)
 MOST_SEARCHED = 20
 
 
@@ -30,9 +33,18 @@ async def with_default(caller: Caller) -> None:
             return  # another request was quicker
 
 
+def _check_location(given: str) -> None:
+    """Files are kept by the daemon wherever they were asked to be; what names no place is refused as MLflow does."""
+    if given.startswith("runs:"):
+        raise invalid(f"Artifact location cannot be a runs:/ URI. Given: '{given[:200]}'")
+    if "#" in given:
+        raise invalid("'artifact_location' URL can't include fragments or params.")
+
+
 async def create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`experiments/create`."""
-    name = text(given, "name")
+    name = checks.experiment(text(given, "name"))
+    _check_location(text(given, "artifact_location", ""))
     await with_default(caller)
     found = caller.view.experiments.get(name)
     if found is not None:
@@ -44,8 +56,6 @@ async def create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 
 async def get(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`experiments/get`."""
-    if str(given.get("experiment_id")) == "0":
-        await with_default(caller)
     return {"experiment": shapes.experiment(caller.experiment(given))}
 
 
@@ -63,9 +73,12 @@ async def get_by_name(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 async def update(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`experiments/update`: another name."""
     found = caller.experiment(given, active=True)
-    name = text(given, "new_name")
+    name = checks.experiment(text(given, "new_name"))
     if name != found.name:
-        await caller.ask(experiments.RenameExperiment(experiment=found.name, name=name))
+        try:
+            await caller.ask(experiments.RenameExperiment(experiment=found.name, name=name))
+        except Conflict as conflict:
+            raise MlflowError("RESOURCE_ALREADY_EXISTS", f"Experiment(name={name}) already exists.") from conflict
     return {}
 
 
@@ -84,9 +97,8 @@ async def restore(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 async def set_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`experiments/set-experiment-tag`."""
     found = caller.experiment(given, active=True)
-    await caller.ask(
-        experiments.TagExperiment(experiment=found.name, tags={text(given, "key"): text(given, "value", "")})
-    )
+    key = checks.within(checks.key(text(given, "key")), checks.LONGEST_KEY, "key")
+    await caller.ask(experiments.TagExperiment(experiment=found.name, tags={key: text(given, "value", "")}))
     return {}
 
 
@@ -129,60 +141,22 @@ def view_of(given: dict[str, Any], name: str) -> str:
     return view
 
 
-def limit_of(given: dict[str, Any], default: int) -> int:
-    """How many are asked for."""
-    limit = number(given, "max_results", default)
-    if not 1 <= limit <= MOST:
-        raise invalid(
-            f"Invalid value {limit} for parameter 'max_results' supplied. It must be at least 1 and at most {MOST}."
-        )
-    return limit
-
-
 async def search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`experiments/search`: its filters are over the name, the times and the tags."""
     if "max_results" in given and not given["max_results"]:
         raise missing("max_results")
     await with_default(caller)
-    view, limit = view_of(given, "view_type"), limit_of(given, 1000)
-    filter_, orders = text(given, "filter", ""), [str(each) for each in given.get("order_by") or ["started DESC"]]
-    tree = parsed(_ours(filter_), "deck", "filter")
-    rows = [Row(_as_run(each), {}) for each in caller.view.experiments if _in_view(each, view)]
-    if tree is not None:
-        test = test_of(tree)
-        rows = [row for row in rows if test(row)]
-    name = fingerprint("experiments", filter_, orders, view)
-    token = text(given, "page_token", "")
-    sorting = [ordered(_ours(each), "deck") for each in orders]
-    found, following = page(rows, sorting, limit, key_from(token, name, sorting) if token else None)
-    told: dict[str, Any] = {
-        "experiments": [shapes.experiment(caller.view.experiments[row.run.experiment]) for row in found]
-    }
-    if following is not None:
-        told["next_page_token"] = written(following, name)
-    return told
+    view = view_of(given, "view_type")
+    rows = [
+        Row(as_run(each.id.zfill(12), each.name, each.created, each.updated, each.tags, experiment=each.name), {})
+        for each in caller.view.experiments
+        if _in_view(each, view)
+    ]
+    orders = searching.orders_of(given, EXPERIMENTS, ["creation_time DESC"])
+    found, following = searching.found(given, EXPERIMENTS, rows, orders, view)
+    told = [shapes.experiment(caller.view.experiments[row.run.experiment]) for row in found]
+    return {"experiments": told, **following}
 
 
 def _in_view(found: Experiment, view: str) -> bool:
     return view == "ALL" or (found.removed is not None) == (view == "DELETED_ONLY")
-
-
-def _as_run(found: Experiment) -> Run:
-    """An experiment in the columns of a run: one language serves both."""
-    return Run(
-        id=found.id.zfill(12),
-        experiment=found.name,
-        name=found.name,
-        state="FINISHED",
-        started=found.created * 1000,
-        ended=(found.updated or found.created) * 1000,
-        actor="",
-        tags=found.tags,
-    )
-
-
-def _ours(expression: str) -> str:
-    words = (("last_update_time", "ended"), ("creation_time", "started"), ("experiment_id", "id"))
-    for theirs, ours in words:
-        expression = expression.replace(theirs, ours)
-    return expression

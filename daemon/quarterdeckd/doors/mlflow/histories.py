@@ -20,7 +20,9 @@ async def of_run(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     run, key = caller.run(given), text(given, "metric_key")
     points = await _points(caller, run.id, key)
     limit = number(given, "max_results", len(points) or 1)
-    start = number({"page_token": text(given, "page_token", "0")}, "page_token")
+    if limit < 1:
+        raise invalid(f"Invalid value {limit} for parameter 'max_results' supplied. It must be a positive integer.")
+    start = max(0, number({"page_token": text(given, "page_token", "0")}, "page_token"))
     told: dict[str, Any] = {"metrics": points[start : start + limit]}
     return {**told, "next_page_token": str(start + limit)} if start + limit < len(points) else told
 
@@ -45,8 +47,8 @@ async def of_many(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 
 
 async def drawn(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    """`metrics/get-history-bulk-interval`: about `max_results` steps over all the runs, the ends of each run among
-    them."""
+    """`metrics/get-history-bulk-interval`: about `max_results` steps over all the runs, the ends of each run
+    among them; every run tells the same steps, so that they can be drawn side by side."""
     names = [name for name in given.get("run_ids") or [] if name]
     if not names:
         raise missing("run_ids")
@@ -63,11 +65,8 @@ async def drawn(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
         points.sort(key=lambda point: (point["step"], point["timestamp"]))
         curves.append([point for point in points if low <= point["step"] <= high])
     steps = thinned(sorted({point["step"] for curve in curves for point in curve}), limit)
-    found: list[Point] = []
-    for curve in curves:
-        kept = steps | {curve[0]["step"], curve[-1]["step"]} if curve else steps
-        found += [point for point in curve if point["step"] in kept]
-    return {"metrics": found}
+    steps |= {step for curve in curves if curve for step in (curve[0]["step"], curve[-1]["step"])}
+    return {"metrics": [point for curve in curves for point in curve if point["step"] in steps]}
 
 
 def _interval(given: dict[str, Any]) -> tuple[int, int]:
@@ -85,7 +84,7 @@ def thinned(steps: list[int], most: int) -> set[int]:
     """About `most` of the sorted steps, evenly by their place, the first and the last among them."""
     if len(steps) <= most:
         return set(steps)
-    return {*steps[:: len(steps) // most], steps[-1]}
+    return {*(steps[n * len(steps) // most] for n in range(most)), steps[-1]}
 
 
 async def _points(caller: Caller, run: str, key: str) -> list[Point]:

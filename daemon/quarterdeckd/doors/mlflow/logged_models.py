@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
-from quarterdeckd.doors.mlflow import shapes
-from quarterdeckd.doors.mlflow.caller import Caller, listed, objects, pairs, text
+from quarterdeckd.doors.mlflow import checks, searching, shapes
+from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, objects, pairs, text
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
-from quarterdeckd.doors.mlflow.experiments import limit_of
 from quarterdeckd.doors.mlflow.files import below
+from quarterdeckd.doors.mlflow.searching import Noun, as_run, order_of
 from quarterstore.records import logged_models
-from quarterstore.records.logged_models import LoggedModel
+from quarterstore.records.logged_models import LoggedModel, ModelPoint
 from quarterstore.records.runs import Run
-from quarterstore.search.matching import Row, test_of
-from quarterstore.search.paging import fingerprint, key_from, page, written
-from quarterstore.search.parsing import ordered, parsed
+from quarterstore.search.matching import Row
+from quarterstore.search.tree import Column, Order
 
 STATUS = {"PENDING": "LOGGED_MODEL_PENDING", "READY": "LOGGED_MODEL_READY", "FAILED": "LOGGED_MODEL_UPLOAD_FAILED"}
 OURS = {theirs: ours for ours, theirs in STATUS.items()} | {"1": "PENDING", "2": "READY", "3": "FAILED"}
-WORDS = (
-    ("creation_timestamp", "started"),
-    ("creation_time", "started"),
-    ("last_updated_timestamp", "ended"),
-    ("source_run_id", "parent"),
-    ("model_id", "id"),
-    ("model_type", "notes"),
+MODELS = Noun(
+    "logged models",
+    {
+        "name": "name",
+        "model_id": "id",
+        "status": "state",
+        "model_type": "notes",
+        "source_run_id": "parent",
+        "creation_timestamp_ms": "started",
+        "creation_timestamp": "started",
+        "creation_time": "started",
+        "last_updated_timestamp_ms": "ended",
+        "last_updated_timestamp": "ended",
+    },
+    50_000,
+    100,
+    ("tag", "param", "metric"),
 )
-"""Their columns as ours: one language serves both."""
+VERSIONS = "mlflow.modelVersions"
+"""A tag that says which versions of registered models it is: worked out, never kept."""
 
 
-def model_of(caller: Caller, name: str) -> LoggedModel:
+def model_of(caller: Caller, name: str, *, removed: bool = False) -> LoggedModel:
     """A logged model by its id."""
     found = caller.view.logged_models.get(name)
-    if found is None or found.removed is not None:
+    if found is None or (found.removed is not None and not removed):
         raise absent(f"Logged model with ID '{name}' not found.")
     return found
 
@@ -43,9 +55,13 @@ def root(found: LoggedModel) -> str:
 
 
 def shape(caller: Caller, found: LoggedModel) -> dict[str, Any]:
-    """A logged model; its metrics are those of the run that made it."""
-    run = caller.view.runs.get(found.run or "")
-    points = {**caller.newest(run.id)} if run else {}
+    """A logged model with its measurements, and the versions that it is."""
+    versions = [
+        {"name": each.model, "version": each.number}
+        for each in caller.view.versions
+        if each.logged_model == found.id and each.removed is None
+    ]
+    tags = {**found.tags, **({VERSIONS: json.dumps(versions)} if versions else {})}
     told = {
         "model_id": found.id,
         "experiment_id": found.experiment,
@@ -56,13 +72,39 @@ def shape(caller: Caller, found: LoggedModel) -> dict[str, Any]:
         "status": STATUS[found.status],
         "model_type": found.flavour,
         "source_run_id": found.run or "",
-        "tags": shapes.listed(found.tags),
+        "tags": shapes.listed(tags),
     }
-    metrics = [
-        {**shapes.metric(key, value, moment, step), "model_id": found.id, "run_id": found.run}
-        for key, (step, moment, value) in points.items()
-    ]
+    metrics = [_point(found, each) for each in found.points]
     return {"model": {"info": told, "data": {"params": shapes.listed(found.params), "metrics": metrics}}}
+
+
+def _point(found: LoggedModel, point: ModelPoint) -> dict[str, Any]:
+    told = {
+        **shapes.metric(point.key, point.value, point.time, point.step),
+        "model_id": found.id,
+        "run_id": point.run,
+        "dataset_name": point.dataset,
+        "dataset_digest": point.digest,
+    }
+    return {name: value for name, value in told.items() if value not in (None, "")}
+
+
+def measured(caller: Caller, run: str, given: list[dict[str, Any]]) -> list[logged_models.MeasureModel]:
+    """What keeps those of a run's points that name a logged model with that one as well."""
+    by_model: dict[str, list[ModelPoint]] = {}
+    for each in given:
+        if each.get("model_id"):
+            point = ModelPoint(
+                key=text(each, "key"),
+                value=float(each["value"]),
+                time=number(each, "timestamp") / 1000,
+                step=number(each, "step", 0),
+                run=run,
+                dataset=text(each, "dataset_name", ""),
+                digest=text(each, "dataset_digest", ""),
+            )
+            by_model.setdefault(model_of(caller, text(each, "model_id")).id, []).append(point)
+    return [logged_models.MeasureModel(model=model, points=tuple(points)) for model, points in by_model.items()]
 
 
 async def _create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
@@ -74,52 +116,77 @@ async def _create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
             run=text(given, "source_run_id", "") or None,
             flavour=text(given, "model_type", ""),
             params=dict(pairs(given, "params")),
-            tags=pairs(given, "tags"),
+            tags=checks.tags(pairs(given, "tags")),
         )
     )
     return shape(caller, made)
 
 
 async def _search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """By filter, in MLflow's grammar; a metric is its newest measurement, on the datasets that are named."""
     wanted = {str(each) for each in listed(given, "experiment_ids")}
-    filter_ = text(given, "filter", "")
-    orders = [
-        ("" if each.get("ascending", True) else "-") + text(each, "field_name") for each in objects(given, "order_by")
-    ]
-    rows = [
-        Row(_as_run(each), {key: point[2] for key, point in caller.newest(each.run or "").items()})
-        for each in caller.view.logged_models
-        if each.removed is None and each.experiment in wanted
-    ]
-    tree = parsed(_ours(filter_), "deck", "filter")
-    if tree is not None:
-        test = test_of(tree)
-        rows = [row for row in rows if test(row)]
-    name, token = fingerprint("models", filter_, orders, sorted(wanted)), text(given, "page_token", "")
-    sorting = [ordered(_ours(each), "deck", "order_by") for each in orders]
-    after = key_from(token, name, sorting) if token else None
-    found, following = page(rows, sorting, limit_of(given, 100), after)
-    told: dict[str, Any] = {"models": [shape(caller, caller.view.logged_models[row.run.id])["model"] for row in found]}
-    return {**told, "next_page_token": written(following, name)} if following is not None else told
+    if not wanted:
+        raise missing("experiment_ids")
+    asked = objects(given, "datasets")
+    names = [(text(each, "dataset_name", ""), text(each, "dataset_digest", "")) for each in asked]
+    if not all(name for name, _ in names):
+        raise invalid("`dataset_name` in the `datasets` clause must be specified.")
+    orders = objects(given, "order_by")
+    rows = []
+    for each in caller.view.logged_models:
+        if each.removed is None and each.experiment in wanted:
+            points = [point for point in each.points if not names or any(_is_of(point, *name) for name in names)]
+            if points or not names:
+                rows.append(Row(_as_run(each), {**_newest(points), **_ranked(each, orders)}))
+    sorting = [_order(n, each) for n, each in enumerate(orders)] or [order_of(MODELS, "creation_timestamp DESC")]
+    found, following = searching.found(given, MODELS, rows, sorting, (sorted(wanted), names, given.get("order_by")))
+    return {
+        "models": [shape(caller, caller.view.logged_models[row.run.id])["model"] for row in found],
+        **following,
+    }
 
 
-def _ours(expression: str) -> str:
-    for theirs, ours in WORDS:
-        expression = expression.replace(theirs, ours)
-    return expression
+def _is_of(point: ModelPoint, dataset: str, digest: str) -> bool:
+    return point.dataset == dataset and digest in ("", point.digest)
+
+
+def _newest(points: Sequence[ModelPoint]) -> dict[str, float]:
+    return {point.key: point.value for point in sorted(points, key=lambda point: (point.time, point.step))}
+
+
+def _ranked(found: LoggedModel, orders: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The metrics that the n-th order sorts by where it names a dataset, as metrics of their own."""
+    ranked: dict[str, float] = {}
+    for place, each in enumerate(orders):
+        name, dataset = text(each, "field_name").removeprefix("metrics."), text(each, "dataset_name", "")
+        if dataset:
+            of_it = [point for point in found.points if _is_of(point, dataset, text(each, "dataset_digest", ""))]
+            if name in (values := _newest(of_it)):
+                ranked[f"{place}\0{name}"] = values[name]
+    return ranked
+
+
+def _order(place: int, given: dict[str, Any]) -> Order:
+    field, down = text(given, "field_name"), given.get("ascending", True) in (False, "false")
+    noun, dot, name = field.partition(".")
+    if dot and noun != "metrics":
+        raise invalid(f"Invalid order by field name: {field}. Only metrics are supported.")
+    if not dot and field not in MODELS.words:
+        raise invalid(f"Invalid order by field name: {field}")
+    if not dot:
+        return Order(order_of(MODELS, field).column, down)
+    return Order(Column("metric", f"{place}\0{name}" if given.get("dataset_name") else name), down)
 
 
 def _as_run(found: LoggedModel) -> Run:
-    return Run(
-        id=found.id,
-        experiment=found.experiment,
-        name=found.name,
-        state="FINISHED",
-        started=found.created * 1000,
-        ended=found.updated * 1000,
-        actor=found.actor,
+    return as_run(
+        found.id,
+        found.name,
+        found.created,
+        found.updated,
+        found.tags,
+        state=found.status,
         params=found.params,
-        tags=found.tags,
         parent=found.run,
         notes=found.flavour,
     )
@@ -131,7 +198,8 @@ async def answer(caller: Caller, method: str, parts: list[str], given: dict[str,
         return await (_search(caller, given) if parts else _create(caller, given))
     if not parts:
         raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {method} logged-models")
-    found = model_of(caller, parts[0])
+    removed = method == "GET" and str(given.get("allow_deleted")).lower() == "true"
+    found = model_of(caller, parts[0], removed=removed)
     match method, parts[1:]:
         case "GET", []:
             return shape(caller, found)
@@ -148,7 +216,7 @@ async def answer(caller: Caller, method: str, parts: list[str], given: dict[str,
             await caller.ask(logged_models.RemoveLoggedModel(model=found.id))
             return {}
         case "PATCH", ["tags"]:
-            message = logged_models.TagLoggedModel(model=found.id, tags={**pairs(given, "tags")})
+            message = logged_models.TagLoggedModel(model=found.id, tags={**checks.tags(pairs(given, "tags"))})
             return shape(caller, await caller.ask(message))
         case "DELETE", ["tags", key]:
             if key not in found.tags:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import uuid
 from array import array
@@ -10,19 +11,22 @@ from typing import Annotated, Any
 
 import msgspec
 
-from quarterdeckd.doors.mlflow import shapes
+from quarterdeckd.doors.mlflow import checks, shapes
 from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, objects, pairs, text, unfit
 from quarterdeckd.doors.mlflow.errors import absent, invalid
-from quarterdeckd.doors.mlflow.experiments import limit_of, view_of, with_default
+from quarterdeckd.doors.mlflow.experiments import view_of, with_default
+from quarterdeckd.doors.mlflow.logged_models import measured
+from quarterdeckd.doors.mlflow.searching import Noun, limit_of
 from quarterstore.records import runs
 from quarterstore.records.faults import Conflict
 from quarterstore.records.search import SearchRuns
 
-LONGEST_KEY, LONGEST_PARAM = 250, 6000
 MOST_METRICS, MOST_PARAMS, MOST_TAGS, MOST_TOGETHER = 1000, 100, 100, 1000
 """mlflow.utils.validation, 3.17."""
+RUNS = Noun("runs", {}, 50_000, 1000)
 VIEWS = {"ACTIVE_ONLY": "active", "DELETED_ONLY": "removed", "ALL": "all"}
-NAME = "mlflow.runName"
+NAME, HISTORY = "mlflow.runName", "mlflow.log-model.history"
+MODEL_FIELDS = ("artifact_path", "flavors", "utc_time_created", "run_id")
 
 
 def shape(caller: Caller, run: runs.Run) -> dict[str, Any]:
@@ -35,9 +39,11 @@ async def create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/create`."""
     given = {**given, "experiment_id": given.get("experiment_id") or "0"}
     if given["experiment_id"] == "0":
-        await with_default(caller)
-    experiment, tags = caller.experiment(given, active=True), pairs(given, "tags")
-    name = text(given, "run_name", "") or tags.get(NAME, "")
+        await with_default(caller)  # a client may name none at all
+    experiment, tags = caller.experiment(given, active=True), checks.tags(pairs(given, "tags"))
+    name, user = text(given, "run_name", "") or tags.get(NAME, ""), text(given, "user_id", "")
+    if user not in ("", shapes.NOBODY):
+        tags.setdefault(shapes.USER, user)
     started = number(given, "start_time", 0)
     made = await caller.ask(
         runs.StartRun(
@@ -92,13 +98,6 @@ async def restore(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _key(given: dict[str, Any]) -> str:
-    key = text(given, "key")
-    if len(key) > LONGEST_KEY:
-        raise invalid(f"Key '{key[:50]}…' had length {len(key)}, which exceeded length limit of {LONGEST_KEY}")
-    return key
-
-
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
@@ -111,15 +110,17 @@ class Point(msgspec.Struct):
     step: Whole = 0
 
 
-def _points(run: str, given: list[dict[str, Any]]) -> runs.LogMetrics:
-    """Points in columns, as the deck takes them; synced before they are answered."""
+def _points(run: str, given: list[dict[str, Any]], place: str = "") -> runs.LogMetrics:
+    """Points in columns, as the deck takes them; synced before they are answered. `place` says where the request has
+    the n-th of them."""
     try:
         points = msgspec.convert(given, list[Point])
     except msgspec.ValidationError:
-        points = [_point(each) for each in given]
+        points = [_point(each, place.format(n)) for n, each in enumerate(given)]
     names = {name: place for place, name in enumerate(dict.fromkeys(point.key for point in points))}
     for name in names:
-        _key({"key": name})
+        first = place and place.format(next(n for n, point in enumerate(points) if point.key == name))
+        checks.metric(name, f"{first}name")
     return runs.LogMetrics(
         run=run,
         batch=secrets.token_hex(12),
@@ -132,35 +133,35 @@ def _points(run: str, given: list[dict[str, Any]]) -> runs.LogMetrics:
     )
 
 
-def _point(each: dict[str, Any]) -> Point:
+def _point(each: dict[str, Any], place: str) -> Point:
     """A point whose numbers come as texts, or the reason why it is none."""
-    if each.get("value") is None:
-        raise missing("value")
+    named = {f"{place}{name}": each.get(name) for name in ("key", "value", "timestamp", "step")}
+    key, value = text(named, f"{place}key"), named[f"{place}value"]
+    if value is None or value == "":
+        raise missing(f"{place}value")
     try:
-        value = float(each["value"])
+        if isinstance(value, bool):
+            raise ValueError
+        found = float(value)
     except (TypeError, ValueError) as error:
-        raise invalid(
-            f"Got invalid value {each['value']!r} for metric '{each.get('key')}' "
-            f"(timestamp={each.get('timestamp')}). Please specify value as a valid double (64-bit floating point)"
-        ) from error
-    return Point(_key(each), value, number(each, "timestamp"), number(each, "step", 0))
+        raise unfit(f"{place}value", value, "a valid double (64-bit floating point)") from error
+    return Point(key, found, number(named, f"{place}timestamp"), number(named, f"{place}step", 0))
 
 
 async def log_metric(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/log-metric`."""
     run = caller.run(given, active=True)
-    await caller.ask(_points(run.id, [given]))
+    point = _points(run.id, [given])
+    of_models = measured(caller, run.id, [given])
+    await caller.ask(point)
+    for each in of_models:
+        await caller.ask(each)
     return {}
 
 
 def _new_params(run: runs.Run, params: dict[str, runs.Value]) -> dict[str, runs.Value]:
-    """Those that the run has not yet; refuses what is too long or changes one."""
+    """Those that the run has not yet; refuses what changes one."""
     for key, value in params.items():
-        if len(str(value)) > LONGEST_PARAM:
-            raise invalid(
-                f"Param value '{str(value)[:50]}…' had length {len(str(value))}, "
-                f"which exceeded length limit of {LONGEST_PARAM}"
-            )
         before = run.params.get(key)
         if before is not None and str(before) != value:
             raise invalid(
@@ -182,7 +183,8 @@ async def _params(caller: Caller, run: runs.Run, new: dict[str, runs.Value]) -> 
 async def log_parameter(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/log-parameter`."""
     run = caller.run(given, active=True)
-    await _params(caller, run, _new_params(run, {_key(given): text(given, "value", "")}))
+    key, value = checks.param(text(given, "key"), text(given, "value", ""))
+    await _params(caller, run, _new_params(run, {key: value}))
     return {}
 
 
@@ -195,7 +197,9 @@ async def _tags(caller: Caller, run: runs.Run, tags: dict[str, str]) -> None:
 
 async def set_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/set-tag`."""
-    await _tags(caller, caller.run(given, active=True), {_key(given): text(given, "value", "")})
+    run = caller.run(given, active=True)
+    key, value = checks.tag(text(given, "key"), text(given, "value", ""))
+    await _tags(caller, run, {key: value})
     return {}
 
 
@@ -208,12 +212,16 @@ async def delete_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def _entry(each: dict[str, Any], place: str) -> tuple[str, str]:
+    """A name and a value of a batch."""
+    named = {f"{place}{name}": each.get(name) for name in ("key", "value")}
+    return text(named, f"{place}key"), text(named, f"{place}value", "")
+
+
 async def log_batch(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/log-batch`: its parts wait for one sync together."""
     run = caller.run(given, active=True)
     points, params, tags = objects(given, "metrics"), objects(given, "params"), objects(given, "tags")
-    if any(each.get("timestamp") is None for each in points):
-        raise unfit("metrics", points, "points with timestamps")
     limits = (("metrics", points, MOST_METRICS), ("params", params, MOST_PARAMS), ("tags", tags, MOST_TAGS))
     for name, found, most in limits:
         if len(found) > most:
@@ -222,19 +230,47 @@ async def log_batch(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
                 f"Please split up {name} across multiple requests and try again."
             )
     if len(points) + len(params) + len(tags) > MOST_TOGETHER:
-        raise invalid(f"A batch logging request can contain at most {MOST_TOGETHER} entries in total.")
+        raise invalid(
+            f"A batch logging request can contain at most {MOST_TOGETHER} metrics, params, and tags. "
+            f"Got {len(points) + len(params) + len(tags)}."
+        )
+    batch = _points(run.id, points, "metrics[{}].") if points else None
+    of_models = measured(caller, run.id, points)
     given_params: dict[str, runs.Value] = {}
-    for each in params:
-        key, value = _key(each), text(each, "value", "")
+    for place, each in enumerate(params):
+        key, value = checks.param(*_entry(each, f"params[{place}]."), f"params[{place}].")
         if given_params.setdefault(key, value) != value:
-            raise invalid(f"Duplicate parameter keys have been submitted: {key}.")
-    batch = _points(run.id, points) if points else None
+            raise invalid(
+                f"Duplicate parameter keys have been submitted: ['{key}']. Please ensure the request contains only "
+                "one param value per param key."
+            )
     new = _new_params(run, given_params)  # everything that is wrong is refused before anything is kept
+    labels = dict(checks.tag(*_entry(each, f"tags[{n}]."), f"tags[{n}].") for n, each in enumerate(tags))
     await asyncio.gather(
         _params(caller, run, new),
         *([caller.ask(batch)] if batch else []),
-        *([_tags(caller, run, pairs(given, "tags"))] if tags else []),
+        *(caller.ask(each) for each in of_models),
+        *([_tags(caller, run, labels)] if labels else []),
     )
+    return {}
+
+
+async def log_model(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """`runs/log-model`: 2.x says so which models a run logged; they stand in a tag."""
+    run, told = caller.run(given, active=True), text(given, "model_json")
+    try:
+        model = msgspec.json.decode(told, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise invalid(f"Malformed model info. \n {told[:500]} \n is not a valid JSON.") from error
+    if lacking := [name for name in MODEL_FIELDS if name not in model]:
+        raise invalid(f"Model json is missing mandatory fields: {', '.join(lacking)}")
+    kept = {name: model[name] for name in (*MODEL_FIELDS, "model_uuid") if name in model}
+    try:
+        before = msgspec.json.decode(run.tags.get(HISTORY, "[]"), type=list[Any])
+    except msgspec.DecodeError as error:
+        raise invalid(f"the tag {HISTORY} of run {run.id} is no list of models") from error
+    name, value = checks.tag(HISTORY, json.dumps([*before, kept]))
+    await _tags(caller, run, {name: value})
     return {}
 
 
@@ -277,7 +313,7 @@ async def search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/search`; experiments that are not there hold no runs."""
     wanted = {str(each) for each in listed(given, "experiment_ids")}
     names = tuple(each.name for each in caller.view.experiments if each.id in wanted)
-    limit = limit_of(given, 1000)
+    limit = limit_of(given, RUNS)
     if not names:
         return {"runs": []}
     found = await caller.ask(

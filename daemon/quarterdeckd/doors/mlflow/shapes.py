@@ -12,6 +12,9 @@ from quarterstore.records.runs import DatasetInput, Run
 STATES = {"LOST": "FAILED"}
 """MLflow has no word for a run that was not heard of any more."""
 
+USER, NOBODY = "mlflow.user", "unknown"
+"""Where MLflow's clients say who runs, and what they say where they do not."""
+
 
 def milliseconds(seconds: float | None) -> int | None:
     """A moment as MLflow counts it."""
@@ -70,7 +73,7 @@ def info(found: Run, number: str) -> dict[str, Any]:
         "run_uuid": found.id,
         "run_name": found.name,
         "experiment_id": number,
-        "user_id": found.tags.get("mlflow.user", found.actor),
+        "user_id": found.tags.get(USER, found.actor if found.beats else NOBODY),
         "status": STATES.get(found.state, found.state),
         "start_time": milliseconds(found.started),
         "artifact_uri": f"mlflow-artifacts:/{number}/{found.id}/artifacts",
