@@ -41,7 +41,10 @@ def load(home: Home, name: str) -> Pair:
     else:
         known = [found.stem for found in home.keys.glob("*.secret") if found.stem != "server"]
         known += [found.stem for found in home.keys.glob("*.keyring")]
-        raise missing("as", name, known, next=f"make one with: qd keys add {name} --role operator")
+        todo = f"make one with: qd keys add {name} --role operator"
+        if name == "owner" or not known:  # nobody here could make one
+            todo = f"let the owner in again with: quarterdeckd --home {home.root} --enrol"
+        raise missing("as", name, known, next=todo)
     try:
         return Pair(zmq.curve_public(secret), secret, home.server_public.read_bytes().strip())
     except (ValueError, zmq.ZMQError) as error:

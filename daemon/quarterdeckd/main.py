@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 
@@ -24,9 +25,16 @@ from quarterstore.records.places import Home, default_home
 log = logging.getLogger("quarterdeckd")
 
 
+class _Options(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other complaint."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {self.prog}: {message}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The options; each but --home can also be set in `quarterdeck.toml` or as `QUARTERDECK_*`."""
-    options = argparse.ArgumentParser(prog="quarterdeckd", description=__doc__, allow_abbrev=False)
+    options = _Options(prog="quarterdeckd", description=__doc__, allow_abbrev=False)
     options.add_argument("--home", type=Path, default=None, help="the store's folder (QUARTERDECK_HOME, else XDG)")
     options.add_argument("--profile", choices=("solo", "team", "regulated"), default=None)
     options.add_argument("--http", metavar="HOST:PORT", default=None, help="where predictions are answered")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -158,21 +159,31 @@ def test_the_tutorial_runs_as_it_stands(absent: Any, tmp_path: Path) -> None:
     said = shell(
         absent,
         tmp_path,
-        "\n".join(rest).replace("127.0.0.1:8080", f"127.0.0.1:{port}"),
+        "\n".join(rest)
+        .replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+        .replace("qd drift cancer", "qd drift cancer && exit 9 || [ $? = 1 ]"),
         QUARTERDECK_HOME=str(absent.home.root),
     )
     assert '"versions":["cancer@1"]' in said  # the first request after `deploy --wait` is answered
-    assert "NOT ENOUGH DATA" in said
+    assert "\nNOT ENOUGH DATA (0 of 200 rows)\n" in said and "UNDEFINED" not in said
 
 
 def test_training_with_ones_own_code_runs_as_it_stands(daemon: Any, tmp_path: Path) -> None:
+    """On the rows that the page shows, with their texts and blanks, over and over with other numbers; then on the real
+    file, where it is beside the checkout."""
     page = ROOT / "docs" / "how-to" / "train-your-own-code.md"
-    (definition,), (code,) = blocks(page, "toml"), blocks(page, "python")
-    (tmp_path / "own.toml").write_text(definition)
+    (definition,), (code,), (table,) = (blocks(page, language) for language in ("toml", "python", "csv"))
     (tmp_path / "train.py").write_text(code)
-    rows = "\n".join(f"{i % 7},{(i * 7) % 11},{int((i % 7) + (i * 7) % 11 > 7)}" for i in range(400))
-    (tmp_path / "churn.csv").write_text("calls,months,Churn\n" + rows + "\n")
+    header, *rows = csv.reader(table.splitlines())
+    changed, real = header.index("tenure"), ROOT.parent / "shared" / "data" / "telco_churn.csv"
+    many = [[*row[:changed], str(int(row[changed]) + n), *row[changed + 1 :]] for n in range(50) for row in rows]
+    with (tmp_path / "churn.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *many])
+    (tmp_path / "own.toml").write_text(definition)
     shell(daemon, tmp_path, "qd pipeline run own.toml --wait", QUARTERDECK_HOME=str(daemon.home.root))
+    for beside in [real] if real.exists() else []:
+        shutil.copy(beside, tmp_path / "churn.csv")
+        shell(daemon, tmp_path, "qd pipeline run own.toml --wait", QUARTERDECK_HOME=str(daemon.home.root))
 
 
 def test_a_program_is_told_and_a_signature_is_checked_as_the_page_says(daemon: Any, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from quarterstore.records.governance import ListAudit
 from quarterstore.records.people import AddKey, ListKeys, RevokeKey
 from quarterstore.records.runs import ListRuns, StartRun
+from tests.faults.test_serving import until
 
 
 def test_a_store_without_its_keys_lets_the_owner_in_again_and_the_journal_says_so(absent: Any) -> None:
@@ -16,7 +17,21 @@ def test_a_store_without_its_keys_lets_the_owner_in_again_and_the_journal_says_s
         run = client.ask(StartRun(experiment="kept")).id
     absent.stop()
     shutil.rmtree(absent.home.root / "keys")
+    (absent.folder / "log").unlink()
+    absent.start(wait=False)
+    advice = f"quarterdeckd --home {absent.home.root} --enrol"
+    until(lambda: "answering at" in absent.log())
+    assert advice in absent.log()  # after a restart that was asked for no more than a start
+    done = absent.qd("runs")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.endswith(f"let the owner in again with: {advice}\n") and "keys add" not in done.stderr
+    absent.stop()
+    (absent.folder / "log").unlink()
     absent.start("--enrol")
+    assert "--enrol" not in absent.log()
+    absent.stop()
+    absent.start()
+    assert "--enrol" not in absent.log()
     with absent.client() as client:
         assert [found.id for found in client.ask(ListRuns()).runs] == [run]
         assert client.ask(ListAudit(limit=3))[0].words.startswith("let a key speak for")

@@ -90,6 +90,13 @@ def test_too_few_rows_say_so() -> None:
     assert verdict(rows(1, 10), rows(2, 1000, 3.0)).verdict == "NOT ENOUGH DATA"
 
 
+def test_a_window_without_a_row_is_not_enough_data_and_no_lack_of_columns() -> None:
+    found = drift.compare({"a": rows(1, 500)}, {}, [NUMBER], RULE)
+    (one,) = found.features
+    assert (found.verdict, one.verdict, one.note) == ("NOT ENOUGH DATA",) * 2 + ("not enough data (0 of 200)",)
+    assert found.words == "not enough data (0 of 200 rows)"
+
+
 @pytest.mark.parametrize("column", [np.full(500, np.nan), np.array([None] * 500, dtype=object)])
 def test_a_window_without_a_value_is_not_called_calm(column: Any) -> None:
     assert verdict(rows(1, 500), column).verdict in ("NOT ENOUGH DATA", "UNDEFINED")

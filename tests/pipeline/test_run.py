@@ -140,6 +140,37 @@ def test_a_column_that_holds_the_target_is_said_to_leak(folder: Path) -> None:
     found = done(folder, definition("ridge"), path)
     said = next(step for step in found.steps if step.name == "validate")
     assert "copy" in said.words
+    assert found.warnings[0] == "y follows exactly from copy (--ignore copy)"
+    assert "is hardly ever true" in found.warnings[1] and "closest to it: copy (1.00), size" in found.warnings[1]
+    assert not done(folder, definition("ridge"), rows(folder / "fair.csv", task="numbers")).warnings
+
+
+@pytest.mark.parametrize(
+    ("column", "make"),
+    [
+        ("casual,registered", lambda y, n: f"{n % 7},{float(y) - n % 7:.4f}"),
+        ("rounded", lambda y, n: f"{float(y) + 0.001 * (n % 2):.4f}"),
+    ],
+)
+def test_columns_that_add_up_to_the_target_are_named(folder: Path, column: str, make: Any) -> None:
+    """Bike rentals are the casual and the registered ones: a model of them is worth nothing."""
+    path = rows(folder / "rows.csv", task="numbers")
+    head, *lines = path.read_text().splitlines()
+    more = [f"{line[: line.rindex(',')]},{make(line.rpartition(',')[2], n)}," for n, line in enumerate(lines)]
+    kept = [line + old.rpartition(",")[2] for line, old in zip(more, lines, strict=True)]
+    path.write_text("\n".join([head[:-1] + column + ",y", *kept]) + "\n")
+    first, *_ = done(folder, definition("ridge"), path).warnings
+    assert all(name in first for name in ("y", *column.split(","))) and f"--ignore {column.split(',')[0]}" in first
+
+
+def test_a_category_that_is_the_class_by_another_name_is_named(folder: Path) -> None:
+    path = rows(folder / "rows.csv")
+    head, *lines = path.read_text().splitlines()
+    left = [f"{'gone' if line.endswith('yes') else ('here', 'new')[n % 2]},{line}" for n, line in enumerate(lines)]
+    path.write_text("\n".join(["status," + head, *left]) + "\n")
+    found = done(folder, definition("logistic"), path).warnings
+    assert found[0] == "status is y by another name (1.0000; --ignore status)"
+    assert "roc auc 1 on held-out rows is hardly ever true" in found[1]
 
 
 CODE = {

@@ -117,6 +117,29 @@ def test_a_parquet_file_is_as_good_as_a_csv_file(daemon: Any, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
 
 
+def test_rows_without_a_target_are_told_beside_all_of_them(daemon: Any, tmp_path: Path) -> None:
+    file = table(tmp_path / "part.csv", 300, lambda n: rises(n) if n < 198 else "", a=plain)
+    done = qd(daemon, tmp_path, "quickstart", str(file), "--target", "y")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("300 rows (198 with y), 1 features, predicting y")
+
+
+def test_features_that_add_up_to_the_target_are_warned_of_and_no_refusal(daemon: Any, tmp_path: Path) -> None:
+    """In the answer, as a tag of the version and of the run, in the job's log."""
+    file = table(
+        tmp_path / "rents.csv", 400, lambda n: n % 40 + n % 37, casual=lambda n: n % 40, member=lambda n: n % 37
+    )
+    done = qd(daemon, tmp_path, "quickstart", str(file), "--target", "y")
+    assert done.returncode == 0, done.stderr
+    said = "y follows exactly from casual, member (--ignore casual --ignore member)"
+    assert f"\nWARNING: {said}" in done.stderr
+    with daemon.client() as client:
+        version = client.ask(registry.ShowVersion(version="rents@1"))
+        run = client.ask(runs.ShowRun(run=version.run or ""))
+    assert version.tags["warning"].startswith(said) and run.tags["warning"] == version.tags["warning"]
+    assert run.job and f"WARNING: {said}" in (daemon.home.jobs / run.job / "log.txt").read_text()
+
+
 def no_column(folder: Path) -> tuple[Path, str]:
     """A target that is not there."""
     return table(folder / "f.csv", 50, rises, alpha=plain, beta=plain), "alhpa"
@@ -180,6 +203,21 @@ def constant_column(folder: Path) -> tuple[Path, str]:
     return table(folder / "f.csv", 100, rises, a=plain, same=lambda n: 7), "y"
 
 
+def two_rows(folder: Path) -> tuple[Path, str]:
+    """Nothing to learn from, let alone to measure on."""
+    return table(folder / "f.csv", 2, lambda n: ("Yes", "No")[n], a=plain), "y"
+
+
+def few_targets(folder: Path) -> tuple[Path, str]:
+    """Many rows, few of them with a target."""
+    return table(folder / "f.csv", 300, lambda n: "YN"[n % 2] if n < 19 else "", a=plain), "y"
+
+
+def rare_class(folder: Path) -> tuple[Path, str]:
+    """A class that cannot be on both sides."""
+    return table(folder / "f.csv", 100, lambda n: "Yes" if n == 7 else "No", a=plain), "y"
+
+
 def absent_file(folder: Path) -> tuple[Path, str]:
     """No file at all."""
     return folder / "f.csv", "y"
@@ -206,6 +244,9 @@ def ragged(folder: Path) -> tuple[Path, str]:
         (no_parquet, 2, ""),
         (no_text, 2, ""),
         (absent_file, 2, ""),
+        (two_rows, 2, "y: got 2 rows with a target, expected at least 20"),
+        (few_targets, 2, "y: got 19 rows with a target, expected at least 20"),
+        (rare_class, 2, "y: got 1 row of class Yes, expected at least 2 of each class"),
         (void_column, 2, "--ignore void"),
         (constant_column, 2, "--ignore same"),
         (ragged, 2, ""),

@@ -161,7 +161,7 @@ async def test_screens_look_as_they_did(quiet: Any, made: Any, console: Any, siz
 async def test_without_colour_everything_is_still_said(
     quiet: Any, made: Any, console: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NO_COLOR: no segment has a hue, and states are words and glyphs."""
+    """NO_COLOR: no segment has a colour, greys are some too; states are words and glyphs, the cursor is reversed."""
     monkeypatch.setenv("NO_COLOR", "1")
     app = console(quiet.home)
     async with app.run_test(size=(120, 30)) as pilot:
@@ -170,13 +170,14 @@ async def test_without_colour_everything_is_still_said(
             await made.gone_to(pilot, key, name)
         await made.versions_of(pilot, "churn")
         assert "◐ Staging" in await made.shown(pilot, "· None")
-        hues = {
-            segment.style.color.triplet
+        styles = [
+            segment.style
             for strip in app.screen._compositor.render_strips()
             for segment in strip
-            if segment.style and segment.style.color and segment.style.color.triplet
-        }
-        assert all(abs(hue.red - hue.green) < 3 and abs(hue.green - hue.blue) < 3 for hue in hues), hues
+            if segment.style is not None
+        ]
+        assert not [style for style in styles if style.color or style.bgcolor]
+        assert [style for style in styles if style.reverse], "the row of the cursor has to stand out"
 
 
 async def test_a_terminal_too_small_says_so_and_comes_back(quiet: Any, made: Any, console: Any) -> None:

@@ -68,7 +68,7 @@ def exit_with(fault: Any) -> NoReturn:
 
 def _usage(error: click.UsageError) -> str:
     """What was wrong with the words of a command."""
-    words = error.format_message().rstrip(".")
+    words = " ".join(error.format_message().split()).rstrip(".")
     if isinstance(error, click.exceptions.NoArgsIsHelpError) or words == "Missing command":
         words = "got no verb"
     if words == "got no verb" and error.ctx and isinstance(error.ctx.command, click.Group):
@@ -116,7 +116,13 @@ def global_options(command: Any) -> Any:
         click.option("--home", expose_value=False, callback=keep("home"), help="the daemon's home"),
         click.option("--as", "caller", expose_value=False, callback=keep("caller"), help="whose key to ask with"),
         click.option("--json", "json_", is_flag=True, expose_value=False, callback=keep("json"), help="JSON lines"),
-        click.option("--timeout", type=float, expose_value=False, callback=keep("timeout"), help="seconds to wait"),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            expose_value=False,
+            callback=keep("timeout"),
+            help="seconds to wait",
+        ),
         click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=keep("quiet"), help="no talk"),
         click.option("--no-color", is_flag=True, expose_value=False, help="accepted; output has no colour"),
     ):

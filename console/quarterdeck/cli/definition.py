@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from quarterdeck.cli.context import Context
 from quarterstore.records import plans, tables
 from quarterstore.records.datasets import AddDataset
-from quarterstore.records.faults import Invalid, got, missing
+from quarterstore.records.faults import Invalid, got
+from quarterstore.records.misfits import misfit, refuse_unknown
 from quarterstore.records.pipelines import Definition, PipelineRun, RunPipeline
 
 
@@ -21,15 +22,12 @@ def read(path: Path) -> Definition:
         raise got("file", str(path), "a pipeline definition in TOML")
     try:
         fields = tomllib.loads(path.read_text())
-        known = {"name", "model", "task", "data", "split", "train", "gate", "deploy"}
-        for name in fields:
-            if name not in known:
-                raise missing(path.name, name, known)
+        refuse_unknown(Definition, fields)
         return msgspec.convert(fields, Definition)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"got a file that is no TOML ({error})", field=path.name) from error
     except msgspec.ValidationError as error:
-        raise Invalid(str(error), field=path.name) from error
+        raise misfit(Definition, str(error)) from error
 
 
 def run_file(context: Context, path: Path) -> PipelineRun:

@@ -12,7 +12,7 @@ import msgspec
 
 from quarterdeck.cli.context import Context, global_options
 from quarterstore.records.faults import Invalid
-from quarterstore.records.misfits import misfit
+from quarterstore.records.misfits import misfit, refuse_unknown
 
 HIDDEN = ("store.put_blob", "store.get_blob", "runs.log_metrics", "store.replay", "runs.beat")
 
@@ -60,10 +60,21 @@ def message_of(kind: type, given: dict[str, Any]) -> Any:
             except msgspec.DecodeError as error:
                 raise Invalid(f"got {value[:100]}, expected JSON ({error})", field=name) from error
         values[name] = value
+    _refuse_unknown(kind, values)
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise misfit(kind, str(error)) from error
+
+
+def _refuse_unknown(kind: type, values: dict[str, Any]) -> None:
+    """What a person wrote is looked at whole, the act inside a schedule or a proposal too."""
+    from quarterstore.records.messages import BY_TAG
+
+    refuse_unknown(kind, values)
+    act = values.get("act")
+    if isinstance(act, dict) and (inner := BY_TAG.get(str(act.get("type")))):
+        refuse_unknown(inner, act, "act")
 
 
 def _option(field: Any, hint: Any) -> click.Option:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 import unicodedata
 from collections.abc import Sequence
@@ -30,10 +31,17 @@ TIMES = {
     "heard",
     "updated",
     "removed",
+    "acked",
+    "due",
+    "freed",
+    "resolved",
+    "revoked",
 }
 WIDEST = 60
 EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
 LINE = 160
+WRAPPED = 100
+MOST_TEXT = 2000
 MOST = 20
 """Records of a list that are shown to a person."""
 
@@ -108,15 +116,32 @@ def lines(fields: dict[str, Any]) -> None:
 
 
 def nested(name: str, value: Any) -> list[str]:
-    """A value as lines: records of a list each on its own, what lies deeper as JSON that is cut."""
+    """A value as lines: what a record holds on one line where it fits, else each on its own, texts whole; records of a
+    list a line each; other lists as JSON that is cut."""
     if isinstance(value, dict):
-        return _pairs(value) if any(isinstance(one, dict | list) for one in value.values()) else [_joined(value)]
+        return _below(value)
     if isinstance(value, list | tuple) and all(isinstance(one, dict) for one in value):
         more = [f"and {len(value) - MOST} more (--json has them)"] if len(value) > MOST else []
         return [_joined(one) for one in value[:MOST]] + more
     if isinstance(value, list | tuple):
         return [drawn(", ".join(shown(name, one, WIDEST) for one in value), longest=4 * LINE)]
-    return [shown(name, value, 2000)]
+    return [shown(name, value, MOST_TEXT)]
+
+
+def _below(fields: dict[str, Any]) -> list[str]:
+    deep = any(isinstance(one, dict | list | tuple) for one in fields.values())
+    whole = ", ".join(f"{name} {shown(name, value, MOST_TEXT)}" for name, value in fields.items() if value not in EMPTY)
+    if not deep and len(whole) <= WRAPPED:
+        return [whole]
+    found: list[str] = []
+    for name, value in fields.items():
+        if isinstance(value, dict) and value:
+            first, *more = _below(value)
+            found += [f"{name} {first}", *(f"  {line}" for line in more)]
+        elif value not in EMPTY:
+            longest = WIDEST if isinstance(value, list | tuple) else MOST_TEXT
+            found += textwrap.wrap(f"{name} {shown(name, value, longest)}", WRAPPED, subsequent_indent="  ")
+    return found or [""]
 
 
 def _pairs(fields: dict[str, Any]) -> list[str]:
@@ -127,15 +152,17 @@ def _joined(fields: dict[str, Any]) -> str:
     return drawn(", ".join(_pairs(fields)), longest=LINE)
 
 
-def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Aligned columns; width counts what a terminal draws, not characters."""
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = (), headings: dict[str, str] | None = None) -> None:
+    """Aligned columns under their names, or the headings given for them; width counts what a terminal draws, not
+    characters."""
     if not rows:
         say("none")
         return
     names = list(columns) or [name for name, value in rows[0].items() if not isinstance(value, dict | list)][:8]
     cells = [[shown(name, row.get(name), WIDEST) for name in names] for row in rows]
-    widths = [max(wide(text) for text in (name, *(line[index] for line in cells))) for index, name in enumerate(names)]
-    print("  ".join(pad(name.upper(), width) for name, width in zip(names, widths, strict=True)).rstrip())
+    heads = [drawn((headings or {}).get(name, name.upper()), longest=WIDEST) for name in names]
+    widths = [max(wide(text) for text in (head, *(line[index] for line in cells))) for index, head in enumerate(heads)]
+    print("  ".join(pad(head, width) for head, width in zip(heads, widths, strict=True)).rstrip())
     for line in cells:
         print("  ".join(pad(text, width) for text, width in zip(line, widths, strict=True)).rstrip())
 
@@ -144,7 +171,7 @@ def shown(name: str, value: Any, longest: int) -> str:
     """A value as one safe line."""
     if value is None:
         return "-"
-    if isinstance(value, float) and name in TIMES:
+    if isinstance(value, float) and (name in TIMES or name.endswith(("_since", "_at"))):
         return _moment(value)
     if isinstance(value, float):
         return f"{value:.6g}"

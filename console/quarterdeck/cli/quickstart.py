@@ -4,7 +4,6 @@ edited."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -14,8 +13,8 @@ from quarterstore.records import plans, tables
 from quarterstore.records.datasets import AddDataset, Column
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import drawn
-from quarterstore.records.pipelines import DataSection, Definition, RunPipeline, SplitSection, TrainSection
-from quarterstore.records.registry import ShowVersion
+from quarterstore.records.pipelines import DataSection, Definition, PipelineRun, RunPipeline, SplitSection, TrainSection
+from quarterstore.records.registry import ShowVersion, Version
 
 
 def word(text: str) -> str:
@@ -33,8 +32,8 @@ def quickstart(
     ignore: tuple[str, ...],
     learner: str | None,
     out: Path | None,
-) -> Any:
-    """Check the file, write the definition, train, register; answers the version."""
+) -> tuple[Version, PipelineRun]:
+    """Check the file, write the definition, train, register; answers the version and the run of the pipeline."""
     if not file.is_file():
         raise got("file", str(file), "a file that can be read")
     name = word(file.stem)
@@ -78,10 +77,12 @@ def quickstart(
             f"  ({metric.low:.4g} to {metric.high:.4g})" if metric.low is not None and metric.high is not None else ""
         )
         context.say(f"  {metric.name:<18} {metric.value:.4g}{span}")
+    if warning := version.tags.get("warning"):
+        context.say(f"WARNING: {warning}")
     context.say(
         f"next: qd promote {version.id} Staging, then qd promote {version.id} Production, then qd deploy {version.id}"
     )
-    return version
+    return version, run
 
 
 def _looked_at(
@@ -100,7 +101,9 @@ def _looked_at(
         return (), 0, "logistic"
     table = tables.read(file)
     plan = plans.plan(table, target, time=time, group=group, ignore=ignore)
-    context.say(f"{table.rows} rows, {len(plan.features)} features, predicting {target} ({plan.task})")
+    aim = table.column(target)
+    known = f" ({table.rows - aim.missing} with {target})" if aim.missing else ""
+    context.say(f"{table.rows} rows{known}, {len(plan.features)} features, predicting {target} ({plan.task})")
     for name, why in plan.left_out.items():
         context.say(f"  left out: {name}, {why}")
     return table.columns, table.rows, "logistic" if plan.task == "classification" else "forest"

@@ -9,6 +9,7 @@ import msgspec
 
 from quarterdeck.cli.context import Context
 from quarterstore.records.faults import got, missing
+from quarterstore.records.misfits import refuse_unknown
 from quarterstore.records.registry import Metric, Signature
 from quarterstore.records.runs import Artefact, Run, ShowRun
 
@@ -56,7 +57,9 @@ def schema_in(path: Path | None) -> Signature:
     if path is None:
         return Signature(inputs=(), outputs=())
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Signature)
+        given = msgspec.json.decode(path.read_bytes())
+        refuse_unknown(Signature, given, "schema")
+        return msgspec.convert(given, Signature)
     except OSError as error:
         raise got("schema", f"{path} ({error.strerror})", "a JSON file") from error
     except msgspec.MsgspecError as error:

@@ -44,6 +44,16 @@ def to_the_end(context: Context, answer: Any) -> Any:
     return judged
 
 
+def check_gate(answer: Any) -> None:
+    """Raise `Failed` where a pipeline ran to its end and the gate said no: its version is registered and goes nowhere
+    by itself."""
+    if not isinstance(answer, PipelineRun):
+        return
+    for step in answer.steps:
+        if step.name == "gate" and step.state == "FAILED":
+            raise Failed(f"{answer.version} is registered, gate failed: {step.words}", field="gate")
+
+
 def _wait_for_hosts(context: Context, found: Deployment) -> None:
     """Until the hosts acknowledge the routes, so that the first request after a `--wait` is answered."""
     deadline = time.monotonic() + STARTING

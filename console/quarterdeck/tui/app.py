@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 from textual import events, work
 from textual.app import App
+from textual.filter import Monochrome
 from textual.message import Message
 from textual.theme import Theme
 
@@ -22,6 +23,7 @@ from quarterdeck.tui.keymap import SCREENS
 from quarterdeck.tui.messages import Deck, EntryArrived, LinkChanged, PulseArrived
 from quarterdeck.tui.screens.base import DeckScreen
 from quarterdeck.tui.snapshot import Snapshot, fold
+from quarterdeck.tui.widgets.colourless import Colourless
 from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Fault
 from quarterstore.records.governance import ListApprovals
@@ -66,6 +68,8 @@ class DeckApp(App[int]):
     def __init__(self, deck: Deck, home: str, started: float | None = None, kept: Kept | None = None) -> None:
         super().__init__()
         self.animation_level = "none"
+        if self.no_color:
+            self._filters = [Colourless() if isinstance(each, Monochrome) else each for each in self._filters]
         self.deck = deck
         self.connected = True
         self.snapshot = Snapshot()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import logging
 from pathlib import Path
 
 import zmq
@@ -16,6 +18,7 @@ from quarterstore.records.people import AddKey, SetRoles
 from quarterstore.records.places import Home
 from quarterstore.shelf.files import write_whole
 
+log = logging.getLogger(__name__)
 OWNER: tuple[Role, ...] = ("admin", "operator", "approver")
 
 
@@ -64,6 +67,12 @@ async def enrol_owner(home: Home, view: State, dispatch: Dispatch, *, again: boo
     is. `again` does the same for a store whose keys are lost: whoever may start a daemon over a store owns it, and the
     journal says that it was done."""
     if len(view.keys) and not again:
+        if not _admins_key(home, view):
+            log.warning(
+                "no key of an administrator is in %s; where it was lost, start with: quarterdeckd --home %s --enrol",
+                home.keys,
+                home.root,
+            )
         return
     path = home.secret_key("owner")
     if not path.exists():
@@ -78,6 +87,16 @@ async def enrol_owner(home: Home, view: State, dispatch: Dispatch, *, again: boo
         person = known.person
     if not set(OWNER) <= set(view.people[person].roles):
         await dispatch.speak(SetRoles(person=person, roles=tuple(dict.fromkeys((*view.people[person].roles, *OWNER)))))
+
+
+def _admins_key(home: Home, view: State) -> bool:
+    """Whether a key that lies in the home, or is marked there as kept in a keyring, speaks for an administrator."""
+    found = [path.read_bytes().strip().decode(errors="replace") for path in home.keys.glob("*.keyring")]
+    for path in home.keys.glob("*.secret"):
+        with contextlib.suppress(ValueError):  # a damaged one is told to whoever uses it
+            found.append(public_half(path.read_bytes().strip()))
+    keys = [key for public in found if (key := view.keys.get(public)) is not None]
+    return any(key.revoked is None and key.job is None and "admin" in view.people[key.person].roles for key in keys)
 
 
 def owner_name() -> str:

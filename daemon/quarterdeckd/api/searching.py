@@ -36,6 +36,8 @@ AT_ONCE = 5_000
 _TABLES = {"metric": ("metrics",), "param": ("params",), "tag": ("tags",), "any": ("metrics", "params", "tags")}
 
 Latest = Callable[[str], Mapping[str, float]]
+Known = Mapping[str, set[str]]
+"""Table -> the names that a run in the index has there."""
 
 
 class Searching:
@@ -127,7 +129,9 @@ class Searching:
             return self._newest(runs, ids, wanted), total + len(runs)
         rows = [self._row(run) for run in runs]
         if query.vocabulary == "deck" and (rows or index):
-            _all_known(query.where, columns, known, rows)
+            _all_known("where", query.where, columns, known, rows)
+            for text, order in zip(query.order, wanted.orders, strict=True):
+                self._sortable(text, order.column, known, rows)
         if wanted.tree is not None:
             test = test_of(wanted.tree)
             rows = [row for row in rows if test(row)]
@@ -143,6 +147,11 @@ class Searching:
         newest = [run for *_, run in heapq.nsmallest(wanted.limit + 1, keyed)]
         known = (self._view.runs.get(id_) for id_ in ids)
         return [self._row(run) for run in (*newest, *known) if run is not None]
+
+    def _sortable(self, text: str, column: Column, known: Known, rows: list[Row]) -> None:
+        """A screen keeps its order while it shows other runs, so any run may have the column. Raises `Invalid`."""
+        if not _is_known(column, known, rows):
+            _all_known("order", text.lstrip("-"), [column], known, [self._row(run) for run in self._view.runs])
 
     def _gather(self) -> list[str]:
         """The runs beside the index, with those that moved since the last time."""
@@ -230,17 +239,23 @@ def _in_view(run: Run, wanted: Wanted) -> bool:
     )
 
 
-def _all_known(where: str, columns: list[Column], known: dict[str, set[str]], rows: list[Row]) -> None:
+def _is_known(column: Column, known: Known, rows: list[Row]) -> bool:
+    """Whether a run has the column, or every one."""
+    if column.kind in ("attribute", "dataset") or (column.kind == "any" and column.name in ATTRIBUTES):
+        return True
+    read = reader(column)
+    return any(column.name in known.get(table, ()) for table in _TABLES[column.kind]) or any(map(read, rows))
+
+
+def _all_known(field: str, text: str, columns: list[Column], known: Known, rows: list[Row]) -> None:
     """A column that no run has is a mistake in writing, not an empty answer. Raises `Invalid`."""
     for column in columns:
-        if column.kind in ("attribute", "dataset") or (column.kind == "any" and column.name in ATTRIBUTES):
+        if _is_known(column, known, rows):
             continue
-        tables, read = _TABLES[column.kind], reader(column)
-        if any(column.name in known.get(table, ()) for table in tables) or any(read(row) for row in rows):
-            continue
+        tables = _TABLES[column.kind]
         names = {name for table in tables for name in known.get(table, ())}
         for row in rows:
             for table in tables:
                 names.update(row.metrics if table == "metrics" else getattr(row.run, table))
         near = difflib.get_close_matches(column.name, names | set(ATTRIBUTES if column.kind == "any" else ()), 3, 0.3)
-        raise wrong("where", where, column.at, f"got {column.words()}, expected a column that a run has", near)
+        raise wrong(field, text, column.at, f"got {column.words()}, expected a column that a run has", near)

@@ -146,6 +146,8 @@ def _feature(
     numeric = feature.kind == "number"
     blank = FeatureDrift(feature.name, "KS" if numeric else "chi-square", None, None, None, None, 0, 0, "UNDEFINED")
     sides = (("reference", reference), ("current", current))
+    if not _longest(current):  # no rows have no columns either
+        return msgspec.structs.replace(blank, verdict="NOT ENOUGH DATA", note=_short(0, 0, rule))
     absent = [side for side, columns in sides if feature.name not in columns]
     if absent:
         return msgspec.structs.replace(blank, note=f"no such column in the {' and '.join(absent)} rows")

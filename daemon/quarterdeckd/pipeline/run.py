@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from quarterdeckd.learning.fitted import Fitted
-from quarterdeckd.pipeline import evaluation, export, files, splitting, training, validation
+from quarterdeckd.pipeline import evaluation, export, files, leakage, splitting, training, validation
 from quarterdeckd.pipeline.progress import Report
 from quarterstore.records.faults import Fault
 from quarterstore.records.names import drawn
@@ -52,13 +52,13 @@ def run(spec: PipelineSpec, report: Report) -> PipelineResult:
     The same definition, rows and seeds give the same metrics (one thread; on CUDA up to the order of its sums).
     """
     definition, steps = spec.definition, Steps(report)
-    rows = steps.do("validate", lambda: _validated(spec))
+    rows, warnings = steps.do("validate", lambda: _validated(spec))
     meaning = training.meaning_of(rows)
     sides = steps.do("split", lambda: _split(rows, spec))
     fitted = steps.do("train", lambda: _trained(rows, sides, spec, report))
     held_out = training.features_of(rows, sides.test)
     truth = rows.frame[rows.plan.target][sides.test]
-    judged = steps.do("evaluate", lambda: _evaluated(fitted, held_out, truth, meaning))
+    judged, doubts = steps.do("evaluate", lambda: _evaluated(fitted, held_out, truth, meaning, rows))
     last = max(1, definition.split.seed)
     exported = steps.do(
         "export",
@@ -83,13 +83,21 @@ def run(spec: PipelineSpec, report: Report) -> PipelineResult:
         device=fitted.device,
         framework=fitted.framework,
         steps=tuple(steps.done),
+        warnings=(*warnings, *doubts),
     )
 
 
-def _validated(spec: PipelineSpec) -> tuple[Told, files.Rows]:
+def _validated(spec: PipelineSpec) -> tuple[Told, tuple[files.Rows, tuple[str, ...]]]:
     rows = files.load(spec.definition, spec.data)
     words, figures = validation.validate(rows)
-    return Told(words, figures), rows
+    return Told(words, figures), (rows, _warned(figures.get("warnings", ())))
+
+
+def _warned(warnings: tuple[str, ...]) -> tuple[str, ...]:
+    """Into the job's log as well, which is read where a step's words are not."""
+    for warning in warnings:
+        print(f"WARNING: {warning}", flush=True)
+    return warnings
 
 
 def _split(rows: files.Rows, spec: PipelineSpec) -> tuple[Told, splitting.Split]:
@@ -112,9 +120,13 @@ def _trained(rows: files.Rows, sides: splitting.Split, spec: PipelineSpec, repor
     return Told(words, {"params": fitted.params, "seconds": round(time.monotonic() - began, 3)}), fitted
 
 
-def _evaluated(fitted: Fitted, frame: Any, truth: Any, meaning: Any) -> tuple[Told, evaluation.Evaluation]:
+def _evaluated(
+    fitted: Fitted, frame: Any, truth: Any, meaning: Any, rows: files.Rows
+) -> tuple[Told, tuple[evaluation.Evaluation, tuple[str, ...]]]:
     found = evaluation.evaluate(fitted, frame, truth, meaning)
-    return Told(found.words, found.figures), found
+    doubts = _warned(leakage.of_metrics(found.metrics, rows.frame, rows.plan))
+    words = "; ".join([found.words, *(f"WARNING: {doubt}" for doubt in doubts)])
+    return Told(words, found.figures | ({"warnings": doubts} if doubts else {})), (found, doubts)
 
 
 def _exported(found: export.Exported) -> tuple[Told, export.Exported]:

@@ -3,17 +3,16 @@ them."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from quarterdeckd.pipeline import leakage
 from quarterdeckd.pipeline.files import Rows
 from quarterstore.records.faults import Invalid, got
 from quarterstore.records.names import drawn
-
-FEWEST_ROWS: Final = 20
-FEWEST_OF_A_CLASS: Final = 2
+from quarterstore.records.plans import FEWEST_OF_A_CLASS, FEWEST_ROWS
 
 
 def validate(rows: Rows) -> tuple[str, dict[str, Any]]:
@@ -41,32 +40,10 @@ def validate(rows: Rows) -> tuple[str, dict[str, Any]]:
         figures["left_out"] = plan.left_out
     if plan.task == "classification":
         figures["classes"] = _classes(frame[plan.target])
-    leaks = leaking(frame, plan.target, numbers, plan.task)
-    if leaks:
-        figures["leaks"] = leaks
-    return _words(rows, figures, leaks), figures
-
-
-def leaking(frame: pl.DataFrame, target: str, numbers: list[str], task: str) -> tuple[str, ...]:
-    """The numeric features that give a numeric target away exactly (least squares, R2 > 1 - 1e-9), as `casual` and
-    `registered` add up to `cnt`; empty when there is no such sum."""
-    if task != "regression" or not numbers:
-        return ()
-    x = frame.select(numbers).head(20_000).to_numpy()
-    y = frame[target].head(20_000).to_numpy()
-    known = np.isfinite(x).all(axis=1)
-    x, y = x[known], y[known]
-    if len(y) < 5 * (len(numbers) + 1):
-        return ()
-    spread = x.std(axis=0)
-    used = spread > 0
-    z = (x[:, used] - x[:, used].mean(axis=0)) / spread[used]
-    centred = y - y.mean()
-    weight, *_ = np.linalg.lstsq(z, centred, rcond=None)
-    if ((centred - z @ weight) ** 2).sum() > 1e-9 * (centred**2).sum():
-        return ()
-    names = [name for name, taken in zip(numbers, used, strict=True) if taken]
-    return tuple(name for name, one in zip(names, weight, strict=True) if abs(one) > 1e-3 * centred.std())
+    found = leakage.of_rows(frame, plan)
+    if found:
+        figures["warnings"] = found
+    return _words(rows, figures, found), figures
 
 
 def _check_finite(frame: pl.DataFrame, numbers: list[str]) -> None:
@@ -92,15 +69,13 @@ def _classes(target: pl.Series) -> dict[str, int]:
     return counts
 
 
-def _words(rows: Rows, figures: dict[str, Any], leaks: tuple[str, ...]) -> str:
+def _words(rows: Rows, figures: dict[str, Any], warnings: tuple[str, ...]) -> str:
     kinds = f"{figures['numbers']} numbers, {figures['categories']} categories"
     parts = [f"{figures['rows']:,} rows, {figures['features']} features ({kinds}), {rows.plan.task}"]
     if rows.dropped:
         parts.append(f"{rows.dropped} rows without {rows.plan.target} left out")
     if figures["missing"]:
         parts.append(f"{figures['missing']:,} cells missing")
-    if leaks:
-        flags = " ".join(f"--ignore {name}" for name in leaks)
-        parts.append(f"WARNING: {rows.plan.target} follows exactly from {', '.join(leaks)} ({flags})")
+    parts.extend(f"WARNING: {warning}" for warning in warnings)
     parts.extend(rows.plan.notes)
     return drawn("; ".join(parts))

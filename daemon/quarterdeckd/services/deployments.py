@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.endpoints import admitting, call_off, free_endpoint, stages_of
-from quarterstore.ledger.finding import deployment_of, production_of, version_of
+from quarterstore.ledger.finding import deployment_of, in_use, production_of, version_before, version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring, registry
 from quarterstore.records.base import Act, Event
@@ -130,16 +130,10 @@ def _roll_back(state: State, act: deployments.RollBack, asking: Asking) -> Decis
             endpoint=act.endpoint, version=deployment.pending, at=asking.now, why=f"called off: {reason}"
         )
         return Decision([called_off], f"called off {deployment.pending}", lambda after: after.deployments[act.endpoint])
-    back_to = next(
-        (
-            found
-            for version in reversed(deployment.previous)
-            if (found := state.versions[version]).removed is None and found.id != deployment.live
-        ),
-        None,
-    )
+    champion = production_of(state, deployment.model, deployment.environment)
+    back_to = version_before(state, deployment)
     if back_to is None:
-        raise NotFound(f"{act.endpoint} has no version to go back to", field="endpoint")
+        return _stage_back(state, deployment, champion, asking, reason)
     event = deployments.RolledBack(
         endpoint=act.endpoint,
         from_version=deployment.live or "none",
@@ -149,12 +143,37 @@ def _roll_back(state: State, act: deployments.RollBack, asking: Asking) -> Decis
         by=asking.actor,
         reason=reason,
     )
-    champion = production_of(state, deployment.model, deployment.environment)
     stages = stages_of(state, back_to.id, champion, deployment, None, asking, f"rollback: {reason}", "Staging")
     return Decision(
         [event, *stages],
         f"rolled {act.endpoint} back from {deployment.live} to {back_to.id}: {reason}",
         lambda after: after.deployments[act.endpoint],
+    )
+
+
+def _stage_back(
+    state: State,
+    deployment: deployments.Deployment,
+    champion: registry.Version | None,
+    asking: Asking,
+    reason: str,
+) -> Decision:
+    """Production goes back to the version that still answers, where another one took its stage and not its traffic."""
+    live, endpoint = deployment.live, deployment.endpoint
+    if live is None or champion is None or champion.id == live:
+        raise NotFound(
+            f"{endpoint} has no version to go back to",
+            field="endpoint",
+            next=None if live is None else f"take it down with: qd deployments stop --endpoint {endpoint}",
+        )
+    used_at = in_use(state, champion.id)
+    if used_at is not None:
+        raise Refused(f"{champion.id} is in Production and in use at {used_at}", field="endpoint")
+    stages = stages_of(state, live, champion, deployment, None, asking, f"rollback: {reason}", "Staging")
+    return Decision(
+        list(stages),
+        f"gave Production back from {champion.id} to {live}, which answers at {endpoint}: {reason}",
+        lambda after: after.deployments[endpoint],
     )
 
 

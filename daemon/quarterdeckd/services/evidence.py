@@ -23,14 +23,18 @@ ANSWER_HOLDS = 60.0
 """Seconds for which a gate's answer is good, for one move."""
 
 
-def judge(state: State, version: Version) -> GateOutcome:
+def judge(state: State, version: Version, further: tuple[GateRule, ...] = ()) -> GateOutcome:
     """Judge a version by its model's gate as it stands, and by that of each model it was made from: a child has to pass
-    what its parent passed, each beside the champion of that gate's model. Without a gate there is nothing to fail."""
+    what its parent passed, each beside the champion of that gate's model; and by further rules, such as a pipeline's
+    own limits. Without any there is nothing to fail."""
     checks: tuple[Check, ...] = ()
     for model in _models_of(state, version):
         gate = state.gates.get(model)
         champion = production_of(state, model, version.environment)
-        found = tuple(_check(rule, version, champion) for rule in (gate.rules if gate else ()))
+        rules = gate.rules if gate else ()
+        if model == version.model:
+            rules += tuple(rule for rule in further if rule not in rules)
+        found = tuple(_check(rule, version, champion) for rule in rules)
         checks += found if model == version.model else tuple(_named(check, model) for check in found)
     return GateOutcome(
         version=version.id, ok=all(check.ok for check in checks), checks=checks, evidence=_hash(version, checks)

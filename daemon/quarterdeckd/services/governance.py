@@ -12,7 +12,7 @@ from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import judge, request_hash
 from quarterstore.ledger.finding import model_of, one_of, version_of
 from quarterstore.ledger.state import State
-from quarterstore.records import governance
+from quarterstore.records import governance, traffic
 from quarterstore.records.base import Act, tag_of
 from quarterstore.records.deployments import Deploy, StartCanary
 from quarterstore.records.faults import Conflict, Refused, got, missing
@@ -63,7 +63,7 @@ def _propose(state: State, act: governance.Propose, asking: Asking) -> Decision:
         state="WAITING",
         act=act.act,
         subject=version.id,
-        words=_words(inner),
+        words=_words(state, inner, version),
         request=request,
         evidence=outcome.evidence,
         outcome=outcome,
@@ -79,9 +79,12 @@ def _propose(state: State, act: governance.Propose, asking: Asking) -> Decision:
     )
 
 
-def _words(inner: Act[Any]) -> str:
+def _words(state: State, inner: Act[Any], version: Version) -> str:
+    """What is asked for, and what whoever approves a stage has to know of the traffic."""
     if isinstance(inner, MoveStage):
-        return f"move {inner.version} to {inner.stage}"
+        up = inner.stage == "Production"
+        beside = traffic.beside(version, inner.environment, state.deployments) if up else ()
+        return "; ".join([f"move {inner.version} to {inner.stage}", *beside])
     if isinstance(inner, StartCanary):
         return f"start a canary of {inner.version}"
     return f"deploy {inner.version}"  # type: ignore[attr-defined]

@@ -153,6 +153,7 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     events: list[Event] = [
         *(pipelines.StepNoted(pipeline_run=pipeline_run.id, step=done) for done in result.steps),
         runs.ParamsLogged(run=pipeline_run.run, params={"device": result.device, "framework": result.framework}),
+        *([runs.TagsSet(run=pipeline_run.run, tags={**_warning(result)})] if result.warnings else []),
         runs.RunEnded(run=pipeline_run.run, state="FINISHED", at=asking.now, metrics=act.metrics),
     ]
 
@@ -174,6 +175,10 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     )
 
 
+def _warning(result: pipelines.PipelineResult) -> dict[str, str]:
+    return {"warning": "; ".join(result.warnings)[:2000]} if result.warnings else {}
+
+
 def _registration(
     definition: pipelines.Definition,
     pipeline_run: pipelines.PipelineRun,
@@ -192,7 +197,7 @@ def _registration(
         dataset=result.dataset,
         reference=result.reference,
         golden=result.golden,
-        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline},
+        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_warning(result)},
     )
 
 
@@ -207,7 +212,7 @@ def _rules(definition: pipelines.Definition) -> tuple[governance.GateRule, ...]:
 def _gate_step(
     state: State, definition: pipelines.Definition, version: registry.Version, now: float
 ) -> tuple[bool, pipelines.Step]:
-    outcome = judge(state, version)
+    outcome = judge(state, version, _rules(definition))
     words = "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks) or "no gate is set"
     step = pipelines.Step(name="gate", state="DONE" if outcome.ok else "FAILED", started=now, ended=now, words=words)
     return outcome.ok, step

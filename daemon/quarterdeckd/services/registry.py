@@ -12,9 +12,9 @@ from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
 from quarterdeckd.services.labels import checked_prose, checked_tags
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
-from quarterstore.ledger.finding import in_use, model_of, one_of, production_of, run_of, version_of
+from quarterstore.ledger.finding import in_use, model_of, one_of, production_of, run_of, version_before, version_of
 from quarterstore.ledger.state import State
-from quarterstore.records import jobs, registry
+from quarterstore.records import jobs, registry, traffic
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, Invalid, NotFound, Refused, got
 from quarterstore.records.names import checked_name, checked_text, checked_word
@@ -203,7 +203,7 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
         raise Refused(
             f"{version.id} is live at {used_at}",
             field="stage",
-            next=f"qd rollback {used_at}, or deploy another version",
+            next=f"deploy another version, or qd {_down(state, used_at)}",
         )
     events: list[Event] = []
     skipped = act.stage == "Production" and version.stage in ("None", "Archived")
@@ -217,9 +217,17 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
     else:
         events.append(_moved(version, act.stage, act, asking, skipped=False))
     cleared_by_hooks(state, version, act.stage, asking)
-    return Decision(
-        events, f"moved {version.id} from {version.stage} to {act.stage}", lambda after: after.versions[version.id]
-    )
+    words = [f"moved {version.id} from {version.stage} to {act.stage}"]
+    if act.stage == "Production":
+        words += traffic.beside(version, act.environment, state.deployments)
+    return Decision(events, "; ".join(words), lambda after: after.versions[version.id])
+
+
+def _down(state: State, endpoint: str) -> str:
+    """What takes a version's traffic away there."""
+    deployment = state.deployments[endpoint]
+    way_back = deployment.canary or deployment.pending or version_before(state, deployment)
+    return f"rollback {endpoint}" if way_back else f"deployments stop --endpoint {endpoint}"
 
 
 def to_production(

@@ -16,6 +16,7 @@ from quarterstore.records import experiments, runs
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, Forbidden, Refused, got, missing
 from quarterstore.records.names import checked_text, checked_word, composed
+from quarterstore.records.registry import Version
 
 MOST_COMPARED = 200
 MOST_INPUTS = 1000
@@ -289,10 +290,12 @@ def compare(state: State, query: runs.CompareRuns, latest: Any) -> runs.Comparis
     if not 2 <= len(query.runs) <= MOST_COMPARED:
         raise got("runs", f"{len(query.runs)} of them", f"2 to {MOST_COMPARED}")
     found = [run_of(state, text) for text in query.runs]
+    came = {version.run: version for version in state.versions if version.run is not None}
     rows: list[runs.Difference] = []
     for where, tables in (
         ("param", [run.params for run in found]),
         ("metric", [latest(run) for run in found]),
+        ("held out", [_held_out(came.get(run.id)) for run in found]),
         ("source", [msgspec.to_builtins(run.source) for run in found]),
         ("package", _packages_of(state, found)),
         ("dataset", [_data_of(state, run) for run in found]),
@@ -302,6 +305,11 @@ def compare(state: State, query: runs.CompareRuns, latest: Any) -> runs.Comparis
             if query.all or any(repr(value) != repr(values[0]) for value in values):
                 rows.append(runs.Difference(where=where, name=name, values=values))
     return runs.Comparison(runs=tuple(run.id for run in found), rows=tuple(rows))
+
+
+def _held_out(version: Version | None) -> dict[str, float]:
+    """What the version that came of a run was measured at, on rows that the run did not learn from."""
+    return {metric.name: metric.value for metric in version.metrics} if version else {}
 
 
 def _packages_of(state: State, found: list[runs.Run]) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterstore.ledger.finding import in_use
+from quarterstore.ledger.finding import in_use, version_before
 from quarterstore.ledger.state import State, Step
 from quarterstore.records import registry, store
 from quarterstore.records.base import Event
@@ -54,10 +54,20 @@ def _checked(state: State, event: Event, asking: Asking) -> Event:
     used_at = in_use(state, version.id)
     if used_at is not None and (event.before == "Production" or event.after not in ("Staging", "Production")):
         raise Refused(
-            f"{version.id} is live or on trial at {used_at}", field="undo", next=f"qd rollback {used_at}, then qd undo"
+            f"{version.id} is live or on trial at {used_at}", field="undo", next=_way_out(state, used_at, version.id)
         )
     moved: Event = msgspec.structs.replace(event, at=asking.now, asked_by=asking.actor)
     return moved
+
+
+def _way_out(state: State, endpoint: str, version: str) -> str:
+    """What to do about a version that is in use, before its stage can be taken back."""
+    deployment = state.deployments[endpoint]
+    if deployment.live != version:
+        return f"qd rollback {endpoint}, then qd undo"
+    if version_before(state, deployment) is not None:
+        return f"qd rollback {endpoint} gives back traffic and stage"
+    return f"qd deployments stop --endpoint {endpoint}, then qd undo"
 
 
 def _note_backup(state: State, act: store.NoteBackup, asking: Asking) -> Decision:

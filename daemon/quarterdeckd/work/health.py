@@ -108,6 +108,7 @@ class Health:
                 _serving(serving.address, len(serving.hosts), self._rollouts.stopped()),
                 "qd serving start" if self._rollouts.stopped() else "qd serving status",
             ),
+            self._stages(),
             (
                 "predictions",
                 self._rollouts.dropped == 0,
@@ -126,6 +127,20 @@ class Health:
         return [
             store.Finding(name=name, ok=ok, words=words, next="" if ok else todo) for name, ok, words, todo in checks
         ]
+
+    def _stages(self) -> tuple[str, bool, str, str]:
+        """Whether what answers is in Production: another version may have been promoted and not deployed."""
+        view, wrong, todo = self._view, [], []
+        for found in view.deployments:
+            live = view.versions.get(found.live or "")
+            if live is None or live.stage == "Production":
+                continue
+            wrong.append(f"{live.id} answers at {found.endpoint} and is in {live.stage}")
+            model = view.models.get(found.model)
+            champion = model.production.get(found.environment) if model else None
+            deploy = f"qd deploy {found.model}@{champion} --endpoint {found.endpoint}, or " if champion else ""
+            todo.append(f"{deploy}qd rollback {found.endpoint}")
+        return "stages", not wrong, "; ".join(wrong) or "what answers is in Production", "; ".join(todo)
 
     def disk_used(self) -> dict[str, int]:
         """Bytes under each folder of the home."""

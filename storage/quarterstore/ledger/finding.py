@@ -15,16 +15,18 @@ from quarterstore.records.runs import Run
 
 
 def one_of(book: Book[Any], field: str, text: str) -> Any:
-    """The record whose key is `text` or the only one whose key starts with it; `NotFound` names the nearest."""
+    """The record whose key is `text` or the only one whose key starts, else ends with it (lists show the end of an id,
+    because the start is the same for all of an hour); `NotFound` names the nearest."""
     found = book.get(text)
     if found is not None:
         return found
     starts = [key for key in book.rows if len(text) >= 4 and key.startswith(text)]
+    starts = starts or [key for key in book.rows if len(text) >= 8 and key.endswith(text)]
     if len(starts) == 1:
         return book[starts[0]]
     if len(starts) > 1:
-        raise Conflict(f"got {text}, expected more of it: {len(starts)} ids start so", field=field, nearest=starts[:3])
-    raise missing(field, text, list(book.rows)[-2000:])
+        raise Conflict(f"got {text}, expected more of it: {len(starts)} ids are so", field=field, nearest=starts[:3])
+    raise missing(field, text, list(book.rows)[:-2001:-1])
 
 
 def run_of(state: State, text: str, *, removed: bool = False) -> Run:
@@ -88,6 +90,15 @@ def production_of(state: State, model: str, environment: str) -> Version | None:
     record = state.models.get(model)
     number = record.production.get(environment) if record is not None else None
     return state.versions.get(f"{model}@{number}") if number is not None else None
+
+
+def version_before(state: State, deployment: Deployment) -> Version | None:
+    """The version that a rollback gives the traffic back to, if any."""
+    for version in reversed(deployment.previous):
+        found = state.versions[version]
+        if found.removed is None and found.id != deployment.live:
+            return found
+    return None
 
 
 def in_use(state: State, version: str) -> str | None:

@@ -192,7 +192,9 @@ def got(field: str, found: object, expected: str) -> Invalid:
 
 
 def missing(field: str, name: str, known: Iterable[str], *, next: str | None = None) -> NotFound:
-    """`NotFound` for an unknown name, with the nearest three of those known."""
+    """`NotFound` for an unknown name, with the nearest of those known, filled up to three that exist."""
     shown = name if name.isprintable() else repr(name)
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.3)
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.3)
+    near += [other for other in names[:3] if other not in near][: 3 - len(near)]
     return NotFound(f"got {shown[:200]}, expected a known one", field=field, nearest=near, next=next)

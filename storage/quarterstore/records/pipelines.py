@@ -231,3 +231,5 @@ class PipelineResult(Record, frozen=True):
     device: str
     framework: str
     steps: tuple[Step, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """Signs that a feature knows the target; kept as the tag `warning` of the run and of the version."""

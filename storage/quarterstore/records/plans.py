@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from quarterstore.records.base import Record
 from quarterstore.records.datasets import Column
 from quarterstore.records.faults import Invalid, got, missing
 from quarterstore.records.names import drawn
 from quarterstore.records.tables import COUNTED, FEW, MOST_CLASSES, Table
+
+FEWEST_ROWS: Final = 20
+FEWEST_OF_A_CLASS: Final = 2
+"""One row of a class to learn from, one to measure on."""
 
 
 class Plan(Record, frozen=True):
@@ -54,6 +59,7 @@ def plan(
     aim = table.column(target)
     found = _task(table, aim, task)
     classes = _classes(table, aim) if found == "classification" else ()
+    _check_enough(table, aim, found)
     left_out, features = {}, []
     for column in table.columns:
         if column.name == target:
@@ -100,6 +106,21 @@ def _classes(table: Table, aim: Column) -> tuple[str, ...]:
     if aim.kind == "integer":
         return tuple(map(str, sorted({int(value) for value in values})))
     return tuple(sorted(values, key=float)) if aim.kind == "number" else values
+
+
+def _check_enough(table: Table, aim: Column, task: str) -> None:
+    """Rows to learn from and to measure on, of each class too, where the table counted them."""
+    if (known := table.rows - aim.missing) < FEWEST_ROWS:
+        raise got(aim.name, f"{known} rows with a target", f"at least {FEWEST_ROWS}")
+    counts: Counter[str] = Counter()
+    for cell, number in table.counts.get(aim.name, {}).items() if task == "classification" else ():
+        counts[str(int(cell)) if aim.kind == "integer" else cell] += number
+    rare = [cell for cell, number in counts.items() if number < FEWEST_OF_A_CLASS]
+    if rare:
+        raise Invalid(
+            f"got 1 row of class {drawn(rare[0], longest=40)}, expected at least {FEWEST_OF_A_CLASS} of each class",
+            field=aim.name,
+        )
 
 
 def _why_not(table: Table, column: Column, time: str | None, group: str | None, ignore: Sequence[str]) -> str | None:

@@ -104,8 +104,8 @@ class RunPage(Record, frozen=True):
 
 
 class Difference(Record, frozen=True):
-    """One thing that differs between runs: where (`param`, `metric`, `source`, `dataset`), its name, a value per
-    run."""
+    """One thing that differs between runs: where (`param`, `metric`, `held out` of the version that came of it,
+    `source`, `dataset`), its name, a value per run."""
 
     where: str
     name: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -44,13 +45,15 @@ _WORDS: Final = (frozenset({"yes", "no"}), frozenset({"true", "false"}), frozens
 
 class Table(Record, frozen=True):
     """A file as it was read: its columns in order, its rows, and for each column with at most `MOST_CLASSES` + 1
-    different values those values (sorted); `sequence` names integer columns that count the rows."""
+    different values those values (sorted) and how many rows have each; `sequence` names integer columns that count the
+    rows."""
 
     columns: tuple[Column, ...]
     rows: int
     values: dict[str, tuple[str, ...]]
     sequence: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    counts: dict[str, dict[str, int]] = {}
 
     def column(self, name: str) -> Column:
         """One column by its name; `KeyError` when there is none."""
@@ -87,6 +90,11 @@ def read(path: Path, *, blank: Iterable[str] = MISSING, kinds: dict[str, str] | 
         },
         tuple(c.name for c, one in zip(columns, seen, strict=True) if one.sequence and count > FEW),
         tuple(note for c, one in zip(columns, seen, strict=True) for note in _odd(c, one)),
+        {
+            name: {cell: number for cell, number in one.counts.items() if cell not in blanks}
+            for name, one in zip(header, seen, strict=True)
+            if one.counts is not None
+        },
     )
 
 
@@ -118,7 +126,7 @@ def seconds(cell: str) -> float:
 class _Seen:
     """What one column showed so far."""
 
-    __slots__ = ("blanks", "distinct", "first", "last", "many", "missing", "sequence", "shapes")
+    __slots__ = ("blanks", "counts", "distinct", "first", "last", "many", "missing", "sequence", "shapes")
 
     def __init__(self, blanks: frozenset[str]) -> None:
         self.blanks = blanks
@@ -127,6 +135,7 @@ class _Seen:
         self.sequence = True
         self.last: int | None = None
         self.distinct: set[str] = set()
+        self.counts: Counter[str] | None = Counter()
         self.shapes: dict[str, int] = {}
         """Kind of cell -> how many different values had it."""
 
@@ -142,6 +151,10 @@ class _Seen:
         for cell in fresh:
             shape = _shape(cell)
             self.shapes[shape] = self.shapes.get(shape, 0) + 1
+        if self.counts is not None:
+            self.counts.update(cells)
+            if len(self.counts) > MOST_CLASSES + 1 + len(self.blanks):
+                self.counts = None
         if self.many:
             return
         self.distinct |= fresh

@@ -68,7 +68,7 @@ def drift() -> click.Command:
     @click.option("--window", default=86400.0, help="seconds back from now")
     @click.option("--rule", type=click.Choice(["default", "literal"]), default="default")
     @click.argument("endpoint")
-    @command("drift", "Compare live traffic with the training rows; exit 1 on drift.")
+    @command("drift", "Compare live traffic with the training rows; exit 1 on drift, and where too few rows came.")
     def run(context: Context, endpoint: str, window: float, rule: str) -> None:
         from quarterdeck.cli.waiting import to_the_end
         from quarterstore.records.monitoring import CheckDrift, DriftRule, ShowDrift
@@ -78,15 +78,18 @@ def drift() -> click.Command:
             context.client.ask(CheckDrift(endpoint=endpoint, window=window, rule=DriftRule(literal=rule == "literal"))),
         )
         found = context.client.ask(ShowDrift(drift=endpoint))
+        short = found.n_current < found.rule.least
         if context.json:
             context.out(found)
+        elif short:
+            context.say(f"{found.verdict} ({found.n_current} of {found.rule.least} rows)")
         else:
             context.out(
                 list(found.features),
                 ("feature", "test", "statistic", "p", "q", "effect", "n_reference", "n_current", "verdict", "note"),
             )
             context.say(f"{found.verdict}: {found.words} ({job.id})")
-        if found.verdict == "DRIFT":
+        if short or found.verdict == "DRIFT":
             sys.exit(1)
 
     return run

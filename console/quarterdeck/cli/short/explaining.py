@@ -45,7 +45,8 @@ def compare() -> click.Command:
         elif not comparison.rows:
             context.say("no difference")
         else:
-            (_as_columns if len(comparison.runs) <= SIDE_BY_SIDE else _as_rows)(comparison)
+            shown = tuple(text if "@" in text else id_ for text, id_ in zip(runs, comparison.runs, strict=True))
+            (_as_columns if len(shown) <= SIDE_BY_SIDE else _as_rows)(comparison, shown)
 
     return run
 
@@ -215,23 +216,24 @@ def _runs_of(context: Context, texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(context.client.ask(ShowVersion(version=text)).run or text if "@" in text else text for text in texts)
 
 
-def _as_columns(comparison: Comparison) -> None:
+def _as_columns(comparison: Comparison, runs: tuple[str, ...]) -> None:
     from quarterdeck.cli.printing import table
 
     rows = [
         {"where": row.where, "name": row.name, **{str(index): _short(value) for index, value in enumerate(row.values)}}
         for row in comparison.rows
     ]
-    table(rows, ("where", "name", *(str(index) for index in range(len(comparison.runs)))))
+    headings = {str(index): run for index, run in enumerate(runs)}
+    table(rows, ("where", "name", *headings), headings)
 
 
-def _as_rows(comparison: Comparison) -> None:
+def _as_rows(comparison: Comparison, runs: tuple[str, ...]) -> None:
     from quarterdeck.cli.printing import table
 
     names = [f"{row.where}.{row.name}" for row in comparison.rows]
     rows = [
         {"run": run, **{name: _short(row.values[index]) for name, row in zip(names, comparison.rows, strict=True)}}
-        for index, run in enumerate(comparison.runs)
+        for index, run in enumerate(runs)
     ]
     table(rows, ("run", *names))
 

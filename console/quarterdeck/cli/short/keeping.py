@@ -10,6 +10,8 @@ import click
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command
 
+ROLES = click.Choice(("viewer", "operator", "approver", "admin"))
+
 
 def audit_group() -> dict[str, Made]:
     def verify() -> click.Command:
@@ -52,7 +54,7 @@ def audit_group() -> dict[str, Made]:
 
 def keys_group() -> dict[str, Made]:
     def add() -> click.Command:
-        @click.option("--role", "roles", multiple=True, default=("operator",))
+        @click.option("--role", "roles", type=ROLES, multiple=True, default=("operator",))
         @click.option("--keyring", is_flag=True, help="keep the secret in the desktop's keyring, not in a 0600 file")
         @click.argument("name")
         @command("add", "Make a key for a person and let it speak.")
@@ -77,14 +79,18 @@ def keys_group() -> dict[str, Made]:
 
 def service_group() -> dict[str, Made]:
     def install() -> click.Command:
-        @click.option("--user/--system", default=True)
+        @click.option("--user", is_flag=True, help="for your own service manager, as without --system")
+        @click.option("--system", is_flag=True, help="for the machine, under a user of its own")
         @click.option("--yes", is_flag=True, help="write without asking")
         @click.option("--print", "print_only", is_flag=True, help="only print")
         @command("install", "Print the systemd units for this home, then write them.")
-        def run(context: Context, user: bool, yes: bool, print_only: bool) -> None:
+        def run(context: Context, user: bool, system: bool, yes: bool, print_only: bool) -> None:
             from quarterdeck.cli.service import install as install_units
+            from quarterstore.records.faults import got
 
-            sys.exit(install_units(context.place(), user=user, yes=yes, print_only=print_only))
+            if user and system:
+                raise got("system", "--user and --system", "one of them")
+            sys.exit(install_units(context.place(), user=not system, yes=yes, print_only=print_only))
 
         return run
 

@@ -41,8 +41,11 @@ def do_or_propose(context: Context, act: Any, reason: str, wait: bool = False) -
 
 def shown(context: Context, answer: Any, wait: bool) -> None:
     """Print an answer; with `wait` what it has become at its end."""
-    if wait:
-        from quarterdeck.cli.waiting import to_the_end
+    if not wait:
+        context.out(answer)
+        return
+    from quarterdeck.cli.waiting import check_gate, to_the_end
 
-        answer = to_the_end(context, answer)
+    answer = to_the_end(context, answer)
     context.out(answer)
+    check_gate(answer)

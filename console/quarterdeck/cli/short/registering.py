@@ -77,6 +77,8 @@ def promote() -> click.Command:
     @click.argument("version")
     @command("promote", "Move a version to a stage; asks for approval where one is needed (exit 6).")
     def run(context: Context, version: str, stage: str, environment: str, skip_stage: bool, reason: str) -> None:
+        from quarterstore.records import traffic
+        from quarterstore.records.deployments import ListDeployments
         from quarterstore.records.registry import MoveStage, ShowVersion
 
         found = context.client.ask(ShowVersion(version=version))
@@ -88,6 +90,10 @@ def promote() -> click.Command:
             reason=reason,
         )
         do_or_propose(context, act, reason)
+        if stage == "Production":
+            deployments = context.client.ask(ListDeployments())
+            for words in traffic.beside(found, environment, deployments):
+                context.say(words)
 
     return run
 

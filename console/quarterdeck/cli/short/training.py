@@ -22,8 +22,11 @@ def quickstart() -> click.Command:
     @command("quickstart", "From a CSV or Parquet file to a registered model, with no YAML.")
     def run(context: Context, **given: Any) -> None:
         from quarterdeck.cli.quickstart import quickstart as start
+        from quarterdeck.cli.waiting import check_gate
 
-        context.out(start(context, **given))
+        version, ended = start(context, **given)
+        context.out(version)
+        check_gate(ended)
 
     return run
 

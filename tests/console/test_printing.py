@@ -1,0 +1,53 @@
+"""What a person reads: times as times, reasons whole, whatever a list shows accepted, runs under their names."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from quarterdeck.cli import printing
+from quarterstore.records.deployments import Canary, CanaryRule, CanaryVerdict, Deployment
+from quarterstore.records.registry import Metric, RegisterVersion
+from tests.tui.conftest import SIGNATURE, model_bytes
+
+WHY = "only 3 of the 412 requests that are needed for each arm were answered, so nothing is known of the rise; " * 2
+AT = 1_795_630_000.0
+
+
+def test_a_canary_is_shown_with_its_whole_reason_and_times(capsys: pytest.CaptureFixture[str]) -> None:
+    """The one thing that a person looks for in a deployment on HOLD."""
+    verdict = CanaryVerdict("HOLD", WHY, 412, 3)
+    canary = Canary("m@2", (5, 100), 0, CanaryRule(), AT, AT, "ana", judged=verdict)
+    where: Any = {"endpoint": "m", "model": "m", "environment": "default", "state": "CANARY", "live": "m@1", "epoch": 1}
+    printing.out(Deployment("dep-1", **where, created=AT, changed=AT, asked_by="ana", canary=canary), False)
+    said = capsys.readouterr().out
+    assert WHY.split() == [word for word in said.split() if word in WHY.split()][: len(WHY.split())]
+    assert "…" not in said and "e+09" not in said
+    assert f"step_since {time.strftime('%Y-%m-%d', time.localtime(AT))}" in said
+    assert max(map(len, said.splitlines())) < 130
+
+
+def test_the_end_of_an_id_that_a_list_shows_is_accepted(daemon: Any) -> None:
+    with daemon.client() as client, client.run("short") as run:
+        id_ = run.id
+    assert id_ in daemon.qd("run", "show", id_[-8:]).stdout
+
+
+def test_runs_side_by_side_stand_under_their_ids_with_what_their_versions_were_measured_at(daemon: Any) -> None:
+    ids = []
+    with daemon.client() as client:
+        for number in (1, 2):
+            with client.run("side") as run:
+                run.log(loss=1 / number)
+            ids.append(run.id)
+            digest, size = client.put(model_bytes(float(number)))
+            metrics = (Metric("accuracy", 0.8 + number / 100),)
+            client.ask(RegisterVersion("side", digest, size, "onnx", SIGNATURE, metrics=metrics, run=run.id))
+    first, *lines = daemon.qd("compare", *ids).stdout.splitlines()
+    assert first.split() == ["WHERE", "NAME", *ids]
+    assert ["held", "out", "accuracy", "0.81", "0.82"] in [line.split() for line in lines]
+    first, *_ = daemon.qd("compare", "side@1", "side@2").stdout.splitlines()
+    assert first.split() == ["WHERE", "NAME", "side@1", "side@2"]
+    assert "held out" in daemon.qd("diff", *ids).stdout
