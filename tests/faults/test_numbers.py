@@ -20,6 +20,7 @@ from quarterstore.records.faults import Fault, Invalid
 from quarterstore.records.ids import new_id
 from quarterstore.records.messages import ASKABLE
 from quarterstore.records.transfer import Export
+from tests.small import onnx_file
 
 pytestmark = pytest.mark.fault
 NAN, INF = math.nan, math.inf
@@ -150,8 +151,10 @@ def test_nan_is_never_best_and_sorted_last_either_way_and_json_is_strict(daemon:
 def test_a_version_with_a_metric_that_is_no_number_is_refused_so_no_gate_can_pass_it(daemon: Any, value: float) -> None:
     with daemon.client() as client:
         digest, size = client.put(onnx_file())
-        tensor = registry.Tensor(name="x", datatype="FP32", shape=(-1, 2))
-        shape = registry.Signature(inputs=(tensor,), outputs=(tensor,))
+        shape = registry.Signature(
+            inputs=(registry.Tensor(name="x", datatype="FP32", shape=(-1, 2)),),
+            outputs=(registry.Tensor(name="y", datatype="FP32", shape=(-1, 1)),),
+        )
         metrics = (registry.Metric(name="acc", value=value),)
         asked = registry.RegisterVersion(
             model="gated", digest=digest, size=size, format="onnx", signature=shape, metrics=metrics

@@ -123,7 +123,7 @@ async def test_a_run_has_its_curves_artefacts_environment_family_and_log(many: A
             assert f"runs › run-{COUNT - 1:04} › {pane}" in made.text(pilot)
             await pilot.press("Y")
             command = app.clipboard
-            assert command.startswith("qd run")
+            assert command.startswith(f"qd --home {many.home.root} run")
         await pilot.press("left_square_bracket", "Y")
         await made.until(pilot, lambda: "parent" in app.clipboard, "the search for the children")
         done = many.qd("--json", *shlex.split(app.clipboard)[1:])

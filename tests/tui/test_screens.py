@@ -126,6 +126,7 @@ MASKS = (
     (re.compile(r"\b[0-9a-f]{16,64}\b…?"), "<hash>"),
     (re.compile(r"[\d.]+ [kMG]B free"), "<free>"),
     (re.compile(r"posted [\d,]+"), "posted <n>"),
+    (re.compile(r"a list of \d+ packages"), "a list of <n> packages"),
     (re.compile(r"/tmp/\S+"), "<home>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "<address>"),
     (re.compile(re.escape(os.environ.get("USER", "root")) + r"\b"), "<me>"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from quarterdeck.tui.screens.registry import version_card
-from quarterstore.records.registry import Lineage, Signature, Tensor, Version
+from quarterdeck.tui.screens.version_cards import overview_card
+from quarterstore.records.registry import Signature, Tensor, Version
 
 SHAPE = Signature(inputs=(Tensor("x", "FP32", (-1, 2)),), outputs=(Tensor("y", "FP32", (-1, 1)),))
 
@@ -25,7 +25,7 @@ def card(form: str, code: tuple[str, ...], allowed: bool) -> str:
         allow_code=allowed,
         code=code,
     )
-    return version_card(version, Lineage(version="m@1", up=(), down=()), 10.0, 100).plain
+    return overview_card(version, None, 10.0, 100).plain
 
 
 def test_a_version_that_runs_code_says_so_and_what_it_imports() -> None:

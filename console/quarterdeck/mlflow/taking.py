@@ -191,7 +191,7 @@ class Taking:
         try:
             self._deck.do(start)
         except NotFound as fault:
-            if parent is None or fault.field != "run":
+            if parent is None or fault.field != "parent":
                 raise
             self._left.add(f"parent {parent[:80]} of run {run.id}", fault)
             self._deck.do(runs.StartRun(**{**_fields(start), "parent": None}))
