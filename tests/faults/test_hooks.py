@@ -88,7 +88,7 @@ def deliveries(client: Any, hook: str) -> list[hooks.Delivery]:
 def test_a_promotion_is_told_signed_and_the_secret_stays_in_its_file(absent: Any, receiver: Receiver) -> None:
     absent.start()
     secret = absent.folder / "secret"
-    secret.write_text("a secret of its own 4711\n")
+    secret.write_text("a secret of its own swordfish-zzyzx\n")
     secret.chmod(0o600)
     done = absent.qd(
         "--json", "hook", "add", "promote", receiver.url, "--secret-file", str(secret), "--allow-private",
@@ -105,7 +105,7 @@ def test_a_promotion_is_told_signed_and_the_secret_stays_in_its_file(absent: Any
         assert over(client, delivery.id).state == "MADE"
     event = request.event
     parts = dict(each.split("=", 1) for each in request.headers["quarterdeck-signature"].split(","))
-    signed = hmac.new(b"a secret of its own 4711", parts["t"].encode() + b"." + request.body, hashlib.sha256)
+    signed = hmac.new(b"a secret of its own swordfish-zzyzx", parts["t"].encode() + b"." + request.body, hashlib.sha256)
     assert parts["v1"] == signed.hexdigest()
     assert (event["specversion"], event["id"], event["type"], event["subject"]) == (
         "1.0",
@@ -118,9 +118,9 @@ def test_a_promotion_is_told_signed_and_the_secret_stays_in_its_file(absent: Any
     kept = absent.home.hook_secret(hook["secret"])
     assert kept.stat().st_mode & 0o777 == 0o600
     absent.stop()
-    told = [path for path in absent.home.root.rglob("*") if path.is_file() and b"4711" in path.read_bytes()]
+    told = [path for path in absent.home.root.rglob("*") if path.is_file() and b"swordfish-zzyzx" in path.read_bytes()]
     assert told == [kept]
-    assert "4711" not in absent.log() and "4711" not in done.stdout + done.stderr
+    assert "swordfish-zzyzx" not in absent.log() and "swordfish-zzyzx" not in done.stdout + done.stderr
     absent.start()
     assert absent.qd("hook", "rm", hook["id"]).returncode == 0
     until(lambda: not kept.exists(), 10, "end of the secret")

@@ -131,7 +131,7 @@ async def test_every_command_that_capital_y_copies_runs(tracked: Any, made: Any,
             await made.until(pilot, lambda: not app.screen._filling, pane)
             await copy()
             await pilot.press("right_square_bracket")
-        assert copied[1:3] == ["qd version show churn@3"] * 2
+        assert copied[1:3] == [f"qd --home {tracked.home.root} version show churn@3"] * 2
         screen = await opened(pilot, made, "churn@2", "lineage")
         table = screen.query_one(RecordTable)
         for row in range(table.row_count):
