@@ -98,3 +98,18 @@ def test_an_act_needs_its_role_on_the_clock_too() -> None:
     with pytest.raises(Forbidden):
         RULES[schedules.AddSchedule](ruling.state, asked, ruling.asking()._replace(roles=("operator",)))
     assert RULES[schedules.AddSchedule](ruling.state, asked, ruling.asking()._replace(roles=("admin",))).events
+
+
+def test_what_the_daemon_has_to_look_at_first_is_not_for_the_clock() -> None:
+    """It would be decided unlooked at: a pickle that says it is ONNX."""
+    shape = {"inputs": [], "outputs": []}
+    act = {
+        "type": "registry.register",
+        "model": "m",
+        "digest": "0" * 64,
+        "size": 1,
+        "format": "onnx",
+        "signature": shape,
+    }
+    with pytest.raises(Fault, match=r"act\.type: got registry\.register"):
+        Ruling().act(schedules.AddSchedule(name="s", act=act, every=60.0))

@@ -10,6 +10,7 @@ import pytest
 
 from quarterstore.records import datasets, registry, runs
 from tests.services.test_registry import shape
+from tests.small import onnx_file
 
 PRODUCTION = {"stage": "Production", "reason": "good enough"}
 
@@ -35,7 +36,8 @@ def home(daemon: Any) -> Any:
 
 def register(owner: Any, number: int, model: str, signature: registry.Signature, **parts: Any) -> None:
     """A version with a metric."""
-    digest, size = owner.put(f"file {number}".encode())
+    wide, out = int(signature.inputs[0].shape[-1]), signature.outputs[0]
+    digest, size = owner.put(onnx_file(f"file {number}", inputs=wide, outputs=int(out.shape[-1]), y=out.name))
     metric = registry.Metric(name="accuracy", value=number / 8)
     owner.ask(
         registry.RegisterVersion(

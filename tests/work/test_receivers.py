@@ -233,3 +233,9 @@ def test_only_a_plain_yes_is_a_yes(status: int, body: bytes, verdict: tuple[bool
 def test_what_a_receiver_says_is_no_terminal_sequence() -> None:
     words = words_of(Told(500, b"\x1b]0;owned\x07 \x9b31m \xff broken"))
     assert "\x1b" not in words and "\x07" not in words and "\x9b" not in words and "broken" in words
+
+
+@pytest.mark.parametrize("body", [b'{"reason": "\xe9"}', b"[" * 50_000, b"\xff\xfe", b"", b"null"])
+def test_an_answer_that_is_no_json_is_no_verdict_and_no_error(body: bytes) -> None:
+    """A receiver that took the event is not told again because of what it says."""
+    assert receivers.verdict_of(receivers.Told(200, body))[0] is False

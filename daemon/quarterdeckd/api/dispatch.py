@@ -21,6 +21,7 @@ from quarterdeckd.services.deciding import Answerer, Asking
 from quarterstore.ledger.book import Changes
 from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Query, tag_of
+from quarterstore.records.datasets import CompareDatasets
 from quarterstore.records.faults import Failed, Fault, Full
 from quarterstore.records.ids import new_id
 from quarterstore.records.registry import RegisterVersion
@@ -35,6 +36,8 @@ TAKES_ROOM = (LogMetrics, PutBlob)
 LOOKED_AT = (RegisterVersion,)
 """What a process reads a file for, which takes seconds, or a minute of a bad one: in threads of its own, so that no
 question waits behind it."""
+COUNTED = (CompareDatasets,)
+"""Queries that a child may work on for minutes: in a thread of their own, so that nobody else's waits behind them."""
 Reply = Callable[[Outcome], None]
 Wide = Callable[[Any, Speaker, int], Any]
 """A reader that may take a while: message, speaker, the seq that must be visible; runs in a thread."""
@@ -69,6 +72,8 @@ class Dispatch:
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="reader")
         self._lookers = ThreadPoolExecutor(2, thread_name_prefix="looker")
+        self._counters = ThreadPoolExecutor(1, thread_name_prefix="counter")
+        self._under_way: dict[str, list[Reply]] = {}
 
     def ask(self, message: Any, request: str, speaker: Speaker, seen: int, reply: Reply) -> None:
         """Handle one message; `reply` is called once, on the loop."""
@@ -84,7 +89,7 @@ class Dispatch:
             elif isinstance(message, Act):
                 self._act(message, request, speaker, reply)
             else:
-                self._widely(message, speaker, max(seen, self.seq), reply)
+                self._widely(message, request, speaker, max(seen, self.seq), reply)
         except Fault as fault:
             reply(Outcome(None, self.seq, fault))
         except Exception as error:
@@ -114,7 +119,9 @@ class Dispatch:
         body = body_of(encoded)
         prepare = self.prepare.get(type(act))
         if prepare is not None and speaker is not DAEMON:
-            self._prepared(prepare, act, Asked(act, body, request, speaker, reply, len(encoded)))
+            told = self._once(f"{speaker.key}:{request}:{body.hex()}", reply)
+            if told is not None:
+                self._prepared(prepare, act, Asked(act, body, request, speaker, told, len(encoded)))
             return
         add = self.enrich.get(type(act))
         asked = Asked(add(act) if add else act, body, request, speaker, reply, len(encoded))
@@ -153,8 +160,25 @@ class Dispatch:
         pool = self._lookers if type(act) in LOOKED_AT else self._readers
         self._loop.run_in_executor(pool, prepare, act).add_done_callback(queue)
 
-    def _widely(self, message: Any, speaker: Speaker, seen: int, reply: Reply) -> None:
+    def _once(self, name: str, reply: Reply) -> Reply | None:
+        """What tells everybody who sent this request (a client that waits sends it again after 2 s), or None when the
+        work for it is under way already."""
+        if name in self._under_way:
+            self._under_way[name].append(reply)
+            return None
+        self._under_way[name] = [reply]
+
+        def all_(outcome: Outcome) -> None:
+            for each in self._under_way.pop(name):
+                each(outcome)
+
+        return all_
+
+    def _widely(self, message: Any, request: str, speaker: Speaker, seen: int, reply: Reply) -> None:
         reader = self.wide[type(message)]
+        told = self._once(f"{speaker.key}:{request}:{body_of(encode(message)).hex()}", reply)
+        if told is None:
+            return
 
         def read() -> Outcome:
             try:
@@ -164,8 +188,9 @@ class Dispatch:
             except Exception as error:
                 return Outcome(None, seen, _own_error(type(message), error))
 
-        future = self._loop.run_in_executor(self._readers, read)
-        future.add_done_callback(lambda done: None if done.cancelled() else reply(done.result()))
+        pool = self._counters if type(message) in COUNTED else self._readers
+        future = self._loop.run_in_executor(pool, read)
+        future.add_done_callback(lambda done: None if done.cancelled() else told(done.result()))
 
     def on_group(self, group: Group) -> None:
         """From the writer's thread: make a certain group visible and answer it, on the loop."""
@@ -205,7 +230,7 @@ class Dispatch:
 
     def close(self) -> None:
         """Wait for the readers that still run."""
-        for pool in (self._readers, self._lookers):
+        for pool in (self._readers, self._lookers, self._counters):
             pool.shutdown(cancel_futures=True)
 
 

@@ -151,7 +151,7 @@ class Searching:
     def _sortable(self, text: str, column: Column, known: Known, rows: list[Row]) -> None:
         """A screen keeps its order while it shows other runs, so any run may have the column. Raises `Invalid`."""
         if not _is_known(column, known, rows):
-            _all_known("order", text.lstrip("-"), [column], known, [self._row(run) for run in self._view.runs])
+            _all_known("order", text.lstrip("-"), [column], known, [self._row(run) for run in list(self._view.runs)])
 
     def _gather(self) -> list[str]:
         """The runs beside the index, with those that moved since the last time."""

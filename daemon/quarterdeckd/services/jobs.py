@@ -101,7 +101,7 @@ def _after_optimise(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[A
         format="onnx",
         signature=result.signature,
         metrics=result.metrics,
-        run=parent.run,
+        run=_in_sight(state, parent.run),
         dataset=parent.dataset,
         parent=parent.id,
         reference=parent.reference,
@@ -133,13 +133,19 @@ def _after_convert(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Ac
         format="onnx",
         signature=result.signature,
         metrics=result.metrics,
-        run=parent.run,
+        run=_in_sight(state, parent.run),
         dataset=parent.dataset,
         parent=parent.id,
         reference=parent.reference,
         golden=result.golden,
         notes=f"converted from {parent.id}: {result.words}",
     )
+
+
+def _in_sight(state: State, run: str | None) -> str | None:
+    """The run unless it was removed meanwhile: the child is made all the same."""
+    found = state.runs.get(run or "")
+    return run if found is not None and found.removed is None else None
 
 
 def _after_admission(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:

@@ -290,7 +290,7 @@ def compare(state: State, query: runs.CompareRuns, latest: Any) -> runs.Comparis
     if not 2 <= len(query.runs) <= MOST_COMPARED:
         raise got("runs", f"{len(query.runs)} of them", f"2 to {MOST_COMPARED}")
     found = [run_of(state, text) for text in query.runs]
-    came = {version.run: version for version in state.versions if version.run is not None}
+    came = {version.run: version for version in list(state.versions) if version.run is not None}
     rows: list[runs.Difference] = []
     for where, tables in (
         ("param", [run.params for run in found]),

@@ -14,10 +14,17 @@ from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.state import State
 from quarterstore.records import schedules
 from quarterstore.records.base import Act
+from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Conflict, Forbidden, got, missing
+from quarterstore.records.hooks import AddHook
+from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.messages import ACTS, BY_TAG
 from quarterstore.records.names import checked_word
+from quarterstore.records.registry import RegisterVersion
+from quarterstore.records.runs import LogArtefact
 
+LOOKED_AT = (RegisterVersion, AddDataset, LogArtefact, LogModelArtefact, AddHook)
+"""Acts that the daemon looks at something for before they are decided, which the clock's own acts pass by."""
 SHORTEST = 1.0
 MOST_CAUGHT_UP = 1000
 
@@ -56,6 +63,9 @@ def _add(state: State, act: schedules.AddSchedule, asking: Asking) -> Decision:
     kind = BY_TAG.get(str(act.act.get("type")))
     if kind is None or kind not in ACTS or kind.role == "daemon":  # type: ignore[attr-defined]
         raise missing("act.type", str(act.act.get("type")), [tag for tag, found in BY_TAG.items() if found in ACTS])
+    if kind in LOOKED_AT:
+        words = "an act whose file or address is not looked at by the daemon first"
+        raise got("act.type", str(act.act["type"]), words)
     if kind.role not in asking.roles and "admin" not in asking.roles:  # type: ignore[attr-defined]
         words = f"{act.act['type']} needs the role {kind.role}, on the clock too"  # type: ignore[attr-defined]
         raise Forbidden(words, field="role")

@@ -75,7 +75,7 @@ def tree(state: State, query: search.RunTree) -> list[search.Branch]:
 
 def _children(state: State) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
-    for run in state.runs:
+    for run in list(state.runs):  # read in a thread, while the loop goes on
         parent = parent_of(run)
         if parent is not None and run.removed is None:
             found.setdefault(parent, []).append(run)

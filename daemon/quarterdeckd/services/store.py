@@ -7,7 +7,7 @@ import msgspec
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.finding import in_use, version_before
 from quarterstore.ledger.state import State, Step
-from quarterstore.records import registry, store
+from quarterstore.records import logged_models, registry, search, store
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, NotFound, Refused
 from quarterstore.records.messages import EVENTS, one_of
@@ -42,6 +42,10 @@ def _undo(state: State, act: store.Undo, asking: Asking) -> Decision:
 
 def _checked(state: State, event: Event, asking: Asking) -> Event:
     """An inverse as it can be done now; refused where the world has moved on since."""
+    if isinstance(event, search.SearchSaved | search.SearchRemoved):
+        return _own_search(state, event, asking)
+    if isinstance(event, logged_models.LoggedModelChanged):
+        return _as_it_is_now(state, event, asking)
     if not isinstance(event, registry.StageMoved):
         return event
     version = state.versions[event.version]
@@ -58,6 +62,26 @@ def _checked(state: State, event: Event, asking: Asking) -> Event:
         )
     moved: Event = msgspec.structs.replace(event, at=asking.now, asked_by=asking.actor)
     return moved
+
+
+def _own_search(state: State, event: search.SearchSaved | search.SearchRemoved, asking: Asking) -> Event:
+    """What was kept under the name by now must be the asker's own."""
+    name = event.search.name if isinstance(event, search.SearchSaved) else event.name
+    present = state.searches.get(name)
+    if present is None and isinstance(event, search.SearchRemoved):
+        raise Conflict(f"the search {name} is removed by now", field="undo")
+    if present is not None and present.created_by != asking.actor:
+        raise Conflict(f"the search {name} was kept again by {present.created_by}", field="undo")
+    return event
+
+
+def _as_it_is_now(state: State, event: logged_models.LoggedModelChanged, asking: Asking) -> Event:
+    """Only its tags and whether it is in sight are taken back: files, numbers and state have come since."""
+    present = state.logged_models.get(event.model.id)
+    if present is None:
+        raise Conflict(f"{event.model.id} is purged by now", field="undo")
+    before = msgspec.structs.replace(present, tags=event.model.tags, removed=event.model.removed, updated=asking.now)
+    return logged_models.LoggedModelChanged(model=before)
 
 
 def _way_out(state: State, endpoint: str, version: str) -> str:

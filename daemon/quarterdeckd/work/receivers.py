@@ -132,7 +132,7 @@ def verdict_of(told: Told) -> tuple[bool, str]:
     """Yes only for a 2xx with `{"allow": true}`: a receiver that says OK to everything has judged nothing."""
     try:
         said = msgspec.json.decode(told.body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         said = None
     said = said if isinstance(said, dict) else {}
     ok = 200 <= told.status < 300 and said.get("allow") is True

@@ -151,6 +151,8 @@ class Door:
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         profile = "team" if self._open_to_all else self._dispatch.profile
         speaker = speaker_at(self._dispatch.view, authorization, profile, self._owner)
+        if speaker.job is not None or not speaker.roles:
+            raise MlflowError("PERMISSION_DENIED", f"{speaker.person} has no role here that may read")
         return Caller(self._dispatch, speaker, self._newest)
 
     def _admit(self, headers: dict[bytes, bytes]) -> Response | None:

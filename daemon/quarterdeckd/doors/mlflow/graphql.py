@@ -11,6 +11,8 @@ from graphql.language import ast, parse
 DEEPEST, MOST_SELECTED, MOST_ROOTS, MOST_ALIASES = 10, 1000, 10, 10
 """mlflow.server.graphql.graphql_no_batching, 3.17."""
 LONGEST, MOST_TOKENS = 200_000, 20_000
+LONGEST_NUMBER = 20
+"""Digits and sign of a 64-bit number."""
 DIRECTIVES = ("component", "include", "skip")
 
 
@@ -47,6 +49,8 @@ def asked(text: str, name: str | None, variables: Mapping[str, Any]) -> tuple[st
     filled = _Filling(fragments, given).fields(found.selection_set, 1, ())
     if len(filled) > MOST_ROOTS:
         raise Wrong(_too_many(MOST_ROOTS, "root fields", len(filled)))
+    if found.operation.value not in ("query", "mutation"):
+        raise Wrong(f"The schema has no {found.operation.value}.")
     return found.operation.value, filled
 
 
@@ -129,8 +133,14 @@ def _value(node: ast.ValueNode | None, given: Mapping[str, Any]) -> Any:
     return read(node) if read else None
 
 
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise Wrong(f"Int cannot represent a number of {len(text)} digits.")
+    return int(text)
+
+
 READ: dict[type, Callable[[Any], Any]] = {
-    ast.IntValueNode: lambda node: int(node.value),
+    ast.IntValueNode: lambda node: _whole(node.value),
     ast.FloatValueNode: lambda node: float(node.value),
     ast.BooleanValueNode: lambda node: node.value,
     ast.StringValueNode: lambda node: node.value,

@@ -8,10 +8,13 @@ from urllib.parse import unquote_plus, urlsplit
 
 from quarterdeckd.doors.mlflow.caller import Caller
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
+from quarterdeckd.doors.mlflow.files import MOST_QUOTED
 from quarterstore.records.registry import Version
 
 LOCAL = re.compile(r"(?:file:|/|\.|[A-Za-z]:\\|[^:]*\Z)")
 """Sources on this machine's disk: none is opened, and none is taken."""
+LONGEST_SOURCE = 1000
+"""Characters that the registry keeps; beyond them none is looked at."""
 
 
 class Source(NamedTuple):
@@ -82,6 +85,8 @@ def _stranger(uri: str, name: str) -> MlflowError:
 
 
 def _check(source: str) -> None:
+    if len(source) > LONGEST_SOURCE:
+        raise invalid(f"Invalid model version source of {len(source)} characters: at most {LONGEST_SOURCE} are kept.")
     if LOCAL.match(source):
         raise invalid(
             f"Invalid model version source: '{source}'. To use a local path as a model version source, the run_id "
@@ -89,8 +94,12 @@ def _check(source: str) -> None:
             "directory of the run specified by the run_id."
         )
     path = source
-    while (plainer := unquote_plus(path)) != path:
+    for _ in range(MOST_QUOTED):  # a client may have quoted it more than once
+        if (plainer := unquote_plus(path)) == path:
+            break
         path = plainer
+    else:
+        raise invalid(f"Invalid model version source: '{source[:200]}'. It is quoted too often.")
     try:
         parts = urlsplit(path).path.split("/")
     except ValueError as error:
