@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from quarterdeckd.doors.mlflow import shapes
@@ -18,12 +19,13 @@ Point = dict[str, Any]
 async def of_run(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`metrics/get-history`: by time, step and value, in pages where `max_results` is given."""
     run, key = caller.run(given), text(given, "metric_key")
-    points = await _points(caller, run.id, key)
+    points = await _sorted(caller, run.id, key)
     limit = number(given, "max_results", len(points) or 1)
     if limit < 1:
         raise invalid(f"Invalid value {limit} for parameter 'max_results' supplied. It must be a positive integer.")
     start = max(0, number({"page_token": text(given, "page_token", "0")}, "page_token"))
-    told: dict[str, Any] = {"metrics": points[start : start + limit]}
+    page = points[start : start + limit]
+    told: dict[str, Any] = {"metrics": [shapes.metric(key, value, at, step) for at, step, value in page]}
     return {**told, "next_page_token": str(start + limit)} if start + limit < len(points) else told
 
 
@@ -88,11 +90,12 @@ def thinned(steps: list[int], most: int) -> set[int]:
 
 
 async def _points(caller: Caller, run: str, key: str) -> list[Point]:
+    return [shapes.metric(key, value, at, step) for at, step, value in await _sorted(caller, run, key)]
+
+
+async def _sorted(caller: Caller, run: str, key: str) -> list[tuple[float, int, float]]:
+    """Time, step and value of each point, by time and step."""
     curves = await caller.ask(runs.MetricHistory(run=run, keys=(key,), points=0))
-    points = [
-        (moment, step, value)
-        for curve in curves
-        for step, moment, value in zip(curve.steps, curve.times, curve.values, strict=True)
-    ]
-    points.sort(key=lambda point: point[:2])
-    return [shapes.metric(key, value, moment, step) for moment, step, value in points]
+    points = [each for curve in curves for each in zip(curve.times, curve.steps, curve.values, strict=True)]
+    points.sort(key=itemgetter(0, 1))
+    return points
