@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.finding import one_of
@@ -94,20 +95,7 @@ def _after_optimise(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[A
         return
     result = msgspec.convert(act.result, compression.OptimiseResult)
     parent = state.versions[spec.version]
-    yield registry.RegisterVersion(
-        model=parent.model,
-        digest=result.model,
-        size=result.measured.size_after,
-        format="onnx",
-        signature=result.signature,
-        metrics=result.metrics,
-        run=_in_sight(state, parent.run),
-        dataset=parent.dataset,
-        parent=parent.id,
-        reference=parent.reference,
-        golden=result.golden,
-        tags={"recipe": spec.recipe},
-    )
+    yield replace(_child(state, parent, result, result.measured.size_after), tags={"recipe": spec.recipe})
     child = f"{parent.model}@{state.models[parent.model].latest}"
     yield compression.RecordOptimisation(
         job=job.id,
@@ -126,10 +114,17 @@ def _after_convert(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Ac
         return
     result = msgspec.convert(act.result, registry.ConvertResult)
     parent = state.versions[job.subject]
-    yield registry.RegisterVersion(
+    yield replace(_child(state, parent, result, result.size), notes=f"converted from {parent.id}: {result.words}")
+
+
+def _child(
+    state: State, parent: registry.Version, result: compression.OptimiseResult | registry.ConvertResult, size: int
+) -> registry.RegisterVersion:
+    """What a job made of a version, to be registered below it."""
+    return registry.RegisterVersion(
         model=parent.model,
         digest=result.model,
-        size=result.size,
+        size=size,
         format="onnx",
         signature=result.signature,
         metrics=result.metrics,
@@ -138,7 +133,6 @@ def _after_convert(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Ac
         parent=parent.id,
         reference=parent.reference,
         golden=result.golden,
-        notes=f"converted from {parent.id}: {result.words}",
     )
 
 
