@@ -20,6 +20,7 @@ from quarterstore.records import (
     runs,
     search,
     store,
+    trials,
 )
 from quarterstore.records.base import tag_of
 from quarterstore.records.places import default_home
@@ -153,6 +154,8 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     deployments.Deploy: _with("deploy", "version"),
     deployments.StartCanary: _canary,
     deployments.RollBack: _with("rollback", "endpoint"),
+    trials.StartShadow: _with("shadow", "version"),
+    trials.ReportShadow: _with("shadow report", "endpoint"),
     compression.Optimise: _optimise,
     monitoring.CheckDrift: _drift,
     hooks.RemoveHook: _with("hook rm", "hook"),

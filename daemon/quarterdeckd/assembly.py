@@ -46,6 +46,7 @@ from quarterdeckd.services import (
     search,
     store,
     transfer,
+    trials,
     version_diff,
 )
 from quarterdeckd.settings import Settings, host_and_port
@@ -60,6 +61,7 @@ from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.storing import Storing
 from quarterdeckd.work.supervisor import Supervisor
+from quarterdeckd.work.trials import Trials
 from quarterdeckd.work.uploads import Uploads
 from quarterstore.ledger import journal
 from quarterstore.ledger.finding import deployment_of
@@ -70,6 +72,7 @@ from quarterstore.records import deployments as deployment_records
 from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
+from quarterstore.records import trials as trial_records
 from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
 from quarterstore.records.hooks import AddHook
@@ -96,6 +99,7 @@ SERVICES = (
     schedules,
     deployments,
     canaries,
+    trials,
     monitoring,
     compression,
     hooks,
@@ -148,6 +152,8 @@ class Daemon:
         )
         self.link = ServingLink(home, self._news, settings.http, settings.hosts)
         self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path)
+        self.trials = Trials(self.view, self.dispatch, self.bus, self.predictions)
+        self.rollouts.on_copies = self.trials.copied
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
         self.reactions = Reactions(self.dispatch)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
@@ -246,6 +252,7 @@ class Daemon:
         )
         wide[prediction_records.ShowPrediction] = lambda query, speaker, seen: self.predictions.one(query.prediction)
         wide[prediction_records.CountPredictions] = self._count
+        wide[trial_records.ReportShadow] = lambda query, speaker, seen: self.trials.report(query)
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving

@@ -30,8 +30,10 @@ SOCKET_FILES = {
     "daemon/quarterdeckd/api/gateway.py",
     "daemon/quarterdeckd/api/identity.py",
     "daemon/quarterdeckd/assembly.py",
+    "daemon/quarterdeckd/serving/copies.py",
     "daemon/quarterdeckd/serving/host.py",
     "daemon/quarterdeckd/serving/launcher.py",
+    "daemon/quarterdeckd/serving/shadow.py",
     "daemon/quarterdeckd/work/serving_link.py",
 }
 """The files named for sockets or for the keys of sockets, and the daemon's assembly, which owns the context."""

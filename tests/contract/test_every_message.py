@@ -38,6 +38,7 @@ from quarterstore.records import (
     search,
     store,
     transfer,
+    trials,
 )
 from quarterstore.records.base import answer_type, tag_of
 from quarterstore.records.wire import PROTOCOL, Answer, Ask, decode, encode
@@ -317,8 +318,19 @@ def about_serving(life: Life, ana: Any) -> None:
     life.asked.add(deployments.StartCanary)  # done by the approval, which carries it
     life.until(deployments.ShowDeployment(endpoint="life"), lambda found: found.canary is not None)
     assert life(deployments.RollBack(endpoint="life", reason="enough")).canary is None
+    about_trials(life, serving.address)
     life(deployments.StopEndpoint(endpoint="life"))
     life(deployments.StopServing())
+
+
+def about_trials(life: Life, address: str) -> None:
+    """A shadow that is shown a request."""
+    shadow = life(trials.StartShadow(version="life@2"))
+    life.until(trials.ShowTrial(endpoint="life"), lambda found: found.state == "RUNNING")
+    assert [each.id for each in life(trials.ListTrials())] == [shadow.id]
+    predicted(address, rows(1, 3.0)[0])
+    assert life(trials.ReportShadow(endpoint="life")).shadow == "life@2"
+    assert life(trials.StopTrial(endpoint="life")).state == "ENDED"
 
 
 def about_hooks(life: Life) -> None:

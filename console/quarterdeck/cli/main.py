@@ -22,6 +22,7 @@ NOUNS = {
     "schedules": "acts that the clock speaks",
     "jobs": "work in child processes",
     "deployments": "who answers where",
+    "trials": "shadow, A/B and bandit beside the live version",
     "predictions": "what was asked and answered",
     "monitoring": "drift, alerts, reactions",
     "compression": "smaller children, measured",

@@ -17,7 +17,7 @@ from quarterstore.records.faults import Conflict, Refused
 def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) -> Decision:
     version = version_of(state, act.version)
     ladder, rule = rollout.checked_ladder(act.ladder), rollout.checked(act.rule)
-    endpoint, deployment = free_endpoint(state, act.endpoint, version)
+    endpoint, deployment = free_endpoint(state, act.endpoint, version, asking.now)
     if deployment is None or deployment.live is None:
         raise Refused(
             f"{endpoint} has no live version",

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.endpoints import admitting, call_off, free_endpoint, stages_of
-from quarterstore.ledger.finding import deployment_of, in_use, production_of, version_before, version_of
+from quarterdeckd.services.trying import admitted, ended, not_admitted
+from quarterstore.ledger.finding import deployment_of, in_use, production_of, trial_at, version_before, version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring, registry
 from quarterstore.records.base import Act, Event
@@ -32,7 +33,7 @@ def _deploy(state: State, act: deployments.Deploy, asking: Asking) -> Decision:
     serving = state.cursors.get("serving")
     if serving is not None and serving.value == "stopped":
         raise Refused("serving was stopped by a person", field="serving", next="qd serving start")
-    endpoint, deployment = free_endpoint(state, act.endpoint, version)
+    endpoint, deployment = free_endpoint(state, act.endpoint, version, asking.now)
     if deployment is not None and deployment.live == version.id:
         raise Conflict(f"{version.id} is live at {endpoint} already", field="version")
     tenure = next((found for found in state.tenures if found.version == version.id and found.until is None), None)
@@ -91,6 +92,7 @@ def _admit(state: State, act: deployments.AdmitVersion, asking: Asking) -> Decis
         if deployment.pending == act.version:
             failed = deployments.AdmissionFailed(endpoint=answer, version=act.version, at=asking.now, why=act.why)
             events.append(failed)
+        events += not_admitted(state, act.endpoint, act.version, act.why, asking)
 
         def alert(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
             yield (
@@ -117,6 +119,7 @@ def _admit(state: State, act: deployments.AdmitVersion, asking: Asking) -> Decis
     elif deployment.pending == act.version and deployment.pending_canary is not None:
         canary = replace(deployment.pending_canary, since=asking.now, step_since=asking.now)
         events.append(deployments.CanaryStarted(endpoint=answer, canary=canary, epoch=asking.seq, at=asking.now))
+    events += admitted(state, act.endpoint, act.version, asking)
     return Decision(events, f"admitted {act.version}", lambda after: after.deployments[answer])
 
 
@@ -125,6 +128,8 @@ def _roll_back(state: State, act: deployments.RollBack, asking: Asking) -> Decis
     reason = checked_text("reason", act.reason, longest=1000) if act.reason else f"by {asking.actor}"
     if deployment.canary is not None:
         return call_off(deployment, deployment.canary, asking, reason, None)
+    if (trial := trial_at(state, act.endpoint)) is not None:
+        return ended(trial, asking, f"rolled back: {reason}", lambda after: after.deployments[act.endpoint])
     if deployment.pending is not None:
         called_off = deployments.AdmissionFailed(
             endpoint=act.endpoint, version=deployment.pending, at=asking.now, why=f"called off: {reason}"
@@ -184,7 +189,9 @@ def _stop(state: State, act: deployments.StopEndpoint, asking: Asking) -> Decisi
     event = deployments.EndpointStopped(
         endpoint=act.endpoint, epoch=asking.seq, at=asking.now, reason=act.reason or f"by {asking.actor}"
     )
-    return Decision([event], f"stopped {act.endpoint}", lambda after: after.deployments[act.endpoint])
+    trial = trial_at(state, act.endpoint)
+    over = ended(trial, asking, "the endpoint was stopped", lambda after: trial).events if trial else []
+    return Decision([event, *over], f"stopped {act.endpoint}", lambda after: after.deployments[act.endpoint])
 
 
 def _set_recording(state: State, act: deployments.SetRecording, asking: Asking) -> Decision:
@@ -212,10 +219,17 @@ def _note_crash(state: State, act: deployments.NoteCrash, asking: Asking) -> Dec
         endpoint=act.endpoint, version=act.version, count=count, at=asking.now, detail=act.detail[:500]
     )
     candidate = deployment.canary.candidate if deployment.canary else None
+    trial = trial_at(state, act.endpoint)
+    tried = trial.versions[1:] if trial else ()
+    # nobody waits for a shadow, so that it need not be given a second chance
+    enough = 1 if trial is not None and trial.kind == "shadow" and act.version in tried else CRASHES
 
     def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
-        if count >= CRASHES and (act.version == candidate or (act.version == deployment.live and deployment.previous)):
-            reason = f"{count} crashes while {act.version} was running"
+        behind = act.version == deployment.live and deployment.previous
+        if count >= enough and (act.version in (candidate, *tried) or behind):
+            reason = (
+                f"{count} {'crash' if count == 1 else 'crashes'} while {act.version} was running ({act.detail[:200]})"
+            )
             yield deployments.RollBack(endpoint=act.endpoint, reason=reason), asked
         yield (
             monitoring.RaiseAlert(

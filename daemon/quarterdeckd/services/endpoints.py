@@ -1,12 +1,14 @@
-"""What a switch and a canary share: a free endpoint, the admission of a version, the stages that move with traffic, the
-way back from a canary."""
+"""What a switch, a canary and a trial share: a free endpoint, the admission of a version, the stages that move with
+traffic, the way back from a canary."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from quarterdeckd.services.deciding import Asking, Decision
+from quarterstore.ledger.finding import trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, jobs, monitoring, registry
 from quarterstore.records.base import Act, Event
@@ -18,13 +20,15 @@ SERVED = "onnx"
 EXPORT = "export it to ONNX and register that: qd register model.onnx --parent VERSION"
 
 
-def _free(deployment: deployments.Deployment | None) -> None:
+def _free(state: State, deployment: deployments.Deployment | None, now: float) -> None:
     if deployment is None:
         return
-    if deployment.canary is not None:
-        canary = deployment.canary
+    trial, canary = trial_at(state, deployment.endpoint), deployment.canary
+    if canary is not None or trial is not None:
+        running = f"canary {canary.candidate} at {canary.share} %" if canary else trial.words() if trial else ""
+        since = canary.step_since if canary else trial.since if trial else now
         raise Conflict(
-            f"canary {canary.candidate} at {canary.share} %",
+            f"{running} since {_clock(since, now)}",
             field="endpoint",
             next=f"abort it (qd rollback {deployment.endpoint}) or wait",
         )
@@ -36,8 +40,14 @@ def _free(deployment: deployments.Deployment | None) -> None:
         )
 
 
+def _clock(at: float, now: float) -> str:
+    """`10:02`, with its day where that is not today."""
+    moment, today = time.localtime(at), time.localtime(now)
+    return time.strftime("%H:%M" if moment[:3] == today[:3] else "%Y-%m-%d %H:%M", moment)
+
+
 def free_endpoint(
-    state: State, given: str | None, version: registry.Version
+    state: State, given: str | None, version: registry.Version, now: float
 ) -> tuple[str, deployments.Deployment | None]:
     if version.source:
         raise Refused(
@@ -52,13 +62,14 @@ def free_endpoint(
     deployment = state.deployments.get(endpoint)
     if deployment is not None and deployment.model != version.model:
         raise Conflict(f"{endpoint} serves {deployment.model}, got {version.model}", field="endpoint")
-    _free(deployment)
+    _free(state, deployment, now)
     return endpoint, deployment
 
 
-def admitting(waiting: deployments.Deployment, version: registry.Version, asking: Asking, words: str) -> Decision:
+def admission(endpoint: str, version: registry.Version, asking: Asking) -> jobs.JobQueued:
+    """The job in which a version answers its golden rows, in a process of its own."""
     spec = deployments.AdmissionSpec(
-        endpoint=waiting.endpoint,
+        endpoint=endpoint,
         version=version.id,
         model=version.digest,
         digest=version.digest,
@@ -74,9 +85,16 @@ def admitting(waiting: deployments.Deployment, version: registry.Version, asking
         actor=asking.actor,
         spec=plain(spec),
         limits=jobs.Limits(seconds=120),
-        cause=f"deployment {waiting.endpoint}",
+        cause=f"deployment {endpoint}",
     )
-    events: list[Event] = [deployments.DeploymentAsked(deployment=waiting), jobs.JobQueued(job=job)]
+    return jobs.JobQueued(job=job)
+
+
+def admitting(waiting: deployments.Deployment, version: registry.Version, asking: Asking, words: str) -> Decision:
+    events: list[Event] = [
+        deployments.DeploymentAsked(deployment=waiting),
+        admission(waiting.endpoint, version, asking),
+    ]
     return Decision(events, words, lambda after: after.deployments[waiting.endpoint])
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import gates_of, judge
 from quarterstore.ledger.experiments import new_experiment
-from quarterstore.ledger.finding import one_of
+from quarterstore.ledger.finding import one_of, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, experiments, governance, jobs, pipelines, registry, runs
 from quarterstore.records.base import Act, Event
@@ -243,7 +243,8 @@ def _sent_on(
     endpoint = definition.deploy.endpoint
     deployment = state.deployments.get(endpoint) if endpoint else None
     if then == "canary" and endpoint is not None:
-        busy = deployment is None or deployment.live is None or deployment.canary or deployment.pending
+        running = deployment and (deployment.canary or deployment.pending or trial_at(state, endpoint))
+        busy = deployment is None or deployment.live is None or running is not None
         if busy or asked.profile != "solo" or gates_of(state, version.model, "Production"):
             words += "; a canary needs a free, live endpoint, no hook as a gate and, outside solo, an approval"
         else:

@@ -12,7 +12,16 @@ from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
 from quarterdeckd.services.labels import checked_prose, checked_tags
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
-from quarterstore.ledger.finding import in_use, model_of, one_of, production_of, run_of, version_before, version_of
+from quarterstore.ledger.finding import (
+    in_use,
+    model_of,
+    one_of,
+    production_of,
+    run_of,
+    trial_at,
+    version_before,
+    version_of,
+)
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs, registry, traffic
 from quarterstore.records.base import Event
@@ -226,7 +235,7 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
 def _down(state: State, endpoint: str) -> str:
     """What takes a version's traffic away there."""
     deployment = state.deployments[endpoint]
-    way_back = deployment.canary or deployment.pending or version_before(state, deployment)
+    way_back = deployment.canary or deployment.pending or trial_at(state, endpoint) or version_before(state, deployment)
     return f"rollback {endpoint}" if way_back else f"deployments stop --endpoint {endpoint}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from quarterstore.ledger.finding import trial_at
 from quarterstore.ledger.state import Recording, State
 from quarterstore.records import deployments
 
@@ -25,6 +26,9 @@ def _route(state: State, deployment: deployments.Deployment, path_of: Any) -> de
     slots = [_slot(state, deployment.live, 100 - share, "live", path_of)]
     if deployment.canary is not None:
         slots.append(_slot(state, deployment.canary.candidate, share, "candidate", path_of))
+    trial = trial_at(state, deployment.endpoint)
+    if trial is not None and trial.state == "RUNNING" and trial.kind == "shadow":
+        slots.append(_slot(state, trial.versions[1], round(trial.shares[1]), "shadow", path_of))
     recording: Recording | None = state.recordings.get(deployment.endpoint)
     return deployments.Route(
         endpoint=deployment.endpoint,

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from quarterdeckd.serving.router import Arm
+from quarterstore.records.registry import Signature
 
 
 def features_of(arm: Arm, feed: dict[str, Any]) -> dict[str, list[Any]]:
@@ -37,6 +38,15 @@ def _rows(array: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def said_of(signature: Signature, outputs: dict[str, Any]) -> tuple[list[Any], list[float]]:
+    """What was predicted and how surely, a row each: the outputs that the signature names, else the first one."""
+    label, score = outputs.get(signature.label or ""), outputs.get(signature.score or "")
+    if label is None and score is None and outputs:
+        label = next(iter(outputs.values()))
+    predicted = label.reshape(len(label), -1)[:, 0].tolist() if label is not None and label.ndim else []
+    return predicted, scores_of(score if score is not None else label)
 
 
 def scores_of(array: Any) -> list[float]:

@@ -23,6 +23,7 @@ import zmq.asyncio
 from quarterdeckd.http.server import Protocol, Request, Response, refusal
 from quarterdeckd.measures import latency
 from quarterdeckd.serving import rest
+from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.inference import Inference
 from quarterdeckd.serving.recorder import SYNC_EVERY, Recorder
 from quarterdeckd.serving.router import Arm, Routes
@@ -43,7 +44,7 @@ DRAIN = 5.0
 class Host:
     """Answers requests; told its routes by the launcher."""
 
-    def __init__(self, home: Home, listener: socket.socket, status: Status) -> None:
+    def __init__(self, home: Home, listener: socket.socket, status: Status, copies: Copies) -> None:
         self._listener = listener
         self.routes = Routes()
         self._recorder = Recorder(home.serving / "predictions", os.getpid())
@@ -61,7 +62,8 @@ class Host:
         self._stopping = asyncio.Event()
         self._routed = asyncio.Event()
         self._written = asyncio.Event()
-        self._inference = Inference(self.routes, self._recorder, status, self._written.set)
+        self._copies = copies
+        self._inference = Inference(self.routes, self._recorder, status, copies, self._written.set)
 
     def handle(self, request: Request) -> Response | Awaitable[Response]:
         """One request, by its path."""
@@ -219,6 +221,8 @@ class Host:
                         epoch=way.route.epoch,
                     )
                     await control.send_multipart([b"news", encode(news)])
+                if way.shadow is not None:
+                    await control.send_multipart([b"news", encode(self._copies.news(way.route))])
             if self._recorder.dropped != self._dropped_told:
                 self._dropped_told = self._recorder.dropped
                 news = HostNews(kind="dropped", dropped=self._dropped_told, detail=self._recorder.why)
@@ -273,7 +277,9 @@ def main(argv: list[str]) -> int:
         control: Any = context.socket(zmq.DEALER)
         control.setsockopt(zmq.LINGER, 200)
         control.connect(argv[4])
-        await Host(home, listener, status).serve(control)
+        copies = Copies(zmq.Context.shadow(context.underlying), home.shadow_address)
+        await Host(home, listener, status, copies).serve(control)
+        copies.close()
         control.close()
         context.term()
 

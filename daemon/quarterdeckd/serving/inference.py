@@ -16,9 +16,10 @@ import numpy as np
 
 from quarterdeckd.http.server import Request, Response, refusal
 from quarterdeckd.serving import rest
-from quarterdeckd.serving.features import features_of, scores_of
+from quarterdeckd.serving.copies import Copies
+from quarterdeckd.serving.features import features_of, said_of
 from quarterdeckd.serving.recorder import Frame, Recorder, kept
-from quarterdeckd.serving.router import Arm, Routes
+from quarterdeckd.serving.router import Arm, Routes, Way
 from quarterdeckd.serving.status import BUSY, LOOP, Status
 from quarterstore.records.faults import MEANINGS, Fault, NotFound, got, missing
 
@@ -34,11 +35,21 @@ RUN_WITHIN = 30.0
 class Asked:
     """A request that was understood: what is asked of which arm."""
 
-    __slots__ = ("arm", "began", "body", "feed", "given_up", "names", "prediction", "rows")
+    __slots__ = ("arm", "began", "body", "feed", "given_up", "names", "prediction", "raw", "rows", "shadow")
 
     def __init__(
-        self, body: rest.InferRequest, prediction: str, arm: Arm, feed: dict[str, Any], names: list[str], began: float
+        self,
+        body: rest.InferRequest,
+        raw: bytes,
+        prediction: str,
+        way: Way,
+        arm: Arm,
+        feed: dict[str, Any],
+        names: list[str],
+        began: float,
     ) -> None:
+        self.raw = raw
+        self.shadow = way.shadow
         self.body = body
         self.prediction = prediction
         self.arm = arm
@@ -64,7 +75,10 @@ class Done:
 class Inference:
     """Answers requests by the routes; `written` is called when something was recorded."""
 
-    def __init__(self, routes: Routes, recorder: Recorder, status: Status, written: Callable[[], None]) -> None:
+    def __init__(
+        self, routes: Routes, recorder: Recorder, status: Status, copies: Copies, written: Callable[[], None]
+    ) -> None:
+        self._copies = copies
         self._routes = routes
         self._recorder = recorder
         self._status = status
@@ -116,7 +130,7 @@ class Inference:
             for name in names:
                 if name not in arm.loaded.names:
                     raise missing("outputs.name", name, arm.loaded.names)
-            return Asked(body, prediction, arm, feed, names, request.began)
+            return Asked(body, request.body, prediction, way, arm, feed, names, request.began)
         except Fault as fault:
             # 404 is for an endpoint; an unknown tensor is a bad request
             return refusal(400 if isinstance(fault, NotFound) else MEANINGS[type(fault)].http, fault.line())
@@ -185,6 +199,8 @@ class Inference:
         """Count an answer; on the loop only, the counts have no lock."""
         asked.arm.count(done.milliseconds, done.failed)
         self._written()
+        if asked.shadow is not None:
+            self._copies.later(asked.arm.route, asked.shadow, asked.prediction, asked.raw)
         return done.response
 
 
@@ -212,11 +228,7 @@ def _headers(asked: Asked) -> bytes:
 
 def _frame(asked: Asked, status: int, milliseconds: float, outputs: dict[str, Any], error: str | None) -> Frame:
     arm = asked.arm
-    signature = arm.slot.signature
-    label = outputs.get(signature.label or "")
-    score = outputs.get(signature.score or "")
-    if label is None and score is None and outputs:
-        label = next(iter(outputs.values()))
+    predicted, scores = said_of(arm.slot.signature, outputs)
     return Frame(
         asked.prediction,
         time.time(),
@@ -227,7 +239,7 @@ def _frame(asked: Asked, status: int, milliseconds: float, outputs: dict[str, An
         status,
         milliseconds,
         kept(arm.route.recording, features_of(arm, asked.feed)),
-        label.reshape(len(label), -1)[:, 0].tolist() if label is not None and label.ndim else [],
-        scores_of(score if score is not None else label),
+        predicted,
+        scores,
         error,
     )

@@ -23,6 +23,7 @@ from quarterdeckd.serving.listener import address_of, held, listen
 from quarterdeckd.serving.process import LOADING, HostProcess
 from quarterdeckd.serving.recorder import adopt_segments
 from quarterdeckd.serving.restarts import Restarts
+from quarterdeckd.serving.shadow_process import ShadowProcess
 from quarterdeckd.serving.tally import Tally
 from quarterstore.records.deployments import AskServing, HostNews, PushRoutes, RoutingTable, ServingState
 from quarterstore.records.faults import Fault
@@ -71,6 +72,7 @@ class Launcher:
         self._sending: set[asyncio.Task[None]] = set()
         self._table = last_routes.kept(home)
         self._socket: Any
+        self._shadow: ShadowProcess
 
     async def run(self) -> None:
         """Until told to stop."""
@@ -87,9 +89,12 @@ class Launcher:
         os.umask(before)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
+        self._shadow = ShadowProcess(self._home, lambda news: self._soon(self._tell(news)))
         self._fill()
+        self._shadow.follow(self._table)
         listening = asyncio.create_task(self._listen())
         await self._stopping.wait()
+        self._shadow.end()
         await self._stop_hosts()
         listening.cancel()
         await asyncio.gather(listening, *self._sending, return_exceptions=True)
@@ -171,6 +176,7 @@ class Launcher:
         last_routes.keep(self._home, table)
         self._tally.keep({each.endpoint for each in table.routes})
         self._waiting.append(waiting)
+        self._shadow.follow(table)
         for host in self._hosts:
             if host.identity:
                 await self._send_routes(host)
@@ -243,6 +249,8 @@ class Launcher:
         if news.kind == "dropped":
             self._dropped[host.process.pid] = news.dropped
             await self._tell(msgspec.structs.replace(news, dropped=sum(self._dropped.values())))
+        if news.kind == "copies":
+            await self._tell(self._tally.copies(host.process.pid, news))
         if news.latency is None:
             return
         self._tally.take(host.process.pid, news, {news.version: news.latency.role})

@@ -49,20 +49,26 @@ class Arm:
 
 
 class Way:
-    """One endpoint: its arms and their shares."""
+    """One endpoint: its arms, their shares, and who is shown what they answered."""
 
-    __slots__ = ("arms", "route", "shares")
+    __slots__ = ("arms", "route", "shadow", "shares")
 
     def __init__(self, route: Route, arms: list[Arm]) -> None:
         self.route = route
         self.arms = arms
         self.shares = tuple(each.slot.share for each in arms)
+        self.shadow = next((slot for slot in route.slots if slot.role == "shadow"), None)
 
     def pick(self, key: str) -> Arm:
         """The arm of a key: the same one for the same key, whatever host answers."""
         if len(self.arms) == 1:
             return self.arms[0]
         return self.arms[arm(self.route.salt, key, self.shares)]
+
+
+def answering(route: Route) -> list[Slot]:
+    """The slots that answer callers; a shadow is another process's work."""
+    return [slot for slot in route.slots if slot.role != "shadow"]
 
 
 class Routes:
@@ -79,7 +85,7 @@ class Routes:
 
     def lacking(self, table: RoutingTable) -> list[Slot]:
         """The slots whose files are not loaded yet."""
-        slots = {slot.digest: slot for route in table.routes for slot in route.slots}
+        slots = {slot.digest: slot for route in table.routes for slot in answering(route)}
         return [slot for digest, slot in slots.items() if digest not in self._sessions]
 
     def load(self, slot: Slot) -> dict[str, Loaded]:
@@ -97,15 +103,16 @@ class Routes:
         ways: dict[str, Way] = {}
         for route in table.routes:
             before = self.ways.get(route.endpoint)
-            whole = all(slot.digest in self._sessions for slot in route.slots)
+            slots = answering(route)
+            whole = all(slot.digest in self._sessions for slot in slots)
             if before is not None and (before.route == route or not whole):
                 ways[route.endpoint] = before
             elif whole:
-                arms = [Arm(route, slot, self._sessions[slot.digest], next(self._numbers)) for slot in route.slots]
+                arms = [Arm(route, slot, self._sessions[slot.digest], next(self._numbers)) for slot in slots]
                 ways[route.endpoint] = Way(route, arms)
         self.ways, self.epoch = ways, table.epoch
         self.whole = len(ways) == len(table.routes) and all(ways[each.endpoint].route == each for each in table.routes)
-        wanted = {slot.digest for route in table.routes for slot in route.slots if slot.digest in self._sessions}
+        wanted = {slot.digest for route in table.routes for slot in answering(route) if slot.digest in self._sessions}
         self._cool(wanted | {each.slot.digest for way in ways.values() for each in way.arms})
 
     def _cool(self, used: set[str]) -> None:

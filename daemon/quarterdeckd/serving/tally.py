@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from quarterdeckd.measures import latency
 from quarterstore.records.deployments import ArmCounts, HostNews, LatencySummary
 
@@ -18,6 +20,7 @@ class Tally:
         self._hosts: dict[str, dict[int, dict[str, ArmCounts]]] = {}
         self._roles: dict[tuple[str, str], str] = {}
         self._told: dict[tuple[str, str], ArmCounts] = {}
+        self._copies: dict[str, dict[int, HostNews]] = {}
 
     def keep(self, endpoints: set[str]) -> None:
         """Forget endpoints that are routed no more."""
@@ -40,6 +43,15 @@ class Tally:
         self._hosts.setdefault(news.endpoint, {})[pid] = news.counts
         for version, role in roles.items():
             self._roles[news.endpoint, version] = role
+
+    def copies(self, pid: int, news: HostNews) -> HostNews:
+        """One host's copies for a shadow, added to those of the other hosts since the same epoch began."""
+        hosts = self._copies.setdefault(news.endpoint, {})
+        hosts[pid] = news
+        same = [each for each in hosts.values() if each.epoch == news.epoch]
+        self._copies[news.endpoint] = {pid: each for pid, each in hosts.items() if each.epoch >= news.epoch}
+        copied, dropped = sum(each.copied for each in same), sum(each.dropped for each in same)
+        return replace(news, copied=copied, dropped=dropped)
 
     def tell(self) -> Iterator[HostNews]:
         """The last second of every arm, with the cumulative counts of its endpoint beside it."""

@@ -3,12 +3,13 @@ there."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -23,6 +24,9 @@ from quarterstore.records.places import Home
 from quarterstore.records.predictions import COLUMNS, column_of
 from quarterstore.shelf import parquet
 from quarterstore.shelf.files import write_whole
+
+if TYPE_CHECKING:
+    import polars
 
 log = logging.getLogger(__name__)
 BATCH = 8 * 1024 * 1024
@@ -43,6 +47,8 @@ class Predictions:
 
     def __init__(self, home: Home, view: State) -> None:
         self.folder = home.samples / "predictions"
+        self.shadows = home.samples / "shadows"
+        """What shadows said, apart: under the ids of the predictions they stood beside."""
         self._segments = home.serving / "predictions"
         self._view = view
         self._folding = threading.Lock()
@@ -85,15 +91,16 @@ class Predictions:
         if not batch.written:
             write_whole(note, msgspec.json.encode(batch))
             crash("predictions.noted")
-            by_place: dict[tuple[str, str], list[Frame]] = {}
+            by_place: dict[tuple[Path, str, str], list[Frame]] = {}
             for path in paths:
                 for frame in read_segment(path, self._damaged):
                     day = time.strftime("%Y-%m-%d", time.gmtime(frame.at))
-                    by_place.setdefault((frame.endpoint, day), []).append(frame)
+                    folder = self.shadows if frame.role == "shadow" else self.folder
+                    by_place.setdefault((folder, frame.endpoint, day), []).append(frame)
                     count += 1
             while by_place:
-                (endpoint, day), frames = by_place.popitem()
-                self._write(self.folder / f"endpoint={endpoint}" / f"day={day}" / batch.name, columns(frames))
+                (folder, endpoint, day), frames = by_place.popitem()
+                self._write(folder / f"endpoint={endpoint}" / f"day={day}" / batch.name, columns(frames))
             crash("predictions.folded")
             write_whole(note, msgspec.json.encode(replace(batch, written=True)))
         for path in paths:
@@ -143,6 +150,17 @@ class Predictions:
             for version, number in frame.group_by("version").len().iter_rows():
                 counts[version] = counts.get(version, 0) + number
         return counts
+
+    def rows(self, folder: Path, endpoint: str, wanted: polars.Expr, columns: list[str] | None) -> polars.DataFrame:
+        """The rows of one endpoint that an expression holds of, from the predictions or from what shadows said."""
+        import polars
+
+        files = sorted((folder / f"endpoint={checked_word('endpoint', endpoint)}").glob("day=*/*.parquet"))
+        found = [polars.scan_parquet(parquet.checked(path)).filter(wanted) for path in files]
+        chosen = [each.select(columns) if columns else each for each in found]
+        if not chosen:
+            return polars.DataFrame(schema={name: _dtype(name, [], set(), polars) for name in columns or COLUMNS})
+        return polars.concat(polars.collect_all(chosen), how="diagonal_relaxed")
 
     def newest(self, endpoint: str, limit: int, version: str | None) -> list[predictions.Prediction]:
         """The newest predictions of an endpoint."""
@@ -198,7 +216,7 @@ class Predictions:
     def drop_old(self) -> int:
         """Remove whole days beyond each endpoint's retention; answers how many files went."""
         dropped = 0
-        for folder in self.folder.glob("endpoint=*/day=*"):
+        for folder in itertools.chain(*(each.glob("endpoint=*/day=*") for each in (self.folder, self.shadows))):
             recording = self._view.recordings.get(folder.parent.name.partition("=")[2])
             days = recording.rule.days if recording else 90
             oldest = time.strftime("%Y-%m-%d", time.gmtime(time.time() - days * 86400))

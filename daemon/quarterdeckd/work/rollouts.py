@@ -19,7 +19,7 @@ from quarterdeckd.services.routing import table_of
 from quarterdeckd.serving.restarts import Restarts
 from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.ledger.state import State
-from quarterstore.records import deployments, monitoring
+from quarterstore.records import deployments, monitoring, trials
 from quarterstore.records.faults import Conflict, Failed, Fault, Unreachable
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ ROUTING = (
     deployments.EndpointStopped,
     deployments.RecordingSet,
     deployments.ServingStopped,
+    trials.TrialStarted,
+    trials.TrialEnded,
 )
 
 
@@ -44,6 +46,8 @@ class Rollouts:
     ) -> None:
         self.serving = deployments.ServingState(launcher=None, address=None, epoch=0, hosts=())
         self.dropped = 0
+        self.on_copies: Callable[[deployments.HostNews], None] = lambda news: None
+        """Told what was copied to a shadow, and what was dropped for it."""
         self._view = view
         self._dispatch = dispatch
         self._bus = bus
@@ -133,7 +137,9 @@ class Rollouts:
 
     def news(self, news: deployments.HostNews) -> None:
         """Take what the hosts say of themselves."""
-        if news.kind == "latency":
+        if news.kind == "copies":
+            self.on_copies(news)
+        elif news.kind == "latency":
             if news.latency is not None:
                 self._bus.pulse(news.latency)
             if news.counts:

@@ -12,6 +12,7 @@ from quarterstore.records.faults import Conflict, got, missing
 from quarterstore.records.names import composed
 from quarterstore.records.registry import STAGES, Model, Version
 from quarterstore.records.runs import Run
+from quarterstore.records.trials import Trial
 
 
 def one_of(book: Book[Any], field: str, text: str) -> Any:
@@ -101,10 +102,26 @@ def version_before(state: State, deployment: Deployment) -> Version | None:
     return None
 
 
+def trial_at(state: State, endpoint: str) -> Trial | None:
+    """The trial that runs at an endpoint, or waits to, if any."""
+    return next((each for each in state.trials if each.endpoint == endpoint and each.state != "ENDED"), None)
+
+
+def last_trial_at(state: State, endpoint: str, *kinds: str) -> Trial:
+    """The trial at an endpoint that runs, else the last one, of these kinds where any are given."""
+    found = [each for each in state.trials if each.endpoint == endpoint and (not kinds or each.kind in kinds)]
+    if not found:
+        deployment_of(state, endpoint)
+        known = [each.endpoint for each in state.trials if not kinds or each.kind in kinds]
+        raise missing("endpoint", endpoint, known)
+    return max(found, key=lambda each: (each.state != "ENDED", each.since))
+
+
 def in_use(state: State, version: str) -> str | None:
-    """The endpoint that a version has traffic at or waits for, if any."""
+    """The endpoint that a version has traffic at, is tried at or waits for, if any."""
     for deployment in state.deployments:
         candidate = deployment.canary.candidate if deployment.canary else None
-        if version in (deployment.live, deployment.pending, candidate):
+        trial = trial_at(state, deployment.endpoint)
+        if version in (deployment.live, deployment.pending, candidate, *(trial.versions if trial else ())):
             return deployment.endpoint
     return None

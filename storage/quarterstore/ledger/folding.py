@@ -25,6 +25,7 @@ from quarterstore.ledger import (
     search,
     store,
     transfer,
+    trials,
 )
 from quarterstore.ledger.journal import Entry
 from quarterstore.ledger.state import Context, Fold, State
@@ -47,6 +48,7 @@ for _book in (
     pipelines,
     schedules,
     deployments,
+    trials,
     monitoring,
     compression,
     hooks,

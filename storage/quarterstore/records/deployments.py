@@ -435,9 +435,10 @@ class AskServing(Record, frozen=True):
 
 
 class HostNews(Record, frozen=True):
-    """From the launcher, unasked: one second of latency, a crash with the slot that was running, a drop count."""
+    """From the launcher, unasked: one second of latency, a crash with the slot that was running, a drop count, how many
+    requests were copied to a shadow since its route's epoch began (and dropped for want of room)."""
 
-    kind: Literal["latency", "crash", "dropped"]
+    kind: Literal["latency", "crash", "dropped", "copies"]
     latency: LatencySummary | None = None
     counts: dict[str, ArmCounts] = msgspec.field(default_factory=dict)
     """Cumulative counts since the route's epoch began, by version; of one endpoint."""
@@ -446,3 +447,4 @@ class HostNews(Record, frozen=True):
     epoch: int = 0
     detail: str = ""
     dropped: int = 0
+    copied: int = 0

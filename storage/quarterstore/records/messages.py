@@ -31,6 +31,7 @@ from quarterstore.records import (
     search,
     store,
     transfer,
+    trials,
 )
 
 NOUNS: tuple[ModuleType, ...] = (
@@ -46,6 +47,7 @@ NOUNS: tuple[ModuleType, ...] = (
     schedules,
     jobs,
     deployments,
+    trials,
     predictions,
     monitoring,
     compression,

@@ -126,6 +126,10 @@ class Home:
         return self.runtime / "serving.sock"
 
     @property
+    def shadow_socket(self) -> Path:
+        return self.runtime / "shadow.sock"
+
+    @property
     def ask_address(self) -> str:
         return f"ipc://{self.ask_socket}"
 
@@ -136,6 +140,10 @@ class Home:
     @property
     def serving_address(self) -> str:
         return f"ipc://{self.serving_socket}"
+
+    @property
+    def shadow_address(self) -> str:
+        return f"ipc://{self.shadow_socket}"
 
     def keyring_mark(self, name: str) -> Path:
         """Says that the keyring holds the secret of a caller; the file itself holds the public half."""

@@ -23,6 +23,7 @@ from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
+from quarterdeck.cli.short.trying import shadow
 
 __all__ = ["COMMANDS", "GROUPS", "HELP", "runs"]
 
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Made] = {
     "reject": reject,
     "deploy": deploy,
     "canary": canary,
+    "shadow": shadow,
     "rollback": rollback,
     "drift": drift,
     "optimise": optimise,
@@ -79,6 +81,7 @@ HELP = {
     "reject": "say no, with a reason",
     "deploy": "give an endpoint to a version",
     "canary": "try a version on a share of live traffic",
+    "shadow": "show a version copies of the requests",
     "rollback": "give the traffic back",
     "drift": "compare live traffic with the training rows",
     "optimise": "make an int8 child and measure it",
