@@ -112,6 +112,8 @@ CAUGHT_UP = 1000
 """Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
 FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
+LOOKS = 10
+"""A trial is looked at so many times less often than a canary: outcomes come later than answers."""
 POSTED_WITHIN = 5.0
 REMEMBER_EVERY = 0.5
 
@@ -301,6 +303,7 @@ class Daemon:
         endless: tuple[Coroutine[Any, Any, None], ...] = (
             self.supervisor.run(),
             self.rollouts.run(self.settings.judge_every),
+            self.trials.run(LOOKS * self.settings.judge_every),
             self.hearing.watch(),
             self.scheduler.watch_jumps(),
             self._every(0.5, self._sync),

@@ -318,19 +318,27 @@ def about_serving(life: Life, ana: Any) -> None:
     life.asked.add(deployments.StartCanary)  # done by the approval, which carries it
     life.until(deployments.ShowDeployment(endpoint="life"), lambda found: found.canary is not None)
     assert life(deployments.RollBack(endpoint="life", reason="enough")).canary is None
-    about_trials(life, serving.address)
+    about_trials(life, ana, serving.address)
     life(deployments.StopEndpoint(endpoint="life"))
     life(deployments.StopServing())
 
 
-def about_trials(life: Life, address: str) -> None:
-    """A shadow that is shown a request."""
+def about_trials(life: Life, ana: Any, address: str) -> None:
+    """A shadow that is shown a request, an A/B test and a bandit that another person agreed to."""
     shadow = life(trials.StartShadow(version="life@2"))
     life.until(trials.ShowTrial(endpoint="life"), lambda found: found.state == "RUNNING")
     assert [each.id for each in life(trials.ListTrials())] == [shadow.id]
     predicted(address, rows(1, 3.0)[0])
     assert life(trials.ReportShadow(endpoint="life")).shadow == "life@2"
     assert life(trials.StopTrial(endpoint="life")).state == "ENDED"
+    compared = trials.StartAb(version="life@2", against="life@1", rule=trials.AbRule(metric="bought", effect=0.02))
+    dealt = trials.StartBandit(version="life@2", against="life@1", rule=trials.BanditRule(metric="bought"))
+    for act in (compared, dealt):
+        asked = life(governance.Propose(act=msgspec.to_builtins(act)))
+        life(governance.Approve(approval=asked.id, evidence=asked.evidence), by=ana)
+        life.asked.add(type(act))  # done by the approval, which carries it
+        life.until(trials.ShowTrial(endpoint="life"), lambda found: found.state == "RUNNING")
+        assert life(trials.StopTrial(endpoint="life")).state == "ENDED"
 
 
 def about_hooks(life: Life) -> None:

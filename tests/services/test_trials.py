@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from quarterdeckd.services.routing import table_of
-from quarterstore.records import deployments, monitoring, registry, trials
-from quarterstore.records.faults import Conflict, Invalid, NotFound, Refused
+from quarterstore.records import deployments, governance, monitoring, registry, trials
+from quarterstore.records.faults import Conflict, Invalid, NeedsApproval, NotFound, Refused
+from quarterstore.records.outcomes import ArmOutcome
 from tests.ruling import Ruling
 from tests.services.test_registry import version
 from tests.services.test_traffic import live
@@ -26,6 +28,24 @@ def ready(arms: int = 2, profile: str = "solo") -> Ruling:
         ruling.act(deployments.AdmitVersion(endpoint="m", version=f"m@{number}", ok=True))
     ruling.profile = profile
     return ruling
+
+
+AB = trials.AbRule(metric="bought", effect=0.02)
+BANDIT = trials.BanditRule(metric="bought", seed=7)
+
+
+def earned(version: str, n: int, successes: int) -> ArmOutcome:
+    """Outcomes of 0 and 1."""
+    rate = successes / n if n else 0.0
+    return ArmOutcome(version, n, rate, n * rate * (1 - rate), successes, 0)
+
+
+def judged(ruling: Ruling, *arms: tuple[str, int, int], callers: tuple[int, ...] = (500, 500)) -> trials.Trial:
+    """The trial at `m` after a look at these outcomes."""
+    trial = ruling.ask(trials.ShowTrial(endpoint="m")).id
+    outcomes = tuple(earned(*arm) for arm in arms)
+    found: trials.Trial = ruling.act(trials.JudgeTrial(trial=trial, outcomes=outcomes, callers=callers))
+    return found
 
 
 def slots(ruling: Ruling) -> list[tuple[str, str, int]]:
@@ -67,11 +87,18 @@ def begin(ruling: Ruling, kind: str) -> None:
     acts: dict[str, Any] = {
         "canary": deployments.StartCanary(version="m@2"),
         "shadow": trials.StartShadow(version="m@2"),
+        "ab": trials.StartAb(version="m@2", against="m@1", rule=AB),
+        "bandit": trials.StartBandit(version="m@2", against="m@1", rule=BANDIT),
     }
     ruling.act(acts[kind])
 
 
-RUNNING = {"canary": "canary m@2 at 5 %", "shadow": "shadow m@2 at 100 %"}
+RUNNING = {
+    "canary": "canary m@2 at 5 %",
+    "shadow": "shadow m@2 at 100 %",
+    "ab": "A/B m@1 against m@2 at 50 %",
+    "bandit": "bandit of m@1, m@2",
+}
 
 
 @pytest.mark.parametrize("second", RUNNING)
@@ -113,6 +140,84 @@ def test_a_shadow_that_crashes_once_is_taken_away_and_the_live_version_stays() -
     assert [each.kind for each in ruling.ask(monitoring.ListAlerts())] == ["slot crashed"]
 
 
+def test_an_ab_trial_splits_by_a_salt_of_its_own_and_ends_with_a_verdict() -> None:
+    ruling = ready()
+    before = ruling.state.deployments["m"].salt
+    ruling.act(trials.StartAb(version="m@2", against="m@1", rule=AB, split=30))
+    [route] = table_of(ruling.state, lambda digest: f"/{digest}").routes
+    assert slots(ruling) == [("m@1", "live", 70), ("m@2", "candidate", 30)]
+    assert route.salt not in ("", before) and route.weights == ()
+    found = judged(ruling, ("m@1", 700, 70), ("m@2", 300, 33), callers=(700, 300))
+    assert found.judged is not None and (found.state, found.judged.verdict) == ("RUNNING", "NEEDS")
+    found = judged(ruling, ("m@1", 7000, 700), ("m@2", 3000, 450), callers=(7000, 3000))
+    assert found.state == "ENDED" and found.why.startswith("WIN: bought 0.15 (3,000) against 0.1 (7,000)")
+    assert slots(ruling) == [("m@1", "live", 100)], "the winner is tried by canary, which moves the stages"
+    [alert] = ruling.ask(monitoring.ListAlerts())
+    assert (alert.kind, alert.next) == ("A/B ended", "qd canary m@2")
+
+
+def test_arms_that_are_not_as_dealt_are_said_loudly_and_decide_nothing() -> None:
+    ruling = ready()
+    begin(ruling, "ab")
+    found = judged(ruling, ("m@1", 9000, 900), ("m@2", 8000, 1200), callers=(9000, 8000))
+    assert found.judged is not None and (found.state, found.judged.verdict) == ("RUNNING", "HOLD")
+    [alert] = ruling.ask(monitoring.ListAlerts())
+    assert (alert.kind, alert.severity) == ("sample ratio mismatch", "critical")
+    assert "9,000 callers against 8,000" in alert.words
+
+
+def test_a_bandit_deals_by_what_its_arms_earned_and_is_stopped_by_a_person() -> None:
+    ruling = ready(3)
+    ruling.act(trials.StartBandit(version="m@2", against="m@1", others=("m@3",), rule=BANDIT))
+    [route] = table_of(ruling.state, lambda digest: f"/{digest}").routes
+    assert route.weights == pytest.approx((1 / 3, 1 / 3, 1 / 3)) and route.salt == "bandit/7"
+    epoch = route.epoch
+    found = judged(ruling, ("m@1", 1000, 100), ("m@2", 1000, 150), ("m@3", 1000, 90))
+    assert found.shares == pytest.approx((5, 90, 5), abs=0.5) and found.state == "RUNNING"
+    [route] = table_of(ruling.state, lambda digest: f"/{digest}").routes
+    assert route.weights == pytest.approx([share / 100 for share in found.shares]) and route.epoch > epoch
+    assert found.epoch == epoch, "rewards count from its first request on, whatever the shares were then"
+    ruling.act(trials.StopTrial(endpoint="m"))
+    assert slots(ruling) == [("m@1", "live", 100)]
+
+
+@pytest.mark.parametrize("kind", ["ab", "bandit"])
+def test_an_arm_that_crashes_twice_ends_the_trial(kind: str) -> None:
+    ruling = ready()
+    begin(ruling, kind)
+    ruling.act(deployments.NoteCrash(endpoint="m", version="m@2"))
+    assert ruling.ask(trials.ShowTrial(endpoint="m")).state == "RUNNING"
+    ruling.act(deployments.NoteCrash(endpoint="m", version="m@2"))
+    assert ruling.ask(trials.ShowTrial(endpoint="m")).state == "ENDED"
+    assert ruling.state.deployments["m"].live == "m@1"
+
+
+def test_in_a_team_callers_are_given_to_a_version_only_after_another_person_said_yes() -> None:
+    ruling = ready(3, "team")
+    act = trials.StartAb(version="m@2", against="m@1", rule=AB)
+    with pytest.raises(NeedsApproval):
+        ruling.act(act)
+    asked = ruling.act(governance.Propose(act=msgspec.to_builtins(act)))
+    assert asked.words == "start an A/B test of m@2"
+    ruling.act(governance.Approve(approval=asked.id, evidence=asked.evidence), actor="bob")
+    found = ruling.ask(trials.ShowTrial(endpoint="m"))
+    assert (found.state, found.asked_by, found.approved_by) == ("RUNNING", "ana", "bob")
+    ruling.act(trials.StopTrial(endpoint="m"))
+    with pytest.raises(Refused, match="bound to the evidence of one version"):
+        ruling.act(trials.StartBandit(version="m@2", against="m@1", others=("m@3",), rule=BANDIT))
+    ruling.act(trials.StartShadow(version="m@2"))
+
+
+def test_a_judgement_of_other_arms_or_of_a_trial_that_is_over_is_refused() -> None:
+    ruling = ready()
+    begin(ruling, "ab")
+    with pytest.raises(Conflict, match="RUNNING with m@1, m@2"):
+        judged(ruling, ("m@2", 1, 1), ("m@1", 1, 1))
+    ruling.act(trials.StopTrial(endpoint="m"))
+    with pytest.raises(Conflict, match="ENDED"):
+        judged(ruling, ("m@1", 1, 1), ("m@2", 1, 1))
+
+
 def test_a_version_on_trial_cannot_be_removed() -> None:
     ruling = ready()
     begin(ruling, "shadow")
@@ -128,12 +233,32 @@ def test_a_version_on_trial_cannot_be_removed() -> None:
         (trials.StartShadow(version="m@1"), Conflict, "m@1 is live at m already"),
         (trials.StartShadow(version="m@9"), NotFound, "version: got m@9"),
         (trials.StartShadow(version="m@2", endpoint="free"), Refused, "free has no live version; deploy one first"),
+        (
+            trials.StartAb(version="m@2", against="m@2", rule=AB),
+            Conflict,
+            "against: got m@2, expected m@1, which is live",
+        ),
+        (trials.StartAb(version="m@2", against="m@1", rule=AB, split=0), Invalid, "split: got 0"),
+        (trials.StartAb(version="m@2", against="m@1", rule=trials.AbRule("", 0.1)), Invalid, "metric: got"),
+        (trials.StartAb(version="m@3", against="m@1", rule=AB), Refused, "m@3 is in None, expected Staging"),
+        (trials.StartBandit(version="m@2", against="m@1", others=("m@2",), rule=BANDIT), Invalid, "each version once"),
+        (
+            trials.StartBandit(version="m@2", against="m@1", others=("m@2",) * 9, rule=BANDIT),
+            Invalid,
+            "others: got 11 arms, expected at most 10",
+        ),
+        (
+            trials.StartBandit(version="m@2", against="m@1", rule=trials.BanditRule("x", floor=0.6)),
+            Invalid,
+            "floor: got 0.6",
+        ),
         (trials.StopTrial(endpoint="m"), NotFound, "no trial runs at m"),
         (trials.StopTrial(endpoint="x"), NotFound, "endpoint: got x"),
     ],
 )
 def test_what_cannot_be_tried_is_refused_and_changes_nothing(act: Any, fault: type, words: str) -> None:
     ruling = ready()
+    version(ruling)
     before = ruling.kept()
     with pytest.raises(fault, match=words):
         ruling.act(act)

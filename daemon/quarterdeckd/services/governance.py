@@ -18,8 +18,11 @@ from quarterstore.records.deployments import Deploy, StartCanary
 from quarterstore.records.faults import Conflict, Refused, got, missing
 from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.registry import MoveStage, Version
+from quarterstore.records.trials import StartAb, StartBandit
 
-PROPOSABLE: dict[str, type[Act[Any]]] = {tag_of(kind): kind for kind in (MoveStage, Deploy, StartCanary)}
+PROPOSABLE: dict[str, type[Act[Any]]] = {
+    tag_of(kind): kind for kind in (MoveStage, Deploy, StartCanary, StartAb, StartBandit)
+}
 VALID = 7 * 86400.0
 """Seconds an approval can wait."""
 
@@ -87,6 +90,8 @@ def _words(state: State, inner: Act[Any], version: Version) -> str:
         return "; ".join([f"move {inner.version} to {inner.stage}", *beside])
     if isinstance(inner, StartCanary):
         return f"start a canary of {inner.version}"
+    if isinstance(inner, StartAb | StartBandit):
+        return f"start {'an A/B test' if isinstance(inner, StartAb) else 'a bandit'} of {inner.version}"
     return f"deploy {inner.version}"  # type: ignore[attr-defined]
 
 

@@ -29,12 +29,22 @@ def _route(state: State, deployment: deployments.Deployment, path_of: Any) -> de
     trial = trial_at(state, deployment.endpoint)
     if trial is not None and trial.state == "RUNNING" and trial.kind == "shadow":
         slots.append(_slot(state, trial.versions[1], round(trial.shares[1]), "shadow", path_of))
+    salt = deployment.salt
+    weights: tuple[float, ...] = ()
+    if trial is not None and trial.state == "RUNNING" and trial.kind != "shadow":
+        roles = ("live", *("candidate" for _ in trial.versions[1:]))
+        arms = zip(trial.versions, trial.shares, roles, strict=True)
+        slots = [_slot(state, version, round(share), role, path_of) for version, share, role in arms]
+        salt = trial.salt
+        if trial.bandit is not None:
+            salt, weights = f"bandit/{trial.bandit.seed}", tuple(share / 100 for share in trial.shares)
     recording: Recording | None = state.recordings.get(deployment.endpoint)
     return deployments.Route(
         endpoint=deployment.endpoint,
         epoch=deployment.epoch,
         slots=tuple(slots),
-        salt=deployment.salt,
+        salt=salt,
+        weights=weights,
         recording=recording.rule if recording else deployments.RecordingRule(salt=deployment.salt),
     )
 

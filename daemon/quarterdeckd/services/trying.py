@@ -76,7 +76,9 @@ def ended(
                     subject=trial.endpoint,
                     severity="warning",
                     words=f"{trial.words()}: {why}"[:500],
-                    next=f"qd trials show --endpoint {trial.endpoint}",
+                    next=f"qd canary {trial.versions[1]}"
+                    if verdict.verdict == "WIN"
+                    else f"qd trials show --endpoint {trial.endpoint}",
                 ),
                 asked,
             )

@@ -19,7 +19,7 @@ from quarterdeckd.serving import rest
 from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.features import features_of, said_of
 from quarterdeckd.serving.recorder import Frame, Recorder, kept
-from quarterdeckd.serving.router import Arm, Routes, Way
+from quarterdeckd.serving.router import Dealt, Routes, Way
 from quarterdeckd.serving.status import BUSY, LOOP, Status
 from quarterstore.records.faults import MEANINGS, Fault, NotFound, got, missing
 
@@ -35,7 +35,7 @@ RUN_WITHIN = 30.0
 class Asked:
     """A request that was understood: what is asked of which arm."""
 
-    __slots__ = ("arm", "began", "body", "feed", "given_up", "names", "prediction", "raw", "rows", "shadow")
+    __slots__ = ("arm", "began", "body", "dealt", "feed", "given_up", "names", "prediction", "raw", "rows", "shadow")
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Asked:
         raw: bytes,
         prediction: str,
         way: Way,
-        arm: Arm,
+        dealt: Dealt,
         feed: dict[str, Any],
         names: list[str],
         began: float,
@@ -52,7 +52,8 @@ class Asked:
         self.shadow = way.shadow
         self.body = body
         self.prediction = prediction
-        self.arm = arm
+        self.dealt = dealt
+        self.arm = dealt.arm
         self.feed = feed
         self.names = names
         self.began = began
@@ -124,13 +125,14 @@ class Inference:
             return self.absent(endpoint)
         try:
             body = rest.decode_request(request.body)
-            arm = way.pick(sticky(request, body) or prediction)
+            dealt = way.deal(sticky(request, body), prediction)
+            arm = dealt.arm
             feed = rest.feed_of(body, arm.loaded, arm.slot.signature)
             names = [output.name for output in body.outputs] or arm.loaded.names
             for name in names:
                 if name not in arm.loaded.names:
                     raise missing("outputs.name", name, arm.loaded.names)
-            return Asked(body, request.body, prediction, way, arm, feed, names, request.began)
+            return Asked(body, request.body, prediction, way, dealt, feed, names, request.began)
         except Fault as fault:
             # 404 is for an endpoint; an unknown tensor is a bad request
             return refusal(400 if isinstance(fault, NotFound) else MEANINGS[type(fault)].http, fault.line())
@@ -242,4 +244,6 @@ def _frame(asked: Asked, status: int, milliseconds: float, outputs: dict[str, An
         predicted,
         scores,
         error,
+        asked.dealt.point,
+        asked.dealt.propensity,
     )

@@ -42,6 +42,10 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     predictions: list[Any]
     scores: list[float]
     error: str | None = None
+    dealt: int | None = None
+    """The point of the caller's key, else of the prediction's id, that dealt it to its arm, where there are several."""
+    propensity: float = 1.0
+    """The chance that its arm had."""
 
 
 def kept(rule: RecordingRule, features: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -183,6 +187,8 @@ def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:
             fixed["prediction"].append(str(frame.predictions[row]) if row < len(frame.predictions) else None)
             fixed["score"].append(frame.scores[row] if row < len(frame.scores) else None)
             fixed["error"].append(frame.error)
+            fixed["dealt"].append(frame.dealt)
+            fixed["propensity"].append(frame.propensity)
         for name in frame.features.keys() - features.keys():
             features[name] = [None] * count
         for name, found in features.items():

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from quarterdeckd.measures import latency
-from quarterdeckd.rollout.arms import arm
+from quarterdeckd.rollout.arms import arm_at, drawn, point_of
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import ArmCounts, Route, RoutingTable, Slot
 
@@ -48,6 +49,14 @@ class Arm:
         )
 
 
+class Dealt(NamedTuple):
+    """The arm of a request, the point that dealt it (None where there is one arm only), and the chance it had."""
+
+    arm: Arm
+    point: int | None
+    propensity: float
+
+
 class Way:
     """One endpoint: its arms, their shares, and who is shown what they answered."""
 
@@ -59,11 +68,18 @@ class Way:
         self.shares = tuple(each.slot.share for each in arms)
         self.shadow = next((slot for slot in route.slots if slot.role == "shadow"), None)
 
-    def pick(self, key: str) -> Arm:
-        """The arm of a key: the same one for the same key, whatever host answers."""
+    def deal(self, key: str | None, prediction: str) -> Dealt:
+        """The arm of a request: the same one for the same key, whatever host answers; by its own id without a key, and
+        where a bandit draws."""
         if len(self.arms) == 1:
-            return self.arms[0]
-        return self.arms[arm(self.route.salt, key, self.shares)]
+            return Dealt(self.arms[0], None, 1.0)
+        if weights := self.route.weights:
+            point = point_of(self.route.salt, prediction)
+            index = drawn(point, weights)
+            return Dealt(self.arms[index], point, weights[index])
+        point = point_of(self.route.salt, key or prediction)
+        index = arm_at(point, self.shares)
+        return Dealt(self.arms[index], point, self.shares[index] / 100)
 
 
 def answering(route: Route) -> list[Slot]:

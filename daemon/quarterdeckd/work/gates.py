@@ -19,13 +19,16 @@ from quarterdeckd.services.evidence import gates_of
 from quarterdeckd.work.hooks import Hooks
 from quarterstore.ledger.finding import one_of, version_of
 from quarterstore.ledger.state import State
+from quarterstore.records.base import tag_of
 from quarterstore.records.deployments import StartCanary
 from quarterstore.records.faults import Fault
 from quarterstore.records.governance import Approve
 from quarterstore.records.hooks import Hook, NoteAnswer
 from quarterstore.records.registry import MoveStage, Version
+from quarterstore.records.trials import StartAb, StartBandit
 
 log = logging.getLogger(__name__)
+MOVES = {tag_of(kind): kind for kind in (MoveStage, StartCanary, StartAb, StartBandit)}
 
 
 class Move(NamedTuple):
@@ -50,7 +53,7 @@ class Gates:
 
     def held(self, asked: Asked) -> Coroutine[Any, Any, None] | None:
         """What an act has to wait for; None where no gate has to be asked."""
-        if not isinstance(asked.act, MoveStage | StartCanary | Approve):
+        if not isinstance(asked.act, (*MOVES.values(), Approve)):
             return None
         if not any(hook.gate for hook in self._view.hooks) or not self._all_but_the_gates(asked):
             return None
@@ -76,10 +79,11 @@ class Gates:
     def _move_of(self, act: Any, person: str) -> Move | None:
         if isinstance(act, Approve):
             approval = one_of(self._view.approvals, "approval", act.approval)
-            kind = {"registry.move_stage": MoveStage, "deployments.start_canary": StartCanary}.get(approval.act["type"])
+            kind = MOVES.get(approval.act["type"])
             return self._move_of(msgspec.convert(approval.act, kind), approval.asked_by) if kind else None
-        if isinstance(act, StartCanary):
-            return Move(version_of(self._view, act.version), "Production", "default", "a canary", person)
+        if not isinstance(act, MoveStage):
+            what = "a canary" if isinstance(act, StartCanary) else "a trial"
+            return Move(version_of(self._view, act.version), "Production", "default", what, person)
         version = version_of(self._view, act.version, environment=act.environment)
         return Move(version, act.stage, act.environment, act.reason, person)
 

@@ -131,7 +131,8 @@ class Predictions:
         ]
         parquet.write(polars.DataFrame(series), path.with_name(f"{path.name}.parquet"))
 
-    def _files(self, endpoint: str) -> list[Path]:
+    def files(self, endpoint: str) -> list[Path]:
+        """The files of an endpoint's predictions, the oldest first."""
         checked_word("endpoint", endpoint)
         return sorted(
             (self.folder / f"endpoint={endpoint}").glob("day=*/*.parquet"), key=lambda path: path.stat().st_mtime
@@ -143,7 +144,7 @@ class Predictions:
 
         self.fold()
         counts: dict[str, int] = {}
-        for path in self._files(endpoint):
+        for path in self.files(endpoint):
             frame = polars.read_parquet(parquet.checked(path), columns=["id", "version", "at"]).unique("id")
             if since is not None:
                 frame = frame.filter(polars.col("at") >= since)
@@ -166,7 +167,7 @@ class Predictions:
         """The newest predictions of an endpoint."""
         self.fold()
         found: list[predictions.Prediction] = []
-        for path in reversed(self._files(endpoint)):
+        for path in reversed(self.files(endpoint)):
             found += [each for each in self._read(path) if version in (None, each.version)]
             if len(found) >= limit:
                 break
@@ -208,6 +209,7 @@ class Predictions:
                 output=row["prediction"],
                 rows=counts[row["id"]],
                 error=row["error"],
+                propensity=row.get("propensity", 1.0),
             )
             for row in rows
             if row["row"] == 0
@@ -237,6 +239,8 @@ def _dtype(column: str, values: list[Any], numbers: set[str], polars: Any) -> An
         "status": polars.Int32,
         "latency": polars.Float64,
         "score": polars.Float64,
+        "dealt": polars.UInt64,
+        "propensity": polars.Float64,
     }
     if column in fixed:
         return fixed[column]

@@ -33,6 +33,7 @@ ROUTING = (
     deployments.RecordingSet,
     deployments.ServingStopped,
     trials.TrialStarted,
+    trials.TrialWeighed,
     trials.TrialEnded,
 )
 

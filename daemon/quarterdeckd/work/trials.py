@@ -1,28 +1,35 @@
-"""The daemon's hand on trials: what was copied to a shadow counted and said, and what it would have answered read."""
+"""The daemon's hand on trials: arms judged by their outcomes, copies for a shadow counted and said, its report read."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from quarterdeckd.api.dispatch import Dispatch
-from quarterdeckd.bus import Bus
+from quarterdeckd.bus import Bus, Kept
+from quarterdeckd.rollout import ab, bandit
+from quarterdeckd.services.trials import nothing
+from quarterdeckd.work.census import Census
 from quarterdeckd.work.predictions import Predictions
 from quarterstore.ledger.finding import last_trial_at, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import monitoring, trials
 from quarterstore.records.deployments import HostNews
 from quarterstore.records.faults import Fault
+from quarterstore.records.outcomes import ArmOutcome
 from quarterstore.records.predictions import COLUMNS, feature_of
 
 if TYPE_CHECKING:
     from quarterdeckd.rollout.shadow import Pair
 
 log = logging.getLogger(__name__)
+ByArm = Callable[[str, str, int], dict[str, ArmOutcome]]
 BESIDE = ["id", "row", "at", "status", "latency", "prediction", "score"]
 
 
@@ -37,6 +44,55 @@ class Trials:
         self._copies: dict[str, HostNews] = {}
         """The last count of each trial."""
         self._speaking: set[asyncio.Task[None]] = set()
+        self.by_arm: ByArm = lambda endpoint, metric, since_epoch: {}
+        """The outcomes of each version that answered at an endpoint from an epoch on, under a metric."""
+        self._census = Census(predictions)
+        self._said: dict[str, float] = {}
+        self._began = asyncio.Event()
+        bus.on_kept(self._kept)
+
+    def _kept(self, kept: Kept) -> None:
+        if any(isinstance(event, trials.TrialStarted) for event in kept.events):
+            self._began.set()
+
+    async def run(self, every: float) -> None:
+        """Until cancelled: look at what is on trial, each `every` seconds."""
+        while True:
+            for trial in list(self._view.trials):
+                if trial.state == "RUNNING" and trial.metric:
+                    try:
+                        await self._look(trial)
+                    except (Fault, OSError) as error:
+                        log.warning("%s: %s", trial.words(), error)
+            self._census.keep({trial.id for trial in self._view.trials if trial.state == "RUNNING"})
+            if any(trial.state == "RUNNING" for trial in self._view.trials):
+                await asyncio.sleep(every)
+            else:
+                self._began.clear()
+                await self._began.wait()
+
+    async def _look(self, trial: trials.Trial) -> None:
+        """Judge one; the figures are a pulse, and an entry where they change something."""
+        arms = await asyncio.to_thread(self.by_arm, trial.endpoint, trial.metric, trial.epoch)
+        outcomes = tuple(arms.get(version, nothing(version)) for version in trial.versions)
+        callers: tuple[int, ...] = ()
+        now = time.monotonic()
+        if trial.ab is not None:
+            for newest in (False, True):
+                callers = await asyncio.to_thread(self._census.callers, trial, newest=newest)
+                verdict = ab.judge(trial.ab, outcomes[0], outcomes[1], callers, trial.shares)
+                if verdict.verdict == "NEEDS" and sum(callers):
+                    break  # what decides nothing need not know the callers of the last seconds
+            news = ab.worth_an_entry(trial.judged, verdict, now - self._said.get(trial.id, -math.inf))
+        else:
+            assert trial.bandit is not None
+            shares = bandit.shares(trial.bandit, outcomes)
+            verdict = bandit.verdict(trial.bandit, outcomes, shares)
+            news = bandit.worth_routes([share / 100 for share in trial.shares], shares)
+        self._bus.pulse(trials.TrialReading(trial=trial.id, endpoint=trial.endpoint, verdict=verdict))
+        if news:
+            self._said[trial.id] = now
+            await self._dispatch.speak(trials.JudgeTrial(trial=trial.id, outcomes=outcomes, callers=callers))
 
     def copied(self, news: HostNews) -> None:
         """Take what the hosts say of the requests they copied: a pulse, and an alert when the first one is dropped."""

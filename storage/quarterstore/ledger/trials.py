@@ -16,6 +16,16 @@ def _started(state: State, event: trials.TrialStarted) -> None:
     _rerouted(state, started.endpoint, event.epoch, event.at)
 
 
+def _judged(state: State, event: trials.TrialJudged) -> None:
+    state.trials.put(copy_of(state.trials[event.trial], judged=event.verdict))
+
+
+def _weighed(state: State, event: trials.TrialWeighed) -> None:
+    trial = state.trials[event.trial]
+    state.trials.put(copy_of(trial, shares=event.shares, judged=event.verdict, changed=event.at))
+    _rerouted(state, event.endpoint, event.epoch, event.at)
+
+
 def _ended(state: State, event: trials.TrialEnded) -> None:
     trial = state.trials[event.trial]
     judged = event.verdict or trial.judged
@@ -31,5 +41,7 @@ def _rerouted(state: State, endpoint: str, epoch: int, at: float) -> None:
 FOLDS: dict[type, Fold] = {
     trials.TrialAsked: _asked,
     trials.TrialStarted: _started,
+    trials.TrialJudged: _judged,
+    trials.TrialWeighed: _weighed,
     trials.TrialEnded: _ended,
 }

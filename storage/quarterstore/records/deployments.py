@@ -127,6 +127,8 @@ class Route(Record, frozen=True):
     slots: tuple[Slot, ...]
     salt: str
     recording: RecordingRule = RecordingRule()
+    weights: tuple[float, ...] = ()
+    """The share of each slot in a draw by prediction id, as a bandit has it; without them callers are dealt by key."""
 
 
 class RoutingTable(Record, frozen=True):

@@ -1,4 +1,4 @@
-"""Outcomes: what became of a prediction, told afterwards, and what that makes of each arm."""
+"""Outcomes: what became of a prediction, joined to it later: its true label, or a number such as revenue."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from quarterstore.records.base import Record
 
 
 class ArmOutcome(Record, frozen=True):
-    """The outcomes of one version under one metric: how many, their mean, the sum of their squared deviations from it
-    (`m2`), how many were successes (1 of 0 or 1), and how many came late."""
+    """What came of the answers of one version: over `n` of them with a value in time, its `mean` and `m2` (the sum of
+    squared deviations from it), `successes` (values above 0), and how many have a `late` value only. Of labels a value
+    is 1 where the prediction was right, else 0."""
 
     version: str
-    n: int = 0
-    mean: float = 0.0
-    m2: float = 0.0
-    successes: int = 0
-    late: int = 0
+    n: int
+    mean: float
+    m2: float
+    successes: int
+    late: int

@@ -21,6 +21,8 @@ COLUMNS = (
     "prediction",
     "score",
     "error",
+    "dealt",
+    "propensity",
 )
 """What every recorded row has, whatever the model; its features are the columns beside these."""
 PREFIX = "feature."
@@ -52,6 +54,8 @@ class Prediction(Record, frozen=True):
     output: Any = None
     rows: int = 1
     error: str | None = None
+    propensity: float = 1.0
+    """The chance that this version had of answering it, as a rollout dealt."""
 
 
 class PredictionCount(Record, frozen=True):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from quarterstore.records.base import Act, Event, Pulse, Query, Record
+from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
+from quarterstore.records.outcomes import ArmOutcome
 
 TrialKind = Literal["shadow", "ab", "bandit"]
 TrialState = Literal["ADMITTING", "RUNNING", "ENDED"]
@@ -101,6 +102,39 @@ class StartShadow(Act[Trial], tag="trials.start_shadow", frozen=True):
     share: int = 100
 
 
+class StartAb(Act[Trial], tag="trials.start_ab", frozen=True):
+    """Split the callers between the live version (`against`) and a Staging one, `split` percent to that, each key on
+    its arm for good; ended by what an always-valid interval of their outcomes says, after which the live one answers
+    everything."""
+
+    version: str
+    against: str
+    rule: AbRule
+    endpoint: str | None = None
+    split: int = 50
+
+
+class StartBandit(Act[Trial], tag="trials.start_bandit", frozen=True):
+    """Deal the requests between the live version (`against`) and Staging ones by what each has earned, until it is
+    stopped; the share a prediction was drawn by is kept with it."""
+
+    version: str
+    against: str
+    rule: BanditRule
+    others: tuple[str, ...] = ()
+    endpoint: str | None = None
+
+
+class JudgeTrial(Act[Trial], tag="trials.judge", frozen=True):
+    """Judge a trial by the outcomes of its arms and the distinct callers each had, in the order of its versions; spoken
+    by the daemon, kept only when that changes something."""
+
+    role: ClassVar[Role] = "daemon"
+    trial: str
+    outcomes: tuple[ArmOutcome, ...]
+    callers: tuple[int, ...] = ()
+
+
 class StopTrial(Act[Trial], tag="trials.stop", frozen=True):
     """End the trial at an endpoint; the live version answers everything."""
 
@@ -190,6 +224,26 @@ class TrialStarted(Event, tag="trials.started", frozen=True):
     """A trial has its first traffic."""
 
     trial: Trial
+    epoch: int
+    at: float
+
+
+class TrialJudged(Event, tag="trials.judged", frozen=True):
+    """A trial was judged, and goes on."""
+
+    trial: str
+    endpoint: str
+    verdict: TrialVerdict
+    at: float
+
+
+class TrialWeighed(Event, tag="trials.weighed", frozen=True):
+    """The arms of a bandit have other shares (percent), on the rewards that the verdict names."""
+
+    trial: str
+    endpoint: str
+    shares: tuple[float, ...]
+    verdict: TrialVerdict
     epoch: int
     at: float
 

@@ -23,7 +23,7 @@ from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
-from quarterdeck.cli.short.trying import shadow
+from quarterdeck.cli.short.trying import ab, bandit, shadow
 
 __all__ = ["COMMANDS", "GROUPS", "HELP", "runs"]
 
@@ -41,6 +41,8 @@ COMMANDS: dict[str, Made] = {
     "deploy": deploy,
     "canary": canary,
     "shadow": shadow,
+    "ab": ab,
+    "bandit": bandit,
     "rollback": rollback,
     "drift": drift,
     "optimise": optimise,
@@ -82,6 +84,8 @@ HELP = {
     "deploy": "give an endpoint to a version",
     "canary": "try a version on a share of live traffic",
     "shadow": "show a version copies of the requests",
+    "ab": "compare outcomes of two versions",
+    "bandit": "deal requests by what each version earned",
     "rollback": "give the traffic back",
     "drift": "compare live traffic with the training rows",
     "optimise": "make an int8 child and measure it",

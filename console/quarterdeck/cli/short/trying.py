@@ -58,6 +58,93 @@ def _start_shadow() -> click.Command:
     return run
 
 
+def _start_ab() -> click.Command:
+    @click.option("--endpoint")
+    @click.option("--metric", required=True, help="the outcome that is compared")
+    @click.option("--effect", type=float, required=True, help="smallest difference worth having, absolute")
+    @click.option("--split", default=50, help="percent of the callers on the second version")
+    @click.option("--alpha", default=0.05, help="level over all looks together")
+    @click.option("--lower", is_flag=True, help="lower is better")
+    @click.option("--reason", default="")
+    @click.argument("version")
+    @click.argument("against")
+    @command("ab", "Split the callers between the live version and another, and compare their outcomes.")
+    def run(
+        context: Context,
+        against: str,
+        version: str,
+        endpoint: str | None,
+        metric: str,
+        effect: float,
+        split: int,
+        alpha: float,
+        lower: bool,
+        reason: str,
+    ) -> None:
+        from quarterstore.records.trials import AbRule, StartAb
+
+        rule = AbRule(metric=metric, effect=effect, alpha=alpha, better="lower" if lower else "higher")
+        do_or_propose(
+            context, StartAb(version=version, against=against, rule=rule, endpoint=endpoint, split=split), reason
+        )
+
+    return run
+
+
+def _start_bandit() -> click.Command:
+    @click.option("--endpoint")
+    @click.option("--metric", required=True, help="the outcome that is the reward")
+    @click.option("--algo", type=click.Choice(["thompson", "egreedy"]), default="thompson")
+    @click.option("--seed", default=1, help="of every draw")
+    @click.option("--floor", default=0.05, help="smallest share of an arm")
+    @click.option("--epsilon", default=0.1, help="what egreedy spreads over all arms")
+    @click.option("--lower", is_flag=True, help="lower is better")
+    @click.option("--reason", default="")
+    @click.argument("versions", nargs=-1, required=True)
+    @command("bandit", "Deal the requests between the live version and others by what each has earned.")
+    def run(
+        context: Context,
+        versions: tuple[str, ...],
+        endpoint: str | None,
+        metric: str,
+        algo: str,
+        seed: int,
+        floor: float,
+        epsilon: float,
+        lower: bool,
+        reason: str,
+    ) -> None:
+        from quarterstore.records.faults import got
+        from quarterstore.records.trials import BanditRule, StartBandit
+
+        if len(versions) < 2:
+            raise got("versions", versions[0], "the live version and at least one more")
+        rule = BanditRule(
+            metric=metric,
+            algorithm=algo,  # type: ignore[arg-type]
+            seed=seed,
+            floor=floor,
+            epsilon=epsilon,
+            better="lower" if lower else "higher",
+        )
+        against, version, *others = versions
+        act = StartBandit(version=version, against=against, rule=rule, others=tuple(others), endpoint=endpoint)
+        do_or_propose(context, act, reason)
+
+    return run
+
+
+def _show() -> click.Command:
+    @click.argument("endpoint")
+    @command("report", "How it stands: the shares, the verdict and why.")
+    def run(context: Context, endpoint: str) -> None:
+        from quarterstore.records.trials import ShowTrial
+
+        context.out(context.client.ask(ShowTrial(endpoint=endpoint)))
+
+    return run
+
+
 def _report_shadow() -> click.Command:
     @click.option("--tolerance", default=0.01, help="part by which numbers may differ and still agree")
     @click.option("--top", default=20, help="disagreements that are listed")
@@ -99,4 +186,16 @@ shadow = _group(
     _start_shadow,
     {"report": _report_shadow, "stop": _stop},
     "Show a version copies of the requests: qd shadow VERSION [--endpoint E] [--share PERCENT].",
+)
+ab = _group(
+    "ab",
+    _start_ab,
+    {"report": _show, "stop": _stop},
+    "Compare outcomes of two versions: qd ab LIVE CANDIDATE --metric NAME --effect X [--split PERCENT].",
+)
+bandit = _group(
+    "bandit",
+    _start_bandit,
+    {"report": _show, "stop": _stop},
+    "Deal by what each version earned: qd bandit LIVE OTHER... --metric NAME [--algo thompson|egreedy].",
 )
