@@ -17,9 +17,11 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
+import zmq
 
 from quarterdeckd.http.server import Request, Response
 from quarterdeckd.serving import inference, status
+from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.recorder import Recorder, read_segment
 from quarterdeckd.serving.router import Routes
 from quarterdeckd.serving.session import Loaded
@@ -187,7 +189,9 @@ async def test_a_version_that_hangs_is_an_error_of_its_own(
     (arm,) = routes.ways["e"].arms
     recorder = Recorder(tmp_path / "predictions", 1)
     own, path = entries
-    answering = inference.Inference(routes, recorder, own, lambda: None)
+    context = zmq.Context[Any]()
+    copies = Copies(context, f"ipc://{tmp_path}/shadow")
+    answering = inference.Inference(routes, recorder, own, copies, lambda: None)
     found = answering.answer(Request("POST", "", {}, msgspec.json.encode(body()), time.perf_counter()), "e")
     assert not isinstance(found, Response)
     answer = await found
@@ -197,6 +201,8 @@ async def test_a_version_that_hangs_is_an_error_of_its_own(
     recorder.tend(close=True)
     (segment,) = (tmp_path / "predictions").glob("*.done")
     assert [each.status for each in read_segment(segment)] == [504], "the late answer is nobody's"
+    copies.close()
+    context.term()
 
 
 async def test_a_switch_during_large_batches_kills_no_host(link: Any, slot: Callable[..., Slot], made: Any) -> None:

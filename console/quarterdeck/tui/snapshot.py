@@ -8,17 +8,19 @@ from quarterstore.records.base import Pulse, Record
 from quarterstore.records.deployments import CanaryReading, CanaryVerdict, Deployment, LatencySummary
 from quarterstore.records.jobs import Progress
 from quarterstore.records.runs import CurvePoint
+from quarterstore.records.trials import TrialReading
 
 KEPT = 120
 """Seconds of latency that are remembered for each arm."""
 
 
 class Snapshot(Record, frozen=True):
-    """The passing readings of now: latency by (endpoint, version), canaries by endpoint, progress by job, the last
-    points by run."""
+    """The passing readings of now: latency by (endpoint, version), canaries by endpoint, trials by id, progress by job,
+    the last points by run."""
 
     latency: dict[tuple[str, str], tuple[LatencySummary, ...]] = {}
     canaries: dict[str, CanaryReading] = {}
+    trials: dict[str, TrialReading] = {}
     progress: dict[str, Progress] = {}
     points: dict[str, dict[str, tuple[int, float]]] = {}
 
@@ -31,6 +33,8 @@ def fold(snapshot: Snapshot, pulse: Pulse) -> Snapshot:
         return replace(snapshot, latency={**snapshot.latency, key: kept})
     if isinstance(pulse, CanaryReading):
         return replace(snapshot, canaries={**snapshot.canaries, pulse.endpoint: pulse})
+    if isinstance(pulse, TrialReading):
+        return replace(snapshot, trials={**snapshot.trials, pulse.trial: pulse})
     if isinstance(pulse, Progress):
         return replace(snapshot, progress={**snapshot.progress, pulse.job: pulse})
     if isinstance(pulse, CurvePoint):

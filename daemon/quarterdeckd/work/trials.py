@@ -81,7 +81,7 @@ class Trials:
             for newest in (False, True):
                 callers = await asyncio.to_thread(self._census.callers, trial, newest=newest)
                 verdict = ab.judge(trial.ab, outcomes[0], outcomes[1], callers, trial.shares)
-                if verdict.verdict == "NEEDS" and sum(callers):
+                if verdict.verdict == "NEEDS" and any(callers):
                     break  # what decides nothing need not know the callers of the last seconds
             news = ab.worth_an_entry(trial.judged, verdict, now - self._said.get(trial.id, -math.inf))
         else:

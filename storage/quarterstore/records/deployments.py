@@ -120,7 +120,7 @@ class RecordingRule(Record, frozen=True):
 
 
 class Route(Record, frozen=True):
-    """The traffic of one endpoint."""
+    """The traffic of one endpoint: dealt by key to the slots' shares, or drawn by `weights` for each prediction."""
 
     endpoint: str
     epoch: int
@@ -128,7 +128,6 @@ class Route(Record, frozen=True):
     salt: str
     recording: RecordingRule = RecordingRule()
     weights: tuple[float, ...] = ()
-    """The share of each slot in a draw by prediction id, as a bandit has it; without them callers are dealt by key."""
 
 
 class RoutingTable(Record, frozen=True):
@@ -437,8 +436,7 @@ class AskServing(Record, frozen=True):
 
 
 class HostNews(Record, frozen=True):
-    """From the launcher, unasked: one second of latency, a crash with the slot that was running, a drop count, how many
-    requests were copied to a shadow since its route's epoch began (and dropped for want of room)."""
+    """From the launcher, unasked: a second of latency, a crash and its slot, drops, what a shadow was shown or not."""
 
     kind: Literal["latency", "crash", "dropped", "copies"]
     latency: LatencySummary | None = None

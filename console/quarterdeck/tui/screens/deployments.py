@@ -12,10 +12,11 @@ from textual.binding import Binding, BindingType
 from quarterdeck.tui.screens.base import NounScreen
 from quarterdeck.tui.snapshot import Snapshot, judged
 from quarterdeck.tui.widgets.card_view import Drawing
-from quarterdeck.tui.widgets.drawing import ago, beside, facts, muted, number, right, safe, section, state, title
+from quarterdeck.tui.widgets.drawing import age, ago, beside, facts, muted, number, right, safe, section, state, title
 from quarterdeck.tui.widgets.latency_chart import error_chart, latency_chart
 from quarterdeck.tui.widgets.record_table import Column
 from quarterdeck.tui.widgets.traffic_bar import canary_lines, traffic_bar
+from quarterdeck.tui.widgets.trial_lines import kind, trial_lines
 from quarterdeck.wording import command_text
 from quarterstore.records.base import Pulse
 from quarterstore.records.deployments import (
@@ -26,14 +27,15 @@ from quarterstore.records.deployments import (
     RollBack,
     ShowDeployment,
 )
+from quarterstore.records.trials import ListTrials, Trial, TrialReading
 
 
 class DeploymentsScreen(NounScreen):
     """Every endpoint."""
 
     name_of_screen = "deployments"
-    nouns = frozenset({"deployments", "registry"})
-    pulses = (CanaryReading, LatencySummary)
+    nouns = frozenset({"deployments", "registry", "trials"})
+    pulses = (CanaryReading, LatencySummary, TrialReading)
     empty = "nothing is deployed\n\nqd deploy MODEL@VERSION"
     columns = (
         Column("endpoint", 10, flex=2),
@@ -49,21 +51,29 @@ class DeploymentsScreen(NounScreen):
     keys = (("x", "roll back, after typing the endpoint's name"),)
     BINDINGS: ClassVar[list[BindingType]] = [Binding("x", "roll_back", "roll back")]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.trials: dict[str, Trial] = {}
+        """What is tried, by endpoint."""
+
     async def fetch(self) -> Sequence[tuple[str, Deployment]]:
-        """Every endpoint."""
+        """Every endpoint, and what is tried there."""
+        self.trials = {found.endpoint: found for found in await self.deck_app.deck.ask(ListTrials())}
         return [(found.endpoint, found) for found in await self.deck_app.deck.ask(ListDeployments())]
 
     def cells(self, record: Deployment, now: float) -> tuple[Text, ...]:
         """Live figures from the pulses."""
         kept = self.deck_app.snapshot.latency.get((record.endpoint, record.live or ""), ())
         latest = kept[-1] if kept and now - kept[-1].at < 3.0 else None
-        canary = record.canary
+        canary, trial = record.canary, self.trials.get(record.endpoint)
+        tried = ", ".join(trial.versions[1:]) if trial else record.pending or "-"
+        share = f"{100 - trial.shares[0] if trial.kind != 'shadow' else trial.shares[1]:.0f} %" if trial else "-"
         return (
             safe(record.endpoint, 60),
-            state(record.state),
+            state(kind(trial) if trial else record.state),
             safe(record.live or "-", 60),
-            safe(canary.candidate if canary else record.pending or "-", 60),
-            right(f"{canary.share} %" if canary else "-"),
+            safe(canary.candidate if canary else tried, 60),
+            right(f"{canary.share} %" if canary else share),
             right(f"{latest.requests:,}" if latest else "-"),
             right(number(latest.p95, 3) if latest else "-"),
             right(f"{latest.errors:,}" if latest else "-", "bold red" if latest and latest.errors else ""),
@@ -72,8 +82,8 @@ class DeploymentsScreen(NounScreen):
 
     async def card(self, record: Deployment, now: float) -> Drawing:
         """Traffic, canary, then the last two minutes as charts."""
-        snapshot = self.deck_app.snapshot
-        return lambda width, height: deployment_card(record, snapshot, now, width, height)
+        snapshot, trial = self.deck_app.snapshot, self.trials.get(record.endpoint)
+        return lambda width, height: deployment_card(record, trial, snapshot, now, width, height)
 
     def concerns(self, pulse: Pulse) -> bool:
         """Every endpoint is in the table."""
@@ -90,7 +100,10 @@ class DeploymentsScreen(NounScreen):
         found: Deployment | None = self.selected()
         if found is None:
             return
-        if found.canary is not None:
+        trial = self.trials.get(found.endpoint)
+        if trial is not None:
+            words = f"{trial.words()} ends, {found.live} answers everything"
+        elif found.canary is not None:
             words = f"{found.canary.candidate} loses its {found.canary.share} %, {found.live} answers everything"
         elif found.previous:
             words = f"{found.live} is taken out, {found.previous[-1]} answers everything"
@@ -108,19 +121,32 @@ class DeploymentsScreen(NounScreen):
             await self.act(act, f"{found.endpoint} is rolled back")
 
 
-def deployment_card(found: Deployment, snapshot: Snapshot, now: float, width: int, height: int) -> Text:
+def _beside(found: Deployment, trial: Trial | None) -> tuple[str | None, int]:
+    """Who answers beside the live version, and how much of the traffic that is."""
+    if found.canary is not None:
+        return found.canary.candidate, found.canary.share
+    if trial is not None and trial.state == "RUNNING" and trial.kind != "shadow":
+        return ", ".join(trial.versions[1:]), round(100 - trial.shares[0])
+    return None, 0
+
+
+def deployment_card(
+    found: Deployment, trial: Trial | None, snapshot: Snapshot, now: float, width: int, height: int
+) -> Text:
     """An endpoint in full."""
     canary = found.canary
     text = title(found.endpoint, [state(found.state)], f"epoch {found.epoch} · {ago(found.changed, now)}", width)
-    text.append_text(
-        traffic_bar(found.live, canary.candidate if canary else None, canary.share if canary else 0, width)
-    )
+    text.append_text(traffic_bar(found.live, *_beside(found, trial), width))
     text.append("\n")
+    if trial is not None:
+        lines = trial_lines(trial, snapshot.trials.get(trial.id), width)
+        text.append_text(section(f"{trial.words()}, for {age(now - trial.since)}", lines, width))
     if canary is not None:
         text.append_text(
             section(f"canary of {canary.candidate}", canary_lines(canary, judged(snapshot, found), width), width)
         )
-    arms = [version for version in (found.live, canary.candidate if canary else None) if version]
+    tried = trial.versions[1:] if trial else ()
+    arms = [version for version in (found.live, canary.candidate if canary else None, *tried) if version]
     kept = [(version, snapshot.latency.get((found.endpoint, version), ())) for version in arms]
     heard = [(version, readings) for version, readings in kept if any(each.requests for each in readings)]
     tall = max(4, min(10, (height - 16) // 2))

@@ -21,6 +21,7 @@ from quarterstore.records.monitoring import ListAlerts, ListReactions, ShowDrift
 from quarterstore.records.predictions import ListPredictions
 from quarterstore.records.registry import LineageNode, ListTenures, ShowLineage, ShowVersion
 from quarterstore.records.runs import MetricHistory, ShowRun
+from quarterstore.records.trials import ListTrials
 
 DEEPEST = 4
 """Words of a way that are shown; of a longer one the first and the last."""
@@ -95,7 +96,8 @@ async def _code(console: Console, node: LineageNode, now: float) -> Drawing:
 
 async def _deployment(console: Console, node: LineageNode, now: float) -> Drawing:
     found = await console.deck.ask(ShowDeployment(endpoint=node.id))
-    return lambda width, height: deployment_card(found, console.snapshot, now, width, height)
+    trial = next((each for each in await console.deck.ask(ListTrials()) if each.endpoint == node.id), None)
+    return lambda width, height: deployment_card(found, trial, console.snapshot, now, width, height)
 
 
 async def _predictions(console: Console, node: LineageNode, now: float) -> Drawing:
