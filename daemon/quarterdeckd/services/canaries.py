@@ -32,10 +32,9 @@ def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) ->
             field="version",
             next=f"qd promote {version.id} Staging",
         )
-    overrides = cleared_for_production(
-        state, version, asking, "a canary asked for in solo" if asking.profile == "solo" else ""
-    )
-    cleared_by_hooks(state, version, "Production", asking)
+    reason = "a canary asked for in solo" if asking.profile == "solo" else ""
+    overrides = cleared_for_production(state, version, deployment.environment, asking, reason)
+    cleared_by_hooks(state, version, "Production", deployment.environment, asking)
     canary = deployments.Canary(
         candidate=version.id,
         ladder=ladder,

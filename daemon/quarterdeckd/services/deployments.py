@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.endpoints import admitting, call_off, free_endpoint, stages_of
-from quarterstore.ledger.finding import deployment_of, in_use, production_of, version_before, version_of
+from quarterstore.ledger.finding import deployment_of, in_use, places_of, production_of, version_before, version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring, registry
 from quarterstore.records.base import Act, Event
@@ -23,16 +23,21 @@ CRASHES = 2
 
 def _deploy(state: State, act: deployments.Deploy, asking: Asking) -> Decision:
     version = version_of(state, act.version, environment=act.environment)
-    if version.stage != "Production":
+    places = places_of(state, version)
+    if act.environment not in places:
+        found = f"Production of {', '.join(places)}" if places else version.stage
+        of, named = ("", "") if act.environment == "default" else (f" of {act.environment}", f" --environment {act.environment}")
         raise Refused(
-            f"{version.id} is in {version.stage}, expected Production",
+            f"{version.id} is in {found}, expected Production{of}",
             field="version",
-            next=f"qd promote {version.id} Production",
+            next=f"qd promote {version.id} Production{named}",
         )
     serving = state.cursors.get("serving")
     if serving is not None and serving.value == "stopped":
         raise Refused("serving was stopped by a person", field="serving", next="qd serving start")
     endpoint, deployment = free_endpoint(state, act.endpoint, version)
+    if deployment is not None and deployment.environment != act.environment:
+        raise Conflict(f"{endpoint} is of {deployment.environment}, got {act.environment}", field="environment")
     if deployment is not None and deployment.live == version.id:
         raise Conflict(f"{version.id} is live at {endpoint} already", field="version")
     tenure = next((found for found in state.tenures if found.version == version.id and found.until is None), None)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from quarterdeckd.services.deciding import Asking, Decision
+from quarterstore.ledger.finding import places_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, jobs, monitoring, registry
 from quarterstore.records.base import Act, Event
@@ -107,7 +108,7 @@ def stages_of(
             )
         )
     version = state.versions[up]
-    if version.stage != "Production":
+    if deployment.environment not in places_of(state, version):
         events.append(
             registry.StageMoved(
                 version=up,

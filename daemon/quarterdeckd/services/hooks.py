@@ -184,8 +184,10 @@ def _note_answer(state: State, act: hooks.NoteAnswer, asking: Asking) -> Decisio
         words=act.words,
         at=asking.now,
         asked_by=act.asked_by,
+        environment=act.environment,
     )
-    said = f"{hook.id} says {'yes' if act.ok else 'no'} to {act.version} in {act.stage}, asked for {act.asked_by}"
+    where = "" if act.environment == "default" else f" of {act.environment}"
+    said = f"{hook.id} says {'yes' if act.ok else 'no'} to {act.version} in {act.stage}{where}, asked for {act.asked_by}"
     return Decision([hooks.GateAnswered(answer=answer)], said, lambda after: answer)
 
 

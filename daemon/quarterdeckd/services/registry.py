@@ -12,7 +12,16 @@ from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
 from quarterdeckd.services.labels import checked_prose, checked_tags
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
-from quarterstore.ledger.finding import in_use, model_of, one_of, production_of, run_of, version_before, version_of
+from quarterstore.ledger.finding import (
+    in_use,
+    model_of,
+    one_of,
+    places_of,
+    production_of,
+    run_of,
+    version_before,
+    version_of,
+)
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs, registry, traffic
 from quarterstore.records.base import Event
@@ -196,10 +205,11 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
         raise Conflict(
             f"got {champion.id if champion else 'none'} in Production by now, expected {act.former}", field="former"
         )
-    if version.stage == act.stage and (act.stage != "Production" or version.environment == act.environment):
+    places = places_of(state, version)
+    if version.stage == act.stage and (act.stage != "Production" or act.environment in places):
         raise Conflict(f"{version.id} is in {act.stage} already", field="stage")
     used_at = in_use(state, version.id)
-    if version.stage == "Production" and used_at is not None:
+    if version.stage == "Production" and act.stage != "Production" and used_at is not None:
         raise Refused(
             f"{version.id} is live at {used_at}",
             field="stage",
@@ -212,11 +222,12 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
             f"{version.id} is in {version.stage}", field="stage", next="Staging first, or --skip-stage --reason R"
         )
     if act.stage == "Production":
-        events += cleared_for_production(state, version, asking, act.reason)
+        events += cleared_for_production(state, version, act.environment, asking, act.reason)
         events += to_production(version, champion, act, asking, skipped=skipped)
     else:
-        events.append(_moved(version, act.stage, act, asking, skipped=False))
-    cleared_by_hooks(state, version, act.stage, asking)
+        leaving = [replace(act, environment=place) for place in places] or [act]
+        events += [_moved(version, act.stage, each, asking, skipped=False) for each in leaving]
+    cleared_by_hooks(state, version, act.stage, act.environment, asking)
     words = [f"moved {version.id} from {version.stage} to {act.stage}"]
     if act.stage == "Production":
         words += traffic.beside(version, act.environment, state.deployments)

@@ -112,7 +112,9 @@ class State:
         self.reactions = book("reactions", monitoring.Reaction, lambda r: r.endpoint)
         self.hooks = book("hooks", hooks.Hook, lambda r: r.id)
         self.deliveries = book("deliveries", hooks.Delivery, lambda r: r.id)
-        self.gate_answers = book("gate_answers", hooks.GateAnswer, lambda r: f"{r.hook}/{r.version}/{r.stage}")
+        self.gate_answers = book(
+            "gate_answers", hooks.GateAnswer, lambda r: hooks.answer_key(r.hook, r.version, r.stage, r.environment)
+        )
         self.optimisations = book("optimisations", compression.Optimisation, lambda r: r.id)
         self.undo = book("undo", Step, lambda r: f"{r.entry:012d}")
         self.cursors = book("cursors", Cursor, lambda r: r.name)
