@@ -67,6 +67,9 @@ def test_archiving_takes_a_version_out_of_every_environment() -> None:
 
 def test_undoing_the_second_environment_keeps_the_first() -> None:
     ruling = two()
+    live(ruling, "m@2", "default")
+    ruling.act(store.Undo())
+    assert (at(ruling, "default"), at(ruling, "eu")) == ("m@1", "m@1")
     ruling.act(store.Undo())
     assert (at(ruling, "default"), at(ruling, "eu")) == ("m@1", None)
     assert ruling.state.versions["m@1"].stage == "Production"

@@ -148,18 +148,21 @@ class Purge(Act[None], tag="store.purge", frozen=True):
 
 
 class Undone(Record, frozen=True):
-    """What was taken back, and how."""
+    """What was taken back, or passed over."""
 
     entry: int
     act: str
     words: str
+    passed_over: bool = False
 
 
 class Undo(Act[Undone], tag="store.undo", frozen=True):
     """Take back your own last act, while it still can be (stage, removal, tags, traffic); with `entry` only if that act
-    is still the last one."""
+    is still the last one. One that cannot be taken back any more is passed over with `skip`: it stays as it is, and the
+    next undo takes the one before."""
 
     entry: int | None = None
+    skip: bool = False
 
 
 class ShowUndo(Query[Undone], tag="store.show_undo", frozen=True):
@@ -201,6 +204,14 @@ class Purged(Event, tag="store.purged", frozen=True):
 
 class ActUndone(Event, tag="store.act_undone", frozen=True):
     """Somebody took back an act of their own."""
+
+    entry: int
+    by: str
+    at: float
+
+
+class UndoPassedOver(Event, tag="store.undo_passed_over", frozen=True):
+    """Somebody leaves an act of their own as it is, for undo to go on with the one before."""
 
     entry: int
     by: str

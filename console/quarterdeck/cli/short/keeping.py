@@ -186,11 +186,12 @@ def restore() -> click.Command:
 
 def undo() -> click.Command:
     @click.option("--entry", type=int, help="only if this is still your last act")
+    @click.option("--skip", is_flag=True, help="leave that act as it is; the next undo takes the one before")
     @command("undo", "Take back your own last act, while it still can be.")
-    def run(context: Context, entry: int | None) -> None:
+    def run(context: Context, entry: int | None, skip: bool) -> None:
         from quarterstore.records.store import Undo
 
-        context.out(context.client.ask(Undo(entry=entry)))
+        context.out(context.client.ask(Undo(entry=entry, skip=skip)))
 
     return run
 
