@@ -25,6 +25,7 @@ from quarterdeckd.api.syncing import Syncing
 from quarterdeckd.api.writer import Writer
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.services import (
+    batches,
     canaries,
     compression,
     datasets,
@@ -70,6 +71,7 @@ from quarterstore.records import deployments as deployment_records
 from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
+from quarterstore.records.batches import StartBatch
 from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
 from quarterstore.records.hooks import AddHook
@@ -97,6 +99,7 @@ SERVICES = (
     deployments,
     canaries,
     monitoring,
+    batches,
     compression,
     hooks,
     store,
@@ -261,6 +264,7 @@ class Daemon:
         uploads = Uploads(self.artefacts)
         self.dispatch.prepare[RegisterVersion] = uploads.described
         self.dispatch.prepare[AddDataset] = uploads.kept
+        self.dispatch.prepare[StartBatch] = uploads.kept
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
         self.dispatch.prepare[LogModelArtefact] = uploads.kept
         self.dispatch.prepare[AddHook] = self.hooks.prepared

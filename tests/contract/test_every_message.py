@@ -16,6 +16,7 @@ import zmq
 
 from quarterdeck import keys
 from quarterstore.records import (
+    batches,
     compression,
     datasets,
     deployments,
@@ -281,6 +282,14 @@ def about_data(life: Life) -> None:
     assert len(life(datasets.ListDatasets())) >= 1
 
 
+def ask_for_answers(life: Life) -> None:
+    """A batch over rows that lack what the version takes: it is asked for, and says what is missing."""
+    digest, _ = life.client.put(b"a,b\n1,2\n")
+    job = life(batches.StartBatch(version="life@1", digest=digest, format="csv"))
+    ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
+    assert ended.state == "FAILED" and "data.column" in ended.error
+
+
 def about_serving(life: Life, ana: Any) -> None:
     """Traffic, its records, drift, int8, a canary that is called off."""
     life(deployments.Deploy(version="life@1"))
@@ -307,6 +316,7 @@ def about_serving(life: Life, ana: Any) -> None:
     alert = life(monitoring.ListAlerts())[0]
     life(monitoring.AckAlert(alert=alert.id))
     life(monitoring.ResolveAlert(alert=alert.id))
+    ask_for_answers(life)
     job = life(compression.Optimise(version="life@1"))
     life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
     assert len(life(compression.ListOptimisations())) <= 1

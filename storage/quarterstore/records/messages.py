@@ -11,6 +11,7 @@ from typing import Any
 
 from quarterstore.records import (
     base,
+    batches,
     compression,
     datasets,
     deployments,
@@ -47,6 +48,7 @@ NOUNS: tuple[ModuleType, ...] = (
     jobs,
     deployments,
     predictions,
+    batches,
     monitoring,
     compression,
     hooks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quarterdeck.cli.short.deploying import canary, deploy, drift, optimise, rollback, serving_group
+from quarterdeck.cli.short.deploying import batch, canary, deploy, drift, optimise, rollback, serving_group
 from quarterdeck.cli.short.explaining import compare, diff, lineage, model_group, version_group
 from quarterdeck.cli.short.hooking import hook_group
 from quarterdeck.cli.short.keeping import (
@@ -42,6 +42,7 @@ COMMANDS: dict[str, Made] = {
     "rollback": rollback,
     "drift": drift,
     "optimise": optimise,
+    "batch": batch,
     "backup": backup,
     "restore": restore,
     "undo": undo,
@@ -82,6 +83,7 @@ HELP = {
     "rollback": "give the traffic back",
     "drift": "compare live traffic with the training rows",
     "optimise": "make an int8 child and measure it",
+    "batch": "answer a whole file of rows",
     "pipeline": "run a pipeline file",
     "audit": "verify the journal, show its head",
     "serving": "the serving side, without the daemon too",

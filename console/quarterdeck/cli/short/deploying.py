@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -110,6 +111,22 @@ def optimise() -> click.Command:
         found = next(each for each in context.client.ask(ListOptimisations()) if each.job == job.id)
         context.out(found)
         context.say(found.words)
+
+    return run
+
+
+def batch() -> click.Command:
+    @click.option("--keep", multiple=True, help="a column of the rows to stand beside the answers")
+    @click.option("--chunk", type=int, default=131_072, show_default=True, help="rows done at once, and never twice")
+    @click.option("--overwrite", is_flag=True, help="where the file of answers is there already")
+    @click.argument("answers", type=click.Path(path_type=Path))
+    @click.argument("rows", type=click.Path(path_type=Path))
+    @click.argument("version")
+    @command("batch", "Answer every row of a CSV or Parquet file, into a Parquet file; goes on where it was.")
+    def run(context: Context, version: str, rows: Path, answers: Path, overwrite: bool, **given: Any) -> None:
+        from quarterdeck.cli.batches import answered
+
+        context.out(answered(context, version, rows, answers, overwrite, **given))
 
     return run
 
