@@ -127,8 +127,12 @@ def test_skops_with_types_that_nobody_vouches_for_names_them_and_needs_leave(dae
         asked = registry.RegisterVersion("odd", *client.put(path), "auto", SHAPE)
         with pytest.raises(Refused, match=r"not trusted: numpy\.frombuffer") as refused:
             client.ask(asked)
-        assert refused.value.next is not None and "--allow-code" in refused.value.next
+        assert refused.value.next is not None
+        assert "skl2onnx.to_onnx" in refused.value.next and "--allow-code" in refused.value.next
         assert client.ask(replace(asked, allow_code=True)).code == ("numpy.frombuffer",)
+    schema = written(tmp_path, "s.json", json.dumps(SCHEMA).encode())
+    said = daemon.qd("register", str(path), "--name", "odd", "--schema", schema, "--allow-code").stderr
+    assert "its ONNX child: --sample ROWS.json, then qd registry convert --version odd@2" in said
 
 
 BAD: list[tuple[str, bytes, int, str]] = [

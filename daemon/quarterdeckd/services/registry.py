@@ -27,7 +27,14 @@ CODE = ("pickle", "joblib")
 """Formats that run code when they are loaded, whatever is in them."""
 MISSING = ("FP16", "FP32", "FP64", "BYTES")
 """Datatypes that have a value for what is missing (NaN, an empty text): only those can be left out."""
-ALLOW = "export it to ONNX, safetensors or skops; --allow-code keeps it, which is recorded, and it is never served"
+ALLOW = (
+    "export it to ONNX (skl2onnx, torch.onnx), safetensors or skops; "
+    "--allow-code keeps it, which is recorded, and it is never served"
+)
+ALLOW_SKOPS = (
+    "convert it where it was fitted and register that: skl2onnx.to_onnx(model, X[:1], options={'zipmap': False}); "
+    "or --allow-code keeps it, which is recorded, and qd registry convert makes its ONNX child"
+)
 ELSEWHERE = "elsewhere"
 """The format of a version whose files are not here: nothing is known of it but where it is."""
 CONVERTING = jobs.Limits(seconds=600, memory=4 * 1024**3, disk=2 * 1024**3)
