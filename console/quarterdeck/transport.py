@@ -7,13 +7,12 @@ import time
 import weakref
 from typing import Any
 
-import msgspec
 import zmq
 
 from quarterdeck.keys import Pair, load
 from quarterstore.records.faults import Forbidden, TimedOut, Unreachable, raised
 from quarterstore.records.places import Home, listened
-from quarterstore.records.wire import PROTOCOL, Answer, Ask, decode, encode
+from quarterstore.records.wire import Answer, decode, framed
 
 LOOK = 0.25
 """Seconds between two looks at the deadline and the monitor while no answer comes."""
@@ -95,7 +94,7 @@ class Transport:
 
     def send(self, message: Any, request: str) -> None:
         """Send a request; `receive` waits for its answer."""
-        self._socket.send(encode(Ask(PROTOCOL, request, msgspec.Raw(encode(message)), self.seen)))
+        self._socket.send(framed(message, request, self.seen))
 
     def receive(self, request: str, timeout: float, again: Any = None) -> Answer:
         """The answer to a request. With `again` the message is sent again when none comes; raises `TimedOut`, or

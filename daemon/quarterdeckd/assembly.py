@@ -50,13 +50,13 @@ from quarterdeckd.services import (
     version_diff,
 )
 from quarterdeckd.settings import Settings, host_and_port
-from quarterdeckd.work.comparing import Comparing
 from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.hooks import Hooks
 from quarterdeckd.work.predictions import Predictions
 from quarterdeckd.work.rollouts import Rollouts
+from quarterdeckd.work.rows import RowFiles
 from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.storing import Storing
@@ -76,6 +76,7 @@ from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
 from quarterstore.records.hooks import AddHook
 from quarterstore.records.logged_models import LogModelArtefact
+from quarterstore.records.pipelines import CheckPipeline
 from quarterstore.records.registry import RegisterVersion
 from quarterstore.shelf.artefacts import Artefacts
 
@@ -243,7 +244,9 @@ class Daemon:
             self.ledger, self.view, self.poster, self.dispatch, self.intake, self.predictions, self.artefacts
         )
         wide.update(storing.readers())
-        wide[CompareDatasets] = Comparing(self.view, self.artefacts).rows
+        row_files = RowFiles(self.view, self.artefacts)
+        wide[CompareDatasets] = row_files.difference
+        wide[CheckPipeline] = row_files.check
         wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(
             query.endpoint, max(1, min(query.limit, 10_000)), query.version
         )
@@ -275,7 +278,7 @@ class Daemon:
 
     def _points(self, batch: run_records.LogMetrics, speaker: Speaker) -> run_records.Logged:
         runs.writable(self.view, batch.run, speaker.run)
-        return self.intake.take(batch)
+        return self.intake.take(runs.composed_keys(batch))
 
     def _beat(self, beat: run_records.Beat, speaker: Speaker) -> None:
         runs.writable(self.view, beat.run, speaker.run)

@@ -280,6 +280,8 @@ def about_data(life: Life) -> None:
     changed = life(datasets.CompareDatasets(before=digest, after=after))
     assert (changed.rows_before, changed.rows_after, changed.added, changed.removed) == (2, 3, 2, 1)
     assert len(life(datasets.ListDatasets())) >= 1
+    wine = pipelines.Definition(name="w", model="w", data=pipelines.DataSection(target="target", builtin="wine"))
+    assert [step.name for step in life(pipelines.CheckPipeline(definition=wine))] == ["validate", "split"]
 
 
 def ask_for_answers(life: Life) -> None:

@@ -35,7 +35,7 @@ def holds(text: str, of: Row, vocabulary: Any = "deck") -> bool | None:
 ONE = row(
     metrics={"acc": 0.95, "a b": 2.0, "bad": NAN, "big": math.inf},
     params={"lr": 0.01, "depth": "3", "kind": "tree", "on": True},
-    tags={"team": "x's", "note": "100% sure"},
+    tags={"team": "x's", "note": "100% sure", "caf\u00e9": "old"},
     inputs=(DatasetInput(name="rows", digest="d1"), DatasetInput(name="more", digest="d2")),
     ended=3.0,
 )
@@ -48,6 +48,7 @@ ONE = row(
         ("acc>0.9 or (lr<1e-3 and team='x')", True),
         ("acc>0.99 or lr<1e-3", False),
         ("not acc > 0.99", True),
+        ("tags.cafe\u0301 = 'old' and `cafe\u0301` = 'old' and caf\u00e9 = 'old'", True),
         ("metrics.`a b` = 2 and params.depth >= 3", True),
         ('metrics."a b" = 2', True),
         ("depth = '3' and depth = 3 and kind = tree", True),

@@ -24,6 +24,7 @@ from quarterstore.records.base import Act, Query, tag_of
 from quarterstore.records.datasets import CompareDatasets
 from quarterstore.records.faults import Failed, Fault, Full
 from quarterstore.records.ids import new_id
+from quarterstore.records.pipelines import CheckPipeline
 from quarterstore.records.registry import RegisterVersion
 from quarterstore.records.runs import LogMetrics
 from quarterstore.records.store import PutBlob
@@ -36,7 +37,7 @@ TAKES_ROOM = (LogMetrics, PutBlob)
 LOOKED_AT = (RegisterVersion,)
 """What a process reads a file for, which takes seconds, or a minute of a bad one: in threads of its own, so that no
 question waits behind it."""
-COUNTED = (CompareDatasets,)
+COUNTED = (CompareDatasets, CheckPipeline)
 """Queries that a child may work on for minutes: in a thread of their own, so that nobody else's waits behind them."""
 Reply = Callable[[Outcome], None]
 Wide = Callable[[Any, Speaker, int], Any]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, datetime
 from typing import get_args
 
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
-from quarterdeckd.services.labels import checked_prose, checked_tags
+from quarterdeckd.services.labels import LAST, checked_prose, checked_tags
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
 from quarterstore.ledger.finding import (
     in_use,
@@ -35,10 +36,19 @@ CODE = ("pickle", "joblib")
 """Formats that run code when they are loaded, whatever is in them."""
 MISSING = ("FP16", "FP32", "FP64", "BYTES")
 """Datatypes that have a value for what is missing (NaN, an empty text): only those can be left out."""
-ALLOW = "export it to ONNX, safetensors or skops; --allow-code keeps it, which is recorded, and it is never served"
+ALLOW = (
+    "export it to ONNX (skl2onnx, torch.onnx), safetensors or skops; "
+    "--allow-code keeps it, which is recorded, and it is never served"
+)
+ALLOW_SKOPS = (
+    "convert it where it was fitted and register that: skl2onnx.to_onnx(model, X[:1], options={'zipmap': False}); "
+    "or --allow-code keeps it, which is recorded, and qd registry convert makes its ONNX child"
+)
 ELSEWHERE = "elsewhere"
 """The format of a version whose files are not here: nothing is known of it but where it is."""
 CONVERTING = jobs.Limits(seconds=600, memory=4 * 1024**3, disk=2 * 1024**3)
+AHEAD = 60.0
+"""Seconds by which another machine's clock may be before ours: what will be in Production nobody knows."""
 LONGEST_SOURCE, LONGEST_NOTES = 1000, 5000
 
 
@@ -316,6 +326,8 @@ def _versions(state: State, query: registry.ListVersions, asking: Asking) -> lis
 
 def _at(state: State, query: registry.ProductionAt, asking: Asking) -> registry.Tenure:
     model_of(state, query.model)
+    if query.at > asking.now + AHEAD:
+        raise got("at", datetime.fromtimestamp(min(query.at, LAST - 1), UTC).isoformat(), "a time that has been")
     for tenure in state.tenures:
         if (tenure.model, tenure.environment) != (query.model, query.environment):
             continue

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.labels import checked_params, checked_path, checked_prose, checked_tags, checked_time
@@ -32,6 +33,16 @@ def writable(state: State, run: str, only: str | None) -> None:
         raise missing("run", run, list(state.runs.rows)[-500:])
     if only is not None and only != run:
         raise Forbidden(f"this key may write {only} only", field="run")
+
+
+def composed_keys(batch: runs.LogMetrics) -> runs.LogMetrics:
+    """The batch with its metrics' names as they are kept; `Invalid` where it spells one in two ways."""
+    if all(key.isascii() for key in batch.keys):
+        return batch
+    keys = tuple(map(composed, batch.keys))
+    if len(set(keys)) < len(set(batch.keys)):
+        raise got("keys", "two spellings of one name", "each name once")
+    return replace(batch, keys=keys)
 
 
 def _own(run: runs.Run, asking: Asking) -> None:
@@ -187,10 +198,10 @@ def _log_inputs(state: State, act: runs.LogInputs, asking: Asking) -> Decision:
         for field in ("source_type", "source", "schema", "profile"):
             if value := getattr(given, field):
                 checked_text(f"inputs.{field}", value, longest=LONGEST_INPUT)
-        checked_tags(given.tags)
     for model in act.models:
         checked_word("models", model)
-    event = runs.InputsLogged(run=run.id, inputs=act.inputs, models=act.models)
+    inputs = tuple(replace(given, tags=checked_tags(given.tags)) for given in act.inputs)
+    event = runs.InputsLogged(run=run.id, inputs=inputs, models=act.models)
     count = len(act.inputs) + len(act.models)
     return Decision([event], f"noted {count} inputs of {run.id}", lambda after: after.runs[run.id])
 

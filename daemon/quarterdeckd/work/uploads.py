@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from quarterdeckd.services.registry import ALLOW, CODE
+from quarterdeckd.services.registry import ALLOW, ALLOW_SKOPS, CODE
 from quarterdeckd.services.samples import schema_of
 from quarterstore.records.deployments import Golden
 from quarterstore.records.faults import Failed, FaultRecord, NotFound, Refused, TimedOut, TooLarge, got, raised
@@ -52,9 +52,8 @@ class Uploads:
         size = self._artefacts.checked(act.digest).stat().st_size
         found = self._known.get(act.digest) or self._looked_at(act.digest)
         if found.code and found.format == "skops" and not act.allow_code:
-            raise Refused(
-                f"got skops with types that are not trusted: {', '.join(found.code)}", field="file", next=ALLOW
-            )
+            names = ", ".join(found.code)
+            raise Refused(f"got skops with types that are not trusted: {names}", field="file", next=ALLOW_SKOPS)
         if found.format in CODE and not act.allow_code:
             raise Refused(f"got {found.words}, expected no code in data", field="file", next=ALLOW)
         if act.format not in (AUTO, found.format):

@@ -11,6 +11,7 @@ import difflib
 from datetime import UTC, datetime
 from typing import Literal
 
+from quarterstore.records.names import composed
 from quarterstore.search.matching import ATTRIBUTES as KNOWN
 from quarterstore.search.matching import NUMBERS
 from quarterstore.search.reading import Token, tokens, unquoted
@@ -178,7 +179,7 @@ class _Parser:
             name = MLFLOW_ATTRIBUTES[name] if self.mlflow else name
         if kind == "dataset" and name not in ("name", "digest", "context"):
             raise self.stop(token, "datasets.name, datasets.digest or datasets.context")
-        return Column(kind, name, token.at)
+        return Column(kind, composed(name), token.at)
 
     def value(self, column: Column, operator: str) -> float | str:
         token = self.next()

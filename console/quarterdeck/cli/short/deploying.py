@@ -19,9 +19,12 @@ def deploy() -> click.Command:
     @click.argument("version")
     @command("deploy", "Give all traffic of an endpoint to a Production version.")
     def run(context: Context, version: str, endpoint: str | None, environment: str, wait: bool) -> None:
-        from quarterstore.records.deployments import Deploy
+        from quarterstore.records.deployments import Deploy, ShowServing
 
         do_or_propose(context, Deploy(version=version, endpoint=endpoint, environment=environment), "", wait)
+        if wait:
+            where = context.client.ask(ShowServing()).address
+            context.say(f"answers at {where}/v2/models/{endpoint or version.partition('@')[0]}/infer")
 
     return run
 

@@ -86,17 +86,23 @@ def _wanted(context: Context, *, saved: str | None, sort: str | None, experiment
 
 def run_group() -> dict[str, Made]:
     def show() -> click.Command:
+        @click.option("--points", is_flag=True, help="every point of every metric too, in order")
         @click.argument("run")
         @command("show", "One run: what it was given, what came out, its images, the runs nested in it.")
-        def run(context: Context, run: str) -> None:
-            from quarterstore.records.runs import ShowRun
+        def run(context: Context, run: str, points: bool) -> None:
+            from quarterstore.records.runs import MetricHistory, ShowRun
             from quarterstore.records.search import RunTree
 
             found = context.client.ask(ShowRun(run=run))
+            curves = context.client.ask(MetricHistory(run=found.id, points=0)) if points else []
             if context.json:
-                context.out(found)
+                for each in [found, *curves]:
+                    context.out(each)
                 return
             show_run(found)
+            if points:
+                print()
+                context.out(curves)
             branches = context.client.ask(RunTree(runs=(found.id,), below=True))
             if len(branches) > 1:
                 print()
