@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from quarterstore.records.faults import got
-from quarterstore.records.names import LONGEST_VALUE, checked_text, drawn
+from quarterstore.records.names import LONGEST_KEY, LONGEST_VALUE, checked_text, drawn
 from quarterstore.records.names import checked_path as checked_path
 from quarterstore.records.runs import Value
 
@@ -24,7 +24,7 @@ def checked_tags(tags: Changes) -> Changes:
     if len(tags) > MOST_TAGS:
         raise got("tags", f"{len(tags)} of them", f"at most {MOST_TAGS}")
     for name, value in tags.items():
-        checked_text("tags", name)
+        checked_text("tags", name, longest=LONGEST_KEY)
         if value is not None and len(value) > LONGEST_VALUE:
             raise got(f"tags.{name}", f"{len(value)} characters", f"at most {LONGEST_VALUE}")
     return tags
@@ -46,7 +46,7 @@ def checked_params(params: dict[str, Value]) -> dict[str, Value]:
         raise got("params", f"{len(params)} of them", f"at most {MOST_PARAMS}")
     checked: dict[str, Value] = {}
     for name, value in params.items():
-        name = checked_text("params", name)
+        name = checked_text("params", name, longest=LONGEST_KEY)
         if isinstance(value, str) and len(value) > LONGEST_VALUE:
             raise got(f"params.{name}", f"{len(value)} characters", f"at most {LONGEST_VALUE}")
         if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
