@@ -21,7 +21,7 @@ from quarterdeck import spool
 from quarterdeck.values import Row, batches, complain, numbers, plain_params, plain_step, plain_tags
 from quarterstore.records.faults import Fault, got
 from quarterstore.records.ids import new_id
-from quarterstore.records.names import checked_text
+from quarterstore.records.names import LONGEST_EXPERIMENT, checked_text
 from quarterstore.records.places import Home
 from quarterstore.records.runs import (
     Beat,
@@ -85,7 +85,7 @@ class LiveRun:
         block this thread is in, `parent` into another one."""
         from quarterdeck.source import found
 
-        checked_text("experiment", experiment)
+        checked_text("experiment", experiment, longest=LONGEST_EXPERIMENT)
         if nested and parent is None:
             parent = _within.get()
             if parent is None:

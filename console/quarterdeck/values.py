@@ -11,7 +11,7 @@ from typing import Any
 
 from quarterstore.records.faults import Fault, Invalid, got
 from quarterstore.records.ids import new_id
-from quarterstore.records.names import checked_text, drawn
+from quarterstore.records.names import LONGEST_KEY, checked_text, drawn
 from quarterstore.records.runs import LogMetrics, Value
 
 MOST = 50_000
@@ -75,7 +75,7 @@ def _named(name: Any, metrics: dict[str, float], refused: set[str]) -> str | Non
     try:
         if not isinstance(name, str):
             raise got("metric", name, "a name")
-        return checked_text("metric", name)
+        return checked_text("metric", name, longest=LONGEST_KEY)
     except Fault as fault:
         if repr(name) not in refused:
             refused.add(repr(name))

@@ -88,6 +88,7 @@ def test_an_expression_means(text: str, expected: bool | None) -> None:
         ("start_time = 1000", True),
         ("dataset.digest = 'd2'", True),
         ("params.kind ILIKE 'TREE'", True),
+        ("\"run_name\" = 'r' and tags.mlflow.runName = 'r'", True),
     ],
 )
 def test_a_filter_string_of_mlflow_means(text: str, expected: bool) -> None:
@@ -108,7 +109,7 @@ def test_a_filter_string_of_mlflow_means(text: str, expected: bool) -> None:
         ("params.a = 1", "mlflow", 11, "a text in quotes"),
         ("params.a > '1'", "mlflow", 9, "one of =, !=, like"),
         ("metrics.a > 1 or metrics.b > 1", "mlflow", 14, "expected and"),
-        ("statu = 'x'", "mlflow", 0, "an attribute of a run"),
+        ("statu = 'x'", "mlflow", 0, "Invalid attribute key 'statu' specified. Valid keys are run_id"),
         ("((((" * 20 + "a = 1", "deck", 51, "at most 50"),
     ],
 )

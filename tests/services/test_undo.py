@@ -29,7 +29,7 @@ def test_what_cannot_be_taken_back_any_more_is_passed_over_when_that_is_said() -
     ruling.act(search.SaveSearch(name="mine", where="acc > 0.5"), actor="ana")
     ruling.act(search.SaveSearch(name="best", where="acc > 0.9"), actor="ana")
     ruling.act(search.SaveSearch(name="best", where="acc > 0.8"), actor="bob")
-    with pytest.raises(Conflict, match="kept again by bob; or leave entry 3 .* as it is: qd undo --skip"):
+    with pytest.raises(Conflict, match=r"kept again by bob; or leave entry 3 .* as it is: qd undo --skip"):
         ruling.act(store.Undo(), actor="ana")
     passed = ruling.act(store.Undo(skip=True), actor="ana")
     assert (passed.entry, passed.passed_over) == (3, True) and ruling.state.searches["best"].created_by == "bob"

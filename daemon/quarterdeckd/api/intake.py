@@ -24,7 +24,7 @@ from quarterdeckd.api.writer import EXIT_UNSYNCED
 from quarterdeckd.services.labels import checked_time
 from quarterstore.ledger.journal import crash
 from quarterstore.records.faults import Corrupt, Full, Unknown, got
-from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.names import LONGEST_KEY, checked_text, checked_word
 from quarterstore.records.runs import Curve, Logged, LogMetrics
 from quarterstore.records.wire import encode
 from quarterstore.shelf import parquet
@@ -307,7 +307,7 @@ def _checked(batch: LogMetrics) -> int:
     if len(batch.keys) > 65_535:
         raise got("keys", len(batch.keys), "at most 65535")
     for key in batch.keys:
-        checked_text("keys", key)
+        checked_text("keys", key, longest=LONGEST_KEY)
     checked_word("run", batch.run)
     checked_word("batch", batch.batch)
     if count:

@@ -26,7 +26,8 @@ def _deploy(state: State, act: deployments.Deploy, asking: Asking) -> Decision:
     places = places_of(state, version)
     if act.environment not in places:
         found = f"Production of {', '.join(places)}" if places else version.stage
-        of, named = ("", "") if act.environment == "default" else (f" of {act.environment}", f" --environment {act.environment}")
+        other = act.environment != "default"
+        of, named = (f" of {act.environment}", f" --environment {act.environment}") if other else ("", "")
         raise Refused(
             f"{version.id} is in {found}, expected Production{of}",
             field="version",

@@ -40,7 +40,7 @@ def _free(deployment: deployments.Deployment | None) -> None:
 def free_endpoint(
     state: State, given: str | None, version: registry.Version
 ) -> tuple[str, deployments.Deployment | None]:
-    if version.source:
+    if not version.digest:
         raise Refused(
             f"{version.id} is kept by reference ({version.source[:100]}), expected a model file that is here",
             field="version",

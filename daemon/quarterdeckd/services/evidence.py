@@ -88,8 +88,8 @@ def gates_of(state: State, model: str, stage: str) -> list[Hook]:
 
 
 def cleared_by_hooks(state: State, version: Version, stage: str, environment: str, asking: Asking) -> None:
-    """`Refused`, on the field `hook`, unless every gate said yes to this move, in this environment, lately. They are asked by the daemon
-    before a person's act is decided; what they said is in the state, so that no way in goes round them."""
+    """`Refused`, on the field `hook`, unless every gate said yes to this move, in this environment, lately. The daemon
+    asks them before a person's act is decided; what they said is in the state, so that no way in goes round them."""
     for hook in gates_of(state, version.model, stage):
         answer = state.gate_answers.get(answer_key(hook.id, version.id, stage, environment))
         if answer is None or not asking.now - answer.at <= ANSWER_HOLDS:

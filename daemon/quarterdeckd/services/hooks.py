@@ -187,7 +187,8 @@ def _note_answer(state: State, act: hooks.NoteAnswer, asking: Asking) -> Decisio
         environment=act.environment,
     )
     where = "" if act.environment == "default" else f" of {act.environment}"
-    said = f"{hook.id} says {'yes' if act.ok else 'no'} to {act.version} in {act.stage}{where}, asked for {act.asked_by}"
+    move = f"{act.version} in {act.stage}{where}, asked for {act.asked_by}"
+    said = f"{hook.id} says {'yes' if act.ok else 'no'} to {move}"
     return Decision([hooks.GateAnswered(answer=answer)], said, lambda after: answer)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from quarterstore.records.faults import got
-from quarterstore.records.names import LONGEST_VALUE, checked_text, drawn
+from quarterstore.records.names import LONGEST_KEY, LONGEST_VALUE, checked_text, drawn
 from quarterstore.records.names import checked_path as checked_path
 from quarterstore.records.runs import Value
 
@@ -31,7 +31,7 @@ def checked_tags(tags: Changes) -> Changes:
 
 def _names(field: str, given: Iterable[str]) -> list[str]:
     """Names as they are kept; two spellings of one (NFC and NFD) in one act are refused: they would be one."""
-    names = [checked_text(field, name) for name in given]
+    names = [checked_text(field, name, longest=LONGEST_KEY) for name in given]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise got(field, f"two spellings of {twice}", "each name once")

@@ -89,6 +89,8 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         tags=checked_tags(act.tags),
         allow_code=runs_code,
         code=act.code,
+        source=act.source and checked_text("source", act.source, longest=LONGEST_SOURCE),
+        logged_model=act.logged_model and one_of(state.logged_models, "logged_model", act.logged_model).id,
     )
     events.append(registry.VersionRegistered(version=version))
     words = f"registered {version.id} as {semver}"

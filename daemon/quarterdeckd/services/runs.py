@@ -16,7 +16,7 @@ from quarterstore.ledger.state import State, copy_of
 from quarterstore.records import experiments, runs
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, Forbidden, Refused, got, missing
-from quarterstore.records.names import checked_text, checked_word, composed
+from quarterstore.records.names import LONGEST_EXPERIMENT, checked_text, checked_word, composed
 from quarterstore.records.registry import Version
 
 MOST_COMPARED = 200
@@ -51,7 +51,7 @@ def _own(run: runs.Run, asking: Asking) -> None:
 
 
 def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
-    experiment = checked_text("experiment", act.experiment)
+    experiment = checked_text("experiment", act.experiment, longest=LONGEST_EXPERIMENT)
     run_id = act.run or asking.id("run")
     checked_word("run", run_id)
     if run_id in state.runs:
@@ -136,6 +136,9 @@ def _log_params(state: State, act: runs.LogParams, asking: Asking) -> Decision:
 def _set_tags(state: State, act: runs.SetTags, asking: Asking) -> Decision:
     run = run_of(state, act.run)
     _own(run, asking)
+    for key, value in act.before.items():
+        if run.tags.get(key) != value:
+            raise Conflict(f"the tag {key} of {run.id} is another by now", field="before", next="read it and ask again")
     event = runs.TagsSet(run=run.id, tags=checked_tags(act.tags))
     return Decision([event], f"tagged {run.id}", lambda after: after.runs[run.id])
 

@@ -100,7 +100,8 @@ class Version(Record, frozen=True):
     environment: str = "default"
     removed: float | None = None
     source: str = ""
-    """Where the files are, for a version that is kept by reference (`format` elsewhere): a URI that is never opened."""
+    """Where its files are: a URI that is never opened. A version that has nothing else is kept by reference (`format`
+    elsewhere)."""
     updated: float | None = None
     freed: float | None = None
     """When its file was freed after its removal: from then on it is history, and does not come back."""
@@ -235,6 +236,10 @@ class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
     allow_code: bool = False
     code: tuple[str, ...] = ()
     """What the file imports or constructs when it is loaded: read off by the daemon, whatever is given."""
+    source: str = ""
+    """The URI of the folder that the file is of, as it is known elsewhere."""
+    logged_model: str | None = None
+    """The logged model that it is."""
 
 
 class RegisterSource(Act[Version], tag="registry.register_source", frozen=True):

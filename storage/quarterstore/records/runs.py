@@ -170,10 +170,12 @@ class LogParams(Act[Run], tag="runs.log_params", frozen=True):
 
 
 class SetTags(Act[Run], tag="runs.set_tags", frozen=True):
-    """Set tags of a run; a tag that is given no value (null) is removed."""
+    """Set tags of a run; a tag that is given no value (null) is removed. `before` says which values some tags have to
+    have still (null: none), so that who reads, works out and writes loses nothing that came in between."""
 
     run: str
     tags: dict[str, str | None]
+    before: dict[str, str | None] = {}
 
 
 class LogArtefact(Act[Run], tag="runs.log_artefact", frozen=True):
