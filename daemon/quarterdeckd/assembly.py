@@ -41,6 +41,7 @@ from quarterdeckd.services import (
     people,
     pipelines,
     registry,
+    retention,
     runs,
     schedules,
     search,
@@ -55,6 +56,7 @@ from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.hooks import Hooks
 from quarterdeckd.work.predictions import Predictions
+from quarterdeckd.work.retaining import Retaining
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
@@ -99,6 +101,7 @@ SERVICES = (
     monitoring,
     compression,
     hooks,
+    retention,
     store,
     transfer,
 )
@@ -108,6 +111,7 @@ CAUGHT_UP = 1000
 """Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
 FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
+KEEP_EVERY = 0.5
 POSTED_WITHIN = 5.0
 REMEMBER_EVERY = 0.5
 
@@ -141,8 +145,10 @@ class Daemon:
         self.dispatch.syncing = Syncing(self.intake.sync)
         self.intake.is_open = self._is_open
         self.point_pulses = PointPulses(self.bus, lambda run: self.intake.newest.get(run, {}))
-        ledger.recovered = "; ".join(filter(None, [ledger.recovered, *self.intake.recovered]))
         self.predictions = Predictions(home, self.view)
+        self.retaining = Retaining(home, self.view, self.intake, self.predictions, self.dispatch, self._fold_points)
+        said = [ledger.recovered, *self.intake.recovered, *self.retaining.recovered]
+        ledger.recovered = "; ".join(filter(None, said))
         self.supervisor = Supervisor(
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
@@ -191,7 +197,14 @@ class Daemon:
         await self._keep_profile()
         self.handshakes = Handshakes(self._context, self._known)
         self.health = Health(
-            self.ledger, self.view, self.writer, self.poster, self.rollouts, self.profile, self.handshakes
+            self.ledger,
+            self.view,
+            self.writer,
+            self.poster,
+            self.rollouts,
+            self.retaining,
+            self.profile,
+            self.handshakes,
         )
         self._join()
         feed = curve_server(self._context, zmq.PUB, secret)
@@ -237,7 +250,14 @@ class Daemon:
         self.intake.on_points = self._newer
         wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
         storing = Storing(
-            self.ledger, self.view, self.poster, self.dispatch, self.intake, self.predictions, self.artefacts
+            self.ledger,
+            self.view,
+            self.poster,
+            self.dispatch,
+            self.intake,
+            self.predictions,
+            self.artefacts,
+            self.retaining,
         )
         wide.update(storing.readers())
         wide[CompareDatasets] = Comparing(self.view, self.artefacts).rows
@@ -298,6 +318,7 @@ class Daemon:
             self.scheduler.watch_jumps(),
             self._every(0.5, self._sync),
             self._every(FOLD_EVERY, self._fold),
+            self._every(KEEP_EVERY, self._keep),
             self._tick(),
         )
         self._tasks = [asyncio.create_task(each) for each in endless]
@@ -329,11 +350,18 @@ class Daemon:
         await asyncio.to_thread(self.intake.sync)
 
     async def _fold(self) -> None:
-        if self.intake.due():
-            await asyncio.to_thread(self.intake.fold, self.intake.roll())
         if self.predictions.waiting():
             await asyncio.to_thread(self.predictions.fold)
-        await asyncio.to_thread(self.predictions.drop_old)
+
+    async def _fold_points(self) -> None:
+        await asyncio.to_thread(self.intake.fold, self.intake.roll())
+
+    async def _keep(self) -> None:
+        """What fills up before its time is folded, then what is over a limit goes."""
+        if self.intake.due():
+            await self._fold_points()
+        await self.retaining.fold_predictions()
+        await self.retaining.keep()
 
     async def _tick(self) -> None:
         while True:

@@ -164,9 +164,11 @@ class Host:
             kind, number, payload = await control.recv_multipart()
             if kind != b"routes":
                 continue
-            self._wanted = (decode(payload, RoutingTable), number)
+            table = decode(payload, RoutingTable)
+            self._recorder.limit(table.waiting)
+            self._wanted = (table, number)
             self._lost.clear()
-            for slot in self.routes.lacking(self._wanted[0]):
+            for slot in self.routes.lacking(table):
                 if slot.digest not in self._loading:
                     self._loading[slot.digest] = task = asyncio.create_task(self._load(control, slot))
                     task.add_done_callback(self._ended)

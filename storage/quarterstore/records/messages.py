@@ -26,6 +26,7 @@ from quarterstore.records import (
     pipelines,
     predictions,
     registry,
+    retention,
     runs,
     schedules,
     search,
@@ -52,6 +53,7 @@ NOUNS: tuple[ModuleType, ...] = (
     hooks,
     governance,
     people,
+    retention,
     store,
     transfer,
 )
