@@ -112,6 +112,8 @@ CAUGHT_UP = 1000
 FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
 KEEP_EVERY = 0.5
+KEEP_SOON = 0.1
+KEEP_AGAIN = 5.0
 POSTED_WITHIN = 5.0
 REMEMBER_EVERY = 0.5
 
@@ -159,6 +161,7 @@ class Daemon:
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
         self.dispatch.hold = Gates(self.view, self.dispatch, self.hooks, RULES).held
         self.ticked = time.monotonic()
+        self._full = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def _answer_at(self, seq: int) -> bytes:
@@ -318,7 +321,7 @@ class Daemon:
             self.scheduler.watch_jumps(),
             self._every(0.5, self._sync),
             self._every(FOLD_EVERY, self._fold),
-            self._every(KEEP_EVERY, self._keep),
+            self._keep_within(),
             self._tick(),
         )
         self._tasks = [asyncio.create_task(each) for each in endless]
@@ -356,12 +359,24 @@ class Daemon:
     async def _fold_points(self) -> None:
         await asyncio.to_thread(self.intake.fold, self.intake.roll())
 
-    async def _keep(self) -> None:
-        """What fills up before its time is folded, then what is over a limit goes."""
-        if self.intake.due():
-            await self._fold_points()
-        await self.retaining.fold_predictions()
-        await self.retaining.keep()
+    async def _keep_within(self) -> None:
+        """Until cancelled, twice a second and whenever a log is full: what fills up before its time is folded, then
+        what is over a limit goes."""
+        self.intake.on_due = self._full.set
+        pause = KEEP_EVERY
+        while True:
+            try:
+                # not wait_for: in Python 3.11 it swallows a cancel that comes with the wake, and stopping hangs
+                async with asyncio.timeout(pause):
+                    await self._full.wait()
+            except TimeoutError:
+                pass
+            self._full.clear()
+            try:
+                pause = KEEP_SOON if await self.retaining.keep() else KEEP_EVERY
+            except Exception:
+                log.exception("retention failed; it is tried again in %g s", KEEP_AGAIN)
+                await asyncio.sleep(KEEP_AGAIN)
 
     async def _tick(self) -> None:
         while True:

@@ -70,6 +70,8 @@ class Intake:
         self._heard = heard
         self.on_points: Callable[[str], None] = lambda run: None
         """Told of a run whose metrics are others now."""
+        self.on_due: Callable[[], None] = lambda: None
+        """Told on the loop when the log should be folded."""
         self.is_open: Callable[[str], bool] = lambda run: True
         """Whether a run may still be ended: the last values of the others are in their records."""
         self._recent: dict[str, Points] = {}
@@ -124,6 +126,8 @@ class Intake:
         self._remember(batch)
         self._heard(batch.run)
         self.on_points(batch.run)
+        if self.due():
+            self.on_due()
         return Logged(points=count, durability=durability)  # type: ignore[arg-type]
 
     def _remember(self, batch: LogMetrics) -> None:

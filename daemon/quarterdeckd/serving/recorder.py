@@ -25,6 +25,8 @@ CLOSE_AFTER = 1.0
 SYNC_EVERY = 0.5
 SEGMENTS = 8
 """Segments at least that the bound is divided into, so that the daemon can fold some while others are written."""
+MEASURE_EVERY = 0.05
+"""Seconds between two looks at what waits, while predictions are dropped."""
 _frame = struct.Struct("<II")
 
 
@@ -94,13 +96,16 @@ class Recorder:
             except FileNotFoundError:
                 continue
         self._waiting = total
+        self._measure_again = time.monotonic() + MEASURE_EVERY
 
     def write(self, frame: Frame) -> bool:
         """Keep one prediction; False when it was counted instead."""
         payload = self._encode(frame)
         data = _frame.pack(len(payload), zlib.crc32(payload)) + payload
         with self._lock:
-            if self._waiting > (bound := self._bound_now()):
+            if self._waiting > (bound := self._bound_now()) and time.monotonic() >= self._measure_again:
+                self._measure()  # the daemon may have taken some
+            if self._waiting > bound:
                 return self._drop(f"{self._waiting} bytes wait for the daemon, the bound is {bound}")
             try:
                 if self._file < 0:
@@ -127,6 +132,10 @@ class Recorder:
         self.why = why
         return False
 
+    def full(self) -> bool:
+        """Whether the segment is so large that it should be closed now."""
+        return self._size >= min(SEGMENT, self._bound_now() // SEGMENTS)
+
     def _open(self) -> None:
         self._number += 1
         # the time first, so that segments of all hosts sort by age
@@ -143,8 +152,7 @@ class Recorder:
             if self._file < 0:
                 return True
             file, path = self._file, self._path
-            full = self._size >= min(SEGMENT, self._bound_now() // SEGMENTS)
-            done = close or full or time.monotonic() - self._began >= CLOSE_AFTER
+            done = close or self.full() or time.monotonic() - self._began >= CLOSE_AFTER
             if done:
                 self._file = -1
         try:

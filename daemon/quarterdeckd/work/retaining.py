@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 SAY_EVERY = 10.0
 """Seconds between two entries about one kind: purges that come faster are said in one."""
 LOOK_FOR_OLD_EVERY = 60.0
-STUCK_FOR = 5.0
+STUCK_FOR = 1.0
 """Seconds until what is over a limit is looked through again, when none of it could go."""
 ALERT = "retention"
 MOST_LOTS = 10_000
@@ -83,7 +83,10 @@ class Retaining:
         self._totals: dict[Samples, tuple[int, int]] = {}
         self._over: dict[Samples, str] = {}
         self._said: dict[Samples, float] = {}
-        self._look_again: dict[Samples, float] = {}
+        began = time.monotonic()
+        self._old_again: dict[Samples, float] = dict.fromkeys(KINDS, began + LOOK_FOR_OLD_EVERY)
+        self._stuck_until: dict[Samples, float] = dict.fromkeys(KINDS, began)
+        self._limits: dict[Samples, Retention] = {}
         self._mend()
 
     def _mend(self) -> None:
@@ -97,9 +100,11 @@ class Retaining:
                 self._finish(kind)
             self.recovered.append(f"a purge of {purge.rows} {kind} was cut short and is ended")
 
-    async def keep(self) -> None:
-        """Measure and purge both kinds, say what was purged and which limit cannot be met."""
+    async def keep(self) -> bool:
+        """Measure and purge both kinds, say what was purged and which limit cannot be met; answers whether samples fill
+        up so quickly that it should be called again soon."""
         async with self._keeping:
+            busy = await self._fold_full()
             for kind in KINDS:
                 await self._say(kind)  # what was said under an id is not added to
                 limit = retention_of(self._view, kind)
@@ -108,11 +113,18 @@ class Retaining:
                 over = await asyncio.to_thread(self._purged, limit)
                 await self._say(kind)
                 await self._alert(kind, over)
+        return busy
 
-    async def fold_predictions(self) -> None:
-        """Fold predictions when so many wait that hosts would soon have to drop some."""
-        if self._predictions.due(retention.waiting(retention_of(self._view, "predictions"))):
+    async def _fold_full(self) -> bool:
+        """Fold what fills up before its time: hosts would soon have to drop predictions. Answers whether there was
+        any."""
+        points = self._intake.due()
+        if points:
+            await self._fold_points()
+        predictions = self._predictions.due(retention.waiting(retention_of(self._view, "predictions")))
+        if predictions:
             await asyncio.to_thread(self._predictions.fold)
+        return points or predictions
 
     async def _fold_first(self, limit: Retention) -> None:
         """Points go by run: those that wait in logs have to be folded before they can."""
@@ -145,11 +157,14 @@ class Retaining:
             over = _over(limit, size, rows)
             now = time.monotonic()
             by_age = kind == "predictions" or limit.days is not None
-            if not (over or by_age) or now < self._look_again.get(kind, now):
+            changed = self._limits.setdefault(kind, limit) != limit
+            self._limits[kind] = limit
+            if not (changed or (over and now >= self._stuck_until[kind]) or (by_age and now >= self._old_again[kind])):
                 return self._over.get(kind, "") if over else ""
             lots = self._lots(limit)
             choice = choose(lots, size, rows, limit)
-            self._look_again[kind] = now if choice.lots else now + (STUCK_FOR if over else LOOK_FOR_OLD_EVERY)
+            self._old_again[kind] = now + LOOK_FOR_OLD_EVERY
+            self._stuck_until[kind] = now + STUCK_FOR if over and not choice.lots else now
             if choice.lots:
                 gone = self._purge(kind, choice)
                 lots = [lot for lot in lots if lot.name not in gone]
@@ -174,6 +189,7 @@ class Retaining:
         self._note(_joined(before, purge) if before else purge)
         crash("purge.noted")
         self._finish(kind)
+        log.info("purged %d %s, %d bytes, by %s", purge.rows, kind, purge.size, ", ".join(purge.rules))
         return set(names)
 
     def _finish(self, kind: Samples) -> None:
@@ -187,7 +203,6 @@ class Retaining:
             self._intake.drop(set(purge.runs).__contains__, dry_run=False)
         crash("purge.done")
         self._note(replace(purge, done=True, files=()))
-        log.info("purged %d %s, %d bytes, by %s", purge.rows, kind, purge.size, ", ".join(purge.rules))
 
     async def _say(self, kind: Samples) -> None:
         """One entry for what was purged since the last one; what cannot be said now (a full disk) is said later."""
