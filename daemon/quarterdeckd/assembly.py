@@ -42,6 +42,7 @@ from quarterdeckd.services import (
     people,
     pipelines,
     registry,
+    retention,
     runs,
     schedules,
     search,
@@ -55,6 +56,7 @@ from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.hooks import Hooks
 from quarterdeckd.work.predictions import Predictions
+from quarterdeckd.work.retaining import Retaining
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.rows import RowFiles
 from quarterdeckd.work.scheduler import Scheduler
@@ -103,6 +105,7 @@ SERVICES = (
     batches,
     compression,
     hooks,
+    retention,
     store,
     transfer,
 )
@@ -112,6 +115,9 @@ CAUGHT_UP = 1000
 """Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
 FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
+KEEP_EVERY = 0.5
+KEEP_SOON = 0.1
+KEEP_AGAIN = 5.0
 POSTED_WITHIN = 5.0
 REMEMBER_EVERY = 0.5
 
@@ -145,8 +151,10 @@ class Daemon:
         self.dispatch.syncing = Syncing(self.intake.sync)
         self.intake.is_open = self._is_open
         self.point_pulses = PointPulses(self.bus, lambda run: self.intake.newest.get(run, {}))
-        ledger.recovered = "; ".join(filter(None, [ledger.recovered, *self.intake.recovered]))
         self.predictions = Predictions(home, self.view)
+        self.retaining = Retaining(home, self.view, self.intake, self.predictions, self.dispatch, self._fold_points)
+        said = [ledger.recovered, *self.intake.recovered, *self.retaining.recovered]
+        ledger.recovered = "; ".join(filter(None, said))
         self.supervisor = Supervisor(
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
@@ -157,6 +165,7 @@ class Daemon:
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
         self.dispatch.hold = Gates(self.view, self.dispatch, self.hooks, RULES).held
         self.ticked = time.monotonic()
+        self._full = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def _answer_at(self, seq: int) -> bytes:
@@ -195,7 +204,14 @@ class Daemon:
         await self._keep_profile()
         self.handshakes = Handshakes(self._context, self._known)
         self.health = Health(
-            self.ledger, self.view, self.writer, self.poster, self.rollouts, self.profile, self.handshakes
+            self.ledger,
+            self.view,
+            self.writer,
+            self.poster,
+            self.rollouts,
+            self.retaining,
+            self.profile,
+            self.handshakes,
         )
         self._join()
         feed = curve_server(self._context, zmq.PUB, secret)
@@ -241,7 +257,14 @@ class Daemon:
         self.intake.on_points = self._newer
         wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
         storing = Storing(
-            self.ledger, self.view, self.poster, self.dispatch, self.intake, self.predictions, self.artefacts
+            self.ledger,
+            self.view,
+            self.poster,
+            self.dispatch,
+            self.intake,
+            self.predictions,
+            self.artefacts,
+            self.retaining,
         )
         wide.update(storing.readers())
         row_files = RowFiles(self.view, self.artefacts)
@@ -305,6 +328,7 @@ class Daemon:
             self.scheduler.watch_jumps(),
             self._every(0.5, self._sync),
             self._every(FOLD_EVERY, self._fold),
+            self._keep_within(),
             self._tick(),
         )
         self._tasks = [asyncio.create_task(each) for each in endless]
@@ -336,11 +360,30 @@ class Daemon:
         await asyncio.to_thread(self.intake.sync)
 
     async def _fold(self) -> None:
-        if self.intake.due():
-            await asyncio.to_thread(self.intake.fold, self.intake.roll())
         if self.predictions.waiting():
             await asyncio.to_thread(self.predictions.fold)
-        await asyncio.to_thread(self.predictions.drop_old)
+
+    async def _fold_points(self) -> None:
+        await asyncio.to_thread(self.intake.fold, self.intake.roll())
+
+    async def _keep_within(self) -> None:
+        """Until cancelled, twice a second and whenever a log is full: what fills up before its time is folded, then
+        what is over a limit goes."""
+        self.intake.on_due = self._full.set
+        pause = KEEP_EVERY
+        while True:
+            try:
+                # not wait_for: in Python 3.11 it swallows a cancel that comes with the wake, and stopping hangs
+                async with asyncio.timeout(pause):
+                    await self._full.wait()
+            except TimeoutError:
+                pass
+            self._full.clear()
+            try:
+                pause = KEEP_SOON if await self.retaining.keep() else KEEP_EVERY
+            except Exception:
+                log.exception("retention failed; it is tried again in %g s", KEEP_AGAIN)
+                await asyncio.sleep(KEEP_AGAIN)
 
     async def _tick(self) -> None:
         while True:

@@ -34,6 +34,7 @@ from quarterstore.records import (
     pipelines,
     predictions,
     registry,
+    retention,
     runs,
     schedules,
     search,
@@ -349,6 +350,18 @@ def about_hooks(life: Life) -> None:
     assert life(hooks.ListHooks()) == []
 
 
+def about_retention(life: Life) -> None:
+    """Limits, a plan of others, a hold that is set and released."""
+    limit = life(retention.SetRetention(kind="points", size=50_000_000, days=7))
+    assert (limit.size, limit.rows, limit.days) == (50_000_000, 1_000_000_000, 7)
+    hold = life(retention.HoldSamples(on="endpoint", name="life", reason="a dispute"))
+    assert life(retention.ListHolds()) == [hold]
+    kept = {each.kind: each for each in life(retention.ShowRetention())}
+    assert kept["predictions"].rows >= 260 and kept["predictions"].held > 0 and kept["points"].limit_days == 7
+    assert life(retention.PlanPurge(kind="predictions", rows=1000)).rows == 0
+    assert life(retention.ReleaseHold(hold=hold.id)) == hold
+
+
 def about_people_and_the_store(life: Life, home: Any) -> None:
     """Keys, roles, audit, status, backup."""
     public = keys.make(home, "dora")
@@ -381,6 +394,7 @@ def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any
         about_data(life)
         about_serving(life, ana)
         about_hooks(life)
+        about_retention(life)
         about_people_and_the_store(life, team.home)
     spoken_by_the_daemon = {kind for kind in messages.ASKABLE if kind.role == "daemon"}
     assert sorted(tag_of(kind) for kind in set(messages.ASKABLE) - life.asked - spoken_by_the_daemon) == []

@@ -28,6 +28,7 @@ NOUNS = {
     "hooks": "programs and receivers told of what happens",
     "governance": "gates, approvals, audit",
     "people": "keys and roles",
+    "retention": "limits of what is kept, holds",
     "store": "status, backup, undo",
     "transfer": "export and import",
 }
@@ -42,8 +43,8 @@ class Words(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name in short.COMMANDS:
             return short.COMMANDS[name]()
-        if name == "runs":
-            return self._runs()
+        if name in short.LISTED:
+            return self._listed(name)
         if name in NOUNS or name in short.GROUPS:
             from quarterdeck.cli.generated import Noun
 
@@ -51,13 +52,15 @@ class Words(click.Group):
             return noun
         return None
 
-    def _runs(self) -> click.Command:
+    def _listed(self, name: str) -> click.Command:
         """`qd runs` lists; with a verb behind it, it is the noun."""
         words = [word for word in sys.argv[1:] if not word.startswith("-")]
-        verb = words[words.index("runs") + 1] if "runs" in words[:-1] else ""
+        verb = words[words.index(name) + 1] if name in words[:-1] else ""
         from quarterdeck.cli.generated import Noun, askable
 
-        found: click.Command = global_options(Noun("runs")) if verb in askable()["runs"] else short.runs()
+        more = short.GROUPS[name]() if name in short.GROUPS else {}
+        known = {*askable()[name], *more}
+        found: click.Command = global_options(Noun(name, more)) if verb in known else short.LISTED[name]()
         return found
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:

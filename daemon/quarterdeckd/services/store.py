@@ -6,6 +6,7 @@ import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.finding import in_use, places_of, version_before
+from quarterstore.ledger.retention import held_models, held_runs
 from quarterstore.ledger.state import State, Step
 from quarterstore.records import logged_models, registry, search, store
 from quarterstore.records.base import Event
@@ -123,19 +124,22 @@ def _set_profile(state: State, act: store.SetProfile, asking: Asking) -> Decisio
 
 
 def purgeable(state: State, until: float) -> store.Purge:
-    """What was removed up to an instant and can be forgotten: of versions those that nothing was made from."""
+    """What was removed up to an instant and can be forgotten: of versions those that nothing was made from; nothing
+    that a hold is on."""
+    held, models = held_runs(state), held_models(state)
 
     def old(removed: float | None) -> bool:
         return removed is not None and removed <= until
 
     parents = {version.parent for version in state.versions if version.removed is None}
     return store.Purge(
-        runs=tuple(run.id for run in state.runs if old(run.removed)),
+        runs=tuple(run.id for run in state.runs if old(run.removed) and run.id not in held),
         logged_models=tuple(model.id for model in state.logged_models if old(model.removed)),
         versions=tuple(
             version.id
             for version in state.versions
             if old(version.removed) and version.freed is None and version.id not in parents
+            if version.model not in models
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -61,7 +62,13 @@ class Host:
         self._stopping = asyncio.Event()
         self._routed = asyncio.Event()
         self._written = asyncio.Event()
-        self._inference = Inference(self.routes, self._recorder, status, self._written.set)
+        self._full = asyncio.Event()
+        self._inference = Inference(self.routes, self._recorder, status, self._recorded)
+
+    def _recorded(self) -> None:
+        self._written.set()
+        if self._recorder.full():
+            self._full.set()
 
     def handle(self, request: Request) -> Response | Awaitable[Response]:
         """One request, by its path."""
@@ -164,9 +171,11 @@ class Host:
             kind, number, payload = await control.recv_multipart()
             if kind != b"routes":
                 continue
-            self._wanted = (decode(payload, RoutingTable), number)
+            table = decode(payload, RoutingTable)
+            self._recorder.limit(table.waiting)
+            self._wanted = (table, number)
             self._lost.clear()
-            for slot in self.routes.lacking(self._wanted[0]):
+            for slot in self.routes.lacking(table):
                 if slot.digest not in self._loading:
                     self._loading[slot.digest] = task = asyncio.create_task(self._load(control, slot))
                     task.add_done_callback(self._ended)
@@ -225,10 +234,13 @@ class Host:
                 await control.send_multipart([b"news", encode(news)])
 
     async def _tend(self) -> None:
-        """Sync what is recorded while anything is, and sleep while nothing is."""
+        """Sync what is recorded while anything is, sooner when a segment is full, and sleep while nothing is."""
         while True:
             await self._written.wait()
-            await asyncio.sleep(SYNC_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SYNC_EVERY):
+                    await self._full.wait()
+            self._full.clear()
             self._written.clear()
             try:
                 if not await asyncio.to_thread(self._recorder.tend):

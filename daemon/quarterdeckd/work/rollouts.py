@@ -21,6 +21,7 @@ from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring
 from quarterstore.records.faults import Conflict, Failed, Fault, Unreachable
+from quarterstore.records.retention import RetentionSet
 
 log = logging.getLogger(__name__)
 ROUTING = (
@@ -32,6 +33,7 @@ ROUTING = (
     deployments.EndpointStopped,
     deployments.RecordingSet,
     deployments.ServingStopped,
+    RetentionSet,
 )
 
 

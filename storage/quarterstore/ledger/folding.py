@@ -20,6 +20,7 @@ from quarterstore.ledger import (
     people,
     pipelines,
     registry,
+    retention,
     runs,
     schedules,
     search,
@@ -50,6 +51,7 @@ for _book in (
     monitoring,
     compression,
     hooks,
+    retention,
     store,
     transfer,
 ):

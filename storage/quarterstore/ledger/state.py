@@ -22,6 +22,7 @@ from quarterstore.records import (
     people,
     pipelines,
     registry,
+    retention,
     runs,
     schedules,
     search,
@@ -116,6 +117,8 @@ class State:
             "gate_answers", hooks.GateAnswer, lambda r: hooks.answer_key(r.hook, r.version, r.stage, r.environment)
         )
         self.optimisations = book("optimisations", compression.Optimisation, lambda r: r.id)
+        self.retentions = book("retentions", retention.Retention, lambda r: r.kind)
+        self.holds = book("holds", retention.Hold, lambda r: r.id)
         self.undo = book("undo", Step, lambda r: f"{r.entry:012d}")
         self.cursors = book("cursors", Cursor, lambda r: r.name)
         self._books = {book.name: book for book in vars(self).values() if isinstance(book, Book)}

@@ -8,6 +8,7 @@ import msgspec
 
 from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
 from quarterstore.records.registry import Signature
+from quarterstore.records.retention import Waiting
 
 DeploymentState = Literal["ADMITTING", "LIVE", "CANARY", "STOPPED", "REFUSED"]
 Verdict = Literal["PASS", "HOLD", "FAIL"]
@@ -134,6 +135,7 @@ class RoutingTable(Record, frozen=True):
 
     epoch: int
     routes: tuple[Route, ...]
+    waiting: Waiting = Waiting()
 
 
 class HostState(Record, frozen=True):

@@ -27,6 +27,7 @@ from quarterstore.records import (
     pipelines,
     predictions,
     registry,
+    retention,
     runs,
     schedules,
     search,
@@ -54,6 +55,7 @@ NOUNS: tuple[ModuleType, ...] = (
     hooks,
     governance,
     people,
+    retention,
     store,
     transfer,
 )

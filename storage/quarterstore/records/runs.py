@@ -83,6 +83,8 @@ class Run(Record, frozen=True):
     """Logged models that the run used."""
     outputs: tuple[ModelOutput, ...] = ()
     beats: bool = True
+    points_purged_at: float | None = None
+    """When its points were purged by the limits of retention; the last values stay in `metrics`."""
 
 
 class Curve(Record, frozen=True):

@@ -39,6 +39,8 @@ class Status(Record, frozen=True):
     approvals: int
     jobs: int
     dropped: dict[str, int] = msgspec.field(default_factory=dict)
+    samples: dict[str, str] = msgspec.field(default_factory=dict)
+    """What is kept of predictions and points, beside the limits, in words."""
 
 
 class Received(Record, frozen=True):
@@ -116,7 +118,8 @@ class Backup(Blob[BackupMade], tag="store.backup", frozen=True):
 
 
 class Freed(Record, frozen=True):
-    """What `gc` freed, or with `dry_run` would free: `size` in bytes on the disk (whole blocks)."""
+    """What `gc` freed, or with `dry_run` would free: `size` in bytes on the disk (whole blocks); `predictions` are rows
+    that a limit of retention lets go, `points` also those of removed runs."""
 
     dry_run: bool
     runs: int
@@ -125,12 +128,13 @@ class Freed(Record, frozen=True):
     files: int
     points: int
     size: int
+    predictions: int = 0
 
 
 class CollectGarbage(Blob[Freed], tag="store.gc", frozen=True):
-    """Free the disk of what was removed at least `older` seconds ago, of uploads that nothing names since a day, and of
-    the points of runs that are gone; what was removed cannot be brought back then. A version whose file is freed keeps
-    its record: what was live always has an answer."""
+    """Free the disk of what was removed at least `older` seconds ago, of uploads that nothing names since a day, of the
+    points of runs that are gone, and of samples beyond the limits of retention; what was removed cannot be brought back
+    then. A version whose file is freed keeps its record: what was live always has an answer. What is held stays."""
 
     role: ClassVar[Role] = "admin"
     dry_run: bool = False

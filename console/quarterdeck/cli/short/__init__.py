@@ -21,10 +21,11 @@ from quarterdeck.cli.short.keeping import (
 )
 from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
+from quarterdeck.cli.short.retaining import hold_group, retention, retention_group
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
 
-__all__ = ["COMMANDS", "GROUPS", "HELP", "runs"]
+__all__ = ["COMMANDS", "GROUPS", "HELP", "LISTED"]
 
 COMMANDS: dict[str, Made] = {
     "status": status,
@@ -51,6 +52,8 @@ COMMANDS: dict[str, Made] = {
     "import": take_in,
     "ask": ask,
 }
+LISTED: dict[str, Made] = {"runs": runs, "retention": retention}
+"""Nouns that list when no verb follows."""
 GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "run": run_group,
     "pipeline": pipeline_group,
@@ -62,13 +65,15 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "keys": keys_group,
     "hook": hook_group,
     "service": service_group,
+    "retention": retention_group,
+    "hold": hold_group,
 }
 HELP = {
     "status": "the daemon in one record",
     "doctor": "what is wrong, and what to do about it",
     "quickstart": "from a CSV file to a registered model",
     "runs": "runs, and every act on them",
-    "run": "show or remove one run",
+    "run": "show one run, its points, or remove it",
     "compare": "runs side by side",
     "diff": "what differs between two runs or versions",
     "lineage": "what a version came from, what came of it",
@@ -93,6 +98,8 @@ HELP = {
     "backup": "the store into one file",
     "restore": "a backup into an empty home",
     "undo": "take back your own last act",
+    "retention": "how much is kept of predictions and points",
+    "hold": "keep samples whatever the limits say",
     "gc": "free the disk of what was removed",
     "export": "everything tracked and registered, in an open form",
     "import": "what was exported, into this store",

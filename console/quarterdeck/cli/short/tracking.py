@@ -11,7 +11,7 @@ import click
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command
 from quarterdeck.cli.short.repeating import repro
-from quarterdeck.cli.short.showing import show_run, show_tree
+from quarterdeck.cli.short.showing import purged_words, show_run, show_tree
 
 
 def status() -> click.Command:
@@ -120,4 +120,31 @@ def run_group() -> dict[str, Made]:
 
         return run
 
-    return {"show": show, "rm": rm, "repro": repro}
+    def history() -> click.Command:
+        @click.option("--key", "keys", multiple=True, help="only this metric, several times for several")
+        @click.option("--points", default=1000, help="at most so many a curve; 0 gives all")
+        @click.argument("run")
+        @command("history", "The points of a run, a row each, and whether some were purged.")
+        def run(context: Context, run: str, keys: tuple[str, ...], points: int) -> None:
+            from quarterdeck.cli.printing import table
+            from quarterstore.records.runs import MetricHistory, ShowRun
+
+            found = context.client.ask(ShowRun(run=run))
+            curves = context.client.ask(MetricHistory(run=found.id, keys=keys, points=points))
+            if (words := purged_words(found)) is not None:
+                context.say(words)
+            if context.json:
+                context.out(curves)
+                return
+            table(
+                [
+                    {"key": curve.key, "step": step, "at": at, "value": value}
+                    for curve in curves
+                    for step, at, value in zip(curve.steps, curve.times, curve.values, strict=True)
+                ],
+                ("key", "step", "at", "value"),
+            )
+
+        return run
+
+    return {"show": show, "history": history, "rm": rm, "repro": repro}
