@@ -21,6 +21,7 @@ from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring
 from quarterstore.records.faults import Conflict, Failed, Fault, Unreachable
+from quarterstore.records.hosts import HostNews
 
 log = logging.getLogger(__name__)
 ROUTING = (
@@ -93,11 +94,18 @@ class Rollouts:
                 try:
                     pushing.result()
                 except (Fault, OSError) as error:
-                    log.warning("serving: %s", error)
+                    self._trouble(error)
                 await asyncio.wait({woken}, timeout=every)
             finally:
                 pushing.cancel()
                 woken.cancel()
+
+    def _trouble(self, error: Fault | OSError) -> None:
+        """Serving cannot be made as it should be: said once, and shown until it can."""
+        words = error.line() if isinstance(error, Fault) else str(error)
+        if words != self.serving.error:
+            log.warning("%s", words)
+        self.serving = replace(self.serving, error=words)
 
     async def _keep_judging(self, every: float) -> None:
         while True:
@@ -131,7 +139,7 @@ class Rollouts:
         self._acknowledged = table
         log.info("epoch %d acknowledged after %.0f ms", table.epoch, (time.perf_counter() - began) * 1000)
 
-    def news(self, news: deployments.HostNews) -> None:
+    def news(self, news: HostNews) -> None:
         """Take what the hosts say of themselves."""
         if news.kind == "latency":
             if news.latency is not None:
@@ -153,7 +161,7 @@ class Rollouts:
         elif news.kind == "crash":
             self._died(news)
 
-    def _died(self, news: deployments.HostNews) -> None:
+    def _died(self, news: HostNews) -> None:
         if news.endpoint:
             self._later(deployments.NoteCrash(endpoint=news.endpoint, version=news.version, detail=news.detail))
         now = time.monotonic()
