@@ -77,6 +77,7 @@ from quarterstore.records.batches import StartBatch
 from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
 from quarterstore.records.hooks import AddHook
+from quarterstore.records.hosts import HostNews
 from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.pipelines import CheckPipeline
 from quarterstore.records.registry import RegisterVersion
@@ -158,7 +159,7 @@ class Daemon:
         self.supervisor = Supervisor(
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
-        self.link = ServingLink(home, self._news, settings.http, settings.hosts)
+        self.link = ServingLink(home, self._news, settings.http, settings.hosts, settings.grpc)
         self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path)
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
         self.reactions = Reactions(self.dispatch)
@@ -189,12 +190,13 @@ class Daemon:
         found = self.view.runs.get(run)
         return found is not None and found.state in ("RUNNING", "LOST")
 
-    def _news(self, news: deployment_records.HostNews) -> None:
+    def _news(self, news: HostNews) -> None:
         self.rollouts.news(news)
 
     async def start(self, *, enrol: bool = False) -> None:
         """Open the sockets: from here the daemon answers. With `enrol` the owner gets a key again."""
         home = self.ledger.home
+        self.link.refuse_taken()
         self.writer.start()
         self.poster.start()
         self._context: zmq.Context[Any] = zmq.Context()

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from quarterdeckd.http.server import Request, Response
-from quarterdeckd.serving import inference, status
+from quarterdeckd.serving import inference, rest, status
 from quarterdeckd.serving.recorder import Recorder, read_segment
 from quarterdeckd.serving.router import Routes
 from quarterdeckd.serving.session import Loaded
@@ -188,7 +188,8 @@ async def test_a_version_that_hangs_is_an_error_of_its_own(
     recorder = Recorder(tmp_path / "predictions", 1)
     own, path = entries
     answering = inference.Inference(routes, recorder, own, lambda: None)
-    found = answering.answer(Request("POST", "", {}, msgspec.json.encode(body()), time.perf_counter()), "e")
+    request = Request("POST", "", {}, msgspec.json.encode(body()), time.perf_counter())
+    found = answering.answer(rest.Infer(request, "e"), len(request.body), request.began)
     assert not isinstance(found, Response)
     answer = await found
     assert answer.status == 504 and b"no answer within 0.1 s" in answer.body

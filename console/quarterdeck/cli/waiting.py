@@ -58,6 +58,8 @@ def _wait_for_hosts(context: Context, found: Deployment) -> None:
     """Until the hosts acknowledge the routes, so that the first request after a `--wait` is answered."""
     deadline = time.monotonic() + STARTING
     while not (serving := context.client.ask(ShowServing())).hosts or serving.epoch < found.epoch:
+        if serving.error and not serving.hosts:
+            raise Failed(serving.error, field="serving")
         if time.monotonic() > deadline:
             raise TimedOut(f"no host answers yet after {STARTING:g} s", field=found.endpoint, next="qd serving status")
         time.sleep(0.05)

@@ -10,6 +10,7 @@ from quarterdeckd.measures import latency
 from quarterdeckd.rollout.arms import arm
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import ArmCounts, Route, RoutingTable, Slot
+from quarterstore.records.faults import missing
 
 WARM = 4
 """Sessions kept that no route names any more: what makes a rollback instant."""
@@ -51,18 +52,32 @@ class Arm:
 class Way:
     """One endpoint: its arms and their shares."""
 
-    __slots__ = ("arms", "route", "shares")
+    __slots__ = ("arms", "refused", "route", "shares")
 
     def __init__(self, route: Route, arms: list[Arm]) -> None:
         self.route = route
         self.arms = arms
         self.shares = tuple(each.slot.share for each in arms)
+        self.refused = 0
+        """Requests since the epoch began that were wrong: they are no version's errors."""
 
     def pick(self, key: str) -> Arm:
         """The arm of a key: the same one for the same key, whatever host answers."""
         if len(self.arms) == 1:
             return self.arms[0]
         return self.arms[arm(self.route.salt, key, self.shares)]
+
+    def named(self, version: str) -> Arm:
+        """The arm of `name@3`, or of `3` alone; raises `NotFound` with those that answer callers."""
+        for each in self.arms:
+            if each.slot.role != "shadow" and version in (each.slot.version, each.slot.version.partition("@")[2]):
+                return each
+        raise missing("version", version, self.versions)
+
+    @property
+    def versions(self) -> list[str]:
+        """The versions that answer callers."""
+        return [each.slot.version for each in self.arms if each.slot.role != "shadow"]
 
 
 class Routes:
@@ -76,6 +91,13 @@ class Routes:
         self._sessions: OrderedDict[str, Loaded] = OrderedDict()
         self._numbers = count(1)
         """Of arms, never used twice: what a thread still runs after a switch is not blamed on who came after it."""
+
+    def way(self, endpoint: str) -> Way:
+        """The way of an endpoint; raises `NotFound` with the nearest."""
+        found = self.ways.get(endpoint)
+        if found is None:
+            raise missing("model", endpoint, self.ways)
+        return found
 
     def lacking(self, table: RoutingTable) -> list[Slot]:
         """The slots whose files are not loaded yet."""

@@ -109,7 +109,7 @@ class Health:
             (
                 "serving",
                 not live or bool(serving.hosts),
-                _serving(serving.address, len(serving.hosts), self._rollouts.stopped()),
+                serving.error or _serving(serving.address, len(serving.hosts), self._rollouts.stopped()),
                 "qd serving start" if self._rollouts.stopped() else "qd serving status",
             ),
             self._stages(),

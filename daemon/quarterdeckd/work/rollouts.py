@@ -21,6 +21,7 @@ from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring
 from quarterstore.records.faults import Conflict, Failed, Fault, Unreachable
+from quarterstore.records.hosts import HostNews
 from quarterstore.records.retention import RetentionSet
 
 log = logging.getLogger(__name__)
@@ -95,11 +96,18 @@ class Rollouts:
                 try:
                     pushing.result()
                 except (Fault, OSError) as error:
-                    log.warning("serving: %s", error)
+                    self._trouble(error)
                 await asyncio.wait({woken}, timeout=every)
             finally:
                 pushing.cancel()
                 woken.cancel()
+
+    def _trouble(self, error: Fault | OSError) -> None:
+        """Serving cannot be made as it should be: said once, and shown until it can."""
+        words = error.line() if isinstance(error, Fault) else str(error)
+        if words != self.serving.error:
+            log.warning("%s", words)
+        self.serving = replace(self.serving, error=words)
 
     async def _keep_judging(self, every: float) -> None:
         while True:
@@ -133,7 +141,7 @@ class Rollouts:
         self._acknowledged = table
         log.info("epoch %d acknowledged after %.0f ms", table.epoch, (time.perf_counter() - began) * 1000)
 
-    def news(self, news: deployments.HostNews) -> None:
+    def news(self, news: HostNews) -> None:
         """Take what the hosts say of themselves."""
         if news.kind == "latency":
             if news.latency is not None:
@@ -155,7 +163,7 @@ class Rollouts:
         elif news.kind == "crash":
             self._died(news)
 
-    def _died(self, news: deployments.HostNews) -> None:
+    def _died(self, news: HostNews) -> None:
         if news.endpoint:
             self._later(deployments.NoteCrash(endpoint=news.endpoint, version=news.version, detail=news.detail))
         now = time.monotonic()

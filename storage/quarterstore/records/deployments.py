@@ -156,6 +156,10 @@ class ServingState(Record, frozen=True):
     epoch: int
     hosts: tuple[HostState, ...]
     crashes: dict[str, int] = msgspec.field(default_factory=dict)
+    grpc: str | None = None
+    """HOST:PORT where gRPC is answered, if it is."""
+    error: str = ""
+    """Why serving could not be started, in words."""
 
 
 class Deploy(Act[Deployment], tag="deployments.deploy", frozen=True):
@@ -385,6 +389,8 @@ class LatencySummary(Pulse, tag="deployments.latency", frozen=True):
     p99: float | None
     total_requests: int
     total_errors: int
+    total_refused: int = 0
+    """Requests to the endpoint since its epoch began that were wrong (4xx): they are no version's errors."""
 
 
 class CanaryReading(Pulse, tag="deployments.canary_reading", frozen=True):
@@ -422,29 +428,3 @@ class Golden(Record, frozen=True):
     outputs: dict[str, Any]
     labels: list[Any] | None = None
     tolerance: float = 1e-4
-
-
-class PushRoutes(Record, frozen=True):
-    """To the launcher: serve by this table; answered when every host has acknowledged its epoch."""
-
-    table: RoutingTable
-
-
-class AskServing(Record, frozen=True):
-    """To the launcher: say how things are (`state`), or stop with all hosts (`stop`)."""
-
-    what: Literal["state", "stop"]
-
-
-class HostNews(Record, frozen=True):
-    """From the launcher, unasked: one second of latency, a crash with the slot that was running, a drop count."""
-
-    kind: Literal["latency", "crash", "dropped"]
-    latency: LatencySummary | None = None
-    counts: dict[str, ArmCounts] = msgspec.field(default_factory=dict)
-    """Cumulative counts since the route's epoch began, by version; of one endpoint."""
-    endpoint: str = ""
-    version: str = ""
-    epoch: int = 0
-    detail: str = ""
-    dropped: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quarterdeck.cli.short.deploying import batch, canary, deploy, drift, optimise, rollback, serving_group
+from quarterdeck.cli.short.deploying import batch, canary, deploy, drift, optimise, rollback, serve, serving_group
 from quarterdeck.cli.short.explaining import compare, diff, lineage, model_group, version_group
 from quarterdeck.cli.short.hooking import hook_group
 from quarterdeck.cli.short.keeping import (
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Made] = {
     "approve": approve,
     "reject": reject,
     "deploy": deploy,
+    "serve": serve,
     "canary": canary,
     "rollback": rollback,
     "drift": drift,
@@ -84,6 +85,7 @@ HELP = {
     "approve": "approve what somebody else asked for",
     "reject": "say no, with a reason",
     "deploy": "give an endpoint to a version",
+    "serve": "deploy a version and say where it answers",
     "canary": "try a version on a share of live traffic",
     "rollback": "give the traffic back",
     "drift": "compare live traffic with the training rows",

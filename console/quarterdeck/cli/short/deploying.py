@@ -29,6 +29,18 @@ def deploy() -> click.Command:
     return run
 
 
+def serve() -> click.Command:
+    @click.option("--endpoint", help="the model's name unless given")
+    @click.argument("version")
+    @command("serve", "Deploy a Production version where it is not live yet, wait until it answers, and say where.")
+    def run(context: Context, version: str, endpoint: str | None) -> None:
+        from quarterdeck.cli.serving import served
+
+        context.out(served(context, version, endpoint))
+
+    return run
+
+
 def canary() -> click.Command:
     @click.option("--endpoint")
     @click.option("--ladder", default="5,10,25,50,100")
