@@ -37,6 +37,7 @@ from quarterdeckd.services import (
     logged_models,
     models,
     monitoring,
+    outcomes,
     packages,
     people,
     pipelines,
@@ -54,6 +55,7 @@ from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.hooks import Hooks
+from quarterdeckd.work.outcomes import Outcomes
 from quarterdeckd.work.predictions import Predictions
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.scheduler import Scheduler
@@ -67,6 +69,7 @@ from quarterstore.ledger.folding import events_of
 from quarterstore.ledger.opening import Ledger, keep_reserve
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments as deployment_records
+from quarterstore.records import outcomes as outcome_records
 from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
@@ -96,6 +99,7 @@ SERVICES = (
     schedules,
     deployments,
     canaries,
+    outcomes,
     monitoring,
     compression,
     hooks,
@@ -143,6 +147,7 @@ class Daemon:
         self.point_pulses = PointPulses(self.bus, lambda run: self.intake.newest.get(run, {}))
         ledger.recovered = "; ".join(filter(None, [ledger.recovered, *self.intake.recovered]))
         self.predictions = Predictions(home, self.view)
+        self.outcomes = Outcomes(home, self.view, self.dispatch, self.bus, self.artefacts, self.predictions)
         self.supervisor = Supervisor(
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
@@ -246,6 +251,9 @@ class Daemon:
         )
         wide[prediction_records.ShowPrediction] = lambda query, speaker, seen: self.predictions.one(query.prediction)
         wide[prediction_records.CountPredictions] = self._count
+        wide[outcome_records.AddOutcomes] = self.outcomes.add
+        wide[outcome_records.ShowOutcomes] = self.outcomes.summary
+        wide[outcome_records.ListValues] = self.outcomes.history
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving
@@ -287,6 +295,7 @@ class Daemon:
         """Behind the first answer: adopt, schedule, watch, until cancelled."""
         await self._remember()
         await self._react_again()
+        await asyncio.to_thread(self.outcomes.settle)
         self.supervisor.before_start["drift"] = self.predictions.fold
         self.scheduler.start()
         self.bus.on_kept(self.hooks.kept)
@@ -334,6 +343,7 @@ class Daemon:
         if self.predictions.waiting():
             await asyncio.to_thread(self.predictions.fold)
         await asyncio.to_thread(self.predictions.drop_old)
+        await asyncio.to_thread(self.outcomes.tidy)
 
     async def _tick(self) -> None:
         while True:

@@ -17,7 +17,7 @@ import numpy as np
 from quarterdeckd.http.server import Request, Response, refusal
 from quarterdeckd.serving import rest
 from quarterdeckd.serving.features import features_of, scores_of
-from quarterdeckd.serving.recorder import Frame, Recorder, kept
+from quarterdeckd.serving.recorder import Frame, Recorder, kept, kept_key
 from quarterdeckd.serving.router import Arm, Routes
 from quarterdeckd.serving.status import BUSY, LOOP, Status
 from quarterstore.records.faults import MEANINGS, Fault, NotFound, got, missing
@@ -34,12 +34,20 @@ RUN_WITHIN = 30.0
 class Asked:
     """A request that was understood: what is asked of which arm."""
 
-    __slots__ = ("arm", "began", "body", "feed", "given_up", "names", "prediction", "rows")
+    __slots__ = ("arm", "began", "body", "feed", "given_up", "key", "names", "prediction", "rows")
 
     def __init__(
-        self, body: rest.InferRequest, prediction: str, arm: Arm, feed: dict[str, Any], names: list[str], began: float
+        self,
+        body: rest.InferRequest,
+        prediction: str,
+        arm: Arm,
+        feed: dict[str, Any],
+        names: list[str],
+        began: float,
+        key: str | None = None,
     ) -> None:
         self.body = body
+        self.key = key
         self.prediction = prediction
         self.arm = arm
         self.feed = feed
@@ -110,13 +118,14 @@ class Inference:
             return self.absent(endpoint)
         try:
             body = rest.decode_request(request.body)
-            arm = way.pick(sticky(request, body) or prediction)
+            key = sticky(request, body)
+            arm = way.pick(key or prediction)
             feed = rest.feed_of(body, arm.loaded, arm.slot.signature)
             names = [output.name for output in body.outputs] or arm.loaded.names
             for name in names:
                 if name not in arm.loaded.names:
                     raise missing("outputs.name", name, arm.loaded.names)
-            return Asked(body, prediction, arm, feed, names, request.began)
+            return Asked(body, prediction, arm, feed, names, request.began, key)
         except Fault as fault:
             # 404 is for an endpoint; an unknown tensor is a bad request
             return refusal(400 if isinstance(fault, NotFound) else MEANINGS[type(fault)].http, fault.line())
@@ -230,4 +239,5 @@ def _frame(asked: Asked, status: int, milliseconds: float, outputs: dict[str, An
         label.reshape(len(label), -1)[:, 0].tolist() if label is not None and label.ndim else [],
         scores_of(score if score is not None else label),
         error,
+        kept_key(arm.route.recording, asked.key),
     )

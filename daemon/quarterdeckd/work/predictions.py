@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 BATCH = 8 * 1024 * 1024
 """Bytes of segments folded at a time: two full ones; as rows they are about ten times that in memory."""
 
+CLOSED_WITHIN = 3.0
+"""Seconds to wait for a host that closes its segment; one that died has its closed for it."""
+
 
 class Batch(Record, frozen=True):
     """Segments that become Parquet together, kept on disk meanwhile: a fold that was cut short is taken up with the
@@ -50,6 +53,13 @@ class Predictions:
     def waiting(self) -> int:
         """Bytes in closed segments."""
         return sum(path.stat().st_size for path in self._segments.glob("*.done"))
+
+    def fold_all(self) -> None:
+        """Fold what was answered until now: hosts close what they write to within about a second."""
+        opened, deadline = set(self._segments.glob("*.seg")), time.monotonic() + CLOSED_WITHIN
+        while any(path.exists() for path in opened) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.fold()
 
     def fold(self) -> int:
         """Turn every closed segment into Parquet, a file an endpoint and day; answers how many predictions that were.
@@ -129,6 +139,12 @@ class Predictions:
         return sorted(
             (self.folder / f"endpoint={endpoint}").glob("day=*/*.parquet"), key=lambda path: path.stat().st_mtime
         )
+
+    def paths(self, endpoint: str | None = None) -> list[Path]:
+        """The files of an endpoint, or of all, each checked against its hash."""
+        if endpoint is not None:
+            return [parquet.checked(path) for path in self._files(endpoint)]
+        return [parquet.checked(path) for path in sorted(self.folder.glob("endpoint=*/day=*/*.parquet"))]
 
     def count(self, endpoint: str, since: float | None = None) -> dict[str, int]:
         """Kept predictions of an endpoint by version, those answered at `since` (seconds of the epoch) or later."""
