@@ -38,6 +38,7 @@ from quarterdeckd.services import (
     logged_models,
     models,
     monitoring,
+    outcomes,
     packages,
     people,
     pipelines,
@@ -55,6 +56,7 @@ from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.hooks import Hooks
+from quarterdeckd.work.outcomes import Outcomes
 from quarterdeckd.work.predictions import Predictions
 from quarterdeckd.work.retaining import Retaining
 from quarterdeckd.work.rollouts import Rollouts
@@ -70,6 +72,7 @@ from quarterstore.ledger.folding import events_of
 from quarterstore.ledger.opening import Ledger, keep_reserve
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments as deployment_records
+from quarterstore.records import outcomes as outcome_records
 from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
@@ -102,6 +105,7 @@ SERVICES = (
     schedules,
     deployments,
     canaries,
+    outcomes,
     monitoring,
     batches,
     compression,
@@ -156,6 +160,7 @@ class Daemon:
         self.retaining = Retaining(home, self.view, self.intake, self.predictions, self.dispatch, self._fold_points)
         said = [ledger.recovered, *self.intake.recovered, *self.retaining.recovered]
         ledger.recovered = "; ".join(filter(None, said))
+        self.outcomes = Outcomes(home, self.view, self.dispatch, self.bus, self.artefacts, self.predictions)
         self.supervisor = Supervisor(
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
@@ -277,6 +282,9 @@ class Daemon:
         )
         wide[prediction_records.ShowPrediction] = lambda query, speaker, seen: self.predictions.one(query.prediction)
         wide[prediction_records.CountPredictions] = self._count
+        wide[outcome_records.AddOutcomes] = self.outcomes.add
+        wide[outcome_records.ShowOutcomes] = self.outcomes.summary
+        wide[outcome_records.ListValues] = self.outcomes.history
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving
@@ -319,6 +327,7 @@ class Daemon:
         """Behind the first answer: adopt, schedule, watch, until cancelled."""
         await self._remember()
         await self._react_again()
+        await asyncio.to_thread(self.outcomes.settle)
         self.supervisor.before_start["drift"] = self.predictions.fold
         self.scheduler.start()
         self.bus.on_kept(self.hooks.kept)
@@ -364,6 +373,7 @@ class Daemon:
     async def _fold(self) -> None:
         if self.predictions.waiting():
             await asyncio.to_thread(self.predictions.fold)
+        await asyncio.to_thread(self.outcomes.tidy)
 
     async def _fold_points(self) -> None:
         await asyncio.to_thread(self.intake.fold, self.intake.roll())

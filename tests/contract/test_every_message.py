@@ -29,6 +29,7 @@ from quarterstore.records import (
     messages,
     models,
     monitoring,
+    outcomes,
     packages,
     people,
     pipelines,
@@ -310,6 +311,7 @@ def about_serving(life: Life, ana: Any) -> None:
     assert len(life(predictions.ListPredictions(endpoint="life", limit=5))) == 5
     assert life(predictions.ShowPrediction(prediction=ids[0])).version == "life@1"
     assert life(deployments.ListDeployments())[0].endpoint == "life"
+    about_outcomes(life, ids)
     life(monitoring.SetReaction(endpoint="life", pipeline="life", enabled=False))
     assert len(life(monitoring.ListReactions())) == 1
     job = life(monitoring.CheckDrift(endpoint="life", window=3600))
@@ -332,6 +334,17 @@ def about_serving(life: Life, ana: Any) -> None:
     assert life(deployments.RollBack(endpoint="life", reason="enough")).canary is None
     life(deployments.StopEndpoint(endpoint="life"))
     life(deployments.StopServing())
+
+
+def about_outcomes(life: Life, ids: list[str]) -> None:
+    """Labels of some predictions, and what they say."""
+    digest, _ = life.client.put(f"id,value\n{ids[0]},0\n{ids[1]},1\nnobody,1\n".encode())
+    taken = life(outcomes.AddOutcomes(digest=digest))
+    assert (taken.joined, taken.unknown, taken.endpoints) == (2, 1, ("life",))
+    assert life(outcomes.ListUploads()) == [taken]
+    arm = life(outcomes.ShowOutcomes(endpoint="life")).arms["life@1"]
+    assert (arm.n, arm.late) == (2, 0)
+    assert [(each.value, each.holds) for each in life(outcomes.ListValues(prediction=ids[1]))] == [("1", True)]
 
 
 def about_hooks(life: Life) -> None:

@@ -200,7 +200,7 @@ def _set_recording(state: State, act: deployments.SetRecording, asking: Asking) 
     live = state.versions.get(deployment.live or "")
     known = [feature.name for feature in live.signature.features] if live else []
     for field in act.fields:
-        if known and field not in known:
+        if known and field not in (*known, "key"):
             raise missing("fields", field, known)
     rule = deployments.RecordingRule(fields=act.fields, default=act.default, days=act.days, salt=deployment.salt)
     return Decision(

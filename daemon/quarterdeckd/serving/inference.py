@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from quarterdeckd.serving.features import features_of, scores_of
-from quarterdeckd.serving.recorder import Frame, Recorder, kept
+from quarterdeckd.serving.recorder import Frame, Recorder, kept, kept_key
 from quarterdeckd.serving.router import Arm, Routes
 from quarterdeckd.serving.session import Loaded
 from quarterdeckd.serving.status import BUSY, LOOP, Status
@@ -74,12 +74,13 @@ class Door(Protocol[Reply_co]):
 class Asked(Generic[Reply]):
     """A request that was understood: what is asked of which arm."""
 
-    __slots__ = ("arm", "began", "dealt", "door", "feed", "given_up", "names", "rows", "stamp")
+    __slots__ = ("arm", "began", "dealt", "door", "feed", "given_up", "key", "names", "rows", "stamp")
 
     def __init__(
         self, door: Door[Reply], question: Question, arm: Arm, feed: Feed, stamp: Stamp, dealt: bool, began: float
     ) -> None:
         self.door = door
+        self.key = question.key
         self.arm = arm
         self.feed = feed
         self.names = question.outputs or arm.loaded.names
@@ -237,4 +238,5 @@ def _frame(asked: Asked[Any], milliseconds: float, outputs: dict[str, Any], faul
         label.reshape(len(label), -1)[:, 0].tolist() if label is not None and label.ndim else [],
         scores_of(score if score is not None else label),
         None if fault is None else fault.line(),
+        kept_key(arm.route.recording, asked.key),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import struct
@@ -16,7 +15,7 @@ from typing import Any
 import msgspec
 
 from quarterstore.records.deployments import RecordingRule
-from quarterstore.records.predictions import COLUMNS, column_of
+from quarterstore.records.predictions import COLUMNS, column_of, hashed
 from quarterstore.records.retention import WAITING_ROWS, WAITING_SIZE, Waiting
 
 log = logging.getLogger("quarterdeck.recorder")
@@ -45,6 +44,8 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     predictions: list[Any]
     scores: list[float]
     error: str | None = None
+    key_hash: str | None = None
+    """The caller's key, hashed: what an outcome of a person is joined by."""
 
 
 def kept(rule: RecordingRule, features: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -57,8 +58,13 @@ def kept(rule: RecordingRule, features: dict[str, list[Any]]) -> dict[str, list[
         if what == "keep":
             found[name] = values
         elif what == "hash":
-            found[name] = [hashlib.sha256(f"{rule.salt}{value!r}".encode()).hexdigest()[:32] for value in values]
+            found[name] = [hashed(rule.salt, value) for value in values]
     return found
+
+
+def kept_key(rule: RecordingRule, key: str | None) -> str | None:
+    """The caller's key as the rule lets it be kept: hashed at most, since it may name a person."""
+    return None if key is None or rule.fields.get("key", rule.default) == "drop" else hashed(rule.salt, key)
 
 
 class Recorder:
@@ -213,6 +219,7 @@ def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:
             fixed["prediction"].append(str(frame.predictions[row]) if row < len(frame.predictions) else None)
             fixed["score"].append(frame.scores[row] if row < len(frame.scores) else None)
             fixed["error"].append(frame.error)
+            fixed["key_hash"].append(frame.key_hash)
         for name in frame.features.keys() - features.keys():
             features[name] = [None] * count
         for name, found in features.items():

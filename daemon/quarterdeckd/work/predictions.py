@@ -39,6 +39,9 @@ FIRST_ROW_SIZE = 100.0
 """Bytes of a row in a segment, before any were seen."""
 DAY = 86_400.0
 
+CLOSED_WITHIN = 3.0
+"""Seconds to wait for a host that closes its segment; one that died has its closed for it."""
+
 
 class Batch(Record, frozen=True):
     """Segments that become Parquet together, kept on disk meanwhile: a fold that was cut short is taken up with the
@@ -68,6 +71,13 @@ class Predictions:
         """Whether enough waits to be folded before its time: a share of what may wait in bytes and rows."""
         waiting = self.waiting()
         return waiting >= min(BATCH, most.size // DIVIDED) or waiting / self._row_size >= most.rows // DIVIDED
+
+    def fold_all(self) -> None:
+        """Fold what was answered until now: hosts close what they write to within about a second."""
+        opened, deadline = set(self._segments.glob("*.seg")), time.monotonic() + CLOSED_WITHIN
+        while any(path.exists() for path in opened) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.fold()
 
     def fold(self) -> int:
         """Turn every closed segment into Parquet, a file an endpoint and day; answers how many predictions that were.
@@ -156,6 +166,12 @@ class Predictions:
             with contextlib.suppress(FileNotFoundError):  # purged meanwhile
                 files.append((path.stat().st_mtime, path))
         return [path for _, path in sorted(files)]
+
+    def paths(self, endpoint: str | None = None) -> list[Path]:
+        """The files of an endpoint, or of all, each checked against its hash."""
+        if endpoint is not None:
+            return [parquet.checked(path) for path in self._files(endpoint)]
+        return [parquet.checked(path) for path in sorted(self.folder.glob("endpoint=*/day=*/*.parquet"))]
 
     def count(self, endpoint: str, since: float | None = None) -> dict[str, int]:
         """Kept predictions of an endpoint by version, those answered at `since` (seconds of the epoch) or later."""

@@ -18,6 +18,7 @@ from quarterstore.records import (
     jobs,
     logged_models,
     monitoring,
+    outcomes,
     packages,
     people,
     pipelines,
@@ -108,6 +109,7 @@ class State:
         self.deployments = book("deployments", deployments.Deployment, lambda r: r.endpoint)
         self.recordings = book("recordings", Recording, lambda r: r.endpoint)
         self.admissions = book("admissions", Admission, lambda r: r.version)
+        self.uploads = book("uploads", outcomes.OutcomeUpload, lambda r: r.id)
         self.drifts = book("drifts", monitoring.Drift, lambda r: r.id)
         self.alerts = book("alerts", monitoring.Alert, lambda r: r.id)
         self.reactions = book("reactions", monitoring.Reaction, lambda r: r.endpoint)

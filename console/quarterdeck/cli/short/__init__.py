@@ -19,6 +19,7 @@ from quarterdeck.cli.short.keeping import (
     take_in,
     undo,
 )
+from quarterdeck.cli.short.labelling import labels_group, outcome_group
 from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
 from quarterdeck.cli.short.retaining import hold_group, retention, retention_group
@@ -61,6 +62,8 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "registry": registry_group,
     "version": version_group,
     "model": model_group,
+    "labels": labels_group,
+    "outcome": outcome_group,
     "audit": audit_group,
     "serving": serving_group,
     "keys": keys_group,
@@ -89,6 +92,8 @@ HELP = {
     "canary": "try a version on a share of live traffic",
     "rollback": "give the traffic back",
     "drift": "compare live traffic with the training rows",
+    "labels": "the true labels of predictions, and how often each version was right",
+    "outcome": "what came of predictions, as numbers",
     "optimise": "make an int8 child and measure it",
     "batch": "answer a whole file of rows",
     "pipeline": "run a pipeline file",

@@ -115,7 +115,7 @@ def gc() -> click.Command:
     def run(context: Context, dry_run: bool, older_than: str) -> None:
         from quarterstore.records.store import CollectGarbage
 
-        older = _seconds("older-than", older_than)
+        older = seconds("older-than", older_than)
         freed = context.client.ask(CollectGarbage(dry_run=dry_run, older=older), timeout=600.0)
         context.out(freed)
         context.say(f"{'would free' if dry_run else 'freed'} {freed.size:,} bytes")
@@ -126,7 +126,8 @@ def gc() -> click.Command:
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def _seconds(field: str, text: str) -> float:
+def seconds(field: str, text: str) -> float:
+    """A span of time as a person writes it, in seconds; raises `Invalid` on `field`."""
     from quarterstore.records.faults import got
 
     if not text[:-1].isdecimal() or text[-1:] not in UNITS:
