@@ -19,7 +19,7 @@ CHUNK = (1, 4_194_304)
 
 def _start(state: State, act: batches.StartBatch, asking: Asking) -> Decision:
     version = version_of(state, act.version)
-    if version.format != "onnx" or version.source:
+    if version.format != "onnx" or not version.digest:
         raise Refused(f"{version.id} is {version.format}, expected an ONNX file that is here", field="version")
     if not CHUNK[0] <= act.chunk <= CHUNK[1]:
         raise got("chunk", act.chunk, f"{CHUNK[0]} to {CHUNK[1]} rows")
