@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import onnx
 import pytest
 
 from quarterstore.records import deployments, registry
@@ -26,9 +27,7 @@ mlflow.set_experiment("prices")
 model = onnx.load_from_string(open(sys.argv[1], "rb").read())
 with mlflow.start_run() as run:
     mlflow.log_metric("acc", 0.9)
-    mlflow.onnx.log_model(
-        model, name="model", registered_model_name="price", pip_requirements=[], save_as_external_data=False
-    )
+    mlflow.onnx.log_model(model, name="model", registered_model_name="price", pip_requirements=[])
 mlflow.register_model(f"runs:/{run.info.run_id}/model", "price")
 client = mlflow.MlflowClient()
 client.copy_model_version("models:/price/1", "copy")
@@ -48,7 +47,9 @@ def opened() -> Iterator[tuple[Any, httpx.Client]]:
 
 def test_what_mlflows_onnx_flavour_logs_is_registered_as_its_file_and_answers(opened: Any, tmp_path: Path) -> None:
     daemon, door = opened
-    (tmp_path / "given.onnx").write_bytes(onnx_file())
+    (tmp_path / "given.onnx").write_bytes(
+        onnx_file(inputs=300)
+    )  # from 1,024 bytes on MLflow puts weights beside the file
     environ = {**os.environ, "MLFLOW_TRACKING_URI": str(door.base_url), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     words = [sys.executable, "-c", SCRIPT, str(tmp_path / "given.onnx")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=100, env=environ)
@@ -66,14 +67,25 @@ def test_what_mlflows_onnx_flavour_logs_is_registered_as_its_file_and_answers(op
         until(lambda: owner.ask(shown).live == "price@1")
         until(lambda: owner.ask(deployments.ShowServing()).epoch >= owner.ask(shown).epoch)
         address = owner.ask(deployments.ShowServing()).address
-    asked = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 3.0]}]}
+    asked = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 300], "data": [1.0] * 300}]}
     answer = httpx.post(f"{address}/v2/models/price/infer", json=asked, timeout=20)
-    assert answer.json()["outputs"][0]["data"] == [2.0], answer.text
+    assert answer.json()["outputs"][0]["data"] == [150.0], answer.text
+
+
+def outside(location: str) -> bytes:
+    """A model of two numbers that lie in another file."""
+    model = onnx.load_from_string(onnx_file())
+    (weights,) = model.graph.initializer
+    onnx.external_data_helper.set_external_data(weights, location, length=8)
+    weights.ClearField("raw_data")
+    return bytes(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
     ("files", "why"),
     [
+        ({"m/model.onnx": outside("../model.onnx"), "m/w": b"0" * 8}, "file: got weights in '../model.onnx'"),
+        ({"m/model.onnx": outside("w"), "m/w": b"0" * 7}, "file: got 8 bytes from 0 on in 'w', expected at most its 7"),
         ({"m/model.onnx": b"no model"}, "file: got a file that begins with"),
         ({"m/model.onnx": onnx_file(), "m/other.onnx": onnx_file("o")}, None),
         ({"m/artifacts/model.onnx": onnx_file(), "m/MLmodel": b"flavors: {python_function: {}}"}, None),

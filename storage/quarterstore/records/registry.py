@@ -238,6 +238,9 @@ class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
     """What the file imports or constructs when it is loaded: read off by the daemon, whatever is given."""
     source: str = ""
     """The URI of the folder that the file is of, as it is known elsewhere."""
+    beside: dict[str, str] = {}
+    """Hashes of uploaded files by the names under which an ONNX file says that its weights lie there: what is kept is
+    one file with them in it."""
     logged_model: str | None = None
     """The logged model that it is."""
 

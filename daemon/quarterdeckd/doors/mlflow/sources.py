@@ -26,8 +26,9 @@ class Source(NamedTuple):
     uri: str
     run: str | None
     logged: str | None
-    file: tuple[str, int] | None = None
-    """Its hash and size."""
+    file: Artefact | None = None
+    beside: tuple[Artefact, ...] = ()
+    """What lies in the same folder: the weights may be in it."""
 
 
 def resolved(caller: Caller, uri: str, run: str, logged: str) -> Source:
@@ -49,11 +50,11 @@ def resolved(caller: Caller, uri: str, run: str, logged: str) -> Source:
     if (model := caller.view.logged_models.get(holder)) is not None:
         if logged not in ("", holder):
             raise _stranger(uri, "model_id")
-        return Source(uri, run or model.run, holder, _onnx(model.artefacts, inside))
+        return Source(uri, run or model.run, holder, *_onnx(model.artefacts, inside))
     if holder in caller.view.runs:
         if run not in ("", holder):
             raise _stranger(uri, "run_id")
-        return Source(uri, holder, logged or None, _onnx(caller.view.runs[holder].artefacts, inside))
+        return Source(uri, holder, logged or None, *_onnx(caller.view.runs[holder].artefacts, inside))
     return Source(uri, run or None, logged or None)
 
 
@@ -66,19 +67,16 @@ def _of_version(caller: Caller, uri: str, run: str, logged: str) -> Source:
             f"Invalid model version source: '{uri}'. The run_id and model_id request parameters must match the "
             "referenced model version."
         )
-    file = (above.digest, above.size) if above.format == "onnx" else None
+    file = Artefact(path="", digest=above.digest, size=above.size) if above.format == "onnx" else None
     return Source(f"models:/{above.model}/{above.number}", above.run, above.logged_model, file)
 
 
-def _onnx(artefacts: Sequence[Artefact], folder: str) -> tuple[str, int] | None:
-    """The one ONNX file that lies in a folder itself, as MLflow's onnx flavour writes it. One that lies deeper is a
-    part of something else (what a pyfunc loads), and would answer otherwise."""
-    found = [
-        (each.digest, each.size)
-        for each in artefacts
-        if each.path.endswith(".onnx") and each.path.rpartition("/")[0] == folder
-    ]
-    return found[0] if len(found) == 1 else None
+def _onnx(artefacts: Sequence[Artefact], folder: str) -> tuple[Artefact | None, tuple[Artefact, ...]]:
+    """The one ONNX file that lies in a folder itself, as MLflow's onnx flavour writes it, and what lies beside it. One
+    that lies deeper is a part of something else (what a pyfunc loads), and would answer otherwise."""
+    there = [each for each in artefacts if each.path.rpartition("/")[0] == folder]
+    found = [each for each in there if each.path.endswith(".onnx")]
+    return (found[0], tuple(each for each in there if each is not found[0])) if len(found) == 1 else (None, ())
 
 
 def version_at(caller: Caller, uri: str) -> Version | None:

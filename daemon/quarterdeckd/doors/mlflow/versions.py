@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any
 
@@ -15,7 +15,7 @@ from quarterdeckd.doors.mlflow.searching import Noun, as_run
 from quarterstore.records import governance, registry
 from quarterstore.records.faults import Conflict, Corrupt, Failed, Invalid, NeedsApproval, Refused, TimedOut
 from quarterstore.records.registry import STAGES, Model, Version
-from quarterstore.records.runs import ShowRun
+from quarterstore.records.runs import Artefact, ShowRun
 from quarterstore.records.wire import plain
 from quarterstore.search.matching import Row
 from quarterstore.search.parsing import Theirs, attributes
@@ -106,20 +106,23 @@ async def create_version(caller: Caller, given: dict[str, Any]) -> dict[str, Any
     )
     if source.file is not None and (source.run is None or source.run in caller.view.runs):
         try:
-            return {"model_version": shape(caller, await _of_file(caller, by_source, source.file))}
+            return {"model_version": shape(caller, await _of_file(caller, by_source, source.file, source.beside))}
         except (Invalid, Refused, Failed, Corrupt, TimedOut) as fault:
             by_source = replace(by_source, tags={**by_source.tags, WHY: fault.line()})
     return {"model_version": shape(caller, await caller.ask(by_source))}
 
 
-async def _of_file(caller: Caller, by_source: registry.RegisterSource, file: tuple[str, int]) -> Version:
+async def _of_file(
+    caller: Caller, by_source: registry.RegisterSource, file: Artefact, beside: Sequence[Artefact]
+) -> Version:
     """A version that can be served: what the file takes and gives is read off it, the metrics are its run's."""
     metrics = (await caller.ask(ShowRun(run=by_source.run))).metrics if by_source.run else {}
     made: Version = await caller.ask(
         registry.RegisterVersion(
             model=by_source.model,
-            digest=file[0],
-            size=file[1],
+            digest=file.digest,
+            size=file.size,
+            beside={each.path.rpartition("/")[2]: each.digest for each in beside},
             format="onnx",
             signature=registry.Signature(inputs=(), outputs=()),
             metrics=tuple(registry.Metric(name=key, value=value) for key, value in metrics.items() if isfinite(value)),
