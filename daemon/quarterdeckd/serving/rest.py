@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import msgspec
@@ -88,7 +89,7 @@ class Infer:
         head, tail = self._parts()
         body = self._body = bodies.decoded(head, InferRequest, _request, "inference request")
         for number, output in enumerate(body.outputs):
-            _refuse_elsewhere(label("outputs", number, output.name), output.parameters)
+            refuse_elsewhere(label("outputs", number, output.name), output.parameters)
         given = _given(body.inputs, tail)
         return Question(
             lambda loaded, signature: feed_of(given, loaded, signature),
@@ -140,7 +141,7 @@ def _given(inputs: list[InferInput], tail: bytes | None) -> list[Given]:
     found, at = [], 0
     for number, each in enumerate(inputs):
         field = label("inputs", number, each.name)
-        _refuse_elsewhere(field, each.parameters)
+        refuse_elsewhere(field, each.parameters)
         size = each.parameters.get(SIZE)
         if size is None:
             if not isinstance(each.data, list):
@@ -161,7 +162,8 @@ def _given(inputs: list[InferInput], tail: bytes | None) -> list[Given]:
     return found
 
 
-def _refuse_elsewhere(field: str, parameters: dict[str, Any]) -> None:
+def refuse_elsewhere(field: str, parameters: Container[str]) -> None:
+    """Raise `Invalid` for a parameter that would change what is read or answered, and is not there."""
     for name in ELSEWHERE:
         if name in parameters:
             raise got(f"{field}.parameters", name, "the data itself in the request and in the answer")

@@ -125,22 +125,25 @@ def _given(message: Any) -> list[Given]:
         raise got("raw_input_contents", f"{len(raw)} of them", f"{len(message.inputs)}, one an input")
     found = []
     for number, each in enumerate(message.inputs):
-        field = label("inputs", number, each.name)
-        for name in rest.ELSEWHERE:
-            if name in each.parameters:
-                raise got(f"{field}.parameters", name, "the data itself in the request")
-        typed = [which for which, _ in each.contents.ListFields()]
-        if raw and typed:
-            raise got(f"{field}.contents", f"{typed[0].name} beside raw_input_contents", "one of the two")
-        if raw:
+        if each.parameters:
+            rest.refuse_elsewhere(label("inputs", number, each.name), each.parameters)
+        if raw and not (each.HasField("contents") and each.contents.ListFields()):
             found.append(Given(each.name, each.datatype, each.shape, raw[number]))
-            continue
-        wanted = CONTENTS.get(each.datatype, "raw_input_contents")
-        if [which.name for which in typed] != [wanted]:
-            names = ", ".join(which.name for which in typed) or "none"
-            raise got(f"{field}.contents", names, f"{wanted} for {each.datatype}")
-        found.append(Given(each.name, each.datatype, each.shape, list(getattr(each.contents, wanted))))
+        else:
+            found.append(Given(each.name, each.datatype, each.shape, _typed(each, number, bool(raw))))
     return found
+
+
+def _typed(tensor: Any, number: int, raw: bool) -> list[Any]:
+    """The one typed list of a tensor, that of its datatype; raises `Invalid`."""
+    field = f"{label('inputs', number, tensor.name)}.contents"
+    names = [which.name for which, _ in tensor.contents.ListFields()]
+    if raw:
+        raise got(field, f"{', '.join(names)} beside raw_input_contents", "one of the two")
+    wanted = CONTENTS.get(tensor.datatype, "raw_input_contents")
+    if names != [wanted]:
+        raise got(field, ", ".join(names) or "none", f"{wanted} for {tensor.datatype}")
+    return list(getattr(tensor.contents, wanted))
 
 
 class Rpc:
@@ -179,7 +182,8 @@ class Rpc:
         """A call whose faults are statuses; an error of our own goes to the log under a number, that to the caller."""
 
         async def handled(data: bytes, context: Any) -> bytes:
-            await self._routed.wait()
+            if not self._routed.is_set():
+                await self._routed.wait()
             try:
                 return await call(name, data, context)
             except Refusal as refusal:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from quarterdeckd.serving.session import DTYPES, Loaded
+from quarterdeckd.serving.session import DTYPES, NAMES, Loaded
 from quarterstore.records.faults import Invalid, got, missing
 from quarterstore.records.registry import Signature, Tensor
 
@@ -18,6 +18,7 @@ LARGEST_SHAPE = 1 << 28
 DEEPEST = 8
 """Lists in lists."""
 _length = struct.Struct("<I")
+_little = {name: np.dtype(kind).newbyteorder("<") for name, kind in DTYPES.items()}
 
 
 class Given(NamedTuple):
@@ -150,7 +151,7 @@ def _kinds(values: list[Any], depth: int) -> set[type]:
 def _unpacked(data: bytes, datatype: str, count: int) -> Array:
     if datatype == "BYTES":
         return np.array([text_of(each) for each in _lengthy(data)], dtype=np.object_)
-    kind = np.dtype(DTYPES[datatype]).newbyteorder("<")
+    kind = _little[datatype]
     if len(data) != count * kind.itemsize:
         raise ValueError(f"{len(data)} bytes, not {count * kind.itemsize}")
     if datatype == "BOOL" and np.frombuffer(data, np.uint8).max() > 1:
@@ -228,7 +229,7 @@ def packed(array: Array) -> bytes:
             text = value if isinstance(value, bytes) else str(value).encode()
             parts += [_length.pack(len(text)), text]
         return b"".join(parts)
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    return array.astype(_little[NAMES[array.dtype]], copy=False).tobytes()
 
 
 def shown(value: Any) -> Any:
