@@ -57,6 +57,7 @@ from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.hooks import Hooks
 from quarterdeckd.work.outcomes import Outcomes
 from quarterdeckd.work.predictions import Predictions
+from quarterdeckd.work.readings import Readings
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
@@ -152,7 +153,8 @@ class Daemon:
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
         self.link = ServingLink(home, self._news, settings.http, settings.hosts)
-        self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path)
+        readings = Readings(self.view, self.predictions, self.outcomes)
+        self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path, readings)
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
         self.reactions = Reactions(self.dispatch)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
