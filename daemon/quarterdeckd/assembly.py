@@ -24,6 +24,7 @@ from quarterdeckd.api.remembering import Remembered
 from quarterdeckd.api.syncing import Syncing
 from quarterdeckd.api.writer import Writer
 from quarterdeckd.bus import Bus, Kept
+from quarterdeckd.doors.outcomes import Door as OutcomesDoor
 from quarterdeckd.services import (
     canaries,
     compression,
@@ -128,6 +129,7 @@ class Daemon:
             self.view.books()[name].rows.update(book.rows)
         self.bus = Bus()
         self._mlflow: Any = None
+        self._rest: OutcomesDoor | None = None
         kept = self.view.cursors.get("profile")
         self._kept_profile = kept.value if kept else None
         self.profile = settings.profile or self._kept_profile or FIRST_PROFILE
@@ -212,6 +214,8 @@ class Daemon:
             self.gateway.bind(self.settings.listen)
         if self.settings.mlflow is not None:
             await self._open_mlflow(*host_and_port("mlflow", self.settings.mlflow))
+        if self.settings.rest is not None:
+            await self._open_rest(*host_and_port("rest", self.settings.rest))
         self.gateway.start()
 
     async def _keep_profile(self) -> None:
@@ -229,6 +233,12 @@ class Daemon:
         self._mlflow = Door(self.dispatch, self.artefacts, lambda run: self.intake.newest.get(run, {}), owner)
         found = await self._mlflow.open(host, port)
         log.info("MLflow's clients are answered at http://%s:%d", host, found)
+
+    async def _open_rest(self, host: str, port: int) -> None:
+        owner = public_of(self.ledger.home.secret_key("owner")).decode()
+        self._rest = OutcomesDoor(self.dispatch, self.artefacts, owner)
+        found = await self._rest.open(host, port)
+        log.info("labels and outcomes are taken at http://%s:%d", host, found)
 
     def _known(self, public: str) -> bool:
         key = self.view.keys.get(public)
@@ -362,6 +372,8 @@ class Daemon:
         self.gateway.stop()
         if self._mlflow is not None:
             await self._mlflow.close()
+        if self._rest is not None:
+            await self._rest.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -143,7 +143,7 @@ def test_a_candidate_without_labels_holds_with_the_number_it_needs_and_time_alon
     """Through a restart too; with the labels it goes live."""
     with quick.client() as client:
         trial = Trial(quick, client, "accuracy:0.2", "psi:0.5", "fairness:sex:0.5", turned=False)
-        answers = trial.ask(440)
+        answers = trial.ask(800)
         why = "labels per arm, have 0"
         held = trial.until(lambda found: found.canary and found.canary.judged and why in found.canary.judged.why)
         assert held.canary is not None and held.canary.judged is not None
