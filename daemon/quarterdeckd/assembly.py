@@ -24,6 +24,7 @@ from quarterdeckd.api.remembering import Remembered
 from quarterdeckd.api.syncing import Syncing
 from quarterdeckd.api.writer import Writer
 from quarterdeckd.bus import Bus, Kept
+from quarterdeckd.doors.outcomes import Door as OutcomesDoor
 from quarterdeckd.services import (
     batches,
     canaries,
@@ -58,6 +59,7 @@ from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.hooks import Hooks
 from quarterdeckd.work.outcomes import Outcomes
 from quarterdeckd.work.predictions import Predictions
+from quarterdeckd.work.readings import Readings
 from quarterdeckd.work.retaining import Retaining
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.rows import RowFiles
@@ -138,6 +140,7 @@ class Daemon:
             self.view.books()[name].rows.update(book.rows)
         self.bus = Bus()
         self._mlflow: Any = None
+        self._rest: OutcomesDoor | None = None
         kept = self.view.cursors.get("profile")
         self._kept_profile = kept.value if kept else None
         self.profile = settings.profile or self._kept_profile or FIRST_PROFILE
@@ -165,7 +168,8 @@ class Daemon:
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
         self.link = ServingLink(home, self._news, settings.http, settings.hosts, settings.grpc)
-        self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path)
+        readings = Readings(self.view, self.predictions, self.outcomes)
+        self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path, readings)
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
         self.reactions = Reactions(self.dispatch)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
@@ -232,6 +236,8 @@ class Daemon:
             self.gateway.bind(self.settings.listen)
         if self.settings.mlflow is not None:
             await self._open_mlflow(*host_and_port("mlflow", self.settings.mlflow))
+        if self.settings.rest is not None:
+            await self._open_rest(*host_and_port("rest", self.settings.rest))
         self.gateway.start()
 
     async def _keep_profile(self) -> None:
@@ -249,6 +255,12 @@ class Daemon:
         self._mlflow = Door(self.dispatch, self.artefacts, lambda run: self.intake.newest.get(run, {}), owner)
         found = await self._mlflow.open(host, port)
         log.info("MLflow's clients are answered at http://%s:%d", host, found)
+
+    async def _open_rest(self, host: str, port: int) -> None:
+        owner = public_of(self.ledger.home.secret_key("owner")).decode()
+        self._rest = OutcomesDoor(self.dispatch, self.artefacts, owner)
+        found = await self._rest.open(host, port)
+        log.info("labels and outcomes are taken at http://%s:%d", host, found)
 
     def _known(self, public: str) -> bool:
         key = self.view.keys.get(public)
@@ -412,6 +424,8 @@ class Daemon:
         self.gateway.stop()
         if self._mlflow is not None:
             await self._mlflow.close()
+        if self._rest is not None:
+            await self._rest.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--grpc", metavar="HOST:PORT", default=None, help="where predictions are answered over gRPC too"
     )
+    options.add_argument("--rest", metavar="HOST:PORT", default=None, help="where labels and outcomes are taken")
     options.add_argument("--metrics", metavar="HOST:PORT", default=None, help="not built yet")
     options.add_argument("--hosts", type=int, default=None, help="serving hosts")
     options.add_argument("--workers", type=int, default=None, help="jobs that run at once")

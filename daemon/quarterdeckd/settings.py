@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A tcp:// address of the ask socket beside ipc, always with CURVE."""
     mlflow: str | None = None
     """HOST:PORT where MLflow's clients are answered."""
+    rest: str | None = None
+    """HOST:PORT where labels and outcomes are taken."""
     grpc: str | None = None
     """HOST:PORT where predictions are answered over gRPC as well."""
     metrics: str | None = None
@@ -74,7 +76,7 @@ def _checked(settings: Settings) -> Settings:
     for door in NOT_BUILT:
         if getattr(settings, door) is not None:
             raise Invalid(f"the {door} door is not built yet", field=door, next="leave it out")
-    for door in ("http", "mlflow", "grpc"):
+    for door in ("http", "mlflow", "rest", "grpc"):
         if (address := getattr(settings, door)) is not None:
             host_and_port(door, address)
     if settings.grpc is not None and find_spec("grpc") is None:

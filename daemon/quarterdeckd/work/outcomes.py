@@ -85,7 +85,7 @@ class Outcomes:
                 now=now,
                 upload=upload,
                 predictions=tuple(map(str, self._predictions.paths(asked.endpoint))),
-                history=tuple(map(str, self._files(asked.metric))),
+                history=tuple(map(str, self.files(asked.metric))),
                 target=str(folder / f"{upload}.pending"),
             )
             joined = self._joined(spec, file.stat().st_size)
@@ -170,7 +170,8 @@ class Outcomes:
 
     # kept
 
-    def _files(self, metric: str) -> list[Path]:
+    def files(self, metric: str) -> list[Path]:
+        """The files of one metric, each checked against its hash."""
         checked_word("metric", metric)
         return [parquet.checked(path) for path in sorted((self._folder / f"metric={metric}").glob("*.parquet"))]
 
@@ -180,7 +181,7 @@ class Outcomes:
         with self._taking:
             due = time.monotonic() - self._tidied > TIDY_EVERY
             for folder in sorted(self._folder.glob("metric=*")):
-                files = self._files(folder.name.partition("=")[2])
+                files = self.files(folder.name.partition("=")[2])
                 if len(files) > MOST_FILES or (due and files):
                     self._rewrite(folder, files)
             if due:
@@ -213,7 +214,7 @@ class Outcomes:
         more."""
         from quarterdeckd.pipeline.holding import by_arm
 
-        files = tuple(self._files(metric))
+        files = tuple(self.files(metric))
         asked = (endpoint, metric, since_epoch)
         known = self._known.get(asked)
         if known is None or known[0] != files:
@@ -244,7 +245,7 @@ class Outcomes:
     def _values_of(self, query: outcomes.ListValues) -> Iterator[outcomes.OutcomeValue]:
         import polars as pl
 
-        files = self._files(query.metric)
+        files = self.files(query.metric)
         if not files:
             return
         rows = pl.scan_parquet(files, glob=False, hive_partitioning=False).filter(pl.col("id") == query.prediction)

@@ -4,6 +4,7 @@ noted."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -17,6 +18,7 @@ from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.rollout import canary as rollout
 from quarterdeckd.services.routing import table_of
 from quarterdeckd.serving.restarts import Restarts
+from quarterdeckd.work.readings import Readings
 from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring
@@ -43,7 +45,13 @@ class Rollouts:
     acknowledged last; a canary's step is judged by an act, from the counts of its own epoch only."""
 
     def __init__(
-        self, view: State, dispatch: Dispatch, bus: Bus, link: ServingLink, path_of: Callable[[str], Path]
+        self,
+        view: State,
+        dispatch: Dispatch,
+        bus: Bus,
+        link: ServingLink,
+        path_of: Callable[[str], Path],
+        readings: Readings,
     ) -> None:
         self.serving = deployments.ServingState(launcher=None, address=None, epoch=0, hosts=())
         self.dropped = 0
@@ -52,6 +60,7 @@ class Rollouts:
         self._bus = bus
         self._link = link
         self._path_of = path_of
+        self._gates = readings
         self._acknowledged: deployments.RoutingTable | None = None
         self._counts: dict[str, tuple[int, dict[str, deployments.ArmCounts]]] = {}
         self._readings: dict[str, tuple[int, deployments.CanaryVerdict]] = {}
@@ -111,13 +120,18 @@ class Rollouts:
 
     async def _keep_judging(self, every: float) -> None:
         while True:
-            await self._counted.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._counted.wait(), every if self._gated() else None)
             self._counted.clear()
             try:
                 await self.judge()
             except (Fault, OSError) as error:
                 log.warning("canaries: %s", error)
             await asyncio.sleep(every)
+
+    def _gated(self) -> bool:
+        """Whether a canary may be moved by what comes without traffic, such as labels."""
+        return any(found.canary is not None and found.canary.rule.gates for found in self._view.deployments)
 
     async def push(self) -> None:
         """Make the hosts serve what the deployments say."""
@@ -204,13 +218,18 @@ class Rollouts:
                 continue
             live = counts.get(deployment.live) or deployments.ArmCounts(version=deployment.live)
             candidate = counts.get(canary.candidate) or deployments.ArmCounts(version=canary.candidate)
-            verdict = rollout.judge(canary.rule, live, candidate, time.time() - canary.step_since)
+            readings = self._gates.newest(deployment)
+            verdict = rollout.judge(canary.rule, live, candidate, time.time() - canary.step_since, readings)
             self._readings[deployment.endpoint] = (epoch, verdict)
             self._bus.pulse(deployments.CanaryReading(endpoint=deployment.endpoint, epoch=epoch, verdict=verdict))
             if not self._worth_saying(deployment.endpoint, canary, verdict):
                 continue
             act = deployments.JudgeStep(
-                endpoint=deployment.endpoint, epoch=deployment.epoch, live=live, candidate=candidate
+                endpoint=deployment.endpoint,
+                epoch=deployment.epoch,
+                live=live,
+                candidate=candidate,
+                readings=readings,
             )
             try:
                 await self._dispatch.speak(act)

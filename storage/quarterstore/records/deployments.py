@@ -7,27 +7,14 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
+from quarterstore.records.canaries import CanaryRule as CanaryRule
+from quarterstore.records.canaries import CanaryVerdict as CanaryVerdict
+from quarterstore.records.canaries import GateReading
 from quarterstore.records.registry import Signature
 from quarterstore.records.retention import Waiting
 
 DeploymentState = Literal["ADMITTING", "LIVE", "CANARY", "STOPPED", "REFUSED"]
-Verdict = Literal["PASS", "HOLD", "FAIL"]
 LADDER: tuple[int, ...] = (5, 10, 25, 50, 100)
-
-
-class CanaryRule(Record, frozen=True):
-    """What a step of a canary must show. `effect` is the rise of the error rate (absolute) that must be seen with
-    `power` at one-sided level `alpha`; the requests needed per arm follow from it and are never fewer than `least`.
-    `latency` is the factor by which P95 may exceed the live one's, judged from `least` requests on."""
-
-    effect: float = 0.01
-    baseline: float = 0.01
-    alpha: float = 0.05
-    power: float = 0.8
-    latency: float = 2.0
-    least: int = 50
-    soak: float = 0.0
-    """Seconds a step lasts at least."""
 
 
 class ArmCounts(Record, frozen=True):
@@ -38,18 +25,6 @@ class ArmCounts(Record, frozen=True):
     requests: int = 0
     errors: int = 0
     histogram: tuple[int, ...] = ()
-
-
-class CanaryVerdict(Record, frozen=True):
-    """A step judged: the verdict, why in words, and how many requests the candidate has of those it needs."""
-
-    verdict: Verdict
-    why: str
-    need: int
-    have: int
-    metric: str = "error rate"
-    value: float | None = None
-    limit: float | None = None
 
 
 class Canary(Record, frozen=True):
@@ -190,6 +165,7 @@ class JudgeStep(Act[Deployment], tag="deployments.judge_step", frozen=True):
     epoch: int
     live: ArmCounts
     candidate: ArmCounts
+    readings: tuple[GateReading, ...] = ()
 
 
 class RollBack(Act[Deployment], tag="deployments.roll_back", frozen=True):

@@ -48,24 +48,66 @@ def canary() -> click.Command:
     @click.option("--baseline", type=float)
     @click.option("--latency", type=float, help="factor by which P95 may exceed the live one's")
     @click.option("--soak", type=float, help="seconds a step lasts at least")
+    @click.option("--gate", "gates", multiple=True, help="accuracy:0.02, psi:0.2, metric:revenue:-5%, fairness:sex:0.1")
     @click.option("--reason", default="")
     @click.option("--wait", is_flag=True)
-    @click.argument("version")
-    @command("canary", "Try a Staging version on a growing share of live traffic.")
+    @click.argument("words", nargs=-1, required=True, metavar="VERSION | status ENDPOINT")
+    @command("canary", "Try a Staging version on a growing share of live traffic, or say how such a trial stands.")
     def run(
-        context: Context, version: str, endpoint: str | None, ladder: str, reason: str, wait: bool, **rule: Any
+        context: Context,
+        words: tuple[str, ...],
+        endpoint: str | None,
+        ladder: str,
+        gates: tuple[str, ...],
+        reason: str,
+        wait: bool,
+        **rule: Any,
     ) -> None:
+        from quarterdeck.gates import gate_of
         from quarterstore.records.deployments import CanaryRule, StartCanary
         from quarterstore.records.faults import got
 
+        if words[0] == "status" and len(words) == 2:
+            _canary_status(context, words[1])
+            return
+        if len(words) != 1:
+            raise got("version", " ".join(words), "one version, or status ENDPOINT")
         try:
             steps = tuple(int(step) for step in ladder.replace(">", ",").split(","))
         except ValueError as error:
             raise got("ladder", ladder, "shares such as 5,10,25,50,100") from error
-        chosen = CanaryRule(**{name: value for name, value in rule.items() if value is not None})
-        do_or_propose(context, StartCanary(version=version, endpoint=endpoint, ladder=steps, rule=chosen), reason, wait)
+        chosen = CanaryRule(
+            **{name: value for name, value in rule.items() if value is not None}, gates=tuple(map(gate_of, gates))
+        )
+        act = StartCanary(version=words[0], endpoint=endpoint, ladder=steps, rule=chosen)
+        do_or_propose(context, act, reason, wait)
 
     return run
+
+
+def _canary_status(context: Context, endpoint: str) -> None:
+    """The trial at an endpoint: its step, the verdict on it, and each gate."""
+    from quarterstore.records.deployments import ShowDeployment
+    from quarterstore.records.faults import NotFound
+
+    found = context.client.ask(ShowDeployment(endpoint=endpoint))
+    canary = found.canary
+    if canary is None:
+        raise NotFound(f"no canary runs at {endpoint}", field="endpoint", next=found.why or "qd canary VERSION")
+    if context.json:
+        context.out(canary)
+        return
+    from quarterdeck.cli.printing import plain, table
+    from quarterstore.records.names import drawn
+
+    print(drawn(f"{canary.candidate} at {canary.share} % beside {found.live}"))
+    if canary.judged is None:
+        context.say("this step was not judged yet")
+        return
+    judged = canary.judged
+    print(drawn(f"{judged.verdict}  {judged.why}"))
+    if judged.gates:
+        table([plain(gate) for gate in judged.gates], ("gate", "verdict", "value", "limit", "n", "need", "why"))
 
 
 def rollback() -> click.Command:
