@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 
-from quarterdeck.tui.screens.base import NounScreen
+from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.screens.version_acts import UndoKey, command, in_lines, on_a_line, tags_from
 from quarterdeck.tui.screens.version_cards import model_card, tags_of
 from quarterdeck.tui.screens.versions import VersionsScreen

@@ -18,7 +18,8 @@ from textual.widgets import Input, Static
 from quarterdeck import finding
 from quarterdeck.tui.messages import PulseArrived
 from quarterdeck.tui.screens import run_columns
-from quarterdeck.tui.screens.base import QUIET, NounScreen
+from quarterdeck.tui.screens.base import QUIET
+from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.screens.paging import Pages
 from quarterdeck.tui.screens.run_card import POINTS, run_card
 from quarterdeck.tui.screens.run_columns import RunColumn
@@ -134,9 +135,9 @@ class RunsScreen(NounScreen):
         self._searched = self.text.strip()
         self.deck_app.trace("page_found", self.name_of_screen)
         self._draw()
-        await self._show_card()
+        await self.show_card()
         if self.query_one(RecordTable).selected() != self._card_key:  # the cursor went on while the card was asked for
-            await self._show_card()
+            await self.show_card()
 
     def _draw(self) -> None:
         """The rows as they are known now; only what differs from what is drawn is touched."""
@@ -207,7 +208,7 @@ class RunsScreen(NounScreen):
         self._draw()
         if moved:
             try:
-                await self._show_card()
+                await self.show_card()
             except Fault as fault:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
 

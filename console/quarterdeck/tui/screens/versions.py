@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual.binding import Binding, BindingType
 
-from quarterdeck.tui.screens.base import NounScreen
+from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.screens.version import VersionScreen
 from quarterdeck.tui.screens.version_acts import VersionActs
 from quarterdeck.tui.screens.version_cards import aliases_of, first_metric, overview_card

@@ -52,33 +52,6 @@ class TopLine(Line):
         return left
 
 
-class PaneLine(Line):
-    """The panes of one record by name; `[` and `]` go from one to the next."""
-
-    def __init__(self, panes: Sequence[str]) -> None:
-        super().__init__()
-        self._panes = tuple(panes)
-        self.here = self._panes[0]
-
-    def tell(self, here: str) -> None:
-        """Another pane is in sight."""
-        self.here = here
-        self.refresh()
-
-    def turn(self, by: int) -> str:
-        """The pane that lies `by` further, round the end."""
-        return self._panes[(self._panes.index(self.here) + by) % len(self._panes)]
-
-    def line(self, width: int) -> Text:
-        """All of them, the one in sight turned round."""
-        text = Text("[ ", style="bold cyan", no_wrap=True)
-        for name in self._panes:
-            text.append(f" {name} ", style="bold reverse" if name == self.here else MUTED)
-            text.append(" ")
-        text.append("]", style="bold cyan")
-        return text
-
-
 class TabLine(Line):
     """The screens by digit; with what waits in them where there is room."""
 
