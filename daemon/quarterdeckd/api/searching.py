@@ -86,12 +86,13 @@ class Searching:
         name = fingerprint(query.where, query.order, query.vocabulary, query.view, names)
         after = key_from(query.after, name, orders) if query.after else None
         removed = None if query.view == "all" else query.view == "removed"
-        rows, total = self._found(Wanted(tree, orders, names, removed, query.limit, after), query)
-        found, following = page(rows, orders, query.limit, after)
+        rows, total = self._found(Wanted(tree, orders, names, removed, query.limit, after, query.backward), query)
+        found = page(rows, orders, query.limit, after, query.backward)
         return RunPage(
-            runs=[with_metrics(row.run, dict(row.metrics)) for row in found],
+            runs=[with_metrics(row.run, dict(row.metrics)) for row in found.rows],
             total=total,
-            next=written(following, name) if following is not None else None,
+            next=written(found.next, name) if found.next is not None else None,
+            previous=written(found.previous, name) if found.previous is not None else None,
         )
 
     def columns(self, query: ListColumns) -> RunColumns:
@@ -124,9 +125,9 @@ class Searching:
         found = (self._view.runs.get(id_) for id_ in beside)
         runs = [run for run in found if run is not None and _in_view(run, wanted)]
         if wanted.tree is None and not wanted.orders and len(runs) > SMALL:
-            # the newest of all, which is what a screen opens with: rows of 100,000 runs take half a second
+            # in the order they came, as a screen opens with: rows of 100,000 runs take half a second
             self._make_soon()
-            return self._newest(runs, ids, wanted), total + len(runs)
+            return self._nearest(runs, ids, wanted), total + len(runs)
         rows = [self._row(run) for run in runs]
         if query.vocabulary == "deck" and (rows or index):
             _all_known("where", query.where, columns, known, rows)
@@ -139,14 +140,17 @@ class Searching:
         known_runs = (self._view.runs.get(id_) for id_ in ids)
         return [*(self._row(run) for run in known_runs if run is not None), *rows], total + len(rows)
 
-    def _newest(self, runs: list[Run], ids: list[str], wanted: Wanted) -> list[Row]:
-        """The rows of a page of the newest, of the runs beside the index and of those that it has found."""
+    def _nearest(self, runs: list[Run], ids: list[str], wanted: Wanted) -> list[Row]:
+        """The rows of a page of the newest, backward of the oldest, of the runs beside the index and of those that it
+        has found."""
         keyed = ((-run.started, run.id, run) for run in runs)
-        if wanted.after is not None:
-            keyed = (each for each in keyed if wanted.after < each[:2])
-        newest = [run for *_, run in heapq.nsmallest(wanted.limit + 1, keyed)]
+        after, backward = wanted.after, wanted.backward
+        if after is not None:
+            keyed = (each for each in keyed if (each[:2] < after if backward else after < each[:2]))
+        nearest = heapq.nlargest if backward else heapq.nsmallest
+        found = [run for *_, run in nearest(wanted.limit + 1, keyed)]
         known = (self._view.runs.get(id_) for id_ in ids)
-        return [self._row(run) for run in (*newest, *known) if run is not None]
+        return [self._row(run) for run in (*found, *known) if run is not None]
 
     def _sortable(self, text: str, column: Column, known: Known, rows: list[Row]) -> None:
         """A screen keeps its order while it shows other runs, so any run may have the column. Raises `Invalid`."""

@@ -58,13 +58,13 @@ class RecordTable(DataTable[Text]):
 
     class Left(Message):
         """The cursor was sent beyond an edge: `rows` is 1 below the last row, -1 above the first, `columns` likewise;
-        `top` asks for the very first row."""
+        `end` asks for the very last row or the very first."""
 
-        def __init__(self, rows: int = 0, columns: int = 0, top: bool = False) -> None:
+        def __init__(self, rows: int = 0, columns: int = 0, end: bool = False) -> None:
             super().__init__()
             self.rows = rows
             self.columns = columns
-            self.top = top
+            self.end = end
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "cursor_down", show=False),
@@ -192,13 +192,13 @@ class RecordTable(DataTable[Text]):
         self._step(-1, super().action_page_up)
 
     def action_scroll_bottom(self) -> None:
-        """To the last row, likewise."""
-        self._step(1, super().action_scroll_bottom)
+        """To the last row; the screen knows whether it is the last of all."""
+        self.post_message(self.Left(rows=1, end=True))
+        super().action_scroll_bottom()
 
     def action_scroll_top(self) -> None:
-        """To the first row; from there to the first of all."""
-        if self.cursor_row <= 0:
-            self.post_message(self.Left(rows=-1, top=True))
+        """To the first row, likewise."""
+        self.post_message(self.Left(rows=-1, end=True))
         super().action_scroll_top()
 
     def action_cursor_left(self) -> None:
