@@ -134,8 +134,8 @@ class RunsScreen(NounScreen):
             return
         self._point_at(None)
         self._searched = self.text.strip()
-        self.deck_app.trace("page_found", self.name_of_screen)
         self._draw()
+        self.call_after_refresh(self.deck_app.trace, "page_painted", self.name_of_screen)
         await self.show_card()
         if self.query_one(RecordTable).selected() != self._card_key:  # the cursor went on while the card was asked for
             await self.show_card()
