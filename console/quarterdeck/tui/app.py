@@ -29,6 +29,7 @@ from quarterdeck.tui.widgets.go_dialog import GoDialog
 from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Fault
 from quarterstore.records.governance import ListApprovals
+from quarterstore.records.hooks import ListDeliveries
 from quarterstore.records.monitoring import ListAlerts
 from quarterstore.records.names import drawn
 from quarterstore.records.people import WhoAmI
@@ -144,9 +145,10 @@ class DeckApp(App[int]):
         """What waits behind the tabs."""
         try:
             alerts, approvals = await self.deck.ask(ListAlerts()), await self.deck.ask(ListApprovals())
+            dead = await self.deck.ask(ListDeliveries(state="FAILED", limit=1000))
         except Fault:
             return  # the screen in sight asks too and says it
-        self.waiting = {"monitoring": len(alerts), "governance": len(approvals)}
+        self.waiting = {"monitoring": len(alerts), "governance": len(approvals), "hooks": len(dead)}
         self._tell()
 
     def _tell(self) -> None:
@@ -164,7 +166,7 @@ class DeckApp(App[int]):
                 tags = [str(event.get("type")) for event in msgspec.msgpack.decode(item.events)]
                 nouns = frozenset(tag.partition(".")[0] for tag in tags)
                 self._pass(EntryArrived(item.seq, nouns))
-                if nouns & {"monitoring", "governance"}:
+                if nouns & {"monitoring", "governance", "hooks"}:
                     self._count()
 
     def _link(self, connected: bool) -> None:

@@ -150,7 +150,9 @@ class RunsScreen(NounScreen):
         rows = [Row(key, self.cells(run, now)) for key, run in self.records.items()]
         goto, self._goto = self._goto, None
         cursor = None if goto is None or not keys else keys[0 if goto == "first" else -1]
-        self.query_one(RecordTable).show(self.columns, self._titles(), rows, marks=True, cursor=cursor)
+        table = self.query_one(RecordTable)
+        table.further = self._pages.further()
+        table.show(self.columns, self._titles(), rows, marks=True, cursor=cursor)
 
     def _titles(self) -> tuple[str, ...]:
         arrow = "▼" if self.descending else "▲"

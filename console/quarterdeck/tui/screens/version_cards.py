@@ -64,7 +64,8 @@ def tags_of(tags: dict[str, str]) -> str:
 def model_card(model: Model, versions: Sequence[Version], now: float, width: int) -> Text:
     """A model with its versions, the newest first."""
     words = f"{len(versions)} versions · made {ago(model.created, now)}"
-    text = title(model.name, [], words, width)
+    states = [] if model.removed is None else [state("removed") + Text(f" {ago(model.removed, now)}")]
+    text = title(model.name, states, words, width)
     if model.description:
         text.append_text(prose(model.description))
         text.append("\n")
@@ -104,7 +105,7 @@ def headed(version: Version, now: float, width: int) -> Text:
     words = f"{version.semver} · {version.environment} · by {version.created_by} · {clock(version.created, now)}"
     states = [state(version.stage)]
     if version.removed is not None:
-        states.append(Text(f"✗ removed {ago(version.removed, now)}", style="red"))
+        states.append(state("removed") + Text(f" {ago(version.removed, now)}"))
     return title(version.id, states, words, width)
 
 

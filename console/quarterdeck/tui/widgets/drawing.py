@@ -48,6 +48,7 @@ STATES: dict[str, tuple[str, str]] = {
     "warning": ("△", "yellow"),
     "info": ("·", "cyan"),
     "SKIPPED": ("○", MUTED),
+    "removed": ("✗", "red"),
     "paused": ("‖", "yellow"),
     "on": ("●", "green"),
     "off": ("○", MUTED),
@@ -79,6 +80,14 @@ def pad(text: Text, width: int) -> Text:
 def muted(words: str) -> Text:
     """Words of ours in the background, line by line; what they carry from outside is cleaned."""
     return Text("\n".join(drawn(line) for line in words.split("\n")), style=MUTED)
+
+
+def faded(cells: Sequence[Text]) -> tuple[Text, ...]:
+    """A row that is no longer in use, in the background but for what says why: a state keeps its colour."""
+    for cell in cells:
+        if not cell.style:
+            cell.stylize(MUTED)
+    return tuple(cells)
 
 
 def state(word: str) -> Text:
