@@ -40,7 +40,7 @@ async def test_a_dead_letter_stands_above_all_and_is_sent_again_by_d(
                 await made.until(pilot, lambda: now().state == "FAILED", "the end of its tries")
                 screen = await made.gone_to(pilot, "8", "hooks")
                 assert isinstance(screen, HooksScreen)
-                await made.shown(pilot, "8 hooks 1▲")
+                await made.shown(pilot, "8 hooks▲1")
                 await made.until(pilot, lambda: screen.selected() and screen.selected().id == letter, "the letter")
                 found = await made.shown(pilot, "no route to the pager")
                 assert "✗ FAILED" in found and f"$ qd hooks show-delivery --delivery {letter}" in found
@@ -53,7 +53,7 @@ async def test_a_dead_letter_stands_above_all_and_is_sent_again_by_d(
                 await typed(pilot, made, "")
                 await made.until(pilot, lambda: now().state == "MADE", "the delivery")
                 found = await made.shown(pilot, "✓ MADE")
-                await made.until(pilot, lambda: "8 hooks 1▲" not in made.text(pilot), "no badge any more")
+                await made.until(pilot, lambda: "8 hooks▲1" not in made.text(pilot), "no badge any more")
                 assert next(iter(screen.records)) == hook, "nothing failed: hooks come first"
         finally:
             owner.ask(hooks.RemoveHook(hook=hook))

@@ -36,7 +36,7 @@ async def test_every_screen_opens_with_its_records(life: Any, made: Any, console
         "pipelines": ("what", "state", "admission", "SUCCEEDED", "took", "qd jobs show"),
         "monitoring": ("nothing was measured yet", "qd drift ENDPOINT"),
         "governance": ("entry", "who", "what", "churn@2", "hash chain"),
-        "hooks": ("no hook yet", "qd hook add promote"),
+        "hooks": ("● on", "register", "else", "told afterwards", "qd hook deliveries hook-"),
     }
     app = console(life.home)
     async with app.run_test(size=size) as pilot:

@@ -13,7 +13,7 @@ SCREENS: tuple[tuple[str, str], ...] = (
     ("8", "hooks"),
 )
 """Digit and screen; the words are also what `:` takes."""
-SHORT = {"deployments": "deploy", "pipelines": "pipes", "monitoring": "monitor", "governance": "govern"}
+SHORT = {"deployments": "deploy", "pipelines": "pipe", "monitoring": "monitor", "governance": "govern"}
 """What a tab is called where the words themselves leave no room for what waits behind them."""
 
 EVERYWHERE: tuple[tuple[str, str], ...] = (

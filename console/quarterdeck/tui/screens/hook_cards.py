@@ -62,8 +62,9 @@ def delivery_card(delivery: Delivery, hook: Hook | None, now: float, width: int)
     rows: list[tuple[str, object]] = [("why", safe(why(delivery), 300, "red"))] if delivery.error else []
     rows += [("asked again", f"{delivery.rounds} times")] if delivery.rounds else []
     rows += [("hook", delivery.hook), ("calls", hook.target if hook else "-")]
-    text.append_text(facts(rows)).append("\n")
-    tries = Text().join(_attempt(each, now, width) for each in delivery.attempts)
+    text.append_text(facts(rows, room=width)).append("\n")
+    head = (muted("state"), muted("when"), right("took", MUTED), right("said", MUTED), muted("what came of it"))
+    tries = Text().join([grid([head], _tried(width)), *(_attempt(each, now, width) for each in delivery.attempts)])
     text.append_text(section("tries", tries if delivery.attempts else muted("none yet\n"), width))
     if delivery.state != "WAITING":
         again = f"d sends it again under the same id: $ {command_text(Redeliver(delivery=delivery.id))}\n"
@@ -81,10 +82,14 @@ def _attempt(each: Attempt, now: float, width: int) -> Text:
         right(status),
         safe(each.words, 300),
     )
-    text = grid([row], (8, 12, 6, 4, max(10, width - 38)))
+    text = grid([row], _tried(width))
     for line in each.output.splitlines():
         text.append_text(safe(f"   {line}", width, MUTED)).append("\n")
     return text
+
+
+def _tried(width: int) -> tuple[int, ...]:
+    return (8, 12, 6, 4, max(10, width - 38))
 
 
 def deliveries_grid(deliveries: Sequence[Delivery], now: float, width: int) -> Text:

@@ -63,7 +63,7 @@ class HooksScreen(NounScreen):
         Binding("t", "try", "try"),
         Binding("p", "pause_hook", "pause"),
         Binding("space", "mark", "mark"),
-        Binding("asterisk", "mark_all", "mark all", show=False),
+        Binding("asterisk", "mark_all", "mark all", key_display="*", show=False),
         Binding("u", "unmark", "unmark", show=False),
         Binding("x", "remove", "remove", show=False),
     ]

@@ -41,9 +41,9 @@ class RegistryScreen(UndoKey, RemovedKey, NounScreen):
     nouns = frozenset({"registry", "models", "deployments"})
     empty = "no model yet\n\nqd register MODEL.onnx --name NAME\nqd quickstart ROWS.csv --target COLUMN"
     columns = (
-        Column("model", 12, flex=3),
+        Column("model", 12, flex=2),
         Column("Production", 12, flex=1),
-        Column("Staging", 10, drop=1),
+        Column("Staging", 13, drop=1),
         Column("latest", 10),
         Column("versions", 8, right=True, drop=2, value=lambda found: len(found.versions)),
         Column("aliases", 10, flex=2, drop=4),

@@ -61,7 +61,7 @@ class RunsScreen(NounScreen):
         Binding("c", "compare", "compare"),
         Binding("vertical_line", "choose_columns", "columns", key_display="|"),
         Binding("b", "best", "best"),
-        Binding("asterisk", "mark_all", "mark all", show=False),
+        Binding("asterisk", "mark_all", "mark all", key_display="*", show=False),
         Binding("u", "unmark", "unmark", show=False),
         Binding("greater_than_sign", "page(1)", "next page", key_display=">", show=False),
         Binding("less_than_sign", "page(-1)", "page before", key_display="<", show=False),

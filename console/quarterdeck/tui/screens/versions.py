@@ -32,7 +32,7 @@ class VersionsScreen(VersionActs, RemovedKey, NounScreen):
         Column("semver", 8),
         Column("stage", 12),
         Column("aliases", 9, flex=2, drop=2),
-        Column("metric", 14, flex=2),
+        Column("metric", 18, flex=2),
         Column("why", 16, flex=4, drop=4),
         Column("format", 6, drop=5),
         Column("size", 8, right=True, drop=6, value=lambda found: found.size),

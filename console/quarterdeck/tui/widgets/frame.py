@@ -69,20 +69,18 @@ class TabLine(Line):
     def line(self, width: int) -> Text:
         """Digit, name and badge; where there is less room shorter names, closer together. The badges stay: they are
         what somebody is called for at night."""
-        for gap, short in (("   ", {}), ("   ", SHORT), (" ", SHORT)):
-            text = self._tabs(gap, short)
-            if text.cell_len <= width:
-                break
-        return text
+        text = self._tabs("   ", " {}▲", {})
+        return text if text.cell_len <= width else self._tabs(" ", "▲{}", SHORT)
 
-    def _tabs(self, gap: str, short: Mapping[str, str]) -> Text:
+    def _tabs(self, gap: str, badge: str, short: Mapping[str, str]) -> Text:
         text = Text(no_wrap=True)
         for index, (key, name) in enumerate(SCREENS):
             text.append(gap if index else "")
             text.append(key, style="bold reverse" if name == self._here else "cyan")
             text.append(f" {short.get(name, name)}", style="bold reverse" if name == self._here else MUTED)
-            if self._waiting.get(name):
-                text.append(f" {self._waiting[name]}▲", style="bold yellow")
+            waiting = self._waiting.get(name, 0)
+            if waiting:
+                text.append(badge.format(waiting if waiting < 10 or not short else "9+"), style="bold yellow")
         return text
 
 

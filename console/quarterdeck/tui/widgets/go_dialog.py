@@ -19,6 +19,7 @@ class GoDialog(NameDialog):
         Binding("down", "step(1)", show=False),
         Binding("up", "step(-1)", show=False),
     ]
+    placeholder = "a screen, or what a key does"
     begins_in = Input
     hint = "type a part of a name  ↑ ↓ choose  enter goes  esc leaves"
 

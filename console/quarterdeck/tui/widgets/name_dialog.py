@@ -29,6 +29,7 @@ class NameDialog(ModalScreen[Any]):
         Binding("k", "step(-1)", show=False),
     ]
     hint: ClassVar[str] = "/ find  enter take  esc leave"
+    placeholder: ClassVar[str] = "/ finds a name"
     begins_in: ClassVar[type[Widget]] = OptionList
     """Where the first key goes."""
 
@@ -42,8 +43,8 @@ class NameDialog(ModalScreen[Any]):
     def compose(self) -> ComposeResult:
         """What is typed, the names, the keys."""
         with Vertical(id="dialog"):
-            yield Static(safe(self._heading, 200), id="dialog-title")
-            yield Input(placeholder="/ finds a name", id="names")
+            yield Static(safe(self._heading, 200, "bold"), id="dialog-title")
+            yield Input(placeholder=self.placeholder, id="names")
             yield OptionList(id="columns", markup=False)
             yield Static(muted(self.hint))
 
