@@ -151,12 +151,14 @@ def test_the_index_says_what_the_test_of_each_run_says(
     expected = [row for row in rows if test(row)]
     every = Wanted(tree, sorting, (), False, 100, None)
     assert index.count(every) == len(expected)
-    whole, _ = page(expected, sorting, 100, None)
+    whole = page(expected, sorting, 100, None).rows
     assert index.page(every) == [row.run.id for row in whole]
     key = key_of(sorting)
     for place in range(0, len(whole), size):
         found = index.page(every._replace(limit=size, after=key(whole[place])))
         assert found == [row.run.id for row in whole[place + 1 : place + 2 + size]]
+        found = index.page(every._replace(limit=size, after=key(whole[place]), backward=True))
+        assert found == [row.run.id for row in reversed(whole[max(0, place - size - 1) : place])]
 
 
 def deck_of(count: int) -> tuple[State, dict[str, dict[str, float]]]:
@@ -225,6 +227,28 @@ def test_pages_stay_whole_while_runs_are_added_and_the_index_is_made() -> None:
     old = [id_ for id_ in found if int(id_[1:]) < 1000]
     assert len(old) == len(set(old)) == 150
     assert len(found) == len(set(found))
+    deck.close()
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("where", ["", "loss < 50"])
+def test_pages_from_the_end_are_the_same_before_and_after_the_index_is_made(where: str) -> None:
+    state, latest = deck_of(150)
+    deck = Searching(state, lambda id_: latest.get(id_, {}), pause=0.5)
+    whole = ids(deck.search(SearchRuns(where=where, limit=150)))
+    for made in (False, True):
+        if made:
+            assert deck.made(30)
+        found: list[str] = []
+        after = None
+        while True:
+            answer = deck.search(SearchRuns(where=where, limit=40, after=after, backward=True))
+            found = [*ids(answer), *found]
+            assert answer.total == len(whole)
+            after = answer.previous
+            if after is None:
+                break
+        assert found == whole
     deck.close()
 
 

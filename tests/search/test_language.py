@@ -229,34 +229,48 @@ def test_no_pattern_takes_long() -> None:
 def test_pages_by_key_are_the_whole_in_order_with_nothing_twice(order: str, rows: list[Row], size: int) -> None:
     rows = [Row(replace(each.run, id=f"r{n}", name=f"r{n}"), each.metrics) for n, each in enumerate(rows)]
     orders, name = [ordered(order, "deck")], fingerprint(order)
-    whole, _ = page(rows, orders, 100, None)
-    found: list[Row] = []
-    after = None
-    while True:
-        part, following = page(rows, orders, size, after)
-        found += part
-        if following is None:
-            break
-        after = key_from(written(following, name), name, orders)
-    assert [each.run.id for each in found] == [each.run.id for each in whole]
+    whole = page(rows, orders, 100, None).rows
     assert len(whole) == len(rows)
+    for backward in (False, True):
+        found: list[Row] = []
+        after = None
+        while True:
+            part = page(rows, orders, size, after, backward)
+            found = [*part.rows, *found] if backward else [*found, *part.rows]
+            further, behind = (part.previous, part.next) if backward else (part.next, part.previous)
+            assert (behind is None) == (after is None), "where it was come from"
+            if further is None:
+                break
+            after = key_from(written(further, name), name, orders)
+        assert [each.run.id for each in found] == [each.run.id for each in whole]
+
+
+def test_a_page_is_the_same_come_to_from_either_side() -> None:
+    """The key of a page's first run leads back to the page before, that of its last run on to the next."""
+    rows = [row(f"r{n:02}", {"m": float(n)}) for n in range(10)]
+    orders = [ordered("m", "deck")]
+    first = page(rows, orders, 4, None)
+    second = page(rows, orders, 4, first.next)
+    assert page(rows, orders, 4, second.previous, backward=True) == first
+    last = page(rows, orders, 2, None, backward=True)
+    assert page(rows, orders, 4, last.previous, backward=True) == second
 
 
 def test_nan_and_missing_come_last_either_way() -> None:
     values = {"a": {"m": 1.0}, "b": {"m": NAN}, "c": {}, "d": {"m": math.inf}, "e": {"m": -math.inf}}
     rows = [row(id_, metrics) for id_, metrics in values.items()]
     for text, expected in (("m", "eadbc"), ("-m", "daebc")):
-        found, _ = page(rows, [ordered(text, "deck")], 10, None)
+        found = page(rows, [ordered(text, "deck")], 10, None).rows
         assert "".join(each.run.id for each in found) == expected
 
 
 def test_a_run_that_comes_between_two_pages_moves_nothing() -> None:
     rows = [row(f"r{n}", {"m": float(n)}) for n in range(6)]
     orders = [ordered("m", "deck")]
-    first, key = page(rows, orders, 3, None)
+    first = page(rows, orders, 3, None)
     rows.insert(0, row("new", {"m": 0.5}))
-    second, _ = page(rows, orders, 3, key)
-    assert [each.run.id for each in (*first, *second)] == [f"r{n}" for n in range(6)]
+    second = page(rows, orders, 3, first.next)
+    assert [each.run.id for each in (*first.rows, *second.rows)] == [f"r{n}" for n in range(6)]
 
 
 @pytest.mark.parametrize("text", ["", "x", "AAAA", "é", written(((0, 1.0, ""), 1.0, "r"), b"other123")])

@@ -98,11 +98,13 @@ class Curve(Record, frozen=True):
 
 
 class RunPage(Record, frozen=True):
-    """One page of runs and the cursor of the next, `None` at the end; `total` counts all that match."""
+    """One page of runs and the cursor of the next, `None` at the end; `total` counts all that match. A search also says
+    the cursor of the page before, `None` at the beginning."""
 
     runs: list[Run]
     total: int
     next: str | None = None
+    previous: str | None = None
 
 
 class Difference(Record, frozen=True):

@@ -135,12 +135,13 @@ class Statement:
             found += _key(sql, order.down)
         return [*found, ("r.started", True), ("r.id", False)]
 
-    def sorting(self, keys: Sequence[tuple[str, bool]]) -> str:
-        """The keys as ORDER BY takes them: not those that are the same for all."""
-        return ", ".join(f"{sql} {'DESC' if down else 'ASC'}" for sql, down in keys if sql not in (ZERO, BLANK))
+    def sorting(self, keys: Sequence[tuple[str, bool]], backward: bool = False) -> str:
+        """The keys as ORDER BY takes them, from the end where `backward`: not those that are the same for all."""
+        turned = ((sql, down is not backward) for sql, down in keys if sql not in (ZERO, BLANK))
+        return ", ".join(f"{sql} {'DESC' if down else 'ASC'}" for sql, down in turned)
 
-    def beyond(self, keys: Sequence[tuple[str, bool]], after: Key) -> str:
-        """The condition that a row comes after the row of a key."""
+    def beyond(self, keys: Sequence[tuple[str, bool]], after: Key, backward: bool = False) -> str:
+        """The condition that a row comes after the row of a key, or before it."""
         *parts, started, id_ = after
         values = [value for part in parts for value in part]
         # numbers that go down are turned round in a key, so that one comparison serves all
@@ -151,7 +152,7 @@ class Statement:
         cases, same = [], "TRUE"
         for (sql, down), value in zip(keys, flat, strict=True):
             place = self.bind(value)
-            cases.append(f"({same} AND {sql} {'<' if down else '>'} {place})")
+            cases.append(f"({same} AND {sql} {'<' if down is not backward else '>'} {place})")
             same = f"{same} AND {sql} = {place}"
         return "(" + " OR ".join(cases) + ")"
 

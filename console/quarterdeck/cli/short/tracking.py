@@ -43,30 +43,38 @@ def runs() -> click.Command:
     @click.option("--sort", help="columns, separated by commas; - before one for descending; -started unless given")
     @click.option("--limit", default=50)
     @click.option("--after", help="the key that the page before ended with")
+    @click.option("--backward", is_flag=True, help="from the end; with --after the page that ends before that key")
     @click.option("--tree", is_flag=True, help="nested runs below their parents")
     @click.option("--save", help="keep this search under a name")
     @click.option("--saved", help="the search that was kept under a name; with --where both must hold")
     @command("runs", "Runs by an expression, newest first; qd search list shows the searches that were kept.")
-    def run(context: Context, save: str | None, limit: int, after: str | None, tree: bool, **given: Any) -> None:
-        from quarterstore.records.search import RunTree, SaveSearch, SearchRuns
+    def run(context: Context, save: str | None, tree: bool, **given: Any) -> None:
+        import msgspec
 
+        from quarterstore.records.search import RunTree, SaveSearch
+
+        paged = {name: given.pop(name) for name in ("limit", "after", "backward")}
         wanted = _wanted(context, **given)
         if save is not None:
             kept = SaveSearch(name=save, where=wanted.where, order=wanted.order, experiments=wanted.experiments)
             context.client.ask(kept)
             context.say(f"kept as {save}; again with: qd runs --saved {shlex.quote(save)}")
-        page = context.client.ask(
-            SearchRuns(experiments=wanted.experiments, where=wanted.where, order=wanted.order, limit=limit, after=after)
-        )
+        page = context.client.ask(msgspec.structs.replace(wanted, **paged))
         if tree:
             nested = RunTree(runs=tuple(each.id for each in page.runs))
             show_tree(context, context.client.ask(nested) if page.runs else [])
         else:
             context.out(page.runs, ("id", "experiment", "name", "state", "started", "metrics"))
-        more = f"; the next page: --after {page.next}" if page.next else ""
-        context.say(f"{len(page.runs)} of {page.total}{more}")
+        context.say(f"{len(page.runs)} of {page.total}{_beyond(page, paged['backward'])}")
 
     return run
+
+
+def _beyond(page: Any, backward: bool) -> str:
+    """How to ask for what lies beyond a page, the way it was come to."""
+    key = page.previous if backward else page.next
+    way = "the page before: --backward" if backward else "the next page:"
+    return f"; {way} --after {key}" if key else ""
 
 
 def _wanted(context: Context, *, saved: str | None, sort: str | None, experiment: str | None, **parts: Any) -> Any:
@@ -81,7 +89,7 @@ def _wanted(context: Context, *, saved: str | None, sort: str | None, experiment
         found = context.client.ask(ShowSearch(name=saved))
         where = " and ".join(f"({each})" for each in (found.where, where) if each.strip())
         order, experiments = order or found.order, experiments or found.experiments
-    return SearchRuns(where=where, order=order or ("-started",), experiments=experiments)
+    return SearchRuns(where=where, order=order, experiments=experiments)
 
 
 def run_group() -> dict[str, Made]:

@@ -66,8 +66,8 @@ def found(
         rows = [row for row in rows if test(row)]
     name = fingerprint(noun.name, filter_, [(each.column.words(), each.down) for each in orders], within)
     after = key_from(token, name, orders) if token else None
-    kept, following = page(rows, orders, limit_of(given, noun), after)
-    return kept, {} if following is None else {"next_page_token": written(following, name)}
+    found = page(rows, orders, limit_of(given, noun), after)
+    return found.rows, {} if found.next is None else {"next_page_token": written(found.next, name)}
 
 
 def orders_of(given: dict[str, Any], noun: Noun, unasked: Sequence[str], then: Sequence[str] = ()) -> list[Order]:
