@@ -53,7 +53,7 @@ def gathered(given: Beside) -> bool:
     that were given and never opened as a path.
     """
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_from_string(Path(given.model).read_bytes())
