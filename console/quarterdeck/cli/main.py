@@ -44,24 +44,23 @@ class Words(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name in short.COMMANDS:
             return short.COMMANDS[name]()
-        if name in short.LISTED:
-            return self._listed(name)
+        if name == "runs":
+            return self._runs()
         if name in NOUNS or name in short.GROUPS:
             from quarterdeck.cli.generated import Noun
 
-            noun: click.Command = global_options(Noun(name, short.GROUPS[name]() if name in short.GROUPS else None))
+            more = short.GROUPS[name]() if name in short.GROUPS else None
+            noun: click.Command = global_options(Noun(name, more, short.ALONE.get(name)))
             return noun
         return None
 
-    def _listed(self, name: str) -> click.Command:
+    def _runs(self) -> click.Command:
         """`qd runs` lists; with a verb behind it, it is the noun."""
         words = [word for word in sys.argv[1:] if not word.startswith("-")]
-        verb = words[words.index(name) + 1] if name in words[:-1] else ""
+        verb = words[words.index("runs") + 1] if "runs" in words[:-1] else ""
         from quarterdeck.cli.generated import Noun, askable
 
-        more = short.GROUPS[name]() if name in short.GROUPS else {}
-        known = {*askable()[name], *more}
-        found: click.Command = global_options(Noun(name, more)) if verb in known else short.LISTED[name]()
+        found: click.Command = global_options(Noun("runs")) if verb in askable()["runs"] else short.runs()
         return found
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:

@@ -26,7 +26,7 @@ from quarterdeck.cli.short.retaining import hold_group, retention, retention_gro
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
 
-__all__ = ["COMMANDS", "GROUPS", "HELP", "LISTED"]
+__all__ = ["ALONE", "COMMANDS", "GROUPS", "HELP", "runs"]
 
 COMMANDS: dict[str, Made] = {
     "status": status,
@@ -54,8 +54,8 @@ COMMANDS: dict[str, Made] = {
     "import": take_in,
     "ask": ask,
 }
-LISTED: dict[str, Made] = {"runs": runs, "retention": retention}
-"""Nouns that list when no verb follows."""
+ALONE: dict[str, Made] = {"retention": retention}
+"""What a noun does when no verb follows."""
 GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "run": run_group,
     "pipeline": pipeline_group,

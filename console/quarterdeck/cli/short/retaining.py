@@ -29,7 +29,7 @@ COUNTS = {"G": 10**9, "M": 10**6, "k": 10**3}
 
 
 def retention() -> click.Command:
-    @command("retention", "What is kept of predictions and points, beside the limits; verbs: set, plan, show.")
+    @command("show", "What is kept of predictions and points, beside the limits.")
     def run(context: Context) -> None:
         from quarterstore.records.retention import ShowRetention
 
