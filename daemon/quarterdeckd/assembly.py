@@ -25,33 +25,8 @@ from quarterdeckd.api.syncing import Syncing
 from quarterdeckd.api.writer import Writer
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.doors.outcomes import Door as OutcomesDoor
-from quarterdeckd.services import (
-    batches,
-    canaries,
-    compression,
-    datasets,
-    deployments,
-    experiments,
-    governance,
-    hooks,
-    jobs,
-    lineage,
-    logged_models,
-    models,
-    monitoring,
-    outcomes,
-    packages,
-    people,
-    pipelines,
-    registry,
-    retention,
-    runs,
-    schedules,
-    search,
-    store,
-    transfer,
-    version_diff,
-)
+from quarterdeckd.rules import ANSWERS, RULES
+from quarterdeckd.services import runs
 from quarterdeckd.settings import Settings, host_and_port
 from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
@@ -89,35 +64,6 @@ from quarterstore.records.registry import RegisterVersion
 from quarterstore.shelf.artefacts import Artefacts
 
 log = logging.getLogger(__name__)
-SERVICES = (
-    people,
-    experiments,
-    runs,
-    search,
-    packages,
-    logged_models,
-    datasets,
-    registry,
-    lineage,
-    version_diff,
-    models,
-    governance,
-    jobs,
-    pipelines,
-    schedules,
-    deployments,
-    canaries,
-    outcomes,
-    monitoring,
-    batches,
-    compression,
-    hooks,
-    retention,
-    store,
-    transfer,
-)
-RULES = {act: rule for service in SERVICES for act, rule in service.RULES.items()}
-ANSWERS = {query: answer for service in SERVICES for query, answer in service.ANSWERS.items()}
 CAUGHT_UP = 1000
 """Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
 FIRST_PROFILE = "solo"

@@ -104,7 +104,7 @@ def fill_with_runs(root: Path, count: int) -> int:
     answers the number of entries."""
     import msgspec
 
-    from quarterdeckd.assembly import RULES
+    from quarterdeckd.rules import RULES
     from quarterdeckd.services.deciding import Asking
     from quarterstore.ledger.folding import fold
     from quarterstore.ledger.journal import Entry

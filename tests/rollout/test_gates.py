@@ -55,7 +55,7 @@ def test_a_candidate_that_is_surely_worse_by_more_than_the_limit_fails_with_metr
     found = verdict(ACCURACY, right((6000, 0.93), (300, 0.71)))
     assert (found.verdict, found.gate, found.limit, found.n) == ("FAIL", "accuracy", 0.02, 300)
     assert found.value == pytest.approx(0.22)
-    assert found.why == "accuracy 0.71 against 0.93 live, 0.22 worse, limit 0.02, 300 labels"
+    assert found.why == "0.71 against 0.93 live, 0.22 worse, limit 0.02, 300 labels"
 
 
 def test_a_candidate_within_the_margin_passes_once_that_is_sure() -> None:
@@ -221,7 +221,7 @@ def test_a_broken_gate_rolls_back_before_the_requests_are_enough() -> None:
     found = judge(RULE, counted(500), counted(20), 1.0, (BAD, SAME))
     assert (found.verdict, found.metric, found.have, found.unit) == ("FAIL", "accuracy", 900, "labels")
     assert found.value == pytest.approx(0.33) and found.limit == 0.02
-    assert found.why.startswith("accuracy: accuracy 0.6 against 0.93 live")
+    assert found.why.startswith("accuracy: 0.6 against 0.93 live")
     assert next_step(Canary("m@2", LADDER, 0, RULE, 0.0, 0.0, "ada"), found).what == "roll back"
 
 

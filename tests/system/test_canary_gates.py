@@ -129,7 +129,7 @@ def test_a_candidate_with_worse_labels_is_rolled_back_with_metric_value_limit_an
         assert held.canary.judged.verdict == "HOLD", held.canary.judged
         trial.label(answers)
         found = trial.until(lambda found: found.canary is None)
-        assert found.live == "m@1" and found.why.startswith("accuracy: accuracy 0 against 1 live, 1 worse, limit 0.2")
+        assert found.live == "m@1" and found.why.startswith("accuracy: 0 against 1 live, 1 worse, limit 0.2")
         (event,) = trial.events(deployments.RolledBack)
         verdict = event.verdict
         assert event.automatic and (verdict.metric, verdict.value, verdict.limit) == ("accuracy", 1.0, 0.2)

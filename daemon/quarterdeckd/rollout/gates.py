@@ -79,7 +79,9 @@ def judge_gate(gate: CanaryGate, reading: GateReading | None, terms: Terms) -> G
     if reading is None or reading.missing:
         why = reading.missing if reading else "nothing is measured yet"
         wanted = _needed(gate, reading or GateReading(gate.name), terms)
-        return _verdict(gate, "HOLD", f"{why}; need {about(wanted)} {UNITS[gate.kind]} per arm", None, 0, wanted)
+        return _verdict(
+            gate, "HOLD", f"{why}; need {about(wanted)} {UNITS[gate.kind]} per {_place(gate)}", None, 0, wanted
+        )
     if gate.kind == "psi":
         return _psi(gate, reading, terms)
     return _short(gate, reading, terms) or _decided(gate, reading, terms)
@@ -196,8 +198,9 @@ def _words(gate: CanaryGate, reading: GateReading, worse: float, limit: float) -
         return f"disagrees with the live version in {worse:.2%}, limit {limit:.2%}, {n}"
     if gate.kind == "fairness":
         return f"differs by {worse:.3g} between groups, limit {limit:.3g}, {n} in the smaller"
-    name = gate.of or {"calibration": "ECE"}.get(gate.kind, gate.kind)
-    return f"{name} {candidate.mean:.4g} against {live.mean:.4g} live, {worse:.3g} worse, limit {limit:.3g}, {n}"
+    how = f"{abs(worse):.3g} {'worse' if worse > 0 else 'better'}" if worse else "equal"
+    what = "ECE " if gate.kind == "calibration" else ""
+    return f"{what}{candidate.mean:.4g} against {live.mean:.4g} live, {how}, limit {limit:.3g}, {n}"
 
 
 def _psi(gate: CanaryGate, reading: GateReading, terms: Terms) -> GateVerdict:
