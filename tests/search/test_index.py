@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.api import searching
 from quarterdeckd.api.searching import Searching
+from quarterstore.ledger.experiments import new_experiment
 from quarterstore.ledger.state import State
 from quarterstore.records.faults import Invalid
 from quarterstore.records.runs import DatasetInput, Run
@@ -293,6 +294,22 @@ def test_an_unknown_column_names_the_nearest_with_and_without_an_index() -> None
         assert raised.value.pointed()[1] == " " * 14 + "^"
         deck.search(SearchRuns())
         deck.made(30)
+    deck.close()
+
+
+def test_before_the_first_run_any_column_may_be_sorted_by_and_after_it_one_that_a_run_has() -> None:
+    state = State()
+    deck = Searching(state, lambda id_: {})
+    asked = SearchRuns(order=("-acc",), where="acc > 0.9")
+    assert deck.search(asked).total == 0
+    state.runs.rows["r1"] = run(1, params={"accuracy": 0.5})
+    state.experiments.rows["empty"] = new_experiment(state, "empty", 1.0, {})
+    with pytest.raises(Invalid, match="order: got acc") as raised:
+        deck.search(SearchRuns(order=("-acc",)))
+    assert raised.value.nearest[0] == "accuracy"
+    with pytest.raises(Invalid, match="order: got acc"):
+        deck.search(SearchRuns(order=("-acc",), experiments=("empty",)))
+    assert deck.search(SearchRuns(order=("-accuracy",), experiments=("empty",))).total == 0
     deck.close()
 
 

@@ -66,9 +66,20 @@ ONE = row(
         ("metrics.missing is null and acc is not null", True),
         ("metrics.missing > 1 or acc > 0.9", True),
         ("metrics.missing > 1 and acc > 0.99", False),
-        ("bad > 0", False),
-        ("bad != 0", False),
+        ("bad > 0", None),
+        ("bad != 0", None),
+        ("not bad > 0", None),
+        ("not bad <= 0", None),
+        ("bad in (0, 1)", None),
+        ("bad not in (0, 1)", None),
+        ("bad in (0, nan)", True),
+        ("bad > 0 or acc > 0.9", True),
+        ("bad > 0 and acc > 0.99", False),
         ("bad = nan", True),
+        ("bad != nan", False),
+        ("not bad = nan", False),
+        ("acc != nan", True),
+        ("not acc > nan", None),
         ("big > 1e300", True),
         ("kind > 3", None),
     ],
@@ -193,7 +204,7 @@ def slow(tree: Any, of: Row) -> bool | None:
     if value is None:
         return None
     if isinstance(value, float) and math.isnan(value):
-        return False
+        return None
     if operator == "like":
         return _slow_like(wanted, value)
     order = {"=": {0}, "!=": {-1, 1}, "<": {-1}, "<=": {-1, 0}, ">": {1}, ">=": {0, 1}}

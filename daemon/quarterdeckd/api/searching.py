@@ -142,8 +142,9 @@ class Searching:
             self._make_soon()
             return self._nearest(runs, ids, wanted), total + len(runs)
         rows = [self._row(run) for run in runs]
-        if query.vocabulary == "deck" and (rows or index):
-            _all_known("where", query.where, columns, known, rows)
+        if query.vocabulary == "deck":
+            if rows or index:
+                _all_known("where", query.where, columns, known, rows)
             for text, order in zip(query.order, wanted.orders, strict=True):
                 self._sortable(text, order.column, known, rows)
         if wanted.tree is not None:
@@ -160,8 +161,9 @@ class Searching:
         return [self._row(run) for run in (*nearest(runs, wanted), *known) if run is not None]
 
     def _sortable(self, text: str, column: Column, known: Known, rows: list[Row]) -> None:
-        """A screen keeps its order while it shows other runs, so any run may have the column. Raises `Invalid`."""
-        if not _is_known(column, known, rows):
+        """A screen keeps its order while it shows other runs, so any run may have the column; before the first run no
+        name can be told from a mistake. Raises `Invalid`."""
+        if self._view.runs.rows and not _is_known(column, known, rows):
             _all_known("order", text.lstrip("-"), [column], known, [self._row(run) for run in list(self._view.runs)])
 
     def _gather(self) -> list[str]:

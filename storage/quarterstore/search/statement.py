@@ -102,7 +102,7 @@ class Statement:
             parts.append("NULL::BOOLEAN" if sql.text is None else f"{sql.text} IN ({places})")
         if numbers:
             places = ", ".join(map(self.bind, numbers))
-            parts.append("NULL::BOOLEAN" if sql.number is None else f"{sql.number} IN ({places})")
+            parts.append("NULL::BOOLEAN" if sql.number is None else _known(sql.number, f"IN ({places})"))
         return parts
 
     def _one(self, sql: Sql, operator: str, value: float | str) -> str:
@@ -111,9 +111,9 @@ class Statement:
         if sql.number is None:
             return "NULL::BOOLEAN"
         if math.isnan(value):
-            held = {"=": f"isnan({sql.number})", "!=": f"NOT isnan({sql.number})"}
-            return f"({held.get(operator, f'{sql.number} IS NULL AND NULL')})"
-        return f"({sql.number} {operator} {self.bind(value)} AND NOT isnan({sql.number}))"
+            held = {"=": f"(isnan({sql.number}))", "!=": f"(NOT isnan({sql.number}))"}
+            return held.get(operator, "NULL::BOOLEAN")
+        return _known(sql.number, f"{operator} {self.bind(value)}")
 
     def _dataset(self, tree: Compare) -> str:
         """Whether one of the datasets of a run is so; unknown where it has none."""
@@ -155,6 +155,11 @@ class Statement:
             cases.append(f"({same} AND {sql} {'<' if down is not backward else '>'} {place})")
             same = f"{same} AND {sql} = {place}"
         return "(" + " OR ".join(cases) + ")"
+
+
+def _known(number: str, compared: str) -> str:
+    """A comparison that is unknown for a NaN."""
+    return f"(CASE WHEN NOT isnan({number}) THEN {number} {compared} END)"
 
 
 def _first(found: list[tuple[str, str, str]]) -> str:
