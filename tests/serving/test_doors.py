@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -500,3 +502,60 @@ async def test_an_optional_column_may_lack_or_be_null(named: httpx.AsyncClient) 
 async def test_a_body_that_is_no_rows_is_told_the_form(named: httpx.AsyncClient, body: bytes, words: str) -> None:
     answer = await named.post("/v1/predict/e", content=body)
     assert answer.status_code == 400 and (words in answer.json()["error"] or "rows[0]" in answer.json()["error"])
+
+
+async def test_a_call_whose_caller_gave_up_counts_all_the_same(both: Any, made: Any, tmp_path: Path) -> None:
+    """A version that hangs would have no answers at all where every caller's deadline is shorter than ours."""
+    signature = Signature(inputs=(Tensor("x", "FP32", (-1, 4)),), outputs=(Tensor("y", "FP32", ()),))
+    state = await both.push(made.table(1, made.slot_of(tmp_path, "slow@1", made.loop_bytes(400_000), signature)))
+    message = message_of({"x": np.ones((1, 4), np.float32)}, raw=True)
+    message.inputs[0].datatype = "FP32"
+    async with grpc.aio.insecure_channel(state.grpc) as channel:
+        ask = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await ask(message.SerializeToString(), timeout=0.1)
+        assert told.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    await made.until(lambda: any(each.counts and each.counts["slow@1"].requests == 1 for each in both.news))
+
+
+async def test_hosts_share_the_port_of_grpc_and_one_that_is_killed_is_replaced_at_it(
+    home: Home, slot: Callable[..., Slot], made: Any
+) -> None:
+    """Connections are dealt to both; with one dead the other goes on, and the next one opens the same port."""
+    told = made.Told(home, 2, "127.0.0.1:0")
+    try:
+        await told.start()
+        state = await told.push(made.table(1, slot("m@1")))
+        await made.until(lambda: len([each for each in told.states[-1].hosts if each.ready]) == 2)
+        message = message_of({"x": np.ones((1, 4), np.float32)}, raw=True)
+        message.inputs[0].datatype = "FP32"
+
+        async def answered_by(address: str) -> int:
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            async with grpc.aio.insecure_channel(address, options=options) as channel:
+                ask = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+                data = await ask(message.SerializeToString(), timeout=20, wait_for_ready=True)
+            number = MESSAGES["ModelInferResponse"].FromString(data).parameters["prediction"].string_param
+            return int(number.partition("-")[0][12:], 16)
+
+        pids = {each.pid for each in told.states[-1].hosts}
+        seen: set[int] = set()
+        for _ in range(60):
+            seen.add(await answered_by(state.grpc))
+        assert seen == pids
+        victim = min(pids)
+        os.kill(victim, signal.SIGKILL)
+        await made.until(
+            lambda: (
+                victim not in {each.pid for each in told.states[-1].hosts}
+                and len([each for each in told.states[-1].hosts if each.ready]) == 2
+            )
+        )
+        (new,) = {each.pid for each in told.states[-1].hosts} - pids
+        again = set()
+        for _ in range(60):
+            again.add(await answered_by(state.grpc))
+        assert again == {max(pids), new}
+    finally:
+        await asyncio.wait_for(told.stop(), 20)
+        told.close()
