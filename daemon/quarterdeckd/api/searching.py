@@ -31,8 +31,10 @@ SMALL = 500
 """Runs up to which no index is worth its making: testing one takes 5 us."""
 RESTS_AFTER = 2.0
 """Seconds without a change after which a run goes into the index."""
-AT_ONCE = 5_000
-"""Runs put into the index at a time: 0.2 s of making rows, 20 ms in which a search waits."""
+AT_ONCE = 1_000
+"""Runs put into the index at a time: 40 ms of making rows, 5 ms in which a search waits."""
+STANDS_ASIDE = 0.5
+"""Seconds that the making of the index lets searches go before it at most: both want the interpreter."""
 _TABLES = {"metric": ("metrics",), "param": ("params",), "tag": ("tags",), "any": ("metrics", "params", "tags")}
 
 Latest = Callable[[str], Mapping[str, float]]
@@ -58,6 +60,8 @@ class Searching:
         self._making: Future[None] | None = None
         self._pause = pause
         self._closing = threading.Event()
+        self._going_on = 0
+        self._quiet = threading.Condition()
 
     def touch(self, run: str) -> None:
         """A run has other metrics."""
@@ -76,6 +80,16 @@ class Searching:
     def search(self, query: SearchRuns) -> RunPage:
         """One page. Raises `Invalid` that points at what is wrong, with the nearest columns where one is unknown to
         every run."""
+        with self._quiet:
+            self._going_on += 1
+        try:
+            return self._search(query)
+        finally:
+            with self._quiet:
+                self._going_on -= 1
+                self._quiet.notify_all()
+
+    def _search(self, query: SearchRuns) -> RunPage:
         if not 0 < query.limit <= MOST:
             raise got("limit", query.limit, f"1 to {MOST}")
         if len(query.order) > MOST_ORDERS:
@@ -122,8 +136,7 @@ class Searching:
             known = {} if index is None else {table: set(names) for table, names in index.names.items()}
             ids = index.page(wanted) if index else []
             total = index.count(wanted) if index else 0
-        found = (self._view.runs.get(id_) for id_ in beside)
-        runs = [run for run in found if run is not None and _in_view(run, wanted)]
+        runs = _in_view([run for run in map(self._view.runs.get, beside) if run is not None], wanted)
         if wanted.tree is None and not wanted.orders and len(runs) > SMALL:
             # in the order they came, as a screen opens with: rows of 100,000 runs take half a second
             self._make_soon()
@@ -143,14 +156,8 @@ class Searching:
     def _nearest(self, runs: list[Run], ids: list[str], wanted: Wanted) -> list[Row]:
         """The rows of a page of the newest, backward of the oldest, of the runs beside the index and of those that it
         has found."""
-        keyed = ((-run.started, run.id, run) for run in runs)
-        after, backward = wanted.after, wanted.backward
-        if after is not None:
-            keyed = (each for each in keyed if (each[:2] < after if backward else after < each[:2]))
-        nearest = heapq.nlargest if backward else heapq.nsmallest
-        found = [run for *_, run in nearest(wanted.limit + 1, keyed)]
         known = (self._view.runs.get(id_) for id_ in ids)
-        return [self._row(run) for run in (*found, *known) if run is not None]
+        return [self._row(run) for run in (*nearest(runs, wanted), *known) if run is not None]
 
     def _sortable(self, text: str, column: Column, known: Known, rows: list[Row]) -> None:
         """A screen keeps its order while it shows other runs, so any run may have the column. Raises `Invalid`."""
@@ -188,6 +195,8 @@ class Searching:
             resting = self._resting()
             if len(resting) > SMALL:
                 for ids in _parts(list(resting), AT_ONCE):
+                    with self._quiet:
+                        self._quiet.wait_for(lambda: not self._going_on, STANDS_ASIDE)
                     self._put({id_: resting[id_] for id_ in ids})
         except Exception:
             log.exception("the index of runs could not be made; searches test each run")
@@ -237,10 +246,30 @@ def _commonest(count: Counter[str], limit: int) -> tuple[str, ...]:
     return tuple(sorted(sorted(count, key=lambda name: (-count[name], name))[:limit]))
 
 
-def _in_view(run: Run, wanted: Wanted) -> bool:
-    return (not wanted.experiments or run.experiment in wanted.experiments) and (
-        wanted.removed is None or (run.removed is not None) == wanted.removed
-    )
+def _in_view(runs: list[Run], wanted: Wanted) -> list[Run]:
+    if wanted.experiments:
+        runs = [run for run in runs if run.experiment in wanted.experiments]
+    if wanted.removed is not None:
+        runs = [run for run in runs if (run.removed is not None) is wanted.removed]
+    return runs
+
+
+def nearest(runs: list[Run], wanted: Wanted) -> list[Run]:
+    """The newest runs of a page that is in no other order, backward the oldest, and one more, in no order. A column of
+    times is sorted in a fifth of the time that 100,000 keys take."""
+    after, backward, count = wanted.after, wanted.backward, wanted.limit + 1
+    if after is not None:
+        runs = [run for run in runs if (_newest(run) < after if backward else after < _newest(run))]
+    times = sorted([run.started for run in runs])
+    if len(times) > count:
+        edge = times[count - 1] if backward else times[-count]
+        runs = [run for run in runs if (run.started <= edge if backward else run.started >= edge)]
+    first = heapq.nlargest if backward else heapq.nsmallest
+    return first(count, runs, key=_newest)  # many may be of one instant
+
+
+def _newest(run: Run) -> tuple[float, str]:
+    return -run.started, run.id
 
 
 def _is_known(column: Column, known: Known, rows: list[Row]) -> bool:
