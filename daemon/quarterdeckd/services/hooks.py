@@ -196,7 +196,7 @@ def _hooks(state: State, query: hooks.ListHooks, asking: Asking) -> list[hooks.H
 
 def _deliveries(state: State, query: hooks.ListDeliveries, asking: Asking) -> list[hooks.Delivery]:
     hook = _found(state, query.hook).id if query.hook is not None else None
-    found = [each for each in state.deliveries if hook in (None, each.hook)]
+    found = [each for each in state.deliveries if hook in (None, each.hook) and query.state in (None, each.state)]
     found.sort(key=lambda each: (each.seq, each.nth, each.hook), reverse=True)
     return found[: max(1, min(query.limit, 10_000))]
 

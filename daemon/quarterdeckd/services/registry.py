@@ -292,7 +292,7 @@ def _tag(state: State, act: registry.TagVersion, asking: Asking) -> Decision:
 
 def _versions(state: State, query: registry.ListVersions, asking: Asking) -> list[registry.Version]:
     if query.model is not None:
-        model_of(state, query.model)
+        model_of(state, query.model, removed=query.removed)
     found = [
         version
         for version in state.versions
@@ -341,7 +341,7 @@ RULES: Rules = {
 }
 ANSWERS: Answerers = {
     registry.ListModels: lambda state, query, asking: sorted(
-        (model for model in state.models if model.removed is None), key=lambda model: model.name
+        (model for model in state.models if query.removed or model.removed is None), key=lambda model: model.name
     ),
     registry.ListVersions: _versions,
     registry.ShowVersion: _show,

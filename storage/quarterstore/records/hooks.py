@@ -170,10 +170,11 @@ class ListHooks(Query[list[Hook]], tag="hooks.list", frozen=True):
 
 
 class ListDeliveries(Query[list[Delivery]], tag="hooks.deliveries", frozen=True):
-    """Deliveries, newest first: what waits, what was made, and the dead letters."""
+    """Deliveries, newest first: what waits, what was made, and the dead letters (FAILED)."""
 
     hook: str | None = None
     limit: int = 50
+    state: DeliveryState | None = None
 
 
 class ShowDelivery(Query[Delivery], tag="hooks.show_delivery", frozen=True):

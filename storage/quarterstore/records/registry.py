@@ -321,11 +321,13 @@ class TagVersion(Act[Version], tag="registry.tag", frozen=True):
 
 
 class ListModels(Query[list[Model]], tag="registry.models", frozen=True):
-    """Every model with its latest and its Production number."""
+    """Every model with its latest and its Production number; with `removed` also those that were removed."""
+
+    removed: bool = False
 
 
 class ListVersions(Query[list[Version]], tag="registry.versions", frozen=True):
-    """Versions, newest first; of one model when named."""
+    """Versions, newest first; of one model when named; with `removed` also those that were removed."""
 
     model: str | None = None
     stage: Stage | None = None

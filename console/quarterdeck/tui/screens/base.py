@@ -20,6 +20,7 @@ from quarterdeck.tui.widgets.card_view import CardView
 from quarterdeck.tui.widgets.connection_banner import ConnectionBanner
 from quarterdeck.tui.widgets.drawing import safe
 from quarterdeck.tui.widgets.frame import CommandLine, KeyLine, TabLine, TopLine
+from quarterdeck.tui.widgets.notice_line import NoticeLine
 from quarterdeck.wording import placed
 from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Fault
@@ -75,6 +76,7 @@ class DeckScreen(Screen[None]):
         yield TabLine(self.name_of_screen)
         yield ConnectionBanner()
         yield from self.body()
+        yield NoticeLine()
         yield CommandLine()
         yield Static(f"too small: at least {SMALLEST[0]}x{SMALLEST[1]}", id="too-small", markup=False)
         yield KeyLine()
@@ -97,17 +99,22 @@ class DeckScreen(Screen[None]):
         self.query_one(CommandLine).tell(found[1] if found else "")
         self.query_one(KeyLine).tell(self.shown_keys())
 
+    def bound(self) -> list[Binding]:
+        """The keys of this screen, then those of all screens."""
+        kinds = [kind for kind in type(self).__mro__ if issubclass(kind, DeckScreen)]
+        found = [each for kind in kinds for each in kind.__dict__.get("BINDINGS", ())]
+        return [each for each in found if isinstance(each, Binding)]
+
     def shown_keys(self) -> list[tuple[str, str]]:
         """Keys for the last line, those of this screen first; help and quit are there anyway. One widget draws them: a
         Footer makes one for each, which was a fifth of the time to a new screen."""
-        found: list[tuple[str, str]] = []
-        for kind in type(self).__mro__:
-            for each in kind.__dict__.get("BINDINGS", ()):
-                if isinstance(each, Binding) and each.show and each.key not in ("question_mark", "q"):
-                    found.append((each.key_display or each.key, each.description))
-            if kind is DeckScreen:
-                break
-        return found
+        shown = [each for each in self.bound() if each.show and each.key not in ("question_mark", "q")]
+        return [(each.key_display or each.key, each.description) for each in shown]
+
+    def notice(self, words: str, severity: str) -> None:
+        """Say what came of a key; a screen that is not drawn yet says nothing."""
+        for line in self.query(NoticeLine):
+            line.tell(words, severity)
 
     def on_resize(self, event: events.Resize) -> None:
         """Too small for a table: say so instead."""

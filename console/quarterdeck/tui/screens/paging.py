@@ -31,6 +31,10 @@ class Pages:
             self.start = page.total - len(page.runs)
         self.total, self._next, self._previous = page.total, page.next, page.previous
 
+    def further(self) -> set[int]:
+        """The sides on which there are more: 1 after this page, -1 before it."""
+        return {by for by, key in ((1, self._next), (-1, self._previous)) if key is not None}
+
     def turn(self, by: int) -> bool:
         """Go on or back by one; whether there is such a page."""
         key = self._next if by > 0 else self._previous

@@ -49,7 +49,7 @@ class RunsScreen(NounScreen):
     keys = (
         ("/", "a text, or an expression: acc > 0.9 and params.lr < 0.1"),
         ("G g", "the last run of all, the first"),
-        ("> <", "the next 200 runs, the former; so does leaving the table below or above"),
+        ("> <", "the next 200 runs, the former; j and k go on to them too"),
         ("enter", "the run: curves, artefacts, environment, family, log"),
         ("|", "choose the columns; they are kept"),
         ("space", "mark a run; * marks the page, u forgets the marks"),
@@ -61,7 +61,7 @@ class RunsScreen(NounScreen):
         Binding("c", "compare", "compare"),
         Binding("vertical_line", "choose_columns", "columns", key_display="|"),
         Binding("b", "best", "best"),
-        Binding("asterisk", "mark_all", "mark all", show=False),
+        Binding("asterisk", "mark_all", "mark all", key_display="*", show=False),
         Binding("u", "unmark", "unmark", show=False),
         Binding("greater_than_sign", "page(1)", "next page", key_display=">", show=False),
         Binding("less_than_sign", "page(-1)", "page before", key_display="<", show=False),
@@ -134,8 +134,8 @@ class RunsScreen(NounScreen):
             return
         self._point_at(None)
         self._searched = self.text.strip()
-        self.deck_app.trace("page_found", self.name_of_screen)
         self._draw()
+        self.call_after_refresh(self.deck_app.trace, "page_painted", self.name_of_screen)
         await self.show_card()
         if self.query_one(RecordTable).selected() != self._card_key:  # the cursor went on while the card was asked for
             await self.show_card()
@@ -150,7 +150,9 @@ class RunsScreen(NounScreen):
         rows = [Row(key, self.cells(run, now)) for key, run in self.records.items()]
         goto, self._goto = self._goto, None
         cursor = None if goto is None or not keys else keys[0 if goto == "first" else -1]
-        self.query_one(RecordTable).show(self.columns, self._titles(), rows, marks=True, cursor=cursor)
+        table = self.query_one(RecordTable)
+        table.further = self._pages.further()
+        table.show(self.columns, self._titles(), rows, marks=True, cursor=cursor)
 
     def _titles(self) -> tuple[str, ...]:
         arrow = "▼" if self.descending else "▲"

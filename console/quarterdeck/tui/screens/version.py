@@ -16,7 +16,7 @@ from textual.widgets import DataTable
 from quarterdeck.branches import Branch, branches, counted, endpoints
 from quarterdeck.tui.screens import version_cards as cards
 from quarterdeck.tui.screens.base import CardScreen
-from quarterdeck.tui.screens.hook_cards import DELIVERIES, HOOKS, LISTED, hooks_card
+from quarterdeck.tui.screens.hook_cards import LISTED, hooks_card
 from quarterdeck.tui.screens.relative import RelativeScreen, below, relative_card, relative_command
 from quarterdeck.tui.screens.version_acts import VersionActs
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
@@ -25,6 +25,7 @@ from quarterdeck.tui.widgets.pane_line import PaneLine
 from quarterdeck.tui.widgets.record_table import Column, RecordTable, Row
 from quarterdeck.wording import command_text
 from quarterstore.records.governance import JudgeGate, ListApprovals
+from quarterstore.records.hooks import ListDeliveries, ListHooks
 from quarterstore.records.models import ShowModel
 from quarterstore.records.predictions import CountPredictions
 from quarterstore.records.registry import (
@@ -193,9 +194,8 @@ class VersionScreen(LineageScreen, VersionActs):
             "lineage": self._tree,
             "history": self._history,
             "evidence": self._evidence,
+            "hooks": self._hooks,
         }
-        if HOOKS is not None and DELIVERIES is not None:
-            self._panes["hooks"] = self._hooks
 
     def body(self) -> ComposeResult:
         """The names of the panes, then the one in view."""
@@ -260,9 +260,8 @@ class VersionScreen(LineageScreen, VersionActs):
 
     async def _hooks(self, version: Version) -> Drawing:
         ask = self.deck_app.deck.ask
-        assert HOOKS is not None and DELIVERIES is not None
-        hooks = await ask(HOOKS(model=version.model))
-        deliveries = [each for hook in hooks for each in await ask(DELIVERIES(hook=hook.id, limit=LISTED))]
+        hooks = await ask(ListHooks(model=version.model))
+        deliveries = [each for hook in hooks for each in await ask(ListDeliveries(hook=hook.id, limit=LISTED))]
         now = time.time()
         return lambda width, height: hooks_card(version, hooks, deliveries, now, width)
 
@@ -286,7 +285,7 @@ class VersionScreen(LineageScreen, VersionActs):
             "changes": self._diff(),
             "history": ListStageMoves(model=model, version=self._asked),
             "evidence": JudgeGate(version=self._asked),
-            "hooks": HOOKS and HOOKS(model=model),
+            "hooks": ListHooks(model=model),
         }
         return self._asked, command_text(commands.get(self._pane) or ShowVersion(version=self._asked))
 

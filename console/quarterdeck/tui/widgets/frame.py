@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 from textual.widget import Widget
 
-from quarterdeck.tui.keymap import SCREENS
+from quarterdeck.tui.keymap import SCREENS, SHORT
 from quarterdeck.tui.widgets.drawing import MUTED, fit, safe
 
 
@@ -67,22 +67,20 @@ class TabLine(Line):
             self.refresh()
 
     def line(self, width: int) -> Text:
-        """Digit and name; the badge only when all of them fit."""
-        for badges in (True, False):
-            text = self._tabs(badges)
-            if text.cell_len <= width:
-                break
-        return text
+        """Digit, name and badge; where there is less room shorter names, closer together. The badges stay: they are
+        what somebody is called for at night."""
+        text = self._tabs("   ", " {}▲", {})
+        return text if text.cell_len <= width else self._tabs(" ", "▲{}", SHORT)
 
-    def _tabs(self, badges: bool) -> Text:
+    def _tabs(self, gap: str, badge: str, short: Mapping[str, str]) -> Text:
         text = Text(no_wrap=True)
         for index, (key, name) in enumerate(SCREENS):
-            text.append(" " if index else "")
+            text.append(gap if index else "")
             text.append(key, style="bold reverse" if name == self._here else "cyan")
-            text.append(f" {name}", style="bold reverse" if name == self._here else MUTED)
-            if badges and self._waiting.get(name):
-                text.append(f" {self._waiting[name]}▲", style="bold yellow")
-            text.append("  " if badges else "")
+            text.append(f" {short.get(name, name)}", style="bold reverse" if name == self._here else MUTED)
+            waiting = self._waiting.get(name, 0)
+            if waiting:
+                text.append(badge.format(waiting if waiting < 10 or not short else "9+"), style="bold yellow")
         return text
 
 

@@ -30,7 +30,8 @@ class PaneLine(Line):
     def line(self, width: int) -> Text:
         """The names, closer together where there is less room."""
         for gap in ("   ", " "):
-            text = Text("[", style="bold cyan", no_wrap=True)
+            text = Text(no_wrap=True)
+            text.append("[", style="bold cyan")
             for pane in self._panes:
                 text.append(gap)
                 # without colour the one in view is told by its marks
