@@ -363,3 +363,22 @@ def test_the_columns_are_those_that_runs_in_sight_have_the_most_common_first_kep
     with pytest.raises(Invalid, match="limit"):
         asked.columns(ListColumns(limit=0))
     asked.close()
+
+
+@settings(max_examples=200)
+@given(
+    started=st.lists(st.integers(0, 6), max_size=30),
+    limit=st.integers(1, 6),
+    place=st.integers(-1, 29),
+    backward=st.booleans(),
+)
+def test_the_newest_of_a_page_are_those_of_a_whole_sort_however_many_are_of_one_instant(
+    started: list[int], limit: int, place: int, backward: bool
+) -> None:
+    runs = [run(number, started=float(at)) for number, at in enumerate(started)]
+    whole = sorted((-each.started, each.id) for each in runs)
+    after = whole[place] if 0 <= place < len(whole) else None
+    beyond = [key for key in whole if after is None or (key < after if backward else after < key)]
+    wanted = Wanted(None, (), (), None, limit, after, backward)
+    found = sorted((-each.started, each.id) for each in searching.nearest(runs, wanted))
+    assert found == (beyond[-limit - 1 :] if backward else beyond[: limit + 1])

@@ -8,8 +8,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from quarterdeck.tui.keymap import SCREENS, SHORT
+from quarterdeck.tui.snapshot import worst_first
 from quarterdeck.tui.widgets.drawing import facts, folded
 from quarterdeck.tui.widgets.frame import TabLine
+from quarterstore.records.monitoring import Alert
 
 
 @given(st.text(alphabet="ab c…漢", max_size=200), st.integers(4, 60))
@@ -33,3 +35,11 @@ def test_every_tab_and_what_waits_in_it_fits_into_80_columns() -> None:
     assert len(text) <= 78 and "6 monitor▲9+" in text and "7 govern▲9+" in text and text.endswith("8 hooks▲3")
     assert all(SHORT.get(name, name) in text for _, name in SCREENS)
     assert "6 monitoring 120▲" in line.line(158).plain
+
+
+def test_the_gravest_alert_stands_first_and_of_equal_ones_the_newest() -> None:
+    found = [
+        Alert(f"alert-{n}", "drift", "churn", word, "", 5.0)
+        for n, word in enumerate(("info", "warning", "critical", "warning"))
+    ]
+    assert [each.id for each in worst_first(found)] == ["alert-2", "alert-1", "alert-3", "alert-0"]

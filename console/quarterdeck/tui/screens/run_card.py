@@ -56,7 +56,7 @@ def run_card(run: Run, curves: Sequence[Curve], now: float, width: int, height: 
     origin += [("dataset", f"{each.name}  {each.digest}") for each in run.inputs]
     origin += [(f"tag {key}", value) for key, value in sorted(run.tags.items())]
     origin += [("artefact", f"{each.path}  {size(each.size)}") for each in run.artefacts]
-    text.append_text(section("where it comes from, what it left", facts(origin), width))
+    text.append_text(section("where it comes from, what it left", facts(origin, room=width), width))
     return text
 
 

@@ -49,7 +49,7 @@ class RunsScreen(NounScreen):
     keys = (
         ("/", "a text, or an expression: acc > 0.9 and params.lr < 0.1"),
         ("G g", "the last run of all, the first"),
-        ("> <", "the next 200 runs, the former; so does leaving the table below or above"),
+        ("> <", "the next 200 runs, the former; j and k go on to them too"),
         ("enter", "the run: curves, artefacts, environment, family, log"),
         ("|", "choose the columns; they are kept"),
         ("space", "mark a run; * marks the page, u forgets the marks"),

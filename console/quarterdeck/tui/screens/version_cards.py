@@ -166,7 +166,7 @@ def signature_card(version: Version, now: float, width: int) -> Text:
     shape: Signature = version.signature
     for words, tensors in (("inputs", shape.inputs), ("outputs", shape.outputs)):
         rows = [(safe(each.name, 60), safe(each.datatype), safe(list(each.shape))) for each in tensors]
-        body = grid(rows, (max(12, width - 32), 8, 18)) if rows else muted("not known here\n")
+        body = grid(rows, (min(40, max(12, width - 32)), 8, 18)) if rows else muted("not known here\n")
         text.append_text(section(words, body, width))
     columns = [
         (
@@ -177,7 +177,7 @@ def signature_card(version: Version, now: float, width: int) -> Text:
         )
         for each in shape.features
     ]
-    body = grid(columns, (max(12, width - 48), 9, 18, 9)) if columns else muted("no column was named\n")
+    body = grid(columns, (min(40, max(12, width - 48)), 9, 18, 9)) if columns else muted("no column was named\n")
     text.append_text(section(f"features: {len(columns)}", body, width))
     told = (
         ("task", shape.task),
