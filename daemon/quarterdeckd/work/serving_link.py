@@ -234,7 +234,11 @@ class ServingLink:
         """Stop the launcher and its hosts, if any run."""
         if self.alive():
             await self.start()
-            await self._asked(AskServing(what="stop"), b"ask", 10.0)
+            try:
+                await self._asked(AskServing(what="stop"), b"ask", 10.0)
+            except Unreachable:
+                if not self._ended.is_set():  # it may have ended before its answer was read
+                    raise
             try:
                 await asyncio.wait_for(self._ended.wait(), STOPPED_WITHIN)
             except TimeoutError as error:
