@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from quarterdeckd.assembly import ANSWERS, RULES
+from quarterdeckd.rules import ANSWERS, RULES
 from quarterdeckd.services.deciding import Asking
 from quarterstore.ledger.folding import fold
 from quarterstore.ledger.journal import Entry

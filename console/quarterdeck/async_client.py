@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import msgspec
 import zmq
 import zmq.asyncio
 
@@ -19,7 +18,7 @@ from quarterstore.records.faults import Fault, TimedOut, raised
 from quarterstore.records.people import WhoAmI
 from quarterstore.records.places import Home
 from quarterstore.records.store import Replay, ShowStatus
-from quarterstore.records.wire import PROTOCOL, Answer, Ask, Published, decode, encode
+from quarterstore.records.wire import Answer, Published, decode, framed
 
 BEAT = 0.5
 """Seconds between two questions that only want an answer; one without an answer for two beats means that the daemon is
@@ -78,9 +77,9 @@ class AsyncClient:
 
     async def _ask(self, message: Any, timeout: float) -> Any:
         request = new_request()
+        frame = framed(message, request, self._seen)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[request] = future
-        frame = encode(Ask(PROTOCOL, request, msgspec.Raw(encode(message)), self._seen))
         try:
             # not wait_for: in Python 3.11 that swallows a cancel that comes together with the answer, and closing hangs
             async with asyncio.timeout(timeout):

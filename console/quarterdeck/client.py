@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from quarterdeck.keys import own_name
@@ -17,6 +18,7 @@ from quarterstore.records.wire import CHUNK, Published
 
 if TYPE_CHECKING:
     from quarterdeck.live_run import LiveRun
+    from quarterdeck.sending import Sender
 
 T = TypeVar("T")
 
@@ -32,6 +34,8 @@ class Client:
         self.timeout = timeout
         self._spooled = spooled
         self._transport: Transport | None = None
+        self._sender: Sender | None = None
+        self._making = Lock()
 
     @property
     def transport(self) -> Transport:
@@ -72,25 +76,7 @@ class Client:
 
     def put(self, source: Path | str | bytes) -> tuple[str, int]:
         """Send a file or bytes; answers its SHA-256 and size once the daemon keeps it."""
-        if isinstance(source, bytes):
-            return self._put(iter([source]), hashlib.sha256(source).hexdigest(), len(source))
-        path = Path(source)
-        if not path.is_file():
-            raise got("file", str(path), "a file that can be read")
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return self._put(_chunks(path), digest, path.stat().st_size)
-
-    def _put(self, chunks: Iterator[bytes], digest: str, size: int) -> tuple[str, int]:
-        offset = 0
-        received: Received | None = None
-        pending = next(chunks, b"")
-        while received is None or received.digest is None:
-            part, pending = pending[:CHUNK], pending[CHUNK:] or next(chunks, b"")
-            last = not pending
-            received = self.ask(PutBlob(upload=digest, offset=offset, data=part, digest=digest if last else None))
-            offset += len(part)
-        return digest, size
+        return sent_file(self.ask, source)
 
     def get(self, digest: str, path: Path) -> int:
         """Fetch a kept file; what arrives is checked against its hash before it gets its name."""
@@ -112,13 +98,15 @@ class Client:
         return offset
 
     def run(self, experiment: str, **about: Any) -> LiveRun:
-        """A live run to log to, as a context manager; works with the daemon away too."""
-        from quarterdeck.live_run import PATIENCE, LiveRun
+        """A live run to log to, as a context manager; works with the daemon away too. From any thread: the runs of a
+        client share a connection of their own, and outlive its `close`."""
+        from quarterdeck.live_run import LiveRun
+        from quarterdeck.sending import Sender
 
-        def dial() -> Client:
-            return Client(self.home, self.caller, PATIENCE, spooled=False)
-
-        return LiveRun(self.home, self.caller, experiment, dial=dial, **about)
+        with self._making:
+            if self._sender is None:
+                self._sender = Sender(self.home, self.caller)
+        return LiveRun(self._sender, experiment, **about)
 
     def follow(self, after: int | None = None) -> Iterator[Published | Pulse]:
         """Kept entries, without a gap, and pulses, as they come; from entry `after` on when given."""
@@ -127,7 +115,9 @@ class Client:
         return follow(self, after)
 
     def close(self) -> None:
-        """Let go of the sockets."""
+        """Let go of the sockets; what its open runs need stays until they end."""
+        if self._sender is not None:
+            self._sender.close()
         if self._transport is not None:
             self._transport.close()
             self._transport = None
@@ -143,6 +133,30 @@ def connect(home: Path | str | None = None, as_: str | None = None, timeout: flo
     """A client of the daemon of a home, with the key of `as_` (else of `QUARTERDECK_AS`, as a job has it, else the
     owner's); its first question raises `Unreachable` when none runs there."""
     return Client(Home(Path(home) if home else default_home()), as_ or own_name(), timeout)
+
+
+def sent_file(ask: Callable[[PutBlob], Received], source: Path | str | bytes) -> tuple[str, int]:
+    """Send a file or bytes in pieces by `ask`; answers its SHA-256 and size once the daemon keeps it."""
+    if isinstance(source, bytes):
+        return _sent(ask, iter([source]), hashlib.sha256(source).hexdigest(), len(source))
+    path = Path(source)
+    if not path.is_file():
+        raise got("file", str(path), "a file that can be read")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _sent(ask, _chunks(path), digest, path.stat().st_size)
+
+
+def _sent(ask: Callable[[PutBlob], Received], chunks: Iterator[bytes], digest: str, size: int) -> tuple[str, int]:
+    offset = 0
+    received: Received | None = None
+    pending = next(chunks, b"")
+    while received is None or received.digest is None:
+        part, pending = pending[:CHUNK], pending[CHUNK:] or next(chunks, b"")
+        last = not pending
+        received = ask(PutBlob(upload=digest, offset=offset, data=part, digest=digest if last else None))
+        offset += len(part)
+    return digest, size
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -11,20 +11,20 @@ import time
 import traceback
 import weakref
 from collections import deque
-from collections.abc import Callable
 from contextvars import ContextVar
+from itertools import islice, takewhile
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quarterdeck import spool
+from quarterdeck.sending import BEAT, Sender
+from quarterdeck.transport import new_request
 from quarterdeck.values import Row, batches, complain, numbers, plain_params, plain_step, plain_tags
 from quarterstore.records.faults import Fault, got
 from quarterstore.records.ids import new_id
-from quarterstore.records.names import checked_text
-from quarterstore.records.places import Home
+from quarterstore.records.names import LONGEST_EXPERIMENT, checked_text
 from quarterstore.records.runs import (
-    Beat,
     DatasetInput,
     EndRun,
     LogArtefact,
@@ -35,22 +35,13 @@ from quarterstore.records.runs import (
     Value,
 )
 
-if TYPE_CHECKING:
-    from quarterdeck.asking import Asker
-
-EVERY = 0.05
-"""Seconds between two batches."""
-BEAT = 5.0
-PATIENCE = 2.0
-"""Seconds the sender waits for an answer before it spools."""
-AGAIN = 0.5
-"""Seconds between two attempts to empty the spool."""
+AT_ONCE = 8
+"""Messages that are sent before their answers are waited for."""
 AGAIN_OF = "QUARTERDECK_AGAIN_OF"
 """In the environment of a command that is done again: the run it is done for."""
 REPRODUCES = "quarterdeck.reproduces"
 """The tag of a run that was made by doing another one's command again: the other one."""
-_ids = iter(lambda: os.urandom(12).hex(), "")
-_alive: weakref.WeakSet[LiveRun] = weakref.WeakSet()
+_alive: weakref.WeakValueDictionary[str, LiveRun] = weakref.WeakValueDictionary()
 _within: ContextVar[LiveRun | None] = ContextVar("within", default=None)
 """The innermost run whose `with` block this thread is in."""
 _packages_told: set[tuple[Path, str]] = set()
@@ -67,11 +58,9 @@ class LiveRun:
 
     def __init__(
         self,
-        home: Home,
-        caller: str,
+        sender: Sender,
         experiment: str,
         *,
-        dial: Callable[[], Asker],
         name: str = "",
         params: dict[str, Value] | None = None,
         tags: dict[str, str] | None = None,
@@ -80,28 +69,25 @@ class LiveRun:
         nested: bool = False,
         seed: int | None = None,
     ) -> None:
-        """Opens the run; raises the daemon's fault when it refuses, spools when there is none. `dial` makes the
-        client of the sending thread, with a short time-out (`PATIENCE`). `nested` puts it into the run whose `with`
-        block this thread is in, `parent` into another one."""
+        """Opens the run; raises the daemon's fault when it refuses, spools when there is none. `nested` puts it into
+        the run whose `with` block this thread is in, `parent` into another one."""
         from quarterdeck.source import found
 
-        checked_text("experiment", experiment)
+        checked_text("experiment", experiment, longest=LONGEST_EXPERIMENT)
         if nested and parent is None:
             parent = _within.get()
             if parent is None:
                 raise got("nested", "no run that this thread is in", "one, or parent=RUN")
         self._above = parent if isinstance(parent, LiveRun) else None
         self.id = new_id("run")
-        self.home = home
-        self.caller = caller
-        self._dial = dial
+        self.home = sender.home
+        self._sender = sender
         self._steps: dict[str, int] = {}
         self._images: dict[str, int] = {}
         self._refused: set[str] = set()
         self._ended = False
         self._closing: tuple[str, EndRun] | None = None
         self._owner = os.getpid()
-        self._warned = False
         self._guarded = False
         self._outer: LiveRun | None = None
         self._reset()
@@ -119,12 +105,11 @@ class LiveRun:
             started=time.time(),
         )
         self._open(start)
+        self._begin()
         if source.packages is not None:
             self._tell_packages(source.packages)
-        self._begin()
         self._guard()
-        _alive.add(self)
-        atexit.register(_at_exit, weakref.ref(self))
+        _alive[self.id] = self
 
     # what training code calls
 
@@ -149,17 +134,16 @@ class LiveRun:
         """Add parameters; one that is there already keeps its value, one that is no text or number is said and left
         out."""
         plain = plain_params({**(params or {}), **more}, complain=complain)
-        self._queue.append((next(_ids), LogParams(run=self.id, params=plain)))
+        self._later(LogParams(run=self.id, params=plain))
 
     def set_tags(self, tags: dict[str, str | None] | None = None, /, **more: str | None) -> None:
         """Set tags; `None` removes one, one that is no text is said and left out."""
-        self._queue.append((next(_ids), SetTags(run=self.id, tags=plain_tags({**(tags or {}), **more}))))
+        self._later(SetTags(run=self.id, tags=plain_tags({**(tags or {}), **more})))
 
     def log_artefact(self, path: Path | str, name: str | None = None) -> str:
         """Keep a file, as it is now, under `name` (its own unless given); answers its SHA-256."""
         digest, size = spool.keep_file(self.home, Path(path))
-        message = LogArtefact(run=self.id, path=name or Path(path).name, digest=digest, size=size)
-        self._queue.append((next(_ids), message))
+        self._later(LogArtefact(run=self.id, path=name or Path(path).name, digest=digest, size=size))
         return digest
 
     log_artifact = log_artefact
@@ -183,7 +167,7 @@ class LiveRun:
         self._images[name] = step + 1
         digest, size = spool.keep_bytes(self.home, data)
         path = f"images/{name}/{step:08d}{ending}"
-        self._queue.append((next(_ids), LogArtefact(run=self.id, path=path, digest=digest, size=size, step=step)))
+        self._later(LogArtefact(run=self.id, path=path, digest=digest, size=size, step=step))
         return digest
 
     def log_dataset(self, path: Path | str, name: str | None = None, *, context: str = "") -> str:
@@ -197,10 +181,10 @@ class LiveRun:
             raise got("path", str(path), "a .csv or .parquet file")
         digest, size = spool.keep_file(self.home, file)
         name = name or file.name
-        self._queue.append((next(_ids), AddDataset(digest=digest, name=name, format=kind, size=size)))
+        self._later(AddDataset(digest=digest, name=name, format=kind, size=size))
         tags = {"mlflow.data.context": context} if context else {}
         used = DatasetInput(name=name, digest=digest, source_type="local", source=str(path), tags=tags)
-        self._queue.append((next(_ids), LogInputs(run=self.id, inputs=(used,))))
+        self._later(LogInputs(run=self.id, inputs=(used,)))
         return digest
 
     def end(self, state: str = "FINISHED", error: str | None = None) -> None:
@@ -209,7 +193,7 @@ class LiveRun:
             return
         self._ended = True
         ended = EndRun(run=self.id, state=state, error=error, ended=time.time())  # type: ignore[arg-type]
-        self._closing = (next(_ids), ended)
+        self._closing = (new_request(), ended)
         self._stop()
         if self._guarded and threading.current_thread() is threading.main_thread():
             # once it was sent, a second one must not cut off what follows the first
@@ -241,7 +225,7 @@ class LiveRun:
 
         if (self.home.root, digest) not in _packages_told:
             _packages_told.add((self.home.root, digest))
-            self._queue.append((next(_ids), KeepPackages(packages=installed())))
+            self._later(KeepPackages(packages=installed()))
 
     # the sending thread
 
@@ -249,23 +233,24 @@ class LiveRun:
         self._rows: deque[Row] = deque()
         self._queue: deque[tuple[str, Any]] = deque()
         self._unsent: deque[tuple[str, Any]] = deque()
-        self._client: Asker | None = None
-        self._spool = spool.Spool(self.home, self.caller, self.id)
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._tried = 0.0
-        self._spoke = time.monotonic()
+        self._spool = spool.Spool(self.home, self._sender.caller, self.id)
+        self._sending = threading.Lock()
+        self._begun = False
+        self.stopping: float | None = None
+        """Since when the last of it is to be sent."""
+        self.over = threading.Event()
+        """Set once nothing more is sent for this run."""
+        self.spoke = time.monotonic()
+        """When the daemon last answered something of this run."""
 
     def _open(self, start: StartRun) -> None:
-        request = next(_ids)
+        request = new_request()
         if self._parent_waits():
-            self._warned = True
             self._spool.add(request, start)
             return
         try:
             self._send(start, request)
         except spool.LATER:
-            self._away()
             self._spool.add(request, start)
 
     def _parent_waits(self) -> bool:
@@ -273,86 +258,111 @@ class LiveRun:
         return self._above is not None and not self._above._spool.empty
 
     def _begin(self) -> None:
-        self._thread = threading.Thread(target=self._work, name=f"quarterdeck {self.id}", daemon=True)
-        self._thread.start()
+        self._begun = True
+        self._sender.open(self)
+
+    def _later(self, message: Any) -> None:
+        """Queue a message to be sent in its turn."""
+        self._queue.append((new_request(), message))
+        if not self._begun:
+            self._begin_in_child()
 
     def _stop(self) -> None:
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        """Have the last of it sent, and wait for that; where nothing began (a forked child) there is nothing."""
+        self.stopping = self.stopping or time.monotonic()
+        if self._begun:
+            self._sender.finish(self)
 
-    def _work(self) -> None:
+    @property
+    def at_it(self) -> bool:
+        """Whether a thread is sending for this run."""
+        return self._sending.locked()
+
+    @property
+    def carries(self) -> bool:
+        """Whether a file is among what is sent next."""
+        waiting = (*self._queue, *self._unsent)
+        return self._spool.carries or any(isinstance(message, spool.WITH_FILE) for _, message in waiting)
+
+    @property
+    def silent(self) -> bool:
+        """Whether the daemon knows this run and has not heard of it for a while."""
+        return self._spool.empty and time.monotonic() - self.spoke > BEAT
+
+    def send(self) -> None:
+        """Send what there is, for the last time when the run stops; nothing where another thread does so."""
+        if not self._sending.acquire(blocking=False):
+            return
+        stopping = self.stopping
+        last = stopping is not None
         try:
-            while not self._stopping.wait(EVERY):
-                self._round()
-            self._round(last=True)
-        except OSError as error:
-            print(f"quarterdeck: {self.id}: nothing more is kept: {error.strerror}", file=sys.stderr)
+            if not self.over.is_set():
+                self._round(last, self._sender.resting if stopping is None else self._sender.away_since(stopping))
+        except Exception as error:  # whatever it is, the others go on, and whoever waits for the end gets it
+            print(f"quarterdeck: {self.id}: nothing more is kept: {error}", file=sys.stderr)
+            last = True
         finally:
-            self._spool.leave()
-            self._drop()
+            if last and not self.over.is_set():
+                self._spool.leave()
+                self._sender.leave(self)
+                self.over.set()
+            self._sending.release()
 
-    def _round(self, last: bool = False) -> None:
+    def _round(self, last: bool, away: bool) -> None:
         """Take what was logged and send it in order, through the spool while that is not empty."""
-        self._unsent.extend((next(_ids), batch) for batch in batches(self.id, self._rows, self._steps, self._refused))
+        self._unsent.extend(
+            (new_request(), batch) for batch in batches(self.id, self._rows, self._steps, self._refused)
+        )
         while self._queue:
             self._unsent.append(self._queue.popleft())
         if last and self._closing is not None:
             self._unsent.append(self._closing)
         try:
-            if not self._spool.empty:
-                self._retry(last)
-            while self._unsent and self._spool.empty:
-                spool.settle(self._send, *self._unsent[0])
-                self._unsent.popleft()
-            if self._spool.empty and time.monotonic() - self._spoke > BEAT:
-                self._send(Beat(run=self.id), next(_ids))
+            if not (away or self._spool.empty or self._parent_waits()):
+                self._spool.deliver(self._send)
+            while self._unsent and self._spool.empty and not away:
+                self._send_some()
         except spool.LATER:
-            self._away()
-        except Fault as fault:
-            self._spoke = time.monotonic()
-            print(f"quarterdeck: {self.id}: {fault.line()}", file=sys.stderr)
-        if last or not self._spool.empty or self._warned:
+            away = True
+        if last or away or not self._spool.empty:
             while self._unsent:
                 self._spool.add(*self._unsent.popleft())
 
-    def _retry(self, last: bool) -> None:
-        if self._parent_waits() or (not last and time.monotonic() - self._tried < AGAIN):
-            return
-        self._tried = time.monotonic()
-        self._spool.deliver(self._send)
-        self._warned = False
+    def _send_some(self) -> None:
+        """Send the next messages in one go, a few at most; one that names a file alone."""
+        some = list(takewhile(lambda waits: not isinstance(waits[1], spool.WITH_FILE), islice(self._unsent, AT_ONCE)))
+        if some:
+            self._sender.ask_all(some, self._settled)
+        else:
+            request, message = self._unsent[0]
+            spool.settle(self._send, request, message)
+            self._settled(message)
+
+    def _settled(self, message: Any, fault: Fault | None = None) -> None:
+        self.spoke = time.monotonic()
+        self._unsent.popleft()
+        if fault is not None:
+            spool.refused(message, fault)
 
     def _send(self, message: Any, request: str) -> Any:
-        if self._client is None:
-            self._client = self._dial()
-        answer = spool.asked(self._client, message, request)
-        self._spoke = time.monotonic()
+        answer = spool.asked(self._sender, message, request)
+        self.spoke = time.monotonic()
         return answer
 
-    def _away(self) -> None:
-        self._drop()
-        self._tried = time.monotonic()
-        if not self._warned:
-            self._warned = True
-            print("quarterdeck: daemon not reachable, spooling", file=sys.stderr, flush=True)
-
-    def _drop(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
     def _forked(self) -> None:
-        """In a forked child: nothing of the parent's is sent twice, and the first `log` starts a thread of its own."""
+        """In a forked child: nothing of the parent's is sent twice, and the first thing it says begins its sending."""
         self._reset()
         self.log = self._log_first  # type: ignore[method-assign]
 
     def _log_first(self, *args: Any, **metrics: Any) -> None:
-        del self.log
+        self._begin_in_child()
+        self.log(*args, **metrics)
+
+    def _begin_in_child(self) -> None:
+        self.__dict__.pop("log", None)
         self._begin()
         if "multiprocessing.util" in sys.modules:  # its children end without atexit
             sys.modules["multiprocessing.util"].Finalize(self, self._stop, exitpriority=10)
-        self.log(*args, **metrics)
 
 
 def _end_by(error: BaseException) -> tuple[str, str]:
@@ -370,21 +380,20 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated(128 + number)
 
 
-def _at_exit(found: weakref.ref[LiveRun]) -> None:
-    """A run that nobody closed: it ends by what ended the process, where Python knows that. Else its points go out and
-    its end is for the daemon to find (LOST)."""
-    run = found()
-    if run is None or run._ended:
-        return
+def _at_exit() -> None:
+    """Runs that nobody closed, the newest first: they end by what ended the process, where Python knows that. Else
+    their points go out and their end is for the daemon to find (LOST)."""
     error: BaseException | None = Terminated() if _terminated else getattr(sys, "last_value", None)
-    if error is not None and not hasattr(sys, "ps1"):  # at a prompt an exception ends nothing
-        run.end(*_end_by(error))
-    run._stop()
+    for run in reversed(list(_alive.values())):
+        if error is not None and not hasattr(sys, "ps1"):  # at a prompt an exception ends nothing
+            run.end(*_end_by(error))
+        run._stop()
 
 
 def _after_fork() -> None:
-    for run in list(_alive):
+    for run in list(_alive.values()):
         run._forked()
 
 
+atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_after_fork)

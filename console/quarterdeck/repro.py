@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from quarterdeck.source import CUT
 from quarterstore.records.faults import NotFound, Refused
 from quarterstore.records.names import drawn
+from quarterstore.records.packages import ShowPackages
 from quarterstore.records.runs import Run
 from quarterstore.records.store import GetBlob
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 _commit = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 _digest = re.compile(r"[0-9a-f]{64}\Z")
+_package = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*\Z")
+PATIENCE = 30.0
+"""Seconds another interpreter may take to tell what is installed."""
+MOST_NAMED = 10
+"""Packages that are named one by one; the command of pip has all of them."""
 QUIET_GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false")
 
 
@@ -86,6 +92,7 @@ def workplace(client: Client, run: Run) -> Iterator[Workplace]:
     words = command_of(run)
     kept, notes = data_of(client, run)
     words[0] = _interpreter(run, notes)
+    notes += package_notes(client, run, words[0])
     if run.source.commit is None:
         folder = _as_it_is(run, notes)
         _check_rows(kept, folder, None)
@@ -104,6 +111,44 @@ def workplace(client: Client, run: Run) -> Iterator[Workplace]:
         yield Workplace(folder, words, notes)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def package_notes(client: Client, run: Run, python: str) -> list[str]:
+    """What is not installed for an interpreter as it was for a run, and the command of pip that makes it so; nothing
+    where all is, and nothing is installed by us."""
+    if run.source.packages is None:
+        return []
+    try:
+        then = client.ask(ShowPackages(packages=run.id)).packages
+    except NotFound:
+        return ["packages: the list that was recorded is not kept here"]
+    now = _installed(python)
+    if now is None:
+        return [f"packages: {python} does not tell what is installed"]
+    here = dict(each.split("==", 1) for each in now)
+    lacking = [each for each in then if each not in now and _package.match(each)]
+    if not lacking:
+        return []
+    told = [f"{name} {version} ({here.get(name, 'none')} is here)" for name, version in _pairs(lacking[:MOST_NAMED])]
+    more = f" and {len(lacking) - MOST_NAMED} more" if len(lacking) > MOST_NAMED else ""
+    return [
+        f"packages: {len(lacking)} of {len(then)} are not as they were: {', '.join(told)}{more}",
+        f"packages: as they were: {shlex.join([python, '-m', 'pip', 'install', *lacking])}",
+    ]
+
+
+def _pairs(packages: list[str]) -> list[list[str]]:
+    return [each.split("==", 1) for each in packages]
+
+
+def _installed(python: str) -> tuple[str, ...] | None:
+    """The packages of another interpreter; None where it does not answer."""
+    code = "from quarterdeck.source import installed; print(*installed(), sep=chr(10))"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return tuple(done.stdout.split())
 
 
 def _interpreter(run: Run, notes: list[str]) -> str:

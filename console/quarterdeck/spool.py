@@ -72,6 +72,8 @@ class Spool:
         self._name = f"{caller}~{run}~{os.urandom(4).hex()}.spool"
         self._file: BinaryIO | None = None
         self._offset = 0
+        self.carries = False
+        """Whether a message that waits names a file."""
 
     @property
     def empty(self) -> bool:
@@ -85,6 +87,7 @@ class Spool:
             os.fchmod(self._file.fileno(), 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._offset = 0
+        self.carries |= isinstance(message, WITH_FILE)
         payload = encode((request, tag_of(type(message)), message))
         self._file.seek(0, os.SEEK_END)
         self._file.write(_frame.pack(len(payload), zlib.crc32(payload)) + payload)
@@ -100,6 +103,7 @@ class Spool:
         path.unlink(missing_ok=True)
         self._file.close()
         self._file = None
+        self.carries = False
 
     def leave(self) -> None:
         """Let go of the file, so that another process may deliver it."""
@@ -115,7 +119,12 @@ def settle(send: Send, request: str, message: Any) -> None:
     except LATER:
         raise
     except Fault as fault:
-        print(f"quarterdeck: {tag_of(type(message))}: {drawn(' '.join(fault.line().split()))}", file=sys.stderr)
+        refused(message, fault)
+
+
+def refused(message: Any, fault: Fault) -> None:
+    """Say that the daemon refused a message for good."""
+    print(f"quarterdeck: {tag_of(type(message))}: {drawn(' '.join(fault.line().split()))}", file=sys.stderr)
 
 
 def read(file: BinaryIO, offset: int) -> Iterator[tuple[int, str, Any]]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import time
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import zmq
 
 from quarterdeck.keys import Pair, load
-from quarterstore.records.faults import Forbidden, TimedOut, Unreachable, raised
+from quarterstore.records.faults import Fault, Forbidden, TimedOut, Unreachable, raised
 from quarterstore.records.places import Home, listened
-from quarterstore.records.wire import PROTOCOL, Answer, Ask, decode, encode
+from quarterstore.records.wire import Answer, decode, framed
 
 LOOK = 0.25
 """Seconds between two looks at the deadline and the monitor while no answer comes."""
@@ -95,7 +95,7 @@ class Transport:
 
     def send(self, message: Any, request: str) -> None:
         """Send a request; `receive` waits for its answer."""
-        self._socket.send(encode(Ask(PROTOCOL, request, msgspec.Raw(encode(message)), self.seen)))
+        self._socket.send(framed(message, request, self.seen))
 
     def receive(self, request: str, timeout: float, again: Any = None) -> Answer:
         """The answer to a request. With `again` the message is sent again when none comes; raises `TimedOut`, or
@@ -138,6 +138,14 @@ class Transport:
         if answer.fault is not None:
             raise raised(answer.fault)
         return decode(answer.body, kind)
+
+    def ask_all(self, asked: Sequence[tuple[str, Any]], timeout: float) -> list[Fault | None]:
+        """Send several messages (request id, message) at once and wait for each; what each was refused with, `None`
+        where it was not. The daemon takes them in this order."""
+        for request, message in asked:
+            self.send(message, request)
+        answers = [self.receive(request, timeout, message) for request, message in asked]
+        return [None if answer.fault is None else raised(answer.fault) for answer in answers]
 
     def close(self) -> None:
         """Let go of the sockets."""

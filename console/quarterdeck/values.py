@@ -11,7 +11,7 @@ from typing import Any
 
 from quarterstore.records.faults import Fault, Invalid, got
 from quarterstore.records.ids import new_id
-from quarterstore.records.names import checked_text, drawn
+from quarterstore.records.names import LONGEST_KEY, checked_text, drawn
 from quarterstore.records.runs import LogMetrics, Value
 
 MOST = 50_000
@@ -59,24 +59,28 @@ def batches(run: str, rows: deque[Row], steps: dict[str, int], refused: set[str]
         while left and len(columns.key) < MOST:
             at, step, metrics = rows.popleft()
             left -= 1
-            for name in [name for name in metrics if name not in columns.keys and not _named(name, metrics, refused)]:
-                metrics = {each: value for each, value in metrics.items() if each != name}
+            for name in [name for name in metrics if name not in columns.keys]:
+                kept = _named(name, metrics, refused)
+                if kept != name:
+                    value = metrics[name]
+                    metrics = {each: other for each, other in metrics.items() if each != name}
+                    metrics |= {} if kept is None else {kept: value}
             columns.add((at, step, metrics))
         if len(columns.key):
             yield columns.batch(run)
 
 
-def _named(name: Any, metrics: dict[str, float], refused: set[str]) -> bool:
+def _named(name: Any, metrics: dict[str, float], refused: set[str]) -> str | None:
+    """The name as it is kept, in one spelling; none where it may not be one, which is said once."""
     try:
         if not isinstance(name, str):
             raise got("metric", name, "a name")
-        checked_text("metric", name)
+        return checked_text("metric", name, longest=LONGEST_KEY)
     except Fault as fault:
         if repr(name) not in refused:
             refused.add(repr(name))
             complain(Invalid(f"{fault.message} (its value is {metrics[name]!r})", field=fault.field))
-        return False
-    return True
+        return None
 
 
 def numbers(metrics: dict[str, Any]) -> dict[str, float]:

@@ -126,6 +126,10 @@ def _search(message: Any) -> Words:
     return words, ("experiments", "order", "vocabulary", "view")
 
 
+def _deliveries(message: Any) -> Words:
+    return ["qd", "hook", "deliveries", *([message.hook] if message.hook else [])], ("hook",)
+
+
 def _approve(message: Any) -> Words:
     """The command shows the evidence and sends the hash of what it showed."""
     return ["qd", "approve", message.approval], ("approval", "evidence")
@@ -163,4 +167,6 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     hooks.ResumeHook: _with("hook resume", "hook"),
     hooks.TestHook: _with("hook test", "hook"),
     hooks.Redeliver: _with("hook redeliver", "delivery"),
+    hooks.ListHooks: _with("hook ls"),
+    hooks.ListDeliveries: _deliveries,
 }

@@ -24,39 +24,20 @@ from quarterdeckd.api.remembering import Remembered
 from quarterdeckd.api.syncing import Syncing
 from quarterdeckd.api.writer import Writer
 from quarterdeckd.bus import Bus, Kept
-from quarterdeckd.services import (
-    canaries,
-    compression,
-    datasets,
-    deployments,
-    experiments,
-    governance,
-    hooks,
-    jobs,
-    lineage,
-    logged_models,
-    models,
-    monitoring,
-    packages,
-    people,
-    pipelines,
-    registry,
-    runs,
-    schedules,
-    search,
-    store,
-    transfer,
-    trials,
-    version_diff,
-)
+from quarterdeckd.doors.outcomes import Door as OutcomesDoor
+from quarterdeckd.rules import ANSWERS, RULES
+from quarterdeckd.services import runs
 from quarterdeckd.settings import Settings, host_and_port
-from quarterdeckd.work.comparing import Comparing
 from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.hooks import Hooks
+from quarterdeckd.work.outcomes import Outcomes
 from quarterdeckd.work.predictions import Predictions
+from quarterdeckd.work.readings import Readings
+from quarterdeckd.work.retaining import Retaining
 from quarterdeckd.work.rollouts import Rollouts
+from quarterdeckd.work.rows import RowFiles
 from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.storing import Storing
@@ -69,51 +50,31 @@ from quarterstore.ledger.folding import events_of
 from quarterstore.ledger.opening import Ledger, keep_reserve
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments as deployment_records
+from quarterstore.records import outcomes as outcome_records
 from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
 from quarterstore.records import trials as trial_records
+from quarterstore.records.batches import StartBatch
 from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
 from quarterstore.records.hooks import AddHook
+from quarterstore.records.hosts import HostNews
 from quarterstore.records.logged_models import LogModelArtefact
+from quarterstore.records.pipelines import CheckPipeline
 from quarterstore.records.registry import RegisterVersion
 from quarterstore.shelf.artefacts import Artefacts
 
 log = logging.getLogger(__name__)
-SERVICES = (
-    people,
-    experiments,
-    runs,
-    search,
-    packages,
-    logged_models,
-    datasets,
-    registry,
-    lineage,
-    version_diff,
-    models,
-    governance,
-    jobs,
-    pipelines,
-    schedules,
-    deployments,
-    canaries,
-    trials,
-    monitoring,
-    compression,
-    hooks,
-    store,
-    transfer,
-)
-RULES = {act: rule for service in SERVICES for act, rule in service.RULES.items()}
-ANSWERS = {query: answer for service in SERVICES for query, answer in service.ANSWERS.items()}
 CAUGHT_UP = 1000
 """Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
 FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
 LOOKS = 10
 """A trial is looked at so many times less often than a canary: outcomes come later than answers."""
+KEEP_EVERY = 0.5
+KEEP_SOON = 0.1
+KEEP_AGAIN = 5.0
 POSTED_WITHIN = 5.0
 REMEMBER_EVERY = 0.5
 
@@ -129,6 +90,7 @@ class Daemon:
             self.view.books()[name].rows.update(book.rows)
         self.bus = Bus()
         self._mlflow: Any = None
+        self._rest: OutcomesDoor | None = None
         kept = self.view.cursors.get("profile")
         self._kept_profile = kept.value if kept else None
         self.profile = settings.profile or self._kept_profile or FIRST_PROFILE
@@ -147,20 +109,25 @@ class Daemon:
         self.dispatch.syncing = Syncing(self.intake.sync)
         self.intake.is_open = self._is_open
         self.point_pulses = PointPulses(self.bus, lambda run: self.intake.newest.get(run, {}))
-        ledger.recovered = "; ".join(filter(None, [ledger.recovered, *self.intake.recovered]))
         self.predictions = Predictions(home, self.view)
+        self.retaining = Retaining(home, self.view, self.intake, self.predictions, self.dispatch, self._fold_points)
+        said = [ledger.recovered, *self.intake.recovered, *self.retaining.recovered]
+        ledger.recovered = "; ".join(filter(None, said))
+        self.outcomes = Outcomes(home, self.view, self.dispatch, self.bus, self.artefacts, self.predictions)
         self.supervisor = Supervisor(
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
-        self.link = ServingLink(home, self._news, settings.http, settings.hosts)
-        self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path)
-        self.trials = Trials(self.view, self.dispatch, self.bus, self.predictions)
+        self.link = ServingLink(home, self._news, settings.http, settings.hosts, settings.grpc)
+        readings = Readings(self.view, self.predictions, self.outcomes)
+        self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path, readings)
+        self.trials = Trials(self.view, self.dispatch, self.bus, self.predictions, self.outcomes.by_arm)
         self.rollouts.on_copies = self.trials.copied
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
         self.reactions = Reactions(self.dispatch)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
         self.dispatch.hold = Gates(self.view, self.dispatch, self.hooks, RULES).held
         self.ticked = time.monotonic()
+        self._full = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def _answer_at(self, seq: int) -> bytes:
@@ -184,12 +151,13 @@ class Daemon:
         found = self.view.runs.get(run)
         return found is not None and found.state in ("RUNNING", "LOST")
 
-    def _news(self, news: deployment_records.HostNews) -> None:
+    def _news(self, news: HostNews) -> None:
         self.rollouts.news(news)
 
     async def start(self, *, enrol: bool = False) -> None:
         """Open the sockets: from here the daemon answers. With `enrol` the owner gets a key again."""
         home = self.ledger.home
+        self.link.refuse_taken()
         self.writer.start()
         self.poster.start()
         self._context: zmq.Context[Any] = zmq.Context()
@@ -199,7 +167,14 @@ class Daemon:
         await self._keep_profile()
         self.handshakes = Handshakes(self._context, self._known)
         self.health = Health(
-            self.ledger, self.view, self.writer, self.poster, self.rollouts, self.profile, self.handshakes
+            self.ledger,
+            self.view,
+            self.writer,
+            self.poster,
+            self.rollouts,
+            self.retaining,
+            self.profile,
+            self.handshakes,
         )
         self._join()
         feed = curve_server(self._context, zmq.PUB, secret)
@@ -213,6 +188,8 @@ class Daemon:
             self.gateway.bind(self.settings.listen)
         if self.settings.mlflow is not None:
             await self._open_mlflow(*host_and_port("mlflow", self.settings.mlflow))
+        if self.settings.rest is not None:
+            await self._open_rest(*host_and_port("rest", self.settings.rest))
         self.gateway.start()
 
     async def _keep_profile(self) -> None:
@@ -231,6 +208,12 @@ class Daemon:
         found = await self._mlflow.open(host, port)
         log.info("MLflow's clients are answered at http://%s:%d", host, found)
 
+    async def _open_rest(self, host: str, port: int) -> None:
+        owner = public_of(self.ledger.home.secret_key("owner")).decode()
+        self._rest = OutcomesDoor(self.dispatch, self.artefacts, owner)
+        found = await self._rest.open(host, port)
+        log.info("labels and outcomes are taken at http://%s:%d", host, found)
+
     def _known(self, public: str) -> bool:
         key = self.view.keys.get(public)
         return key is not None and key.revoked is None
@@ -245,16 +228,28 @@ class Daemon:
         self.intake.on_points = self._newer
         wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
         storing = Storing(
-            self.ledger, self.view, self.poster, self.dispatch, self.intake, self.predictions, self.artefacts
+            self.ledger,
+            self.view,
+            self.poster,
+            self.dispatch,
+            self.intake,
+            self.predictions,
+            self.artefacts,
+            self.retaining,
         )
         wide.update(storing.readers())
-        wide[CompareDatasets] = Comparing(self.view, self.artefacts).rows
+        row_files = RowFiles(self.view, self.artefacts)
+        wide[CompareDatasets] = row_files.difference
+        wide[CheckPipeline] = row_files.check
         wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(
             query.endpoint, max(1, min(query.limit, 10_000)), query.version
         )
         wide[prediction_records.ShowPrediction] = lambda query, speaker, seen: self.predictions.one(query.prediction)
         wide[prediction_records.CountPredictions] = self._count
         wide[trial_records.ReportShadow] = lambda query, speaker, seen: self.trials.report(query)
+        wide[outcome_records.AddOutcomes] = self.outcomes.add
+        wide[outcome_records.ShowOutcomes] = self.outcomes.summary
+        wide[outcome_records.ListValues] = self.outcomes.history
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving
@@ -270,6 +265,7 @@ class Daemon:
         uploads = Uploads(self.artefacts)
         self.dispatch.prepare[RegisterVersion] = uploads.described
         self.dispatch.prepare[AddDataset] = uploads.kept
+        self.dispatch.prepare[StartBatch] = uploads.kept
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
         self.dispatch.prepare[LogModelArtefact] = uploads.kept
         self.dispatch.prepare[AddHook] = self.hooks.prepared
@@ -280,7 +276,7 @@ class Daemon:
 
     def _points(self, batch: run_records.LogMetrics, speaker: Speaker) -> run_records.Logged:
         runs.writable(self.view, batch.run, speaker.run)
-        return self.intake.take(batch)
+        return self.intake.take(runs.composed_keys(batch))
 
     def _beat(self, beat: run_records.Beat, speaker: Speaker) -> None:
         runs.writable(self.view, beat.run, speaker.run)
@@ -296,6 +292,7 @@ class Daemon:
         """Behind the first answer: adopt, schedule, watch, until cancelled."""
         await self._remember()
         await self._react_again()
+        await asyncio.to_thread(self.outcomes.settle)
         self.supervisor.before_start["drift"] = self.predictions.fold
         self.scheduler.start()
         self.bus.on_kept(self.hooks.kept)
@@ -308,6 +305,7 @@ class Daemon:
             self.scheduler.watch_jumps(),
             self._every(0.5, self._sync),
             self._every(FOLD_EVERY, self._fold),
+            self._keep_within(),
             self._tick(),
         )
         self._tasks = [asyncio.create_task(each) for each in endless]
@@ -339,11 +337,31 @@ class Daemon:
         await asyncio.to_thread(self.intake.sync)
 
     async def _fold(self) -> None:
-        if self.intake.due():
-            await asyncio.to_thread(self.intake.fold, self.intake.roll())
         if self.predictions.waiting():
             await asyncio.to_thread(self.predictions.fold)
-        await asyncio.to_thread(self.predictions.drop_old)
+        await asyncio.to_thread(self.outcomes.tidy)
+
+    async def _fold_points(self) -> None:
+        await asyncio.to_thread(self.intake.fold, self.intake.roll())
+
+    async def _keep_within(self) -> None:
+        """Until cancelled, twice a second and whenever a log is full: what fills up before its time is folded, then
+        what is over a limit goes."""
+        self.intake.on_due = self._full.set
+        pause = KEEP_EVERY
+        while True:
+            try:
+                # not wait_for: in Python 3.11 it swallows a cancel that comes with the wake, and stopping hangs
+                async with asyncio.timeout(pause):
+                    await self._full.wait()
+            except TimeoutError:
+                pass
+            self._full.clear()
+            try:
+                pause = KEEP_SOON if await self.retaining.keep() else KEEP_EVERY
+            except Exception:
+                log.exception("retention failed; it is tried again in %g s", KEEP_AGAIN)
+                await asyncio.sleep(KEEP_AGAIN)
 
     async def _tick(self) -> None:
         while True:
@@ -360,6 +378,8 @@ class Daemon:
         self.gateway.stop()
         if self._mlflow is not None:
             await self._mlflow.close()
+        if self._rest is not None:
+            await self._rest.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

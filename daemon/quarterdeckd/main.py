@@ -40,8 +40,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--http", metavar="HOST:PORT", default=None, help="where predictions are answered")
     options.add_argument("--listen", metavar="tcp://HOST:PORT", default=None, help="answer on tcp as well, with CURVE")
     options.add_argument("--mlflow", metavar="HOST:PORT", default=None, help="where MLflow's clients are answered")
-    for door in ("grpc", "metrics"):
-        options.add_argument(f"--{door}", metavar="HOST:PORT", default=None, help="not built yet")
+    options.add_argument(
+        "--grpc", metavar="HOST:PORT", default=None, help="where predictions are answered over gRPC too"
+    )
+    options.add_argument("--rest", metavar="HOST:PORT", default=None, help="where labels and outcomes are taken")
+    options.add_argument("--metrics", metavar="HOST:PORT", default=None, help="not built yet")
     options.add_argument("--hosts", type=int, default=None, help="serving hosts")
     options.add_argument("--workers", type=int, default=None, help="jobs that run at once")
     options.add_argument("--lost-after", type=float, default=None, help="seconds of silence after which a run is LOST")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import msgspec
 from quarterstore.records.faults import Invalid, got, missing
 
 PROFILES = ("solo", "team", "regulated")
-NOT_BUILT = ("grpc", "metrics")
+NOT_BUILT = ("metrics",)
 """Doors that later versions bring; asking for one says so."""
 
 
@@ -29,7 +30,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A tcp:// address of the ask socket beside ipc, always with CURVE."""
     mlflow: str | None = None
     """HOST:PORT where MLflow's clients are answered."""
+    rest: str | None = None
+    """HOST:PORT where labels and outcomes are taken."""
     grpc: str | None = None
+    """HOST:PORT where predictions are answered over gRPC as well."""
     metrics: str | None = None
     hosts: int = 1
     workers: int = 2
@@ -72,9 +76,11 @@ def _checked(settings: Settings) -> Settings:
     for door in NOT_BUILT:
         if getattr(settings, door) is not None:
             raise Invalid(f"the {door} door is not built yet", field=door, next="leave it out")
-    for door in ("http", "mlflow"):
+    for door in ("http", "mlflow", "rest", "grpc"):
         if (address := getattr(settings, door)) is not None:
             host_and_port(door, address)
+    if settings.grpc is not None and find_spec("grpc") is None:
+        raise Invalid("got no grpcio, expected the extra grpc", field="grpc", next="pip install 'quarterdeck[grpc]'")
     if not 1 <= settings.hosts <= 64 or not 1 <= settings.workers <= 64:
         raise got("hosts, workers", (settings.hosts, settings.workers), "1 to 64")
     if not 0 < settings.hook_within <= 3600:

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from quarterdeck.cli.main import command
 from quarterdeckd.work.receivers import signature
-from quarterstore.records.deployments import ListDeployments
+from quarterstore.records.deployments import ListDeployments, ShowServing
 from quarterstore.records.places import Home
 
 ROOT = Path(__file__).parents[2]
@@ -120,13 +120,18 @@ def test_the_python_of_the_readme_runs(daemon: Any) -> None:
 
 def test_the_shell_of_the_readme_runs_on_a_file_of_ones_own(daemon: Any, tmp_path: Path) -> None:
     """The lines after the daemon is started and before the console is opened, as they stand."""
-    rows = "\n".join(f"{i % 7},{(i * 7) % 11},{'yes' if (i % 7) + (i * 7) % 11 > 7 else 'no'}" for i in range(400))
-    (tmp_path / "churn.csv").write_text("calls,months,Churn\n" + rows + "\n")
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here, which the page asks the model with")
+    plans = ("basic", "pro", "max")
+    rows = "\n".join(f"{i % 50},{plans[i % 3]},{'yes' if i % 50 + 9 * (i % 3) > 30 else 'no'}" for i in range(400))
+    (tmp_path / "churn.csv").write_text("tenure,plan,Churn\n" + rows + "\n")
     (code,) = [block for block in blocks(ROOT / "README.md", "sh") if "quickstart" in block]
     lines = [
         line for line in code.splitlines() if not line.startswith("quarterdeckd") and line.split()[:2] != ["qd", "#"]
     ]
     script = "\n".join(lines).replace("export QUARTERDECK_HOME=~/deck", f"export QUARTERDECK_HOME={daemon.home.root}")
+    address = "$(qd serving status --json | grep -o 'http://[^\"]*')"
+    script = script.replace("http://127.0.0.1:8080", address)
     environ = {**daemon.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-euc", script], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120
@@ -134,6 +139,9 @@ def test_the_shell_of_the_readme_runs_on_a_file_of_ones_own(daemon: Any, tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     with daemon.client() as client:
         assert [found.live for found in client.ask(ListDeployments())] == ["churn@1"]
+        serving = client.ask(ShowServing())
+    assert f"answers at {serving.address}/v2/models/churn/infer" in done.stderr
+    assert '"name":"label","shape":[2],"datatype":"BYTES","data":["no","yes"]' in done.stdout.replace(" ", "")
 
 
 def shell(daemon: Any, folder: Path, script: str, **environ: str) -> str:

@@ -99,12 +99,12 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def fill_with_runs(root: Path, count: int) -> int:
-    """Write the life of `count` runs (five acts each) into a store, by the daemon's own rules and journal, and post it;
-    answers the number of entries."""
+def fill_with_runs(root: Path, count: int, further: int = 0) -> int:
+    """Write the life of `count` runs (five acts each, `further` metrics beside `loss` and `accuracy`) into a store, by
+    the daemon's own rules and journal, and post it; answers the number of entries."""
     import msgspec
 
-    from quarterdeckd.assembly import RULES
+    from quarterdeckd.rules import RULES
     from quarterdeckd.services.deciding import Asking
     from quarterstore.ledger.folding import fold
     from quarterstore.ledger.journal import Entry
@@ -120,12 +120,14 @@ def fill_with_runs(root: Path, count: int) -> int:
     now = time.time() - count
     for number in range(count):
         run = f"run-{number:08d}"
+        values = {"loss": 1 / (1 + number), "accuracy": number % 97 / 97}
+        values |= {f"m{metric}": (number * 31 + metric) % 1009 / 1009 for metric in range(further)}
         acts = (
             runs.StartRun(experiment=f"experiment {number % 20}", run=run, name=f"try {number}"),
             runs.LogParams(run=run, params={"lr": str(0.1 / (1 + number % 7)), "depth": str(number % 9)}),
             runs.SetTags(run=run, tags={"team": f"t{number % 5}"}),
             runs.SetTags(run=run, tags={"note": f"n{number % 11}"}),
-            runs.EndRun(run=run, state="FINISHED", metrics={"loss": 1 / (1 + number), "accuracy": number % 97 / 97}),
+            runs.EndRun(run=run, state="FINISHED", metrics=values),
         )
         for act in acts:
             seq += 1

@@ -67,6 +67,8 @@ def test_a_word_that_a_definition_does_not_know_is_named_with_its_section(
         (("service", "install", "--user", "--system", "--print"), ("expected one of them",)),
         (("ask", "x"), ("ask",)),
         (("ask",), ("ask",)),
+        (("undo", "--entry", "99999999999999999999"), ("entry: got 99999999999999999999", "an integer of 64 bits")),
+        (("runs", "history", "--run", "r", "--points", "-9223372036854775809"), ("points: got -9223372036854775809",)),
         (("runs", "--sort", "startd"), ("order: got startd", "nearest: started")),
     ],
 )
@@ -94,6 +96,15 @@ def test_a_word_of_the_wire_that_nobody_knows_is_passed_over(daemon: Any) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     with daemon.client() as client:
         assert client.ask(ListDeployments()) == []
+
+
+def test_a_number_beyond_64_bits_in_a_json_line_costs_that_line_alone(daemon: Any) -> None:
+    """It once ended the command with a traceback."""
+    wide = {"type": "runs.start", "experiment": "wide", "params": {"a": 2 * 10**19}}
+    done = daemon.qd("ask", "-", stdin="\n".join(map(json.dumps, (wide, {"type": "runs.list"}))) + "\n")
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["fault"]["field"] == "params.a" and "64 bits" in first["fault"]["message"]
+    assert "runs" in second and done.stderr == ""
 
 
 def test_a_role_that_nobody_can_hold_is_told_with_those_that_are(daemon: Any) -> None:

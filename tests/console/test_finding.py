@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from quarterdeck import finding
 from quarterdeck.wording import command_text
+from quarterstore.records.names import composed
 from quarterstore.records.search import SearchRuns
 from quarterstore.search.parsing import ordered, parsed
 from quarterstore.search.tree import Column, Compare
@@ -31,9 +32,9 @@ def test_a_text_is_a_value_whatever_is_in_it(text: str) -> None:
 
 @given(st.text(min_size=1, max_size=30))
 def test_a_column_keeps_its_name_whatever_is_in_it(name: str) -> None:
-    """As a column to sort by and as one that is compared."""
+    """As a column to sort by and as one that is compared; in the one spelling in which names are kept (NFC)."""
     words = finding.column("metrics", name)
-    assert ordered(words, "deck").column.name == name
+    assert ordered(words, "deck").column.name == composed(name)
     assert ordered(f"-{words}", "deck").down
     tree = parsed(f"{words} is not null", "deck")
     assert tree is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -33,6 +34,22 @@ def test_the_end_of_an_id_that_a_list_shows_is_accepted(daemon: Any) -> None:
     with daemon.client() as client, client.run("short") as run:
         id_ = run.id
     assert id_ in daemon.qd("run", "show", id_[-8:]).stdout
+
+
+def test_a_run_is_shown_with_every_point_and_with_its_traceback_line_by_line(daemon: Any) -> None:
+    with pytest.raises(ValueError), daemon.client() as client, client.run("shown") as run:
+        for step, value in enumerate((0.5, math.nan, -math.inf, -0.0)):
+            run.log(acc=value, step=step)
+        run.log(loss=1e308, step=2**63 - 1)
+        raise ValueError("it broke")
+    said = [line.split() for line in daemon.qd("run", "show", run.id, "--points").stdout.splitlines()]
+    values = [line[2] for line in said if line[:1] == ["acc"]]
+    assert values == ["0.5", "nan", "-inf", "-0"]
+    assert ["loss", "9223372036854775807", "1e+308"] in [line[:3] for line in said]
+    assert ["ValueError:", "it", "broke"] in said
+    assert [line[:3] for line in said if line[:1] == ["acc"]] == [
+        line.split()[:3] for line in daemon.qd("runs", "history", "--run", run.id).stdout.splitlines() if "acc" in line
+    ]
 
 
 def test_runs_side_by_side_stand_under_their_ids_with_what_their_versions_were_measured_at(daemon: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -10,12 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from quarterdeck.client import Client
+from quarterdeck.source import installed
 from quarterdeck.tolerance import Tolerance, tolerances_of
 from quarterstore.records.faults import Invalid, NotFound
 from quarterstore.records.models import CreateModel
+from quarterstore.records.packages import KeepPackages
 from quarterstore.records.registry import RegisterSource
 from quarterstore.records.runs import DatasetInput, EndRun, LogInputs, ShowRun, Source, StartRun
 from quarterstore.records.store import CollectGarbage
@@ -156,6 +161,23 @@ def test_a_command_that_fails_or_opens_no_run_is_a_failure(project: Project, cli
         client.ask(EndRun(run=broken.id))
         done = project.repro(broken.id)
         assert done.returncode == 1 and said in done.stderr
+
+
+def test_packages_that_are_not_as_they_were_come_with_the_command_that_makes_them_so(
+    project: Project, client: Client
+) -> None:
+    """Said before anything runs; what is no package in a record is no word of the command."""
+    first = client.ask(ShowRun(run=project.train()))
+    assert "packages" not in project.repro(first.id, "--dry-run").stderr
+    then = [each for each in installed() if not each.startswith("msgspec==")]
+    kept = KeepPackages(packages=(*then, "msgspec==0.1.0", "gone_by_now==1!2.0+cpu", "x; touch y==1", "--pre==1"))
+    source = replace(first.source, packages=client.ask(kept).digest)
+    run = client.ask(StartRun(experiment="again", source=source, params=first.params)).id
+    said = project.repro(run, "--dry-run").stderr.splitlines()
+    named = next(line for line in said if "are not as they were" in line)
+    assert f"msgspec 0.1.0 ({msgspec.__version__} is here)" in named and "gone_by_now 1!2.0+cpu (none is here)" in named
+    told = next(line.partition(": as they were: ")[2] for line in said if "pip install" in line)
+    assert shlex.split(told) == [sys.executable, "-m", "pip", "install", "gone_by_now==1!2.0+cpu", "msgspec==0.1.0"]
 
 
 def test_somebody_elses_command_is_not_run_without_being_told_twice(team: Daemon) -> None:

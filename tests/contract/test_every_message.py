@@ -16,6 +16,7 @@ import zmq
 
 from quarterdeck import keys
 from quarterstore.records import (
+    batches,
     compression,
     datasets,
     deployments,
@@ -28,11 +29,13 @@ from quarterstore.records import (
     messages,
     models,
     monitoring,
+    outcomes,
     packages,
     people,
     pipelines,
     predictions,
     registry,
+    retention,
     runs,
     schedules,
     search,
@@ -280,6 +283,16 @@ def about_data(life: Life) -> None:
     changed = life(datasets.CompareDatasets(before=digest, after=after))
     assert (changed.rows_before, changed.rows_after, changed.added, changed.removed) == (2, 3, 2, 1)
     assert len(life(datasets.ListDatasets())) >= 1
+    wine = pipelines.Definition(name="w", model="w", data=pipelines.DataSection(target="target", builtin="wine"))
+    assert [step.name for step in life(pipelines.CheckPipeline(definition=wine))] == ["validate", "split"]
+
+
+def ask_for_answers(life: Life) -> None:
+    """A batch over rows that lack what the version takes: it is asked for, and says what is missing."""
+    digest, _ = life.client.put(b"a,b\n1,2\n")
+    job = life(batches.StartBatch(version="life@1", digest=digest, format="csv"))
+    ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
+    assert ended.state == "FAILED" and "data.column" in ended.error
 
 
 def about_serving(life: Life, ana: Any) -> None:
@@ -299,6 +312,7 @@ def about_serving(life: Life, ana: Any) -> None:
     assert len(life(predictions.ListPredictions(endpoint="life", limit=5))) == 5
     assert life(predictions.ShowPrediction(prediction=ids[0])).version == "life@1"
     assert life(deployments.ListDeployments())[0].endpoint == "life"
+    about_outcomes(life, ids)
     life(monitoring.SetReaction(endpoint="life", pipeline="life", enabled=False))
     assert len(life(monitoring.ListReactions())) == 1
     job = life(monitoring.CheckDrift(endpoint="life", window=3600))
@@ -308,6 +322,7 @@ def about_serving(life: Life, ana: Any) -> None:
     alert = life(monitoring.ListAlerts())[0]
     life(monitoring.AckAlert(alert=alert.id))
     life(monitoring.ResolveAlert(alert=alert.id))
+    ask_for_answers(life)
     job = life(compression.Optimise(version="life@1"))
     life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
     assert len(life(compression.ListOptimisations())) <= 1
@@ -341,6 +356,17 @@ def about_trials(life: Life, ana: Any, address: str) -> None:
         assert life(trials.StopTrial(endpoint="life")).state == "ENDED"
 
 
+def about_outcomes(life: Life, ids: list[str]) -> None:
+    """Labels of some predictions, and what they say."""
+    digest, _ = life.client.put(f"id,value\n{ids[0]},0\n{ids[1]},1\nnobody,1\n".encode())
+    taken = life(outcomes.AddOutcomes(digest=digest))
+    assert (taken.joined, taken.unknown, taken.endpoints) == (2, 1, ("life",))
+    assert life(outcomes.ListUploads()) == [taken]
+    arm = life(outcomes.ShowOutcomes(endpoint="life")).arms["life@1"]
+    assert (arm.n, arm.late) == (2, 0)
+    assert [(each.value, each.holds) for each in life(outcomes.ListValues(prediction=ids[1]))] == [("1", True)]
+
+
 def about_hooks(life: Life) -> None:
     """A program that is told, tried, told again, paused and forgotten."""
     hook = life(hooks.AddHook(event="promote", target="exec:/bin/true", model="life")).id
@@ -355,6 +381,18 @@ def about_hooks(life: Life) -> None:
     assert not life(hooks.ResumeHook(hook=hook)).paused
     assert life(hooks.RemoveHook(hook=hook)).made == 2
     assert life(hooks.ListHooks()) == []
+
+
+def about_retention(life: Life) -> None:
+    """Limits, a plan of others, a hold that is set and released."""
+    limit = life(retention.SetRetention(kind="points", size=50_000_000, days=7))
+    assert (limit.size, limit.rows, limit.days) == (50_000_000, 1_000_000_000, 7)
+    hold = life(retention.HoldSamples(on="endpoint", name="life", reason="a dispute"))
+    assert life(retention.ListHolds()) == [hold]
+    kept = {each.kind: each for each in life(retention.ShowRetention())}
+    assert kept["predictions"].rows >= 260 and kept["predictions"].held > 0 and kept["points"].limit_days == 7
+    assert life(retention.PlanPurge(kind="predictions", rows=1000)).rows == 0
+    assert life(retention.ReleaseHold(hold=hold.id)) == hold
 
 
 def about_people_and_the_store(life: Life, home: Any) -> None:
@@ -389,6 +427,7 @@ def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any
         about_data(life)
         about_serving(life, ana)
         about_hooks(life)
+        about_retention(life)
         about_people_and_the_store(life, team.home)
     spoken_by_the_daemon = {kind for kind in messages.ASKABLE if kind.role == "daemon"}
     assert sorted(tag_of(kind) for kind in set(messages.ASKABLE) - life.asked - spoken_by_the_daemon) == []

@@ -87,7 +87,11 @@ def test_a_large_body_that_is_refused_leaves_nothing(opened: Any, door: httpx.Cl
     answer = door.post(f"{AJAX}/upload-artifact", params={"run_uuid": run, "path": "x"}, content=big)
     assert refused(answer) == (400, "INVALID_PARAMETER_VALUE") and "Max size is 10MB" in answer.text
     assert refused(door.put(f"{PROXY}/0/nobody/artifacts/x", content=big)) == (404, "RESOURCE_DOES_NOT_EXIST")
-    assert refused(door.post(f"{API}/runs/search", content=b" " * 65 * 1024 * 1024)) == (400, "BAD_REQUEST")
+    json = {"content-type": "application/json"}
+    assert refused(door.post(f"{API}/runs/search", content=b" " * 65 * 1024 * 1024, headers=json)) == (
+        400,
+        "BAD_REQUEST",
+    )
     assert incoming(opened[0]) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from array import array
 from pathlib import Path
@@ -126,8 +127,12 @@ def test_skops_with_types_that_nobody_vouches_for_names_them_and_needs_leave(dae
         asked = registry.RegisterVersion("odd", *client.put(path), "auto", SHAPE)
         with pytest.raises(Refused, match=r"not trusted: numpy\.frombuffer") as refused:
             client.ask(asked)
-        assert refused.value.next is not None and "--allow-code" in refused.value.next
+        assert refused.value.next is not None
+        assert "skl2onnx.to_onnx" in refused.value.next and "--allow-code" in refused.value.next
         assert client.ask(replace(asked, allow_code=True)).code == ("numpy.frombuffer",)
+    schema = written(tmp_path, "s.json", json.dumps(SCHEMA).encode())
+    said = daemon.qd("register", str(path), "--name", "odd", "--schema", schema, "--allow-code").stderr
+    assert "its ONNX child: --sample ROWS.json, then qd registry convert --version odd@2" in said
 
 
 BAD: list[tuple[str, bytes, int, str]] = [
@@ -209,6 +214,17 @@ def test_the_semantic_version_is_worked_out_and_one_that_is_too_low_is_refused_w
     assert register(onnx_file("5", outputs=2), "--bump", "huge").returncode == 2
 
 
+def test_a_schema_that_leaves_out_what_the_outputs_mean_breaks_no_caller_by_that(daemon: Any, tmp_path: Path) -> None:
+    """It once meant a classification, so one more optional input asked for a major version."""
+    path = written(tmp_path, "m.onnx", onnx_file("meaning"))
+    assert daemon.qd("register", path, "--name", "meant").returncode == 0
+    schema = {name: [{**each, "optional": name == "inputs"} for each in SCHEMA[name]] for name in ("inputs", "outputs")}
+    done = daemon.qd(
+        "register", path, "--name", "meant", "--schema", written(tmp_path, "s", json.dumps(schema).encode())
+    )
+    assert "meant@2 is 1.1.0: minor: input x required -> optional" in done.stderr
+
+
 def points(run: str, value: float) -> runs.LogMetrics:
     """One point of one metric."""
     parts = {code: array(code, [number]).tobytes() for code, number in (("H", 0), ("q", 0), ("d", value))}
@@ -233,6 +249,10 @@ def test_a_run_is_registered_by_its_model_with_its_metrics_and_a_child_shows_its
     assert (metric["name"], metric["value"]) == ("accuracy", 0.875)
     path = written(tmp_path, "tuned.onnx", onnx_file("tuned"))
     assert daemon.qd("register", path, "--name", "tuned", "--run", run, "--parent", "ran@latest").returncode == 0
+    with daemon.client() as client:
+        client.ask(replace(points(run, 1.0), batch="nan", keys=("loss",), value=array("d", [math.nan]).tobytes()))
+    noted = daemon.qd("register", run, "--name", "noted")
+    assert noted.returncode == 0 and noted.stderr.startswith("loss is nan: no metric of the version"), noted.stderr
     lineage = daemon.qd("lineage", "tuned@1", "--up")
     assert "parent" in lineage.stdout and "ran@1" in lineage.stdout and run in lineage.stdout
     assert daemon.qd("register", run, "--name", "ran", "--artefact", "notes.txt").returncode == 2

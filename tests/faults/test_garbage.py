@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.live_run import LiveRun
 from quarterstore.records import registry, runs, store
 from quarterstore.records.faults import Fault, NotFound
 from quarterstore.shelf.files import on_disk
@@ -29,7 +28,7 @@ def run_with(daemon: Any, size: int, points: int = 0, experiment: str = "disk", 
     """A finished run with one file (of random bytes) and some points; answers run and digest."""
     path = daemon.folder / "weights.bin"
     path.write_bytes(data or os.urandom(size))
-    with LiveRun(daemon.home, "owner", experiment, dial=lambda: daemon.client(timeout=5)) as run:
+    with daemon.client() as client, client.run(experiment) as run:
         digest = run.log_artefact(path)
         for step in range(points):
             run.log(loss=1.0 / (1 + step), step=step)

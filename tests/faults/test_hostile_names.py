@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -266,7 +267,34 @@ def test_two_spellings_of_one_name_are_one_name(daemon: Any, report: Any) -> Non
             client.ask(models.CreateModel(model=composed))
         assert client.ask(models.ShowModel(model=decomposed)).name == composed
         assert client.ask(models.CreateModel(model="lasso-\u03b1")).name == "lasso-\u03b1"
-    report("F40-twins", 8, 0)
+        run = client.ask(runs.StartRun(experiment="twins", params={decomposed: 1}, tags={decomposed: "1"})).id
+        client.ask(runs.SetTags(run=run, tags={composed: "2"}))
+        for batch, key in enumerate((composed, decomposed)):
+            client.ask(point(run, f"b{batch}", (key,)))
+        found = client.ask(runs.ShowRun(run=run))
+        assert (found.params, found.tags) == ({composed: 1}, {composed: "2"})
+        assert [curve.key for curve in client.ask(runs.MetricHistory(run=run))] == [composed]
+        both = (composed, decomposed)
+        for act in (
+            runs.SetTags(run=run, tags=dict.fromkeys(both, "3")),
+            runs.LogParams(run=run, params=dict.fromkeys(both, 3)),
+            point(run, "b9", both),
+        ):
+            with pytest.raises(Invalid, match="two spellings"):
+                client.ask(act)
+        with client.run("twins", tags={decomposed: "1"}) as live:
+            live.log(composed, 1.0)
+            live.log(decomposed, 2.0)
+        (curve,) = client.ask(runs.MetricHistory(run=live.id))
+        assert (curve.key, curve.steps, curve.values) == (composed, [0, 1], [1.0, 2.0])
+    report("F40-twins", 14, 0)
+
+
+def point(run: str, batch: str, keys: tuple[str, ...]) -> runs.LogMetrics:
+    """A value for each of some names."""
+    indices = array("H", range(len(keys))).tobytes()
+    steps, values = array("q", [0] * len(keys)).tobytes(), array("d", [1.0] * len(keys)).tobytes()
+    return runs.LogMetrics(run=run, batch=batch, keys=keys, key=indices, step=steps, time=values, value=values)
 
 
 def version_of(model: str, digest: str, size: int) -> registry.RegisterVersion:

@@ -18,7 +18,7 @@ import zmq
 
 from quarterdeck import keys
 from quarterstore.ledger import journal
-from quarterstore.records import governance, people, registry, runs, store
+from quarterstore.records import datasets, governance, models, people, pipelines, registry, runs, store
 from quarterstore.records.faults import Corrupt, Fault, Forbidden, Invalid, NeedsApproval, Refused
 from quarterstore.records.wire import PROTOCOL, Ask, encode
 from tests.small import onnx_file
@@ -273,6 +273,74 @@ def test_a_path_that_leaves_the_store_is_refused(daemon: Any, path: str) -> None
             client.ask(store.PutBlob(upload=path, offset=0, data=b"x"))
         with pytest.raises(Fault):
             client.ask(store.GetBlob(digest=path))
+
+
+def spellings(place: Path) -> list[str]:
+    """Forty ways of writing one place outside the store (the records of MLflow's CVE-2023-1177 and its followers)."""
+    name, whole = place.name, str(place)
+    up = [f"{dots}{name}" for dots in ("../", "../../", "./../", "a/../../", "..//", "..;/", ".../", "x/../../../../")]
+    coded = [
+        f"{dots}{name}" for dots in ("..%2f", "..%252f", "%2e%2e/", "%2e%2e%2f", "..%c0%af", "..%5c", "%252e%252e/")
+    ]
+    back = [f"{dots}{name}" for dots in ("..\\", "..\\..\\", "\\", "\\\\host\\", "C:\\", "a\\..\\..\\")]
+    address = [
+        f"{scheme}{whole}" for scheme in ("file://", "file:", "file:///..", "http:///#/..", "http://#", "FILE://", "//")
+    ]
+    odd = [
+        f"{whole}\x00",
+        f"../{name}\x00.onnx",
+        f"~/../{name}",
+        f"$HOME/{name}",
+        f"../{name}#x",
+        f"../{name}?x",
+        f"./{name}/..",
+    ]
+    return [whole, f"{whole}/", *up, *coded, *back, *address, *odd, f"../{name}{'/.' * 300}", ".", ".."]
+
+
+def test_forty_spellings_of_a_place_outside_lead_nowhere(daemon: Any) -> None:
+    """V1: refused, or a name and no place: nothing outside is read, written or removed."""
+    canary = daemon.folder / "canary"
+    canary.write_bytes(b"a canary, which nobody may read")
+    beside = sorted(path.name for path in daemon.folder.iterdir())
+    refused = 0
+    words = spellings(canary)
+    with daemon.client() as client:
+        digest, size = client.put(b"rows")
+        run = client.ask(runs.StartRun(experiment="places")).id
+        client.ask(models.CreateModel(model="places"))
+        for word in words:
+            asked: tuple[Any, ...] = (
+                store.GetBlob(digest=word),
+                store.PutBlob(upload=word, offset=0, data=b"x"),
+                registry.RegisterVersion(model="places", digest=word, size=1, format="auto", signature=shape()),
+                datasets.AddDataset(digest=word, name="rows", format="csv"),
+                pipelines.CheckPipeline(
+                    definition=pipelines.Definition("p", "p", pipelines.DataSection(target="y", dataset=word))
+                ),
+                runs.StartRun(experiment="places", run=word),
+                pipelines.RunPipeline(
+                    definition=pipelines.Definition("p", "p", pipelines.DataSection(target="y", builtin=word))
+                ),
+            )
+            for act in asked:
+                with pytest.raises(Fault):
+                    client.ask(act)
+                refused += 1
+            for act in (
+                runs.LogArtefact(run=run, path=word, digest=digest, size=size),
+                registry.RegisterSource(model="places", source=word),
+            ):
+                try:
+                    client.ask(act)
+                except Invalid:
+                    refused += 1
+        for kept in client.ask(runs.ShowRun(run=run)).artefacts:
+            assert kept.digest == digest and not {"", ".", ".."} & set(kept.path.split("/")), kept.path
+        assert client.ask(governance.VerifyAudit()).ok
+    assert canary.read_bytes() == b"a canary, which nobody may read"
+    assert sorted(path.name for path in daemon.folder.iterdir()) == beside
+    print(f"V1 N={len(words)} spellings, {refused} refusals, failures=0")
 
 
 def test_a_pickle_is_refused_by_its_bytes_whatever_its_name(daemon: Any, tmp_path: Path) -> None:

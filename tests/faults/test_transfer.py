@@ -15,7 +15,6 @@ from typing import Any
 import duckdb
 import pytest
 
-from quarterdeck.live_run import LiveRun
 from quarterstore.records import experiments, logged_models, models, registry, runs
 from tests.conftest import Daemon, _made
 from tests.small import onnx_file
@@ -43,9 +42,7 @@ def exported(daemon: Any) -> Path:
     for index in range(3):
         weights.write_bytes(os.urandom(20_000))
         params = {"lr": 0.1 * index, "optimiser": "adam", "wide": 2**40, "blank": None}
-        with LiveRun(
-            daemon.home, "owner", "leaving", dial=lambda: daemon.client(timeout=5), params=params, tags={"é": "ü"}
-        ) as run:
+        with daemon.client() as client, client.run("leaving", params=params, tags={"é": "ü"}) as run:
             run.log_artefact(weights)
             for step in range(200):
                 run.log(loss=1 / (1 + step), odd=math.nan if step % 2 else math.inf)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.api import searching
 from quarterdeckd.api.searching import Searching
+from quarterstore.ledger.experiments import new_experiment
 from quarterstore.ledger.state import State
 from quarterstore.records.faults import Invalid
 from quarterstore.records.runs import DatasetInput, Run
@@ -151,12 +152,14 @@ def test_the_index_says_what_the_test_of_each_run_says(
     expected = [row for row in rows if test(row)]
     every = Wanted(tree, sorting, (), False, 100, None)
     assert index.count(every) == len(expected)
-    whole, _ = page(expected, sorting, 100, None)
+    whole = page(expected, sorting, 100, None).rows
     assert index.page(every) == [row.run.id for row in whole]
     key = key_of(sorting)
     for place in range(0, len(whole), size):
         found = index.page(every._replace(limit=size, after=key(whole[place])))
         assert found == [row.run.id for row in whole[place + 1 : place + 2 + size]]
+        found = index.page(every._replace(limit=size, after=key(whole[place]), backward=True))
+        assert found == [row.run.id for row in reversed(whole[max(0, place - size - 1) : place])]
 
 
 def deck_of(count: int) -> tuple[State, dict[str, dict[str, float]]]:
@@ -229,6 +232,28 @@ def test_pages_stay_whole_while_runs_are_added_and_the_index_is_made() -> None:
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("where", ["", "loss < 50"])
+def test_pages_from_the_end_are_the_same_before_and_after_the_index_is_made(where: str) -> None:
+    state, latest = deck_of(150)
+    deck = Searching(state, lambda id_: latest.get(id_, {}), pause=0.5)
+    whole = ids(deck.search(SearchRuns(where=where, limit=150)))
+    for made in (False, True):
+        if made:
+            assert deck.made(30)
+        found: list[str] = []
+        after = None
+        while True:
+            answer = deck.search(SearchRuns(where=where, limit=40, after=after, backward=True))
+            found = [*ids(answer), *found]
+            assert answer.total == len(whole)
+            after = answer.previous
+            if after is None:
+                break
+        assert found == whole
+    deck.close()
+
+
+@pytest.mark.usefixtures("small")
 def test_what_was_left_behind_is_swept() -> None:
     """A run that changes again and again leaves a row behind each time it rested: memory must not grow by it."""
     state, latest = deck_of(60)
@@ -269,6 +294,22 @@ def test_an_unknown_column_names_the_nearest_with_and_without_an_index() -> None
         assert raised.value.pointed()[1] == " " * 14 + "^"
         deck.search(SearchRuns())
         deck.made(30)
+    deck.close()
+
+
+def test_before_the_first_run_any_column_may_be_sorted_by_and_after_it_one_that_a_run_has() -> None:
+    state = State()
+    deck = Searching(state, lambda id_: {})
+    asked = SearchRuns(order=("-acc",), where="acc > 0.9")
+    assert deck.search(asked).total == 0
+    state.runs.rows["r1"] = run(1, params={"accuracy": 0.5})
+    state.experiments.rows["empty"] = new_experiment(state, "empty", 1.0, {})
+    with pytest.raises(Invalid, match="order: got acc") as raised:
+        deck.search(SearchRuns(order=("-acc",)))
+    assert raised.value.nearest[0] == "accuracy"
+    with pytest.raises(Invalid, match="order: got acc"):
+        deck.search(SearchRuns(order=("-acc",), experiments=("empty",)))
+    assert deck.search(SearchRuns(order=("-accuracy",), experiments=("empty",))).total == 0
     deck.close()
 
 
@@ -322,3 +363,22 @@ def test_the_columns_are_those_that_runs_in_sight_have_the_most_common_first_kep
     with pytest.raises(Invalid, match="limit"):
         asked.columns(ListColumns(limit=0))
     asked.close()
+
+
+@settings(max_examples=200)
+@given(
+    started=st.lists(st.integers(0, 6), max_size=30),
+    limit=st.integers(1, 6),
+    place=st.integers(-1, 29),
+    backward=st.booleans(),
+)
+def test_the_newest_of_a_page_are_those_of_a_whole_sort_however_many_are_of_one_instant(
+    started: list[int], limit: int, place: int, backward: bool
+) -> None:
+    runs = [run(number, started=float(at)) for number, at in enumerate(started)]
+    whole = sorted((-each.started, each.id) for each in runs)
+    after = whole[place] if 0 <= place < len(whole) else None
+    beyond = [key for key in whole if after is None or (key < after if backward else after < key)]
+    wanted = Wanted(None, (), (), None, limit, after, backward)
+    found = sorted((-each.started, each.id) for each in searching.nearest(runs, wanted))
+    assert found == (beyond[-limit - 1 :] if backward else beyond[: limit + 1])

@@ -38,6 +38,16 @@ def test_a_name_that_is_taken_is_a_conflict_also_by_a_removed_experiment(deck: R
         deck.act(runs.StartRun(experiment="a"))
 
 
+def test_a_tag_that_was_changed_in_between_is_not_overwritten(deck: Ruling) -> None:
+    run = deck.act(runs.StartRun(experiment="a")).id
+    deck.act(runs.SetTags(run=run, tags={"n": "1"}, before={"n": None}))
+    deck.act(runs.SetTags(run=run, tags={"n": "2"}, before={"n": "1"}))
+    for before in ({"n": "1"}, {"n": None}, {"other": ""}):
+        with pytest.raises(Conflict, match="is another by now"):
+            deck.act(runs.SetTags(run=run, tags={"n": "3"}, before=before))
+    assert deck.state.runs[run].tags == {"n": "2"}
+
+
 def test_runs_follow_their_experiments_new_name(deck: Ruling) -> None:
     run = deck.act(runs.StartRun(experiment="a")).id
     deck.act(experiments.RenameExperiment(experiment="1", name="b"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies
+from msgspec.structs import replace
 
 from quarterdeckd.services.targets import check_address, checked_url
 from quarterstore.ledger.folding import fold_entry
@@ -391,9 +392,12 @@ def gated(profile: str = "solo") -> tuple[Ruling, hooks.Hook]:
     return ruling, added(ruling, stage="Production", gate=True)
 
 
-def answer(ruling: Ruling, hook: hooks.Hook, version: str, ok: bool, stage: str = "Production") -> None:
+def answer(
+    ruling: Ruling, hook: hooks.Hook, version: str, ok: bool, stage: str = "Production", environment: str = "default"
+) -> None:
     """What the gate says."""
-    ruling.act(hooks.NoteAnswer(hook=hook.id, version=version, stage=stage, ok=ok, words="because", asked_by="ana"))
+    said = hooks.NoteAnswer(hook=hook.id, version=version, stage=stage, ok=ok, words="because", asked_by="ana")
+    ruling.act(replace(said, environment=environment))
 
 
 def test_a_move_past_a_gate_needs_its_yes() -> None:
@@ -410,6 +414,14 @@ def test_a_move_past_a_gate_needs_its_yes() -> None:
     answer(ruling, hook, "m@1", ok=True)
     assert ruling.act(move("m@1", "Production")).stage == "Production"
     assert waiting(ruling) == []  # it was asked before, and is not told after
+
+
+def test_a_yes_for_one_environment_is_none_for_another() -> None:
+    ruling, hook = gated()
+    answer(ruling, hook, "m@1", ok=True, environment="eu")
+    with pytest.raises(Refused, match="was not asked"):
+        ruling.act(move("m@1", "Production"))
+    assert ruling.act(replace(move("m@1", "Production"), environment="eu")).environment == "eu"
 
 
 def test_a_yes_is_good_for_one_move_and_not_for_long() -> None:

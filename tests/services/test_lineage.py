@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from quarterstore.records import deployments, monitoring, registry, runs
 from quarterstore.records.faults import Invalid, NotFound
@@ -45,6 +46,21 @@ def test_a_child_leads_to_its_parent_and_to_all_that_the_parent_came_from(ruling
     found = ruling.ask(registry.ShowLineage(version="small@1")).up
     assert [(node.kind, node.depth) for node in found] == [("parent", 1), ("run", 2), ("code", 3), ("dataset", 3)]
     assert (found[0].id, found[0].of, found[1].of) == ("m@1", "small@1", "m@1")
+
+
+def test_three_thousand_generations_are_followed_up_and_twenty_down(ruling: Ruling) -> None:
+    last = "m@1"
+    first = version(ruling, "line", parent=last)
+    for number in range(1, 3001):  # as if registered one by one, which takes seconds
+        found = replace(first, id=f"line@{number}", number=number, parent=last)
+        ruling.state.versions.rows[found.id] = found
+        last = found.id
+    up = ruling.ask(registry.ShowLineage(version=last)).up
+    parents = [node for node in up if node.kind == "parent"]
+    assert [node.depth for node in parents] == list(range(1, 3001))
+    assert (parents[0].id, parents[-1].id, up[-1].kind, up[-1].depth) == ("line@2999", "m@1", "dataset", 3002)
+    down = ruling.ask(registry.ShowLineage(version="m@1")).down
+    assert max(node.depth for node in down) == 20
 
 
 def test_what_came_of_a_version_is_told_with_what_came_of_its_children(ruling: Ruling) -> None:

@@ -62,6 +62,9 @@ def test_what_was_live_at_a_moment_is_answered_and_before_the_first_nothing_was(
     assert ruling.ask(registry.ProductionAt(model="m", at=ruling.now + 5)).version == "m@1"
     with pytest.raises(NotFound):
         ruling.ask(registry.ProductionAt(model="m", at=before))
+    for later in (ruling.now + 3600, 1e300):
+        with pytest.raises(Invalid, match="a time that has been"):
+            ruling.ask(registry.ProductionAt(model="m", at=later))
 
 
 def test_every_move_is_told_with_who_why_and_the_entry_also_that_of_an_undo() -> None:

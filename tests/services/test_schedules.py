@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from quarterdeckd.assembly import RULES
+from quarterdeckd.rules import RULES
 from quarterstore.records import people, pipelines, schedules
 from quarterstore.records.faults import Fault, Forbidden, NotFound
 from tests.ruling import Ruling

@@ -23,6 +23,20 @@ def test_a_search_that_somebody_else_kept_by_now_is_not_taken_back() -> None:
     assert ruling.state.searches["best"].where == "acc > 0.8"
 
 
+def test_what_cannot_be_taken_back_any_more_is_passed_over_when_that_is_said() -> None:
+    ruling = Ruling()
+    ruling.act(CreateExperiment(name="e"), actor="ana")
+    ruling.act(search.SaveSearch(name="mine", where="acc > 0.5"), actor="ana")
+    ruling.act(search.SaveSearch(name="best", where="acc > 0.9"), actor="ana")
+    ruling.act(search.SaveSearch(name="best", where="acc > 0.8"), actor="bob")
+    with pytest.raises(Conflict, match=r"kept again by bob; or leave entry 3 .* as it is: qd undo --skip"):
+        ruling.act(store.Undo(), actor="ana")
+    passed = ruling.act(store.Undo(skip=True), actor="ana")
+    assert (passed.entry, passed.passed_over) == (3, True) and ruling.state.searches["best"].created_by == "bob"
+    ruling.act(store.Undo(), actor="ana")
+    assert "mine" not in ruling.state.searches
+
+
 def test_of_a_logged_model_the_tags_are_taken_back_and_what_came_since_stays() -> None:
     ruling = Ruling()
     ruling.act(CreateExperiment(name="e"))

@@ -18,7 +18,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quarterdeckd.work.serving_link import ServingLink
-from quarterstore.records.deployments import HostNews, Route, RoutingTable, ServingState, Slot
+from quarterstore.records.deployments import Route, RoutingTable, ServingState, Slot
+from quarterstore.records.hosts import HostNews
 from quarterstore.records.places import Home
 from quarterstore.records.registry import Feature, Signature, Tensor
 
@@ -148,10 +149,10 @@ def traffic() -> Any:
 class Told(ServingLink):
     """A link that keeps what it was told."""
 
-    def __init__(self, home: Home, hosts: int = 1) -> None:
+    def __init__(self, home: Home, hosts: int = 1, grpc: str | None = None) -> None:
         self.news: list[HostNews] = []
         self.states: list[ServingState] = []
-        super().__init__(home, self.news.append, None, hosts)
+        super().__init__(home, self.news.append, None, hosts, grpc)
         self.on_state = self.states.append
 
 
@@ -159,6 +160,16 @@ class Told(ServingLink):
 async def link(home: Home) -> AsyncIterator[Told]:
     """The daemon's side of a launcher that it started."""
     found = Told(home)
+    await found.start()
+    yield found
+    await asyncio.wait_for(found.stop(), 20)
+    found.close()
+
+
+@pytest.fixture
+async def both(home: Home) -> AsyncIterator[Told]:
+    """The same with gRPC beside REST."""
+    found = Told(home, grpc="127.0.0.1:0")
     await found.start()
     yield found
     await asyncio.wait_for(found.stop(), 20)

@@ -20,7 +20,7 @@ import pytest
 import zmq
 
 from quarterdeckd.http.server import Request, Response
-from quarterdeckd.serving import inference, status
+from quarterdeckd.serving import inference, rest, status
 from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.recorder import Recorder, read_segment
 from quarterdeckd.serving.router import Routes
@@ -192,7 +192,8 @@ async def test_a_version_that_hangs_is_an_error_of_its_own(
     context = zmq.Context[Any]()
     copies = Copies(context, f"ipc://{tmp_path}/shadow")
     answering = inference.Inference(routes, recorder, own, copies, lambda: None)
-    found = answering.answer(Request("POST", "", {}, msgspec.json.encode(body()), time.perf_counter()), "e")
+    request = Request("POST", "", {}, msgspec.json.encode(body()), time.perf_counter())
+    found = answering.answer(rest.Infer(request, "e"), len(request.body), request.began)
     assert not isinstance(found, Response)
     answer = await found
     assert answer.status == 504 and b"no answer within 0.1 s" in answer.body

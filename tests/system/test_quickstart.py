@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import polars
 import pytest
 
 from quarterstore.records import datasets, jobs, pipelines, registry, runs
@@ -108,8 +109,6 @@ def test_blank_cells_question_marks_and_mixed_yes_no_are_read(daemon: Any, tmp_p
 
 
 def test_a_parquet_file_is_as_good_as_a_csv_file(daemon: Any, tmp_path: Path) -> None:
-    import polars
-
     polars.DataFrame({"a": [plain(n) for n in range(300)], "y": [rises(n) for n in range(300)]}).write_parquet(
         tmp_path / "rows.parquet"
     )
@@ -266,6 +265,48 @@ def test_a_file_that_cannot_be_learnt_from_is_one_line_and_nothing_is_left(
     assert done.stdout == ""
     assert kept(daemon) == before
     assert sorted(tmp_path.iterdir()) == files
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_class_that_only_comes_late_is_refused_before_anything_is_kept(
+    daemon: Any, tmp_path: Path, kind: str
+) -> None:
+    """What only the split of the rows shows: no definition, dataset, pipeline or run is left, by either way in."""
+    file = table(tmp_path / "late.csv", 200, lambda n: "New" if n > 190 else rises(n), at=lambda n: 1000 + n, a=plain)
+    if kind == "parquet":
+        polars.read_csv(file).write_parquet(file := tmp_path / "late.parquet")
+    before, files = kept(daemon)[:-1], sorted(tmp_path.iterdir())
+    done = qd(daemon, tmp_path, "quickstart", str(file), "--target", "y", "--time", "at")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.endswith(
+        "error: y: got class New only in held-out rows, expected each class to be learnt from\n"
+    )
+    assert kept(daemon)[:-1] == before and sorted(tmp_path.iterdir()) == files
+    data = f'[data]\nfile = "{file.name}"\ntarget = "y"\ntime = "at"\n'
+    (tmp_path / "late.toml").write_text(f'name = "late"\nmodel = "late"\n{data}[split]\nby = "time"\n')
+    again = qd(daemon, tmp_path, "pipeline", "run", "late.toml")
+    assert (again.returncode, again.stdout) == (2, "") and "class New only in held-out rows" in again.stderr
+    assert kept(daemon)[:-1] == before
+
+
+def test_a_learner_of_the_other_task_is_refused_before_anything_is_kept(daemon: Any, tmp_path: Path) -> None:
+    table(tmp_path / "f.csv", 100, plain, a=plain)
+    definition = 'name = "f"\nmodel = "f"\n[data]\nfile = "f.csv"\ntarget = "y"\n[train]\nlearner = "{}"\n'
+    before = kept(daemon)[:-1]
+    for learner, code, said in (("logistic", 2, "expected ridge, forest"), ("forrest", 4, "nearest: forest")):
+        (tmp_path / "f.toml").write_text(definition.format(learner))
+        done = qd(daemon, tmp_path, "pipeline", "run", "f.toml")
+        assert done.returncode == code and said in done.stderr, done.stderr
+    assert kept(daemon)[:-1] == before
+
+
+def test_numbers_to_predict_in_a_parquet_file_begin_with_a_learner_of_numbers(daemon: Any, tmp_path: Path) -> None:
+    numbers = [plain(n) for n in range(200)]
+    polars.DataFrame({"a": numbers, "y": [3 * one for one in numbers]}).write_parquet(tmp_path / "sums.parquet")
+    done = qd(daemon, tmp_path, "quickstart", "sums.parquet", "--target", "y")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("200 rows, 1 features, predicting y (regression)")
+    assert tomllib.loads((tmp_path / "sums.toml").read_text())["train"]["learner"] == "forest"
 
 
 def test_without_a_daemon_it_is_said_how_to_start_one(absent: Any, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from quarterdeck.tui.app import DeckApp
 from quarterdeck.tui.screens.versions import VersionsScreen
 from quarterdeck.tui.widgets.card_view import CardView
 from quarterdeck.tui.widgets.record_table import RecordTable
-from quarterstore.records import deployments, governance, registry, runs
+from quarterstore.records import deployments, governance, hooks, registry, runs
 from quarterstore.records.people import AddKey
 from quarterstore.records.places import Home
 from tests.tui.hearing import COUNT, points
@@ -180,6 +180,7 @@ def life(daemon: Any) -> Iterator[Any]:
             recorded(owner, 6)
             with found.client("ana") as ana:
                 served(owner, ana)
+            owner.ask(hooks.AddHook(event="register", target="exec:/bin/true", model="else"))
         yield found
     finally:
         found.end()

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
+from textual import events
 
 from quarterdeck.tui.keymap import EVERYWHERE, SCREENS
 from quarterdeck.tui.screens.detail import DetailScreen
 from quarterdeck.tui.screens.run_compare import CompareScreen
+from quarterdeck.tui.widgets import notice_line
 from quarterdeck.tui.widgets.ask_dialog import AskDialog
+from quarterdeck.tui.widgets.go_dialog import GoDialog
 from quarterdeck.tui.widgets.record_table import RecordTable
 from quarterstore.records import governance, registry, runs
 from quarterstore.records.deployments import ShowDeployment
@@ -125,10 +129,50 @@ async def test_colon_goes_to_a_screen_and_question_mark_shows_its_keys(quiet: An
         found = await made.shown(pilot, "keys of runs")
         assert all(words in found for _, words in EVERYWHERE) and "compare the marked runs" in found
         await pilot.press("escape", "colon", *"gover")
-        await made.shown(pilot, "governance")
-        await pilot.pause(0.3)
+        await made.shown(pilot, "go to")
         await pilot.press("enter")
         await made.until(pilot, lambda: pilot.app.screen.name_of_screen == "governance", "governance")
+
+
+@pytest.mark.parametrize("typed_ahead", [":gov", ":vern", ":gvrn", "::governance"])
+async def test_what_is_pasted_behind_a_colon_goes_where_it_says(
+    quiet: Any, made: Any, console: Any, typed_ahead: str
+) -> None:
+    """All keys are there before the first is answered, as a paste or a slow line brings them."""
+    async with console(quiet.home).run_test(size=(100, 40)) as pilot:
+        await made.gone_to(pilot, "2", "runs")
+        for char in typed_ahead:
+            pilot.app.post_message(events.Key("colon" if char == ":" else char, char))
+        pilot.app.post_message(events.Key("enter", "\r"))
+        await made.until(pilot, lambda: getattr(pilot.app.screen, "name_of_screen", "") == "governance", "governance")
+
+
+async def test_the_palette_also_does_what_a_key_of_the_screen_does(quiet: Any, made: Any, console: Any) -> None:
+    async with console(quiet.home).run_test(size=(100, 40)) as pilot:
+        screen = await made.gone_to(pilot, "2", "runs")
+        await pilot.press("colon", *"mark all", "enter")
+        await made.until(pilot, lambda: len(screen.query_one(RecordTable).marked) == 6, "six marks")
+        await pilot.press("colon", *"nowhere", "enter")
+        assert isinstance(pilot.app.screen, GoDialog), "nothing is so called: nothing is done"
+        await pilot.press("escape")
+        await made.until(pilot, lambda: pilot.app.screen is screen, "the runs again")
+
+
+async def test_a_notice_covers_nothing_and_gives_the_command_its_line_back(
+    quiet: Any, made: Any, console: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 80x24 the rows, the card and the keys stay where they are; the command is back when it was read."""
+    monkeypatch.setitem(notice_line.SIGNS, "information", ("·", "cyan", 0.5))
+    async with console(quiet.home).run_test(size=(80, 24)) as pilot:
+        await made.gone_to(pilot, "2", "runs")
+        before = made.lines(pilot)
+        assert "$ qd run show" in before[-2]
+        await pilot.press("c")
+        await made.shown(pilot, "0 runs are marked")
+        during = made.lines(pilot)
+        assert during[:-2] == before[:-2] and during[-1] == before[-1]
+        await made.shown(pilot, "$ qd run show")
+        assert "are marked" not in made.text(pilot)
 
 
 async def test_j_k_and_capital_g_move_and_z_pauses(quiet: Any, made: Any, console: Any) -> None:
@@ -203,8 +247,7 @@ async def test_a_approves_on_the_evidence_and_capital_r_needs_a_reason(life: Any
         await made.until(pilot, lambda: third in screen.records, "the third")
         await pilot.press("g", "a")
         await typed(pilot, made, "mine")
-        await made.shown(pilot, "approve")
-        await made.until(pilot, lambda: len(pilot.app._notifications) > 0, "the refusal")
+        await made.shown(pilot, "expected another person")
         assert approval(life, third).state == "WAITING"
 
 

@@ -317,3 +317,35 @@ async def test_the_command_in_each_dialog_runs(tracked: Any, made: Any, console:
             done = tracked.qd(*shlex.split(found)[1:])
             assert done.returncode == 0, (found, done.stderr)
     assert shown_version(tracked, version).removed is None, "U took back what x did"
+
+
+async def test_what_was_removed_is_listed_after_a_dot_and_comes_back_by_x(daemon: Any, made: Any, console: Any) -> None:
+    """A removed version is marked where its stage stands; so is a model, with the versions that went with it."""
+    with daemon.client() as owner:
+        version = made.register(owner, 7.5)
+        owner.ask(registry.RemoveVersion(version=version))
+        async with console(daemon.home).run_test(size=(120, 30)) as pilot:
+            screen = await made.versions_of(pilot, "churn")
+            assert version not in screen.records
+            await pilot.press("full_stop")
+            await made.until(pilot, lambda: version in screen.records, "the removed one")
+            await made.shown(pilot, "✗ removed")
+            table = screen.query_one(RecordTable)
+            table.move_cursor(row=list(screen.records).index(version))
+            await pilot.press("x")
+            await made.shown(pilot, f"$ qd registry restore --version {version}")
+            await pilot.press("enter")
+            await made.until(
+                pilot, lambda: owner.ask(registry.ShowVersion(version=version)).removed is None, "the version back"
+            )
+            await made.until(pilot, lambda: "✗ removed" not in made.text(pilot), "no mark any more")
+            owner.ask(models.RemoveModel(model="churn"))
+            models_ = await made.gone_to(pilot, "3", "registry")
+            await made.until(pilot, lambda: "churn" not in models_.records, "the model out of sight")
+            await pilot.press("full_stop")
+            await made.shown(pilot, "✗ removed")
+            models_.query_one(RecordTable).move_cursor(row=list(models_.records).index("churn"))
+            await pilot.press("x")
+            await made.shown(pilot, "$ qd models restore --model churn")
+            await pilot.press("enter")
+            await made.until(pilot, lambda: owner.ask(models.ShowModel(model="churn")).removed is None, "it back")

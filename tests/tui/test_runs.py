@@ -26,22 +26,23 @@ async def test_pages_are_turned_by_key_both_ways_and_never_hold_more_than_the_wi
         screen: Any = await made.gone_to(pilot, "2", "runs")
         assert f"1-200 of {COUNT + 2}" in made.text(pilot)
         first = list(screen.records)
-        await pilot.press("G", "j")
+        await pilot.press(">")
         await made.shown(pilot, f"201-400 of {COUNT + 2}")
         assert table(app).row_count == WINDOW and table(app).cursor_row == 0
         second = list(screen.records)
         assert not set(first) & set(second)
-        await pilot.press("G", "pagedown")
+        table(app).move_cursor(row=WINDOW - 1)
+        await pilot.press("pagedown")
         await made.shown(pilot, f"401-{COUNT + 2} of {COUNT + 2}")
         assert {*first, *second, *screen.records} == {f"run-{n:04}" for n in range(COUNT)} | {"run-child", "run-theirs"}
         await pilot.press("k")
         await made.until(pilot, lambda: list(screen.records) == second, "the page before")
         await made.until(pilot, lambda: screen.selected().id == second[-1], "its last row")
         assert "try " + second[-1][-3:] in made.text(pilot), "the cursor is in sight"
-        await pilot.press("g", "g")
+        await pilot.press("g")
         await made.until(pilot, lambda: list(screen.records) == first, "the first page")
         keys = [each.after for each in deck.searches()]
-        assert keys[0] is None and len({key for key in keys if key}) == 2
+        assert keys[0] is None and len({key for key in keys if key}) == 3
         assert all(each.limit == WINDOW for each in deck.searches())
 
 
@@ -94,7 +95,7 @@ async def test_the_sort_is_the_daemons_and_its_arrow_is_in_the_heading(many: Any
         assert "--sort -metrics.acc" in made.text(pilot)
         for _ in range(2):
             last = next(reversed(screen.records))
-            await pilot.press("G", "j")
+            await pilot.press(">")
             await made.until(pilot, lambda last=last: last not in screen.records, "the next page")
         assert set(list(screen.records)[-3:]) == {"run-0003", "run-child", "run-theirs"}
         values = [run.metrics.get("acc") for run in screen.records.values()][:-3]
@@ -182,13 +183,57 @@ async def test_points_patch_their_row_and_entries_ask_four_times_a_second_at_mos
             owner.ask(runs.RemoveRun(run="run-live"))
 
 
-def test_pages_go_on_by_the_daemons_key_and_back_by_those_that_were_kept() -> None:
+def page(first: int, size: int, total: int) -> runs.RunPage:
+    """A daemon's answer: `size` runs from the `first` on, with the keys that it would give."""
+    found = [
+        runs.Run(id=f"r{first + n}", experiment="e", name="", state="FINISHED", started=0.0, actor="a")
+        for n in range(size)
+    ]
+    more = first + size < total
+    return runs.RunPage(found, total, f"k{first + size - 1}" if more else None, f"k{first}" if first else None)
+
+
+def test_pages_go_on_and_back_by_the_keys_the_daemon_gave_and_count_what_lies_before() -> None:
     pages = Pages()
-    assert not pages.turn(1) and not pages.turn(-1) and not pages.first()
-    pages.following = "a"
-    assert pages.turn(1) and (pages.after, pages.number, pages.following) == ("a", 1, None)
+    assert not pages.turn(1) and not pages.turn(-1) and not pages.first() and not pages.last()
+    pages.took(page(0, 200, 430))
+    assert pages.turn(1) and pages.start == 200 and pages.query("", ()).after == "k199"
     assert not pages.turn(1), "nobody said yet what comes after this page"
-    pages.following = "b"
-    assert pages.turn(1) and pages.turn(-1)
-    assert (pages.after, pages.number, pages.following) == ("a", 1, "b")
-    assert pages.first() and (pages.after, pages.number, pages.following) == (None, 0, None)
+    pages.took(page(200, 200, 430))
+    assert pages.turn(-1) and pages.start == 0
+    asked = pages.query("", ())
+    assert (asked.after, asked.backward, asked.limit) == ("k200", True, WINDOW)
+    pages.took(page(0, 200, 430))
+    assert pages.query("", ()).after is None, "the first page is that whatever comes in before it"
+    assert pages.last()
+    asked = pages.query("", ())
+    assert (asked.after, asked.backward, asked.limit) == (None, True, 30)
+    pages.took(page(400, 30, 430))
+    assert pages.start == 400 and not pages.last() and pages.turn(-1) and pages.start == 200
+    assert pages.first() and pages.start == 0 and pages.query("", ()).limit == WINDOW
+
+
+async def test_capital_g_goes_to_the_last_run_of_all_and_g_to_the_first(many: Any, made: Any) -> None:
+    """One key each, whatever the order; going on from the end leads back over the same pages."""
+    deck = Heard(AsyncClient(many.home))
+    app = DeckApp(deck, "/home/ana/deck")
+    async with app.run_test(size=(120, 30)) as pilot:
+        screen: Any = await made.gone_to(pilot, "2", "runs")
+        first = list(screen.records)
+        await pilot.press("G")
+        await made.shown(pilot, f"401-{COUNT + 2} of {COUNT + 2}")
+        await made.until(pilot, lambda: screen.selected().id == "run-theirs", "the oldest of all")
+        assert table(app).cursor_row == COUNT + 2 - 400 - 1
+        await pilot.press("j")
+        await pilot.press("<")
+        await made.shown(pilot, f"201-400 of {COUNT + 2}")
+        await made.until(pilot, lambda: table(app).cursor_row == 0, "its first row")
+        await pilot.press("k")
+        await made.until(pilot, lambda: list(screen.records) == first, "the page before it")
+        await made.until(pilot, lambda: screen.selected().id == first[-1], "its last run")
+        await pilot.press("G")
+        await made.shown(pilot, f"401-{COUNT + 2} of {COUNT + 2}")
+        await pilot.press("g")
+        await made.until(pilot, lambda: list(screen.records) == first, "the first page")
+        await made.until(pilot, lambda: screen.selected().id == first[0], "the newest of all")
+        assert all(each.limit <= WINDOW for each in deck.searches())

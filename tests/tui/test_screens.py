@@ -14,7 +14,7 @@ from rich.text import Text
 
 from quarterdeck.async_client import AsyncClient
 from quarterdeck.tui.app import DeckApp
-from quarterdeck.tui.keymap import SCREENS
+from quarterdeck.tui.keymap import SCREENS, SHORT
 from quarterdeck.tui.screens.monitoring import alert_card, drift_card
 from quarterdeck.tui.widgets.plot import Series, plot
 from quarterdeck.tui.widgets.record_table import Column, fitted
@@ -36,6 +36,7 @@ async def test_every_screen_opens_with_its_records(life: Any, made: Any, console
         "pipelines": ("what", "state", "admission", "SUCCEEDED", "took", "qd jobs show"),
         "monitoring": ("nothing was measured yet", "qd drift ENDPOINT"),
         "governance": ("entry", "who", "what", "churn@2", "hash chain"),
+        "hooks": ("● on", "register", "else", "told afterwards", "qd hook deliveries hook-"),
     }
     app = console(life.home)
     async with app.run_test(size=size) as pilot:
@@ -46,7 +47,7 @@ async def test_every_screen_opens_with_its_records(life: Any, made: Any, console
             found = made.lines(pilot)
             assert len(found) == size[1]
             assert {cell_len(line) for line in found} == {size[0]}
-            assert all(f"{digit} {tab}" in found[1] for digit, tab in SCREENS)
+            assert all(f"{digit} {tab if size[0] > 100 else SHORT.get(tab, tab)}" in found[1] for digit, tab in SCREENS)
             assert "? help" in found[-1] and "q quit" in found[-1]
 
 

@@ -38,6 +38,25 @@ def test_format_size_and_signature_are_those_of_the_file_whatever_was_given(tmp_
     assert found.signature.inputs == (Tensor("x", "FP32", (-1, 2)),)
 
 
+def test_weights_that_lie_beside_a_model_are_kept_in_it_and_nothing_else_changes(tmp_path: Path) -> None:
+    whole = onnx.load_from_string(onnx_file())
+    data = np.array([9, 0.5, 0.5], np.float32).tobytes()
+    apart = onnx.load_from_string(onnx_file())
+    onnx.external_data_helper.set_external_data(apart.graph.initializer[0], "weights", offset=4, length=8)
+    apart.graph.initializer[0].ClearField("raw_data")
+    uploads, act = kept(tmp_path, apart.SerializeToString())
+    _, beside = kept(tmp_path, data)
+    with pytest.raises(Invalid, match="weights in 'weights', expected weights in a file of the same folder"):
+        uploads.described(replace(act, beside={"other": beside.digest}))
+    found = uploads.described(replace(act, beside={"weights": beside.digest, "MLmodel": beside.digest}))
+    kept_file = onnx.load_from_string((tmp_path / found.digest[:2] / found.digest).read_bytes())
+    assert kept_file == whole and found.beside == {} and found.size == len(whole.SerializeToString())
+    again = uploads.described(replace(found, beside={"weights": beside.digest}))
+    assert again.digest == found.digest, "what is whole stays as it is"
+    with pytest.raises(NotFound, match=r"beside\.weights"):
+        uploads.described(replace(act, beside={"weights": "0" * 64}))
+
+
 def test_a_size_that_the_file_leaves_open_may_be_declared(tmp_path: Path) -> None:
     graph = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["y"])],

@@ -109,8 +109,23 @@ def _is_text(hint: Any) -> bool:
 class Noun(click.Group):
     """The verbs of one noun, made when they are looked for."""
 
-    def __init__(self, name: str, extra: dict[str, Callable[[], click.Command]] | None = None) -> None:
-        super().__init__(name, help=f"every act and query of {name}")
+    def __init__(
+        self,
+        name: str,
+        extra: dict[str, Callable[[], click.Command]] | None = None,
+        alone: Callable[[], click.Command] | None = None,
+    ) -> None:
+        def without_verb() -> None:
+            context = click.get_current_context()
+            if alone is not None and context.invoked_subcommand is None:
+                context.invoke(alone())
+
+        super().__init__(
+            name,
+            help=f"every act and query of {name}",
+            callback=without_verb,
+            invoke_without_command=alone is not None,
+        )
         self._extra = extra or {}
 
     def list_commands(self, context: click.Context) -> list[str]:

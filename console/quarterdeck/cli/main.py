@@ -24,11 +24,13 @@ NOUNS = {
     "deployments": "who answers where",
     "trials": "shadow, A/B and bandit beside the live version",
     "predictions": "what was asked and answered",
+    "outcomes": "labels and other outcomes, joined to the predictions",
     "monitoring": "drift, alerts, reactions",
     "compression": "smaller children, measured",
     "hooks": "programs and receivers told of what happens",
     "governance": "gates, approvals, audit",
     "people": "keys and roles",
+    "retention": "limits of what is kept, holds",
     "store": "status, backup, undo",
     "transfer": "export and import",
 }
@@ -48,7 +50,8 @@ class Words(click.Group):
         if name in NOUNS or name in short.GROUPS:
             from quarterdeck.cli.generated import Noun
 
-            noun: click.Command = global_options(Noun(name, short.GROUPS[name]() if name in short.GROUPS else None))
+            more = short.GROUPS[name]() if name in short.GROUPS else None
+            noun: click.Command = global_options(Noun(name, more, short.ALONE.get(name)))
             return noun
         return None
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from quarterstore.records.names import drawn
+from quarterstore.records.runs import Curve
 
 SCHEMA = 1
 TIMES = {
@@ -51,6 +52,8 @@ def out(answer: Any, as_json: bool, columns: Sequence[str] = ()) -> None:
     if as_json:
         for record in answer if isinstance(answer, list) else [answer]:
             print(json_line(record))
+    elif isinstance(answer, list) and answer and isinstance(answer[0], Curve):
+        table(points(answer))
     elif isinstance(answer, list):
         table(
             [
@@ -63,6 +66,15 @@ def out(answer: Any, as_json: bool, columns: Sequence[str] = ()) -> None:
         lines(plain(answer))
     elif answer is not None:
         print(drawn(str(answer)))
+
+
+def points(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """A row a point, curve by curve, each in its own order."""
+    return [
+        {"key": curve.key, "step": step, "value": value, "at": at}
+        for curve in curves
+        for step, value, at in zip(curve.steps, curve.values, curve.times, strict=True)
+    ]
 
 
 def plain(record: Any) -> dict[str, Any]:
@@ -117,7 +129,9 @@ def lines(fields: dict[str, Any]) -> None:
 
 def nested(name: str, value: Any) -> list[str]:
     """A value as lines: what a record holds on one line where it fits, else each on its own, texts whole; records of a
-    list a line each; other lists as JSON that is cut."""
+    list a line each; other lists as JSON that is cut; a text of several lines line by line."""
+    if isinstance(value, str) and "\n" in value.strip("\n"):
+        return [drawn(line) for line in value.strip("\n").expandtabs(4).splitlines()]
     if isinstance(value, dict):
         return _below(value)
     if isinstance(value, list | tuple) and all(isinstance(one, dict) for one in value):

@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
+from quarterdeck.cli.definition import check_rows
 from quarterdeck.cli.waiting import to_the_end
 from quarterstore.records import plans, tables
 from quarterstore.records.datasets import AddDataset, Column
@@ -15,6 +16,9 @@ from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import DataSection, Definition, PipelineRun, RunPipeline, SplitSection, TrainSection
 from quarterstore.records.registry import ShowVersion, Version
+
+LEARNERS = {"classification": "logistic", "regression": "forest"}
+"""Task -> the learner to begin with."""
 
 
 def word(text: str) -> str:
@@ -38,25 +42,32 @@ def quickstart(
         raise got("file", str(file), "a file that can be read")
     name = word(file.stem)
     parquet = file.suffix.lower() in (".parquet", ".pq")
-    columns, rows, chosen = _looked_at(context, file, parquet, target, time, group, ignore)
+    columns: tuple[Column, ...] = ()
+    rows, task = 0, "regression"  # of Parquet till the daemon has looked; this learner fits both tasks
+    if parquet:
+        tables.check_parquet(file)
+    else:
+        columns, rows, task = _looked_at(context, file, target, time, group, ignore)
     by = "time" if time else "group" if group else "random"
     definition = Definition(
         name=name,
         model=name,
         data=DataSection(target=target, file=str(file), time=time, group=group, ignore=ignore),
         split=SplitSection(by=by),  # type: ignore[arg-type]
-        train=TrainSection(learner=learner or chosen),
+        train=TrainSection(learner=learner or LEARNERS[task]),
     )
     path = out or Path(f"{name}.toml")
-    text = toml_of(definition)
-    if path.exists() and path.read_text() != text:
-        raise Conflict(
-            f"{path} is there and differs",
-            field="out",
-            next="give --out, or edit it and run: qd pipeline run " + str(path),
-        )
+    if not parquet:
+        _check_free(path, definition)
     client = context.client
     digest, size = client.put(file)
+    data = replace(definition.data, dataset=digest, file=None)
+    found = check_rows(context, replace(definition, data=data))
+    if parquet:
+        rows, task = found["rows"], found["task"]
+        definition = replace(definition, train=TrainSection(learner=learner or LEARNERS[task]))
+        _check_free(path, definition)
+        _tell(context, rows, found["without_target"], found["features"], target, task, found.get("left_out", {}))
     client.ask(
         AddDataset(
             digest=digest,
@@ -67,10 +78,9 @@ def quickstart(
             columns=columns,
         )
     )
-    asked = replace(definition, data=replace(definition.data, dataset=digest, file=None))
-    path.write_text(text)
+    path.write_text(toml_of(definition))
     context.say(f"wrote {path}: edit it and run it again with: qd pipeline run {path}")
-    run = to_the_end(context, client.ask(RunPipeline(definition=asked)))
+    run = to_the_end(context, client.ask(RunPipeline(definition=replace(definition, data=data))))
     version = client.ask(ShowVersion(version=run.version))
     for metric in version.metrics:
         span = (
@@ -88,25 +98,37 @@ def quickstart(
 def _looked_at(
     context: Context,
     file: Path,
-    parquet: bool,
     target: str,
     time: str | None,
     group: str | None,
     ignore: tuple[str, ...],
 ) -> tuple[tuple[Column, ...], int, str]:
-    """Columns, rows and the learner to begin with; raises where nothing can be learnt, before anything is sent. Parquet
+    """Columns, rows and the task of a CSV file; raises where nothing can be learnt, before anything is sent. Parquet
     is read by the daemon's child, because reading it takes a library that the console does not have."""
-    if parquet:
-        tables.check_parquet(file)
-        return (), 0, "logistic"
     table = tables.read(file)
     plan = plans.plan(table, target, time=time, group=group, ignore=ignore)
     aim = table.column(target)
-    known = f" ({table.rows - aim.missing} with {target})" if aim.missing else ""
-    context.say(f"{table.rows} rows{known}, {len(plan.features)} features, predicting {target} ({plan.task})")
-    for name, why in plan.left_out.items():
+    _tell(context, table.rows - aim.missing, aim.missing, len(plan.features), target, plan.task, plan.left_out)
+    return table.columns, table.rows, plan.task
+
+
+def _tell(
+    context: Context, known: int, blank: int, features: int, target: str, task: str, left_out: dict[str, str]
+) -> None:
+    of_them = f" ({known} with {target})" if blank else ""
+    context.say(f"{known + blank} rows{of_them}, {features} features, predicting {target} ({task})")
+    for name, why in left_out.items():
         context.say(f"  left out: {name}, {why}")
-    return table.columns, table.rows, "logistic" if plan.task == "classification" else "forest"
+
+
+def _check_free(path: Path, definition: Definition) -> None:
+    """Raise `Conflict` where another definition lies already."""
+    if path.exists() and path.read_text() != toml_of(definition):
+        raise Conflict(
+            f"{path} is there and differs",
+            field="out",
+            next="give --out, or edit it and run: qd pipeline run " + str(path),
+        )
 
 
 def toml_of(definition: Definition) -> str:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
 from quarterstore.records.faults import got, missing
@@ -32,11 +33,11 @@ class Source:
             found = _model_of(run, artefact)
             self.digest, self.size = found.digest, found.size
         self.run = run.id if run else None
-        self.metrics = tuple(
-            Metric(name=name, value=value)
-            for name, value in (run.metrics if run else {}).items()
-            if math.isfinite(value)
-        )
+        last = run.metrics if run else {}
+        self.metrics = tuple(Metric(name=name, value=value) for name, value in last.items() if math.isfinite(value))
+        for name, value in last.items():
+            if not math.isfinite(value):
+                context.say(f"{name} is {value}: no metric of the version, and no gate on it will pass")
 
 
 def _model_of(run: Run, artefact: str | None) -> Artefact:
@@ -52,6 +53,17 @@ def _model_of(run: Run, artefact: str | None) -> Artefact:
     return likely[0]
 
 
+def _meant(signature: Signature, given: dict[str, object]) -> Signature:
+    """What the outputs mean where that was left out: as it is read from a file without a schema, by their names."""
+    names = [tensor.name for tensor in signature.outputs]
+    for role in ("label", "score"):
+        if role not in given and role in names:
+            signature = replace(signature, **{role: role})
+    if "task" not in given:
+        signature = replace(signature, task="classification" if signature.label else "regression")
+    return signature
+
+
 def schema_in(path: Path | None) -> Signature:
     """The schema in a JSON file; none where no file is given."""
     if path is None:
@@ -59,7 +71,7 @@ def schema_in(path: Path | None) -> Signature:
     try:
         given = msgspec.json.decode(path.read_bytes())
         refuse_unknown(Signature, given, "schema")
-        return msgspec.convert(given, Signature)
+        return _meant(msgspec.convert(given, Signature), given)
     except OSError as error:
         raise got("schema", f"{path} ({error.strerror})", "a JSON file") from error
     except msgspec.MsgspecError as error:

@@ -5,14 +5,26 @@ from __future__ import annotations
 import os
 import select
 import time
+from urllib.parse import quote
 
 import zmq
 
 from quarterdeck.cli.context import Context
+from quarterdeck.cli.waiting import to_the_end
 from quarterdeck.transport import Sockets
-from quarterstore.records.deployments import AskServing, ListDeployments, ServingState, ShowServing, StopServing
+from quarterstore.records.base import Record
+from quarterstore.records.deployments import (
+    Deploy,
+    Deployment,
+    ListDeployments,
+    ServingState,
+    ShowServing,
+    StopServing,
+)
 from quarterstore.records.faults import Fault, TimedOut, Unreachable
+from quarterstore.records.hosts import AskServing
 from quarterstore.records.places import Home, listened
+from quarterstore.records.registry import ShowVersion, Version
 from quarterstore.records.wire import decode, encode
 
 LOOK = 200
@@ -42,6 +54,39 @@ def ask_launcher(home: Home, what: str, timeout: float) -> ServingState:
         raise Unreachable("the serving launcher does not answer", field="serving")
     finally:
         sockets.close()
+
+
+class Served(Record, frozen=True):
+    """A version that answers: where, over the Open Inference Protocol (`infer`, `grpc`) and in rows by name
+    (`predict`)."""
+
+    version: str
+    endpoint: str
+    epoch: int
+    infer: str
+    predict: str
+    grpc: str | None
+
+
+def served(context: Context, version: str, endpoint: str | None) -> Served:
+    """Deploy a version unless it is live there already; returns once the hosts answer by it."""
+    client = context.client
+    wanted: Version = client.ask(ShowVersion(version=version))
+    place = endpoint or wanted.model
+    live = [each for each in client.ask(ListDeployments()) if each.endpoint == place and each.live == wanted.id]
+    asked = (
+        live[0] if live else client.ask(Deploy(version=wanted.id, endpoint=endpoint, environment=wanted.environment))
+    )
+    found: Deployment = to_the_end(context, asked)
+    state = client.ask(ShowServing())
+    return Served(
+        version=wanted.id,
+        endpoint=found.endpoint,
+        epoch=found.epoch,
+        infer=f"{state.address}/v2/models/{quote(found.endpoint)}/infer",
+        predict=f"{state.address}/v1/predict/{quote(found.endpoint)}",
+        grpc=state.grpc,
+    )
 
 
 def stop_serving(context: Context) -> ServingState:

@@ -13,6 +13,7 @@ from quarterstore.records.deployments import Deployment, ShowDeployment, ShowSer
 from quarterstore.records.faults import Failed, TimedOut
 from quarterstore.records.jobs import Job, Progress, ShowJob
 from quarterstore.records.pipelines import PipelineRun, ShowPipelineRun
+from quarterstore.records.store import ShowStatus
 
 GOING = ("QUEUED", "RUNNING", "ADMITTING", "CANARY")
 PATIENCE = 3600.0
@@ -24,8 +25,9 @@ def to_the_end(context: Context, answer: Any) -> Any:
     """The record as it ends; raises `Failed` with its error when the end is not a good one."""
     question = _question(answer)
     bar, deadline = ProgressBar(), time.monotonic() + max(PATIENCE, context.timeout)
+    since = context.client.ask(ShowStatus()).seq  # before the question: what comes between the two is on the feed
     found = context.client.ask(question)
-    feed = follow(context.client, None)
+    feed = follow(context.client, since)
     try:
         while _going(found):
             item = next(feed)
@@ -58,6 +60,8 @@ def _wait_for_hosts(context: Context, found: Deployment) -> None:
     """Until the hosts acknowledge the routes, so that the first request after a `--wait` is answered."""
     deadline = time.monotonic() + STARTING
     while not (serving := context.client.ask(ShowServing())).hosts or serving.epoch < found.epoch:
+        if serving.error and not serving.hosts:
+            raise Failed(serving.error, field="serving")
         if time.monotonic() > deadline:
             raise TimedOut(f"no host answers yet after {STARTING:g} s", field=found.endpoint, next="qd serving status")
         time.sleep(0.05)

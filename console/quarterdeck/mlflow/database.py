@@ -13,7 +13,7 @@ from quarterdeck.mlflow.places import Artefacts
 from quarterdeck.mlflow.shapes import LARGEST, PROMPT, Experiment, Fetch, LoggedModel, Model, Point, Run, Version
 from quarterstore.records.faults import Invalid, got
 from quarterstore.records.logged_models import ModelStatus
-from quarterstore.records.names import checked_text
+from quarterstore.records.names import LONGEST_KEY, checked_text
 from quarterstore.records.runs import DatasetInput, ModelOutput
 
 MODEL_STATUS: dict[int, ModelStatus] = {0: "PENDING", 1: "PENDING", 2: "READY", 3: "FAILED"}
@@ -153,7 +153,7 @@ class Database:
         """Every point, by metric in the order of steps; one metric at a time, so that a writer never waits for long."""
         for (key,) in self._rows("SELECT DISTINCT key FROM metrics WHERE run_uuid = ? ORDER BY key", run.id):
             with self._left.over(f"metric of run {run.id} {key}"):
-                checked_text("metric", _text(key))
+                checked_text("metric", _text(key), longest=LONGEST_KEY)
                 yield from self._curve(run.id, key)
 
     def _curve(self, run: str, key: str) -> Iterator[Point]:

@@ -11,7 +11,7 @@ import msgspec
 from quarterstore.records import logged_models, runs
 from quarterstore.records.base import Query
 from quarterstore.records.faults import Conflict, NotFound, got
-from quarterstore.records.names import LONGEST_VALUE, checked_text
+from quarterstore.records.names import LONGEST_KEY, LONGEST_VALUE, checked_text
 
 if TYPE_CHECKING:
     from quarterdeck.client import Client
@@ -89,14 +89,14 @@ class Deck:
 
 def checked_tag(name: str, value: str) -> None:
     """Raise for a tag that the rules refuse."""
-    checked_text("tags", name)
+    checked_text("tags", name, longest=LONGEST_KEY)
     if len(value) > LONGEST_VALUE:
         raise got("tags", f"{len(value)} characters", f"at most {LONGEST_VALUE}")
 
 
 def checked_param(name: str, value: str) -> None:
     """Raise for a parameter that the rules refuse."""
-    checked_text("params", name)
+    checked_text("params", name, longest=LONGEST_KEY)
     if len(value) > LONGEST_VALUE:
         raise got("params", f"{len(value)} characters", f"at most {LONGEST_VALUE}")
 

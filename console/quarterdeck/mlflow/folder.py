@@ -13,7 +13,7 @@ from quarterdeck.mlflow.plain_yaml import Meta, parsed
 from quarterdeck.mlflow.shapes import PROMPT, Experiment, Fetch, LoggedModel, Model, Point, Run, Version
 from quarterstore.records.faults import Invalid, got
 from quarterstore.records.logged_models import ModelStatus
-from quarterstore.records.names import checked_text
+from quarterstore.records.names import LONGEST_KEY, checked_text
 from quarterstore.records.runs import DatasetInput, ModelOutput
 
 STATUS = ("", "RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
@@ -124,7 +124,7 @@ class Folder:
         for key, path in below(self._places[f"run {run.id}"] / "metrics", what, self._left):
             wrong: list[str] = []
             with self._left.over(f"{what} {key}"):
-                checked_text("metric", key)
+                checked_text("metric", key, longest=LONGEST_KEY)
                 yield from _points(key, path, wrong)
             if wrong:
                 expected = f"TIME VALUE STEP; {len(wrong)} lines were left"

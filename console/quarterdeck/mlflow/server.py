@@ -21,7 +21,7 @@ from quarterdeck.mlflow.left import Left
 from quarterdeck.mlflow.shapes import LARGEST, PROMPT, Experiment, Fetch, LoggedModel, Model, Point, Run, Version
 from quarterstore.records.faults import Invalid, Unreachable, got
 from quarterstore.records.logged_models import ModelStatus
-from quarterstore.records.names import checked_path, checked_text
+from quarterstore.records.names import LONGEST_KEY, checked_path, checked_text
 from quarterstore.records.runs import DatasetInput, ModelOutput
 
 PAGE, SMALL_PAGE, LONG_PAGE = 1000, 100, 25_000
@@ -135,7 +135,7 @@ class Server:
         newest = self._ask("runs/get", answers.OneRun, {"run_id": run.id}).run.data.metrics
         for key in sorted({each.key for each in newest}):
             with self._left.over(f"metric of run {run.id} {key[:80]}"):
-                checked_text("metric", key)
+                checked_text("metric", key, longest=LONGEST_KEY)
                 asked = {"run_id": run.id, "metric_key": key, "max_results": LONG_PAGE}
                 for each in self._pages("metrics/get-history", answers.History, asked):
                     yield key, each.step, each.timestamp / 1000, _value(each.value)

@@ -18,6 +18,7 @@ from quarterdeck.mlflow.shapes import STATES, Experiment, Fetch, LoggedModel, Po
 from quarterstore.records import experiments, logged_models, runs
 from quarterstore.records.faults import Conflict, NotFound, got
 from quarterstore.records.names import (
+    LONGEST_EXPERIMENT,
     LONGEST_VALUE,
     checked_path,
     checked_text,
@@ -71,7 +72,7 @@ class Taking:
         return self._taken
 
     def _experiment(self, experiment: Experiment) -> None:
-        name = checked_text("experiment", experiment.name)
+        name = checked_text("experiment", experiment.name, longest=LONGEST_EXPERIMENT)
         experiment = experiment._replace(name=name)
         whole = self._begin(experiment) and experiment.removed
         every = parents_first(list(self._source.runs(experiment)))

@@ -8,25 +8,28 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 from textual import events, work
 from textual.app import App
 from textual.filter import Monochrome
 from textual.message import Message
+from textual.notifications import SeverityLevel
 from textual.theme import Theme
+from textual.widgets import Input
 
-from quarterdeck.tui.commands import GoTo
 from quarterdeck.tui.kept import Kept, state_file
 from quarterdeck.tui.keymap import SCREENS
 from quarterdeck.tui.messages import Deck, EntryArrived, LinkChanged, PulseArrived
 from quarterdeck.tui.screens.base import DeckScreen
 from quarterdeck.tui.snapshot import Snapshot, fold
 from quarterdeck.tui.widgets.colourless import Colourless
+from quarterdeck.tui.widgets.go_dialog import GoDialog
 from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Fault
 from quarterstore.records.governance import ListApprovals
+from quarterstore.records.hooks import ListDeliveries
 from quarterstore.records.monitoring import ListAlerts
 from quarterstore.records.names import drawn
 from quarterstore.records.people import WhoAmI
@@ -62,8 +65,7 @@ class DeckApp(App[int]):
 
     CSS_PATH = "deck.tcss"
     TITLE = "quarterdeck"
-    COMMANDS: ClassVar[set[Any]] = {GoTo}
-    ENABLE_COMMAND_PALETTE = True
+    ENABLE_COMMAND_PALETTE = False
 
     def __init__(self, deck: Deck, home: str, started: float | None = None, kept: Kept | None = None) -> None:
         super().__init__()
@@ -105,9 +107,21 @@ class DeckApp(App[int]):
             self.pop_screen()
         self.push_screen(name)
 
-    def action_palette(self) -> None:
-        """`:`."""
-        self.action_command_palette()
+    async def action_palette(self) -> None:
+        """`:`; returns when it is there to be typed into."""
+        screen = self.screen
+        if not isinstance(screen, DeckScreen):
+            return
+        places = {name: (key, f"app.go('{name}')") for key, name in SCREENS}
+        for each in screen.bound():
+            if each.description and each.key != "colon":
+                places.setdefault(each.description, (each.key_display or each.key, each.action))
+
+        async def chosen(name: str | None) -> None:
+            if name is not None:
+                await screen.run_action(places[name][1])
+
+        await self.push_screen(GoDialog({name: key for name, (key, _) in places.items()}), chosen)
 
     @work
     async def _introduce(self) -> None:
@@ -131,9 +145,10 @@ class DeckApp(App[int]):
         """What waits behind the tabs."""
         try:
             alerts, approvals = await self.deck.ask(ListAlerts()), await self.deck.ask(ListApprovals())
+            dead = await self.deck.ask(ListDeliveries(state="FAILED", limit=1000))
         except Fault:
             return  # the screen in sight asks too and says it
-        self.waiting = {"monitoring": len(alerts), "governance": len(approvals)}
+        self.waiting = {"monitoring": len(alerts), "governance": len(approvals), "hooks": len(dead)}
         self._tell()
 
     def _tell(self) -> None:
@@ -151,7 +166,7 @@ class DeckApp(App[int]):
                 tags = [str(event.get("type")) for event in msgspec.msgpack.decode(item.events)]
                 nouns = frozenset(tag.partition(".")[0] for tag in tags)
                 self._pass(EntryArrived(item.seq, nouns))
-                if nouns & {"monitoring", "governance"}:
+                if nouns & {"monitoring", "governance", "hooks"}:
                     self._count()
 
     def _link(self, connected: bool) -> None:
@@ -172,10 +187,28 @@ class DeckApp(App[int]):
         self.push_screen(DetailScreen(origin, key, record, subject))
 
     async def on_event(self, event: events.Event) -> None:
-        """For the benchmarks: when a key came in, before anything is done about it."""
+        """For the benchmarks: when a key came in, before anything is done about it. `:` is answered here, so that the
+        keys behind it are typed into the palette, not at the screen that is left."""
         if isinstance(event, events.Key) and not event.is_forwarded:
             self.trace("press", event.key)
+            if event.key == "colon" and isinstance(self.screen, DeckScreen) and not isinstance(self.focused, Input):
+                await self.action_palette()
+                return
         await super().on_event(event)
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """On a line of the screens that lie here, not on a toast above them: that covered the last rows."""
+        for screen in self.screen_stack:
+            if isinstance(screen, DeckScreen):
+                screen.notice(message, severity)
 
     def trace(self, what: str, which: str, at: float | None = None) -> None:
         """A line for the benchmarks, when `QUARTERDECK_TRACE` names a file."""

@@ -10,16 +10,19 @@ SCREENS: tuple[tuple[str, str], ...] = (
     ("5", "pipelines"),
     ("6", "monitoring"),
     ("7", "governance"),
+    ("8", "hooks"),
 )
 """Digit and screen; the words are also what `:` takes."""
+SHORT = {"deployments": "deploy", "pipelines": "pipe", "monitoring": "monitor", "governance": "govern"}
+"""What a tab is called where the words themselves leave no room for what waits behind them."""
 
 EVERYWHERE: tuple[tuple[str, str], ...] = (
-    ("1-7", "go to a screen"),
-    (":", "go to a screen by name"),
+    ("1-8", "go to a screen"),
+    (":", "go to a screen, or do what a key does, by name"),
     ("/", "filter as you type"),
     ("enter", "open the row under the cursor"),
     ("esc", "clear the filter, else go back"),
-    ("j k g G", "down, up, top, bottom (arrows too)"),
+    ("j k g G", "down, up, the first, the last (arrows too)"),
     ("y / Y", "copy the id / the equivalent qd command"),
     ("s / S", "sort by the next column / the other way round"),
     ("r / z", "refresh now / pause live updates"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from quarterstore.records.base import Pulse, Record
 from quarterstore.records.deployments import CanaryReading, CanaryVerdict, Deployment, LatencySummary
 from quarterstore.records.jobs import Progress
+from quarterstore.records.monitoring import Alert
 from quarterstore.records.runs import CurvePoint
 from quarterstore.records.trials import TrialReading
 
@@ -41,6 +44,14 @@ def fold(snapshot: Snapshot, pulse: Pulse) -> Snapshot:
         merged = {**snapshot.points.get(pulse.run, {}), **pulse.points}
         return replace(snapshot, points={**snapshot.points, pulse.run: merged})
     return snapshot
+
+
+SEVERITIES = ("critical", "warning", "info")
+
+
+def worst_first(alerts: Sequence[Alert]) -> list[Alert]:
+    """Alerts by severity; of one severity in the order they came in."""
+    return sorted(alerts, key=lambda alert: SEVERITIES.index(alert.severity))
 
 
 def judged(snapshot: Snapshot, deployment: Deployment) -> CanaryVerdict | None:

@@ -24,6 +24,8 @@ from quarterstore.records.base import Act, Query, tag_of
 from quarterstore.records.datasets import CompareDatasets
 from quarterstore.records.faults import Failed, Fault, Full
 from quarterstore.records.ids import new_id
+from quarterstore.records.outcomes import AddOutcomes
+from quarterstore.records.pipelines import CheckPipeline
 from quarterstore.records.registry import RegisterVersion
 from quarterstore.records.runs import LogMetrics
 from quarterstore.records.store import PutBlob
@@ -31,13 +33,13 @@ from quarterstore.records.wire import decode, encode
 from quarterstore.shelf.files import NO_ROOM
 
 log = logging.getLogger(__name__)
-TAKES_ROOM = (LogMetrics, PutBlob)
+TAKES_ROOM = (LogMetrics, PutBlob, AddOutcomes)
 """What is written beside the journal: on a full disk it would eat the reserve."""
 LOOKED_AT = (RegisterVersion,)
 """What a process reads a file for, which takes seconds, or a minute of a bad one: in threads of its own, so that no
 question waits behind it."""
-COUNTED = (CompareDatasets,)
-"""Queries that a child may work on for minutes: in a thread of their own, so that nobody else's waits behind them."""
+COUNTED = (CompareDatasets, CheckPipeline, AddOutcomes)
+"""What a child may work on for minutes: in a thread of their own, so that nobody else's waits behind them."""
 Reply = Callable[[Outcome], None]
 Wide = Callable[[Any, Speaker, int], Any]
 """A reader that may take a while: message, speaker, the seq that must be visible; runs in a thread."""

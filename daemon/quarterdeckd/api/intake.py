@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import operator
@@ -19,16 +18,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from quarterdeckd.api import newest
+from quarterdeckd.api import dropping, newest
 from quarterdeckd.api.writer import EXIT_UNSYNCED
 from quarterdeckd.services.labels import checked_time
 from quarterstore.ledger.journal import crash
 from quarterstore.records.faults import Corrupt, Full, Unknown, got
-from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.names import LONGEST_KEY, checked_text, checked_word
 from quarterstore.records.runs import Curve, Logged, LogMetrics
 from quarterstore.records.wire import encode
 from quarterstore.shelf import parquet
 from quarterstore.shelf.files import make_folder, on_disk, sync_folder
+from quarterstore.shelf.kept import KeptFiles
 
 if TYPE_CHECKING:
     import polars
@@ -62,10 +62,16 @@ class Intake:
         """That point whole: step, time, value."""
         self.heard_at: dict[str, float] = {}
         self.points = 0
+        self._folded_points = 0
+        self.fold_size, self.fold_points = FOLD_AT, MOST_POINTS * 4
+        """From which size of the log, or from how many points in it on, it is folded."""
+        self.kept = KeptFiles(folder)
         self.recovered: list[str] = []
         self._heard = heard
         self.on_points: Callable[[str], None] = lambda run: None
         """Told of a run whose metrics are others now."""
+        self.on_due: Callable[[], None] = lambda: None
+        """Told on the loop when the log should be folded."""
         self.is_open: Callable[[str], bool] = lambda run: True
         """Whether a run may still be ended: the last values of the others are in their records."""
         self._recent: dict[str, Points] = {}
@@ -120,6 +126,8 @@ class Intake:
         self._remember(batch)
         self._heard(batch.run)
         self.on_points(batch.run)
+        if self.due():
+            self.on_due()
         return Logged(points=count, durability=durability)  # type: ignore[arg-type]
 
     def _remember(self, batch: LogMetrics) -> None:
@@ -159,7 +167,7 @@ class Intake:
 
     def due(self) -> bool:
         """Whether the log is large enough to be folded."""
-        return self._size >= FOLD_AT
+        return self._size >= self.fold_size or (self.waiting() >= self.fold_points and self._size > 0)
 
     def roll(self) -> list[Path]:
         """Begin a new log; answers the closed ones, to be folded in a thread."""
@@ -186,7 +194,9 @@ class Intake:
             parts = [_frame_of(batch) for batch in batches]
             frame = polars.concat(parts).sort("run", "key", maintain_order=True)
             day = time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime))
-            parquet.write(frame, self.folder / f"day={day}" / f"{path.stem}.parquet")
+            target = self.folder / f"day={day}" / f"{path.stem}.parquet"
+            parquet.write(frame, target)
+            self.kept.add(target, len(frame))
             self._keep_newest(batches)
             crash("samples.folded")
         if damage:
@@ -194,6 +204,7 @@ class Intake:
         else:
             path.unlink()
         for batch in batches:
+            self._folded_points += len(batch.key) // 2
             recent = self._recent.get(batch.run)
             if recent is not None:
                 recent.batches = [each for each in recent.batches if each.batch != batch.batch]
@@ -207,34 +218,40 @@ class Intake:
         self._folded = {run: points for run, points in self._folded.items() if self.is_open(run)}
         newest.write(self.folder, self._folded)
 
-    def drop(self, known: Callable[[str], bool], *, dry_run: bool) -> tuple[int, int]:
-        """Rewrite each folded file without the points of runs that are not known any more; answers how many points
-        and bytes on the disk that frees. The new file is there, under a new name, before the old one goes: a crash
-        between leaves points twice, and `history` reads those once."""
-        import polars
+    def drop(self, gone: Callable[[str], bool], *, dry_run: bool) -> dropping.Dropped:
+        """Take the folded points of runs that are `gone` off the disk, or only count what that frees; in a thread."""
+        dropped = dropping.drop(self.kept, self._folding, gone, dry_run=dry_run)
+        for run in dropped.runs if not dry_run else ():
+            self.latest.pop(run, None)
+            self.newest.pop(run, None)
+        return dropped
 
-        points = size = 0
+    def waiting(self) -> int:
+        """Points that are not folded yet."""
+        return self.points - self._folded_points
+
+    def look(self) -> None:
+        """Look for files of points that came from elsewhere; in a thread."""
         with self._folding:
-            for path in sorted(self.folder.glob("day=*/*.parquet")):
-                frame = polars.read_parquet(parquet.checked(path))
-                gone = [run for run in frame["run"].unique().to_list() if not known(run)]
-                if not gone:
-                    continue
-                kept = frame.filter(~polars.col("run").is_in(gone))
-                points += len(frame) - len(kept)
-                size += on_disk(path)
-                if dry_run:
-                    size -= _size_of(kept)
-                    continue
-                target = _next_name(path)
-                parquet.write(kept, target)
-                size -= on_disk(target)
-                path.unlink()
-                path.with_suffix(".sha256").unlink()
-                for run in gone:
-                    self.latest.pop(run, None)
-                    self.newest.pop(run, None)
-        return points, size
+            self.kept.look()
+
+    def measured(self) -> tuple[int, int]:
+        """Bytes on the disk and points that are kept, folded or not; in a thread."""
+        with self._folding:
+            self.kept.load()
+            logs = sum(on_disk(path) for path in self.folder.glob("*.log"))
+            return self.kept.size + logs, self.kept.rows + self.waiting()
+
+    def runs(self) -> dict[str, tuple[int, float]]:
+        """Of each run how many points are folded, and what share of the files that is in bytes; in a thread."""
+        found: dict[str, tuple[int, float]] = {}
+        with self._folding:
+            self.kept.load()
+            for path, file in self.kept.files.items():
+                for run, rows in self.kept.runs(path).items():
+                    number, size = found.get(run, (0, 0.0))
+                    found[run] = (number + rows, size + file.size * rows / max(1, file.rows))
+        return found
 
     def history(self, run: str, keys: tuple[str, ...], most: int) -> list[Curve]:
         """The points of a run, by key, in the order of arrival, a point that came twice once; from Parquet (checked)
@@ -253,7 +270,7 @@ class Intake:
         """A hash whose file is not there: deleted, unless its log is still here and is folded again."""
         for side in self.folder.glob("day=*/*.sha256"):
             log_name = side.stem.partition("-")[0]
-            here = side.with_suffix(".parquet").exists() or _next_name(side).exists()
+            here = side.with_suffix(".parquet").exists() or dropping.next_name(side).exists()
             if not here and not (self.folder / f"{log_name}.log").exists():
                 raise Corrupt(
                     f"{side.stem}.parquet: got no file, expected {side.read_text(errors='replace')}", field="parquet"
@@ -263,19 +280,6 @@ class Intake:
         """Sync and close."""
         self.sync()
         os.close(self._file)
-
-
-def _next_name(path: Path) -> Path:
-    """`00000007.parquet` -> `00000007-1.parquet` -> `00000007-2.parquet`: still sorted by its log."""
-    log_name, _, count = path.stem.partition("-")
-    return path.with_name(f"{log_name}-{int(count or 0) + 1}.parquet")
-
-
-def _size_of(frame: polars.DataFrame) -> int:
-    """Bytes on the disk that a frame would take, in blocks of 4 KiB."""
-    buffer = io.BytesIO()
-    parquet.write_into(frame, buffer)
-    return -(-buffer.tell() // 4096) * 4096
 
 
 def frames(path: Path, said: list[str] | None = None) -> Iterator[LogMetrics]:
@@ -307,7 +311,7 @@ def _checked(batch: LogMetrics) -> int:
     if len(batch.keys) > 65_535:
         raise got("keys", len(batch.keys), "at most 65535")
     for key in batch.keys:
-        checked_text("keys", key)
+        checked_text("keys", key, longest=LONGEST_KEY)
     checked_word("run", batch.run)
     checked_word("batch", batch.batch)
     if count:

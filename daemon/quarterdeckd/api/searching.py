@@ -31,8 +31,10 @@ SMALL = 500
 """Runs up to which no index is worth its making: testing one takes 5 us."""
 RESTS_AFTER = 2.0
 """Seconds without a change after which a run goes into the index."""
-AT_ONCE = 5_000
-"""Runs put into the index at a time: 0.2 s of making rows, 20 ms in which a search waits."""
+AT_ONCE = 1_000
+"""Runs put into the index at a time: 40 ms of making rows, 5 ms in which a search waits."""
+STANDS_ASIDE = 0.5
+"""Seconds that the making of the index lets searches go before it at most: both want the interpreter."""
 _TABLES = {"metric": ("metrics",), "param": ("params",), "tag": ("tags",), "any": ("metrics", "params", "tags")}
 
 Latest = Callable[[str], Mapping[str, float]]
@@ -58,6 +60,8 @@ class Searching:
         self._making: Future[None] | None = None
         self._pause = pause
         self._closing = threading.Event()
+        self._going_on = 0
+        self._quiet = threading.Condition()
 
     def touch(self, run: str) -> None:
         """A run has other metrics."""
@@ -76,6 +80,16 @@ class Searching:
     def search(self, query: SearchRuns) -> RunPage:
         """One page. Raises `Invalid` that points at what is wrong, with the nearest columns where one is unknown to
         every run."""
+        with self._quiet:
+            self._going_on += 1
+        try:
+            return self._search(query)
+        finally:
+            with self._quiet:
+                self._going_on -= 1
+                self._quiet.notify_all()
+
+    def _search(self, query: SearchRuns) -> RunPage:
         if not 0 < query.limit <= MOST:
             raise got("limit", query.limit, f"1 to {MOST}")
         if len(query.order) > MOST_ORDERS:
@@ -86,12 +100,13 @@ class Searching:
         name = fingerprint(query.where, query.order, query.vocabulary, query.view, names)
         after = key_from(query.after, name, orders) if query.after else None
         removed = None if query.view == "all" else query.view == "removed"
-        rows, total = self._found(Wanted(tree, orders, names, removed, query.limit, after), query)
-        found, following = page(rows, orders, query.limit, after)
+        rows, total = self._found(Wanted(tree, orders, names, removed, query.limit, after, query.backward), query)
+        found = page(rows, orders, query.limit, after, query.backward)
         return RunPage(
-            runs=[with_metrics(row.run, dict(row.metrics)) for row in found],
+            runs=[with_metrics(row.run, dict(row.metrics)) for row in found.rows],
             total=total,
-            next=written(following, name) if following is not None else None,
+            next=written(found.next, name) if found.next is not None else None,
+            previous=written(found.previous, name) if found.previous is not None else None,
         )
 
     def columns(self, query: ListColumns) -> RunColumns:
@@ -121,15 +136,15 @@ class Searching:
             known = {} if index is None else {table: set(names) for table, names in index.names.items()}
             ids = index.page(wanted) if index else []
             total = index.count(wanted) if index else 0
-        found = (self._view.runs.get(id_) for id_ in beside)
-        runs = [run for run in found if run is not None and _in_view(run, wanted)]
+        runs = _in_view([run for run in map(self._view.runs.get, beside) if run is not None], wanted)
         if wanted.tree is None and not wanted.orders and len(runs) > SMALL:
-            # the newest of all, which is what a screen opens with: rows of 100,000 runs take half a second
+            # in the order they came, as a screen opens with: rows of 100,000 runs take half a second
             self._make_soon()
-            return self._newest(runs, ids, wanted), total + len(runs)
+            return self._nearest(runs, ids, wanted), total + len(runs)
         rows = [self._row(run) for run in runs]
-        if query.vocabulary == "deck" and (rows or index):
-            _all_known("where", query.where, columns, known, rows)
+        if query.vocabulary == "deck":
+            if rows or index:
+                _all_known("where", query.where, columns, known, rows)
             for text, order in zip(query.order, wanted.orders, strict=True):
                 self._sortable(text, order.column, known, rows)
         if wanted.tree is not None:
@@ -139,18 +154,16 @@ class Searching:
         known_runs = (self._view.runs.get(id_) for id_ in ids)
         return [*(self._row(run) for run in known_runs if run is not None), *rows], total + len(rows)
 
-    def _newest(self, runs: list[Run], ids: list[str], wanted: Wanted) -> list[Row]:
-        """The rows of a page of the newest, of the runs beside the index and of those that it has found."""
-        keyed = ((-run.started, run.id, run) for run in runs)
-        if wanted.after is not None:
-            keyed = (each for each in keyed if wanted.after < each[:2])
-        newest = [run for *_, run in heapq.nsmallest(wanted.limit + 1, keyed)]
+    def _nearest(self, runs: list[Run], ids: list[str], wanted: Wanted) -> list[Row]:
+        """The rows of a page of the newest, backward of the oldest, of the runs beside the index and of those that it
+        has found."""
         known = (self._view.runs.get(id_) for id_ in ids)
-        return [self._row(run) for run in (*newest, *known) if run is not None]
+        return [self._row(run) for run in (*nearest(runs, wanted), *known) if run is not None]
 
     def _sortable(self, text: str, column: Column, known: Known, rows: list[Row]) -> None:
-        """A screen keeps its order while it shows other runs, so any run may have the column. Raises `Invalid`."""
-        if not _is_known(column, known, rows):
+        """A screen keeps its order while it shows other runs, so any run may have the column; before the first run no
+        name can be told from a mistake. Raises `Invalid`."""
+        if self._view.runs.rows and not _is_known(column, known, rows):
             _all_known("order", text.lstrip("-"), [column], known, [self._row(run) for run in list(self._view.runs)])
 
     def _gather(self) -> list[str]:
@@ -184,6 +197,8 @@ class Searching:
             resting = self._resting()
             if len(resting) > SMALL:
                 for ids in _parts(list(resting), AT_ONCE):
+                    with self._quiet:
+                        self._quiet.wait_for(lambda: not self._going_on, STANDS_ASIDE)
                     self._put({id_: resting[id_] for id_ in ids})
         except Exception:
             log.exception("the index of runs could not be made; searches test each run")
@@ -233,10 +248,30 @@ def _commonest(count: Counter[str], limit: int) -> tuple[str, ...]:
     return tuple(sorted(sorted(count, key=lambda name: (-count[name], name))[:limit]))
 
 
-def _in_view(run: Run, wanted: Wanted) -> bool:
-    return (not wanted.experiments or run.experiment in wanted.experiments) and (
-        wanted.removed is None or (run.removed is not None) == wanted.removed
-    )
+def _in_view(runs: list[Run], wanted: Wanted) -> list[Run]:
+    if wanted.experiments:
+        runs = [run for run in runs if run.experiment in wanted.experiments]
+    if wanted.removed is not None:
+        runs = [run for run in runs if (run.removed is not None) is wanted.removed]
+    return runs
+
+
+def nearest(runs: list[Run], wanted: Wanted) -> list[Run]:
+    """The newest runs of a page that is in no other order, backward the oldest, and one more, in no order. A column of
+    times is sorted in a fifth of the time that 100,000 keys take."""
+    after, backward, count = wanted.after, wanted.backward, wanted.limit + 1
+    if after is not None:
+        runs = [run for run in runs if (_newest(run) < after if backward else after < _newest(run))]
+    times = sorted([run.started for run in runs])
+    if len(times) > count:
+        edge = times[count - 1] if backward else times[-count]
+        runs = [run for run in runs if (run.started <= edge if backward else run.started >= edge)]
+    first = heapq.nlargest if backward else heapq.nsmallest
+    return first(count, runs, key=_newest)  # many may be of one instant
+
+
+def _newest(run: Run) -> tuple[float, str]:
+    return -run.started, run.id
 
 
 def _is_known(column: Column, known: Known, rows: list[Row]) -> bool:

@@ -66,7 +66,7 @@ def checked_onnx(path: Path) -> onnx.ModelProto:
         raise TooLarge(f"got {size:,} bytes, expected at most {LARGEST:,}", field=path.name)
     _check_first_bytes(path)
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load(str(path), load_external_data=False)

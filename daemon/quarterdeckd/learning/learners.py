@@ -5,15 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from quarterdeckd.learning.fitted import Fitted, Learning, Meaning, Points, checked_params
-from quarterstore.records.faults import missing
+from quarterstore.records.faults import got, missing
 
 LEARNERS = ("mlp", "logistic", "forest", "boosting", "ridge")
 
 
-def fit(learner: str, rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, points: Points) -> Fitted:
-    """Train a built-in learner; `NotFound` with the nearest for another name."""
+def check_task(learner: str, task: str) -> None:
+    """`NotFound` with the nearest for a name that is none, `Invalid` for a learner of the other task only."""
     if learner not in LEARNERS:
         raise missing("train.learner", learner, LEARNERS)
+    if learner == "logistic" and task == "regression":
+        raise got("train.learner", "logistic", "ridge, forest, boosting or mlp for a regression")
+    if learner == "ridge" and task == "classification":
+        raise got("train.learner", "ridge", "logistic, forest, boosting or mlp for a classification")
+
+
+def fit(learner: str, rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, points: Points) -> Fitted:
+    """Train a built-in learner; raises as `check_task`."""
+    check_task(learner, meaning.task)
     if learner == "mlp":
         return _mlp(rows, meaning, params, seed, points)
     return _tabular(learner, rows, meaning, params, seed, points)

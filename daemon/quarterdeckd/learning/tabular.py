@@ -105,12 +105,8 @@ def _prepare(meaning: Meaning, *, scaled: bool) -> Any:
 def _model(learner: str, task: str, params: dict[str, Any], seed: int, n: int) -> Any:
     classes = task == "classification"
     if learner == "logistic":
-        if not classes:
-            raise got("train.learner", "logistic", "ridge, forest, boosting or mlp for a regression")
         return LogisticRegression(C=params["c"], max_iter=max(1, params["iterations"] // CHUNKS), warm_start=True)
     if learner == "ridge":
-        if classes:
-            raise got("train.learner", "ridge", "logistic, forest, boosting or mlp for a classification")
         return Ridge(alpha=params["alpha"])
     if params["trees"] < 1 or params["depth"] < 0:
         raise got("train.params", params, "at least one tree and a depth that is not negative")

@@ -89,6 +89,19 @@ def psi(reference: NDArray[np.int64], current: NDArray[np.int64]) -> float:
     return float(((c - r) * np.log(c / r)).sum())
 
 
+def shift(reference: Column, current: Column) -> tuple[float, int]:
+    """PSI between two columns without blanks, and over how many bins: finite numbers in the bins of above, strings each
+    in one of its own."""
+    if reference.dtype.kind == "f":
+        before, after = _binned(np.sort(reference), np.sort(current))
+    else:
+        names = np.unique(np.concatenate([reference, current]))
+        before, after = (
+            np.bincount(np.searchsorted(names, side), minlength=len(names)) for side in (reference, current)
+        )
+    return psi(before, after), int(((before > 0) | (after > 0)).sum())
+
+
 def numbers(reference: NDArray[np.float64], current: NDArray[np.float64]) -> Tested:
     """Test finite numbers, at least one on each side, from one sort of both together."""
     both = np.concatenate([reference, current])

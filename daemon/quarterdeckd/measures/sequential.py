@@ -10,7 +10,7 @@ always_valid    The mixture sequential probability ratio test of Robbins (1970) 
                 the sum, r = 1 / tau^2. A fixed 95 % interval looked at 10 times misses at 19 % (Armitage, McPherson and
                 Rowe 1969).
 need            The interval shrinks below the effect that is asked for, with room for chance:
-                half-width + z_power sqrt(V) <= effect.
+                half-width + z_power sqrt(V) <= effect. Both are those of `margin`, which a canary's gates use.
 sample_ratio    Pearson's chi-square of the arms' sizes against the shares they were dealt by.
 
 What is assumed: outcomes are independent of each other, and there are enough of them that their means are nearly normal
@@ -21,16 +21,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Final, NamedTuple
 
+from quarterdeckd.measures import margin
+from quarterdeckd.measures.margin import half_width
 from quarterstore.records.faults import got
 from quarterstore.records.outcomes import ArmOutcome
 
 NEAR_NORMAL: Final = 10
 """Outcomes of each kind an arm of zeros and ones must have before its mean is taken to be nearly normal."""
-
-_normal = NormalDist()
 
 
 class Between(NamedTuple):
@@ -70,7 +69,7 @@ def always_valid(first: ArmOutcome, second: ArmOutcome, alpha: float, tau: float
     """The difference of two arms with at least two outcomes each; the interval is a point where nothing varies."""
     variance = _variance(first) + _variance(second)
     difference = second.mean - first.mean
-    half = half_width(variance, alpha, tau)
+    half = half_width(variance, tau, alpha)
     return Between(difference, difference - half, difference + half, variance)
 
 
@@ -78,30 +77,10 @@ def _variance(outcome: ArmOutcome) -> float:
     return outcome.m2 / (outcome.n - 1) / outcome.n
 
 
-def half_width(variance: float, alpha: float, tau: float) -> float:
-    """Half of the always-valid interval of a difference whose variance is now `variance`."""
-    if variance <= 0:
-        return 0.0
-    wide = variance + tau * tau
-    return math.sqrt(variance * wide / (tau * tau) * (2 * math.log(1 / alpha) + math.log(wide / variance)))
-
-
 def need(variance: float, n: int, alpha: float, effect: float, power: float) -> int:
     """Outcomes of the smaller arm by which a difference of `effect`, or none, is told with `power`, where `n` of them
-    made a variance of `variance`: it falls as they grow."""
-    z = _normal.inv_cdf(power)
-
-    def enough(count: float) -> bool:
-        then = variance * n / count
-        return half_width(then, alpha, effect) + z * math.sqrt(then) <= effect
-
-    low, high = 1.0, float(max(n, 2))
-    while not enough(high):
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) / 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return math.ceil(high)
+    made a variance of `variance`: it falls as they grow; see `margin.need`."""
+    return margin.need(variance * n, effect, alpha, power)
 
 
 def sample_ratio(counts: Sequence[int], dealt: Sequence[float]) -> tuple[float, float]:

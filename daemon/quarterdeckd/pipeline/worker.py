@@ -15,6 +15,7 @@ import msgspec
 
 from quarterdeckd.pipeline.progress import Report
 from quarterdeckd.pipeline.watch import Outcome, Watch, set_limits
+from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
 from quarterstore.records.deployments import AdmissionSpec
 from quarterstore.records.faults import Fault
@@ -30,6 +31,7 @@ KINDS: dict[str, tuple[str, type]] = {
     "optimise": ("quarterdeckd.compression.quantise", OptimiseSpec),
     "admission": ("quarterdeckd.serving.admission", AdmissionSpec),
     "convert": ("quarterdeckd.pipeline.convert", ConvertSpec),
+    "batch": ("quarterdeckd.serving.batch", BatchSpec),
 }
 """Kind of job -> the module whose `run(spec, report)` does it, and the record it is given. By name, so that a drift
 job loads no torch (2.2 s here) and the floors stay apart."""

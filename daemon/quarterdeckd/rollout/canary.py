@@ -15,6 +15,7 @@ early       Were the rates equal, each error would fall on the candidate with th
             costs nothing. It must also be a rise of `effect`, and of three errors at least.
 decision    Once, when nothing else holds the step: the pooled two-proportion z-test, FAIL or PASS. FAIL needs a rise of
             half the `effect` besides: the whole of it would leave a power of one half at exactly `effect`.
+gates       What else the rule names (`rollout.gates`): a broken one is FAIL at once, one not surely kept is HOLD.
 latency     FAIL when P95 is above `latency` times the live P95, and too many requests are: the same kind of
             martingale, for a share of slow ones above 5 %, exceeds 1 / alpha. Above without that evidence is HOLD.
 
@@ -27,11 +28,16 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Final, Literal, NamedTuple
 
+from msgspec.structs import replace
+
 from quarterdeckd.measures import latency
-from quarterstore.records.deployments import ArmCounts, Canary, CanaryRule, CanaryVerdict
+from quarterdeckd.rollout.gates import about, checked_gates, judge_gates
+from quarterstore.records.canaries import CanaryRule, CanaryVerdict, GateReading, GateVerdict
+from quarterstore.records.deployments import ArmCounts, Canary
 from quarterstore.records.faults import got
 
 FEWEST_ERRORS: Final = 3
@@ -65,6 +71,7 @@ def checked(rule: CanaryRule) -> CanaryRule:
         raise got("least", rule.least, "at least 1 request")
     if not 0 <= rule.soak < math.inf:
         raise got("soak", rule.soak, "seconds from 0 on")
+    checked_gates(rule.gates)
     return rule
 
 
@@ -83,8 +90,15 @@ def need(rule: CanaryRule) -> int:
     return _need(checked(rule), rule.baseline)
 
 
-def judge(rule: CanaryRule, live: ArmCounts, candidate: ArmCounts, elapsed: float) -> CanaryVerdict:
-    """Judge a step by what both arms did since it began, `elapsed` seconds ago.
+def judge(
+    rule: CanaryRule,
+    live: ArmCounts,
+    candidate: ArmCounts,
+    elapsed: float,
+    readings: Sequence[GateReading] = (),
+) -> CanaryVerdict:
+    """Judge a step by what both arms did since it began, `elapsed` seconds ago, and by what was measured for the gates
+    since the canary began.
 
     Depends on nothing but these counts, so it says the same after a restart. Counts that cannot be are `Invalid`.
     """
@@ -93,15 +107,43 @@ def judge(rule: CanaryRule, live: ArmCounts, candidate: ArmCounts, elapsed: floa
         if not 0 <= arm.errors <= arm.requests:
             raise got(field, f"{arm.errors} errors in {arm.requests} requests", "no more errors than requests")
         latency.checked(arm.histogram)
-    wanted = _wanted(rule, live)
+    wanted, gates = _wanted(rule, live), judge_gates(rule, readings)
     if not live.requests:
-        return _verdict("HOLD", "no live traffic to compare with", wanted, candidate)
+        found = _verdict("HOLD", "no live traffic to compare with", wanted, candidate)
+    else:
+        found = _judged(rule, live, candidate, wanted, elapsed, gates)
+    return replace(found, gates=gates)
+
+
+def _judged(
+    rule: CanaryRule,
+    live: ArmCounts,
+    candidate: ArmCounts,
+    wanted: int,
+    elapsed: float,
+    gates: tuple[GateVerdict, ...],
+) -> CanaryVerdict:
+    """What is broken goes before what is waited for."""
+    served = _early(rule, live, candidate, wanted) or _latency(rule, live, candidate, wanted)
+    if served is not None and served.verdict == "FAIL":
+        return served
     return (
-        _early(rule, live, candidate, wanted)
-        or _latency(rule, live, candidate, wanted)
+        _gate(gates, "FAIL")
+        or served
         or _patience(rule, live, candidate, wanted, elapsed)
+        or _gate(gates, "HOLD")
         or _decision(rule, live, candidate, wanted)
     )
+
+
+def _gate(gates: tuple[GateVerdict, ...], wanted: Literal["HOLD", "FAIL"]) -> CanaryVerdict | None:
+    """The first gate with that verdict, as the verdict on the step."""
+    for gate in gates:
+        if gate.verdict == wanted:
+            return CanaryVerdict(
+                wanted, f"{gate.gate}: {gate.why}", gate.need, gate.n, gate.gate, gate.value, gate.limit, gate.unit
+            )
+    return None
 
 
 def next_step(canary: Canary, verdict: CanaryVerdict) -> Move:
@@ -223,8 +265,7 @@ def _patience(
     """HOLD until both arms have the requests, and their latencies, and the soak is over."""
     for arm, of in ((candidate, ""), (live, " of the live version")):
         if arm.requests < wanted:
-            about = f"{wanted:,}" if wanted < 1000 else f"about {round(wanted, -2):,}"
-            return _verdict("HOLD", f"need {about} per arm, have {arm.requests:,}{of}", wanted, candidate)
+            return _verdict("HOLD", f"need {about(wanted)} per arm, have {arm.requests:,}{of}", wanted, candidate)
     for arm, of in ((candidate, "candidate"), (live, "live version")):
         timed = latency.total(arm.histogram)
         if timed < rule.least:

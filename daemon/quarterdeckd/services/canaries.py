@@ -11,12 +11,16 @@ from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_product
 from quarterstore.ledger.finding import deployment_of, production_of, version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments
-from quarterstore.records.faults import Conflict, Refused
+from quarterstore.records.faults import Conflict, Refused, missing
 
 
 def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) -> Decision:
     version = version_of(state, act.version)
     ladder, rule = rollout.checked_ladder(act.ladder), rollout.checked(act.rule)
+    known = [feature.name for feature in version.signature.features]
+    for gate in rule.gates:
+        if gate.kind == "fairness" and gate.of not in known:
+            raise missing(f"gates.{gate.name}", gate.of, known)
     endpoint, deployment = free_endpoint(state, act.endpoint, version, asking.now)
     if deployment is None or deployment.live is None:
         raise Refused(
@@ -32,10 +36,9 @@ def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) ->
             field="version",
             next=f"qd promote {version.id} Staging",
         )
-    overrides = cleared_for_production(
-        state, version, asking, "a canary asked for in solo" if asking.profile == "solo" else ""
-    )
-    cleared_by_hooks(state, version, "Production", asking)
+    reason = "a canary asked for in solo" if asking.profile == "solo" else ""
+    overrides = cleared_for_production(state, version, deployment.environment, asking, reason)
+    cleared_by_hooks(state, version, "Production", deployment.environment, asking)
     canary = deployments.Canary(
         candidate=version.id,
         ladder=ladder,
@@ -63,7 +66,7 @@ def _judge(state: State, act: deployments.JudgeStep, asking: Asking) -> Decision
     if canary is None or act.epoch != deployment.epoch:
         raise Conflict(f"{act.endpoint} is at epoch {deployment.epoch}, got counts of {act.epoch}", field="epoch")
     endpoint = act.endpoint
-    verdict = rollout.judge(canary.rule, act.live, act.candidate, asking.now - canary.step_since)
+    verdict = rollout.judge(canary.rule, act.live, act.candidate, asking.now - canary.step_since, act.readings)
     move = rollout.next_step(canary, verdict)
     if move.what == "roll back":
         return call_off(deployment, canary, asking, verdict.why, verdict)

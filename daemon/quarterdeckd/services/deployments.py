@@ -11,7 +11,15 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.endpoints import admitting, call_off, free_endpoint, stages_of
 from quarterdeckd.services.trying import admitted, ended, not_admitted
-from quarterstore.ledger.finding import deployment_of, in_use, production_of, trial_at, version_before, version_of
+from quarterstore.ledger.finding import (
+    deployment_of,
+    in_use,
+    places_of,
+    production_of,
+    trial_at,
+    version_before,
+    version_of,
+)
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring, registry
 from quarterstore.records.base import Act, Event
@@ -24,16 +32,22 @@ CRASHES = 2
 
 def _deploy(state: State, act: deployments.Deploy, asking: Asking) -> Decision:
     version = version_of(state, act.version, environment=act.environment)
-    if version.stage != "Production":
+    places = places_of(state, version)
+    if act.environment not in places:
+        found = f"Production of {', '.join(places)}" if places else version.stage
+        other = act.environment != "default"
+        of, named = (f" of {act.environment}", f" --environment {act.environment}") if other else ("", "")
         raise Refused(
-            f"{version.id} is in {version.stage}, expected Production",
+            f"{version.id} is in {found}, expected Production{of}",
             field="version",
-            next=f"qd promote {version.id} Production",
+            next=f"qd promote {version.id} Production{named}",
         )
     serving = state.cursors.get("serving")
     if serving is not None and serving.value == "stopped":
         raise Refused("serving was stopped by a person", field="serving", next="qd serving start")
     endpoint, deployment = free_endpoint(state, act.endpoint, version, asking.now)
+    if deployment is not None and deployment.environment != act.environment:
+        raise Conflict(f"{endpoint} is of {deployment.environment}, got {act.environment}", field="environment")
     if deployment is not None and deployment.live == version.id:
         raise Conflict(f"{version.id} is live at {endpoint} already", field="version")
     tenure = next((found for found in state.tenures if found.version == version.id and found.until is None), None)
@@ -201,7 +215,7 @@ def _set_recording(state: State, act: deployments.SetRecording, asking: Asking) 
     live = state.versions.get(deployment.live or "")
     known = [feature.name for feature in live.signature.features] if live else []
     for field in act.fields:
-        if known and field not in known:
+        if known and field not in (*known, "key"):
             raise missing("fields", field, known)
     rule = deployments.RecordingRule(fields=act.fields, default=act.default, days=act.days, salt=deployment.salt)
     return Decision(

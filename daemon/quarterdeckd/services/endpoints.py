@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from quarterdeckd.services.deciding import Asking, Decision
-from quarterstore.ledger.finding import trial_at
+from quarterstore.ledger.finding import places_of, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, jobs, monitoring, registry
 from quarterstore.records.base import Act, Event
@@ -49,7 +49,7 @@ def _clock(at: float, now: float) -> str:
 def free_endpoint(
     state: State, given: str | None, version: registry.Version, now: float
 ) -> tuple[str, deployments.Deployment | None]:
-    if version.source:
+    if not version.digest:
         raise Refused(
             f"{version.id} is kept by reference ({version.source[:100]}), expected a model file that is here",
             field="version",
@@ -125,7 +125,7 @@ def stages_of(
             )
         )
     version = state.versions[up]
-    if version.stage != "Production":
+    if deployment.environment not in places_of(state, version):
         events.append(
             registry.StageMoved(
                 version=up,

@@ -16,21 +16,24 @@ from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import NeedsApproval, Refused
 from quarterstore.records.governance import Check, GateOutcome, GateOverridden, GateRule
-from quarterstore.records.hooks import Hook
+from quarterstore.records.hooks import Hook, answer_key
 from quarterstore.records.registry import Metric, Version
 
 ANSWER_HOLDS = 60.0
 """Seconds for which a gate's answer is good, for one move."""
 
 
-def judge(state: State, version: Version, further: tuple[GateRule, ...] = ()) -> GateOutcome:
+def judge(
+    state: State, version: Version, further: tuple[GateRule, ...] = (), environment: str | None = None
+) -> GateOutcome:
     """Judge a version by its model's gate as it stands, and by that of each model it was made from: a child has to pass
-    what its parent passed, each beside the champion of that gate's model; and by further rules, such as a pipeline's
+    what its parent passed, each beside the champion of that gate's model (in the environment that it is to go to, else
+    in its own); and by further rules, such as a pipeline's
     own limits. Without any there is nothing to fail."""
     checks: tuple[Check, ...] = ()
     for model in _models_of(state, version):
         gate = state.gates.get(model)
-        champion = production_of(state, model, version.environment)
+        champion = production_of(state, model, environment or version.environment)
         rules = gate.rules if gate else ()
         if model == version.model:
             rules += tuple(rule for rule in further if rule not in rules)
@@ -46,13 +49,15 @@ def request_hash(act: Act[Any]) -> str:
     return hashlib.sha256(msgspec.msgpack.encode(act, order="deterministic")).hexdigest()
 
 
-def cleared_for_production(state: State, version: Version, asking: Asking, reason: str) -> list[Event]:
+def cleared_for_production(
+    state: State, version: Version, environment: str, asking: Asking, reason: str
+) -> list[Event]:
     """The events that clearing a version for Production leaves; raises when the gate or a missing approval says no.
 
     `solo`: a failed gate is passed over only with a reason, and that is kept. `team`, `regulated`: the gate must hold
     and the act must come from an approval of another person.
     """
-    outcome = judge(state, version)
+    outcome = judge(state, version, environment=environment)
     failed = tuple(f"{check.rule.metric}: {check.why}" for check in outcome.checks if not check.ok)
     if asking.profile == "solo":
         if not failed:
@@ -82,11 +87,11 @@ def gates_of(state: State, model: str, stage: str) -> list[Hook]:
     ]
 
 
-def cleared_by_hooks(state: State, version: Version, stage: str, asking: Asking) -> None:
-    """`Refused`, on the field `hook`, unless every gate said yes to this move lately. They are asked by the daemon
-    before a person's act is decided; what they said is in the state, so that no way in goes round them."""
+def cleared_by_hooks(state: State, version: Version, stage: str, environment: str, asking: Asking) -> None:
+    """`Refused`, on the field `hook`, unless every gate said yes to this move, in this environment, lately. The daemon
+    asks them before a person's act is decided; what they said is in the state, so that no way in goes round them."""
     for hook in gates_of(state, version.model, stage):
-        answer = state.gate_answers.get(f"{hook.id}/{version.id}/{stage}")
+        answer = state.gate_answers.get(answer_key(hook.id, version.id, stage, environment))
         if answer is None or not asking.now - answer.at <= ANSWER_HOLDS:
             raise Refused(
                 f"{hook.id} is a gate to {stage} and was not asked of {version.id}",

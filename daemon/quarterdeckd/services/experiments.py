@@ -11,11 +11,11 @@ from quarterstore.ledger.finding import experiment_of
 from quarterstore.ledger.state import State, tagged
 from quarterstore.records import experiments
 from quarterstore.records.faults import Conflict, Refused
-from quarterstore.records.names import checked_text
+from quarterstore.records.names import LONGEST_EXPERIMENT, checked_text
 
 
 def _free(state: State, name: str) -> str:
-    name = checked_text("name", name)
+    name = checked_text("name", name, longest=LONGEST_EXPERIMENT)
     if (found := state.experiments.get(name)) is not None:
         raise Conflict(f"{name} is there already{', removed' if found.removed else ''}", field="name")
     return name

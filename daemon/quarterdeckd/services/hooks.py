@@ -184,8 +184,11 @@ def _note_answer(state: State, act: hooks.NoteAnswer, asking: Asking) -> Decisio
         words=act.words,
         at=asking.now,
         asked_by=act.asked_by,
+        environment=act.environment,
     )
-    said = f"{hook.id} says {'yes' if act.ok else 'no'} to {act.version} in {act.stage}, asked for {act.asked_by}"
+    where = "" if act.environment == "default" else f" of {act.environment}"
+    move = f"{act.version} in {act.stage}{where}, asked for {act.asked_by}"
+    said = f"{hook.id} says {'yes' if act.ok else 'no'} to {move}"
     return Decision([hooks.GateAnswered(answer=answer)], said, lambda after: answer)
 
 
@@ -196,7 +199,7 @@ def _hooks(state: State, query: hooks.ListHooks, asking: Asking) -> list[hooks.H
 
 def _deliveries(state: State, query: hooks.ListDeliveries, asking: Asking) -> list[hooks.Delivery]:
     hook = _found(state, query.hook).id if query.hook is not None else None
-    found = [each for each in state.deliveries if hook in (None, each.hook)]
+    found = [each for each in state.deliveries if hook in (None, each.hook) and query.state in (None, each.state)]
     found.sort(key=lambda each: (each.seq, each.nth, each.hook), reverse=True)
     return found[: max(1, min(query.limit, 10_000))]
 

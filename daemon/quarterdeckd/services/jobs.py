@@ -160,12 +160,18 @@ def _failed(job: jobs.Job, act: jobs.EndJob) -> Act[Any]:
     )
 
 
+def _after_batch(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is None and act.state != "CANCELLED":
+        yield _failed(job, act)
+
+
 LEADS_TO: dict[jobs.JobKind, Led] = {
     "pipeline": _after_pipeline,
     "drift": _after_drift,
     "optimise": _after_optimise,
     "admission": _after_admission,
     "convert": _after_convert,
+    "batch": _after_batch,
 }
 """What the end of each kind of job leads to."""
 

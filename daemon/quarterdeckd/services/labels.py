@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from quarterstore.records.faults import got
-from quarterstore.records.names import LONGEST_VALUE, checked_text, drawn
+from quarterstore.records.names import LONGEST_KEY, LONGEST_VALUE, checked_text, drawn
 from quarterstore.records.names import checked_path as checked_path
 from quarterstore.records.runs import Value
 
@@ -20,14 +20,22 @@ Changes = TypeVar("Changes", bound=Mapping[str, str | None])
 
 
 def checked_tags(tags: Changes) -> Changes:
-    """Tags, not too many, with names that can be drawn and values of a bearable length."""
+    """Tags, not too many, with names that can be drawn, one spelling of each, and values of a bearable length."""
     if len(tags) > MOST_TAGS:
         raise got("tags", f"{len(tags)} of them", f"at most {MOST_TAGS}")
     for name, value in tags.items():
-        checked_text("tags", name)
         if value is not None and len(value) > LONGEST_VALUE:
             raise got(f"tags.{name}", f"{len(value)} characters", f"at most {LONGEST_VALUE}")
-    return tags
+    return dict(zip(_names("tags", tags), tags.values(), strict=True))  # type: ignore[return-value]
+
+
+def _names(field: str, given: Iterable[str]) -> list[str]:
+    """Names as they are kept; two spellings of one (NFC and NFD) in one act are refused: they would be one."""
+    names = [checked_text(field, name, longest=LONGEST_KEY) for name in given]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise got(field, f"two spellings of {twice}", "each name once")
+    return names
 
 
 def checked_prose(field: str, text: str, *, longest: int) -> str:
@@ -44,14 +52,12 @@ def checked_params(params: dict[str, Value]) -> dict[str, Value]:
     """Parameters with names that can be drawn, numbers of 64 bits and texts of a bearable length."""
     if len(params) > MOST_PARAMS:
         raise got("params", f"{len(params)} of them", f"at most {MOST_PARAMS}")
-    checked: dict[str, Value] = {}
-    for name, value in params.items():
-        name = checked_text("params", name)
+    checked = dict(zip(_names("params", params), params.values(), strict=True))
+    for name, value in checked.items():
         if isinstance(value, str) and len(value) > LONGEST_VALUE:
             raise got(f"params.{name}", f"{len(value)} characters", f"at most {LONGEST_VALUE}")
         if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
             raise got(f"params.{name}", value, "a 64-bit integer")
-        checked[name] = value
     return checked
 
 

@@ -29,8 +29,19 @@ def _lineage(state: State, query: registry.ShowLineage, asking: Asking) -> Linea
     return Lineage(version=version.id, up=tuple(_up(state, version)), down=tuple(_down(state, version)))
 
 
-def _up(state: State, version: Version, depth: int = 1) -> Nodes:
-    """Its run with code and data, data of its own, then its parent with all of that again."""
+def _up(state: State, version: Version) -> Nodes:
+    """What it was made from, then its parent with all of that again, however many generations there are."""
+    depth, parent = 1, version.parent
+    yield from _made_from(state, version, depth)
+    while parent is not None:
+        above = state.versions[parent]
+        yield LineageNode(kind="parent", id=above.id, words=_words(above), depth=depth, of=version.id)
+        depth, version, parent = depth + 1, above, above.parent
+        yield from _made_from(state, version, depth)
+
+
+def _made_from(state: State, version: Version, depth: int) -> Nodes:
+    """Its run with code and data, data of its own."""
 
     def node(kind: str, id_: str, words: str, below: int = 0) -> LineageNode:
         return LineageNode(kind=kind, id=id_, words=words, depth=depth + below, of=version.id)
@@ -53,10 +64,6 @@ def _up(state: State, version: Version, depth: int = 1) -> Nodes:
         yield node("run", version.run, "of another store")
     if version.dataset and version.dataset not in seen:
         yield node("dataset", version.dataset, _rows(state, version.dataset))
-    if version.parent is not None:
-        above = state.versions[version.parent]
-        yield node("parent", above.id, _words(above))
-        yield from _up(state, above, depth + 1)
 
 
 def _rows(state: State, digest: str) -> str:

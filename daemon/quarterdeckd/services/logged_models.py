@@ -14,10 +14,10 @@ from quarterstore.ledger.state import State, tagged
 from quarterstore.records import logged_models
 from quarterstore.records.faults import Conflict, got, missing
 from quarterstore.records.logged_models import LoggedModel, ModelPoint
-from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.names import LONGEST_KEY, checked_text, checked_word
 from quarterstore.records.runs import Artefact
 
-LONGEST_KEY, LONGEST_DATASET = 250, 500
+LONGEST_DATASET = 500
 
 
 def _of(state: State, name: str) -> LoggedModel:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, datetime
 from typing import get_args
 
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
-from quarterdeckd.services.labels import checked_prose, checked_tags
+from quarterdeckd.services.labels import LAST, checked_prose, checked_tags
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
 from quarterstore.ledger.finding import (
     in_use,
     model_of,
     one_of,
+    places_of,
     production_of,
     run_of,
     trial_at,
@@ -35,10 +37,19 @@ CODE = ("pickle", "joblib")
 """Formats that run code when they are loaded, whatever is in them."""
 MISSING = ("FP16", "FP32", "FP64", "BYTES")
 """Datatypes that have a value for what is missing (NaN, an empty text): only those can be left out."""
-ALLOW = "export it to ONNX, safetensors or skops; --allow-code keeps it, which is recorded, and it is never served"
+ALLOW = (
+    "export it to ONNX (skl2onnx, torch.onnx), safetensors or skops; "
+    "--allow-code keeps it, which is recorded, and it is never served"
+)
+ALLOW_SKOPS = (
+    "convert it where it was fitted and register that: skl2onnx.to_onnx(model, X[:1], options={'zipmap': False}); "
+    "or --allow-code keeps it, which is recorded, and qd registry convert makes its ONNX child"
+)
 ELSEWHERE = "elsewhere"
 """The format of a version whose files are not here: nothing is known of it but where it is."""
 CONVERTING = jobs.Limits(seconds=600, memory=4 * 1024**3, disk=2 * 1024**3)
+AHEAD = 60.0
+"""Seconds by which another machine's clock may be before ours: what will be in Production nobody knows."""
 LONGEST_SOURCE, LONGEST_NOTES = 1000, 5000
 
 
@@ -79,6 +90,8 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         tags=checked_tags(act.tags),
         allow_code=runs_code,
         code=act.code,
+        source=act.source and checked_text("source", act.source, longest=LONGEST_SOURCE),
+        logged_model=act.logged_model and one_of(state.logged_models, "logged_model", act.logged_model).id,
     )
     events.append(registry.VersionRegistered(version=version))
     words = f"registered {version.id} as {semver}"
@@ -205,10 +218,11 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
         raise Conflict(
             f"got {champion.id if champion else 'none'} in Production by now, expected {act.former}", field="former"
         )
-    if version.stage == act.stage and (act.stage != "Production" or version.environment == act.environment):
+    places = places_of(state, version)
+    if version.stage == act.stage and (act.stage != "Production" or act.environment in places):
         raise Conflict(f"{version.id} is in {act.stage} already", field="stage")
     used_at = in_use(state, version.id)
-    if version.stage == "Production" and used_at is not None:
+    if version.stage == "Production" and act.stage != "Production" and used_at is not None:
         raise Refused(
             f"{version.id} is live at {used_at}",
             field="stage",
@@ -221,11 +235,12 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
             f"{version.id} is in {version.stage}", field="stage", next="Staging first, or --skip-stage --reason R"
         )
     if act.stage == "Production":
-        events += cleared_for_production(state, version, asking, act.reason)
+        events += cleared_for_production(state, version, act.environment, asking, act.reason)
         events += to_production(version, champion, act, asking, skipped=skipped)
     else:
-        events.append(_moved(version, act.stage, act, asking, skipped=False))
-    cleared_by_hooks(state, version, act.stage, asking)
+        leaving = [replace(act, environment=place) for place in places] or [act]
+        events += [_moved(version, act.stage, each, asking, skipped=False) for each in leaving]
+    cleared_by_hooks(state, version, act.stage, act.environment, asking)
     words = [f"moved {version.id} from {version.stage} to {act.stage}"]
     if act.stage == "Production":
         words += traffic.beside(version, act.environment, state.deployments)
@@ -301,7 +316,7 @@ def _tag(state: State, act: registry.TagVersion, asking: Asking) -> Decision:
 
 def _versions(state: State, query: registry.ListVersions, asking: Asking) -> list[registry.Version]:
     if query.model is not None:
-        model_of(state, query.model)
+        model_of(state, query.model, removed=query.removed)
     found = [
         version
         for version in state.versions
@@ -314,6 +329,8 @@ def _versions(state: State, query: registry.ListVersions, asking: Asking) -> lis
 
 def _at(state: State, query: registry.ProductionAt, asking: Asking) -> registry.Tenure:
     model_of(state, query.model)
+    if query.at > asking.now + AHEAD:
+        raise got("at", datetime.fromtimestamp(min(query.at, LAST - 1), UTC).isoformat(), "a time that has been")
     for tenure in state.tenures:
         if (tenure.model, tenure.environment) != (query.model, query.environment):
             continue
@@ -350,7 +367,7 @@ RULES: Rules = {
 }
 ANSWERS: Answerers = {
     registry.ListModels: lambda state, query, asking: sorted(
-        (model for model in state.models if model.removed is None), key=lambda model: model.name
+        (model for model in state.models if query.removed or model.removed is None), key=lambda model: model.name
     ),
     registry.ListVersions: _versions,
     registry.ShowVersion: _show,

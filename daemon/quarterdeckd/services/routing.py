@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from quarterstore.ledger.finding import trial_at
+from quarterstore.ledger.retention import retention_of
 from quarterstore.ledger.state import Recording, State
-from quarterstore.records import deployments
+from quarterstore.records import deployments, retention
 
 
 def table_of(state: State, path_of: Any) -> deployments.RoutingTable:
@@ -16,7 +17,8 @@ def table_of(state: State, path_of: Any) -> deployments.RoutingTable:
     routes = [route for found in state.deployments if (route := _route(state, found, path_of)) is not None]
     epoch = max((route.epoch for route in routes), default=0)
     stopped = max((found.epoch for found in state.deployments), default=0)
-    return deployments.RoutingTable(epoch=max(epoch, stopped), routes=tuple(routes))
+    waiting = retention.waiting(retention_of(state, "predictions"))
+    return deployments.RoutingTable(epoch=max(epoch, stopped), routes=tuple(routes), waiting=waiting)
 
 
 def _route(state: State, deployment: deployments.Deployment, path_of: Any) -> deployments.Route | None:

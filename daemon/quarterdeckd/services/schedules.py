@@ -14,6 +14,7 @@ from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.state import State
 from quarterstore.records import schedules
 from quarterstore.records.base import Act
+from quarterstore.records.batches import StartBatch
 from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Conflict, Forbidden, got, missing
 from quarterstore.records.hooks import AddHook
@@ -23,7 +24,7 @@ from quarterstore.records.names import checked_word
 from quarterstore.records.registry import RegisterVersion
 from quarterstore.records.runs import LogArtefact
 
-LOOKED_AT = (RegisterVersion, AddDataset, LogArtefact, LogModelArtefact, AddHook)
+LOOKED_AT = (RegisterVersion, AddDataset, LogArtefact, LogModelArtefact, AddHook, StartBatch)
 """Acts that the daemon looks at something for before they are decided, which the clock's own acts pass by."""
 SHORTEST = 1.0
 MOST_CAUGHT_UP = 1000

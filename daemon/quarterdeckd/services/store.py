@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterstore.ledger.finding import in_use, version_before
+from quarterstore.ledger.finding import in_use, places_of, version_before
+from quarterstore.ledger.retention import held_models, held_runs
 from quarterstore.ledger.state import State, Step
 from quarterstore.records import logged_models, registry, search, store
 from quarterstore.records.base import Event
-from quarterstore.records.faults import Conflict, NotFound, Refused
+from quarterstore.records.faults import Conflict, Fault, NotFound, Refused
 from quarterstore.records.messages import EVENTS, one_of
 
 _ANY = one_of(EVENTS)
@@ -31,13 +32,23 @@ def _undo(state: State, act: store.Undo, asking: Asking) -> Decision:
     step = _last(state, asking)
     if act.entry is not None and act.entry != step.entry:
         raise Conflict(f"got entry {act.entry}, your last act by now is {step.entry}: {step.words}", field="entry")
-    events: list[Event] = []
-    for fields in step.inverse:
-        event: Event = msgspec.convert(fields, _ANY)
-        events.append(_checked(state, event, asking))
+    if act.skip:
+        return _pass_over(step, asking)
+    try:
+        events = [_checked(state, msgspec.convert(fields, _ANY), asking) for fields in step.inverse]
+    except Fault as fault:
+        way = f"or leave entry {step.entry} ({step.words}) as it is: qd undo --skip"
+        fault.next = f"{fault.next}; {way}" if fault.next else way
+        raise
     events.append(store.ActUndone(entry=step.entry, by=asking.actor, at=asking.now))
     undone = store.Undone(entry=step.entry, act=step.act, words=step.words)
     return Decision(events, f"took back entry {step.entry}: {step.words}", lambda after: undone)
+
+
+def _pass_over(step: Step, asking: Asking) -> Decision:
+    event = store.UndoPassedOver(entry=step.entry, by=asking.actor, at=asking.now)
+    passed = store.Undone(entry=step.entry, act=step.act, words=step.words, passed_over=True)
+    return Decision([event], f"undo leaves entry {step.entry} as it is: {step.words}", lambda after: passed)
 
 
 def _checked(state: State, event: Event, asking: Asking) -> Event:
@@ -49,7 +60,8 @@ def _checked(state: State, event: Event, asking: Asking) -> Event:
     if not isinstance(event, registry.StageMoved):
         return event
     version = state.versions[event.version]
-    if version.stage != event.before:
+    back_to_a_place = event.after == "Production" and event.environment not in places_of(state, version)
+    if version.stage != event.before and not (version.stage == "Production" and back_to_a_place):
         raise Conflict(f"{version.id} is in {version.stage} by now, expected {event.before}", field="undo")
     if "Production" in (event.before, event.after) and asking.profile != "solo":
         raise Refused(
@@ -112,19 +124,22 @@ def _set_profile(state: State, act: store.SetProfile, asking: Asking) -> Decisio
 
 
 def purgeable(state: State, until: float) -> store.Purge:
-    """What was removed up to an instant and can be forgotten: of versions those that nothing was made from."""
+    """What was removed up to an instant and can be forgotten: of versions those that nothing was made from; nothing
+    that a hold is on."""
+    held, models = held_runs(state), held_models(state)
 
     def old(removed: float | None) -> bool:
         return removed is not None and removed <= until
 
     parents = {version.parent for version in state.versions if version.removed is None}
     return store.Purge(
-        runs=tuple(run.id for run in state.runs if old(run.removed)),
+        runs=tuple(run.id for run in state.runs if old(run.removed) and run.id not in held),
         logged_models=tuple(model.id for model in state.logged_models if old(model.removed)),
         versions=tuple(
             version.id
             for version in state.versions
             if old(version.removed) and version.freed is None and version.id not in parents
+            if version.model not in models
         ),
     )
 

@@ -88,10 +88,9 @@ def _arms(
                 field="version",
                 next=f"qd promote {version.id} Staging",
             )
-        cleared += cleared_for_production(
-            state, version, asking, "a trial asked for in solo" if asking.profile == "solo" else ""
-        )
-        cleared_by_hooks(state, version, "Production", asking)
+        reason = "a trial asked for in solo" if asking.profile == "solo" else ""
+        cleared += cleared_for_production(state, version, deployment.environment, asking, reason)
+        cleared_by_hooks(state, version, "Production", deployment.environment, asking)
     if control.id != live:
         raise Conflict(f"got {control.id}, expected {live}, which is live at {deployment.endpoint}", field="against")
     found = tuple(version.id for version in versions)

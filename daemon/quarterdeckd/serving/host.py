@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -10,28 +11,30 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import uvloop
 import zmq
 import zmq.asyncio
 
-from quarterdeckd.http.server import Protocol, Request, Response, refusal
+from quarterdeckd.http.server import Protocol
 from quarterdeckd.measures import latency
-from quarterdeckd.serving import rest
 from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.inference import Inference
 from quarterdeckd.serving.recorder import SYNC_EVERY, Recorder
 from quarterdeckd.serving.router import Arm, Routes
 from quarterdeckd.serving.status import Status
-from quarterstore.records.deployments import HostNews, LatencySummary, RoutingTable, Slot
+from quarterdeckd.serving.web import Web
+from quarterstore.records.deployments import LatencySummary, RoutingTable, Slot
 from quarterstore.records.faults import Fault
+from quarterstore.records.hosts import HostNews
 from quarterstore.records.places import Home
 from quarterstore.records.wire import decode, encode
+
+if TYPE_CHECKING:
+    from quarterdeckd.serving.rpc import Rpc
 
 log = logging.getLogger("quarterdeck.host")
 ACCEPT_AGAIN = 0.2
@@ -44,8 +47,10 @@ DRAIN = 5.0
 class Host:
     """Answers requests; told its routes by the launcher."""
 
-    def __init__(self, home: Home, listener: socket.socket, status: Status, copies: Copies) -> None:
+    def __init__(self, home: Home, listener: socket.socket, status: Status, copies: Copies, grpc: str = "") -> None:
         self._listener = listener
+        self._grpc = grpc
+        """HOST:PORT where gRPC is answered, if it is."""
         self.routes = Routes()
         self._recorder = Recorder(home.serving / "predictions", os.getpid())
         self._connections: set[Protocol] = set()
@@ -63,42 +68,21 @@ class Host:
         self._routed = asyncio.Event()
         self._written = asyncio.Event()
         self._copies = copies
-        self._inference = Inference(self.routes, self._recorder, status, copies, self._written.set)
+        self._full = asyncio.Event()
+        self._inference = Inference(self.routes, self._recorder, status, copies, self._recorded)
+        self._web = Web(self.routes, self._inference, lambda: self._ready)
 
-    def handle(self, request: Request) -> Response | Awaitable[Response]:
-        """One request, by its path."""
-        parts = request.path.strip("/").split("/")
-        if len(parts) == 4 and parts[:2] == ["v2", "models"] and parts[3] == "infer":
-            if request.method != "POST":
-                return refusal(405, f"got {request.method}, expected POST")
-            return self._inference.answer(request, parts[2])
-        if request.method != "GET":
-            return refusal(405, f"got {request.method}, expected GET")
-        return self._look(parts)
-
-    def _look(self, parts: list[str]) -> Response:
-        if parts == ["v2"]:
-            body: dict[str, Any] = {"name": "quarterdeck", "version": "0.1.0", "extensions": []}
-            return Response(200, msgspec.json.encode(body))
-        if parts in (["v2", "health", "live"], ["v2", "health", "ready"]):
-            good = parts[2] == "live" or self._ready
-            return Response(200 if good else 503, msgspec.json.encode({parts[2]: good}))
-        if len(parts) in (3, 4) and parts[:2] == ["v2", "models"]:
-            way = self.routes.ways.get(parts[2])
-            if way is None:
-                return self._inference.absent(parts[2])
-            live = way.arms[0]
-            if len(parts) == 3:
-                return Response(200, msgspec.json.encode(rest.metadata(parts[2], live.slot.version, live.loaded)))
-            if parts[3] == "ready":
-                return Response(200, msgspec.json.encode({"name": parts[2], "ready": True}))
-        return refusal(404, "got an unknown path, expected one of the Open Inference Protocol v2")
+    def _recorded(self) -> None:
+        self._written.set()
+        if self._recorder.full():
+            self._full.set()
 
     async def serve(self, control: Any) -> None:
         """Answer until told to stop: drain, close the segment, leave."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         tasks = [asyncio.create_task(each) for each in (self._obey(control), self._tell(control), self._tend())]
+        rpc = await self._open_grpc()
         await control.send_multipart([b"hello", str(os.getpid()).encode()])
         for task in tasks:
             task.add_done_callback(self._ended)
@@ -107,6 +91,8 @@ class Host:
         loop.add_reader(self._listener.fileno(), self._accept)
         await self._stopping.wait()
         loop.remove_reader(self._listener.fileno())
+        if rpc is not None:
+            await rpc.stop(DRAIN)
         await asyncio.gather(*self._taking)
         for connection in list(self._connections):
             connection.drain()
@@ -116,6 +102,15 @@ class Host:
         for task in tasks:
             task.cancel()
         self._recorder.tend(close=True)
+
+    async def _open_grpc(self) -> Rpc | None:
+        if not self._grpc:
+            return None
+        from quarterdeckd.serving.rpc import Rpc  # an extra that a host without this door does not need
+
+        rpc = Rpc(self.routes, self._inference, lambda: self._ready, self._routed)
+        await rpc.start(self._grpc)
+        return rpc
 
     def _accept(self) -> None:
         """Take one connection a turn of the loop: whoever is less busy gets the next. A server of uvloop takes all that
@@ -147,7 +142,7 @@ class Host:
             log.info("a connection was lost before it began: %s", error.strerror)
 
     def _connected(self) -> Protocol:
-        return Protocol(self.handle, self._connections)
+        return Protocol(self._web.handle, self._connections)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A part of the host that ended by an error takes the host with it; the launcher starts another."""
@@ -166,9 +161,11 @@ class Host:
             kind, number, payload = await control.recv_multipart()
             if kind != b"routes":
                 continue
-            self._wanted = (decode(payload, RoutingTable), number)
+            table = decode(payload, RoutingTable)
+            self._recorder.limit(table.waiting)
+            self._wanted = (table, number)
             self._lost.clear()
-            for slot in self.routes.lacking(self._wanted[0]):
+            for slot in self.routes.lacking(table):
                 if slot.digest not in self._loading:
                     self._loading[slot.digest] = task = asyncio.create_task(self._load(control, slot))
                     task.add_done_callback(self._ended)
@@ -216,6 +213,7 @@ class Host:
                         kind="latency",
                         latency=_summary(each),
                         counts=counts,
+                        refused=way.refused,
                         endpoint=way.route.endpoint,
                         version=each.slot.version,
                         epoch=way.route.epoch,
@@ -229,10 +227,13 @@ class Host:
                 await control.send_multipart([b"news", encode(news)])
 
     async def _tend(self) -> None:
-        """Sync what is recorded while anything is, and sleep while nothing is."""
+        """Sync what is recorded while anything is, sooner when a segment is full, and sleep while nothing is."""
         while True:
             await self._written.wait()
-            await asyncio.sleep(SYNC_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SYNC_EVERY):
+                    await self._full.wait()
+            self._full.clear()
             self._written.clear()
             try:
                 if not await asyncio.to_thread(self._recorder.tend):
@@ -262,7 +263,8 @@ def _summary(arm: Arm) -> LatencySummary:
 
 
 def main(argv: list[str]) -> int:
-    """`python -m quarterdeckd.serving.host HOME LISTENER_FD STATUS_FILE CONTROL_ADDRESS`, started by the launcher."""
+    """`python -m quarterdeckd.serving.host HOME LISTENER_FD STATUS_FILE CONTROL_ADDRESS [GRPC_ADDRESS]`, started by the
+    launcher."""
     logging.basicConfig(stream=sys.stderr, level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # a host without its launcher would hold the port and know no routes but its last
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
@@ -278,7 +280,7 @@ def main(argv: list[str]) -> int:
         control.setsockopt(zmq.LINGER, 200)
         control.connect(argv[4])
         copies = Copies(zmq.Context.shadow(context.underlying), home.shadow_address)
-        await Host(home, listener, status, copies).serve(control)
+        await Host(home, listener, status, copies, "".join(argv[5:6])).serve(control)
         copies.close()
         control.close()
         context.term()

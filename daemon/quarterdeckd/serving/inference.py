@@ -1,27 +1,27 @@
-"""One prediction: the arm that answers, its model run on the loop or in a thread, the answer recorded and counted."""
+"""One prediction, from whichever door: the arm that answers, its model run on the loop or in a thread, the answer
+recorded and counted."""
 
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-import msgspec
 import numpy as np
 
-from quarterdeckd.http.server import Request, Response, refusal
-from quarterdeckd.serving import rest
 from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.features import features_of, said_of
-from quarterdeckd.serving.recorder import Frame, Recorder, kept
+from quarterdeckd.serving.recorder import Frame, Recorder, kept, kept_key
 from quarterdeckd.serving.router import Dealt, Routes, Way
+from quarterdeckd.serving.session import Loaded
 from quarterdeckd.serving.status import BUSY, LOOP, Status
-from quarterstore.records.faults import MEANINGS, Fault, NotFound, got, missing
+from quarterdeckd.serving.tensors import Feed, unknown
+from quarterstore.records.faults import MEANINGS, Failed, Fault, TimedOut
+from quarterstore.records.registry import Signature
 
 log = logging.getLogger("quarterdeck.host")
 INLINE = 0.002
@@ -30,45 +30,104 @@ LARGE = 64 * 1024
 """Bytes of a body from which on it is read, answered and recorded in a thread too (1 ms here)."""
 RUN_WITHIN = 30.0
 """Seconds a model has to answer; a version that hangs must fail its canary, not hold it for ever."""
+Reply = TypeVar("Reply")
+Reply_co = TypeVar("Reply_co", covariant=True)
 
 
-class Asked:
+class Question(NamedTuple):
+    """A request as its door read it. `feed` makes the tensors that a version takes, or raises `Invalid`; `outputs` are
+    those asked for by name, all of them where it is empty; `key` keeps a caller on one arm; `version` is asked for by
+    name."""
+
+    feed: Callable[[Loaded, Signature], Feed]
+    outputs: Sequence[str] = ()
+    key: str | None = None
+    version: str = ""
+
+
+class Stamp(NamedTuple):
+    """Who answered, under which routes, and the id that the prediction is recorded under."""
+
+    endpoint: str
+    version: str
+    epoch: int
+    arm: str
+    prediction: str
+
+
+class Door(Protocol[Reply_co]):
+    """One request at one door: how it is read, and how its answer is written there."""
+
+    @property
+    def endpoint(self) -> str:
+        """Who is asked; empty as long as that was not read."""
+
+    def read(self) -> Question:
+        """What is asked; raises `Invalid` for what cannot be read."""
+
+    def answered(self, stamp: Stamp, outputs: dict[str, Any]) -> Reply_co:
+        """The outputs asked for, in that order."""
+
+    def refused(self, fault: Fault, stamp: Stamp | None) -> Reply_co:
+        """What is wrong; with a stamp where a version took the request and failed."""
+
+
+class Received(NamedTuple, Generic[Reply]):
+    """A request as it came: its bytes, when it began (`time.perf_counter()`), the id it is recorded under."""
+
+    door: Door[Reply]
+    size: int
+    began: float
+    prediction: str
+
+
+class Asked(Generic[Reply]):
     """A request that was understood: what is asked of which arm."""
 
-    __slots__ = ("arm", "began", "body", "dealt", "feed", "given_up", "names", "prediction", "raw", "rows", "shadow")
+    __slots__ = (
+        "arm",
+        "began",
+        "counts",
+        "dealt",
+        "door",
+        "feed",
+        "given_up",
+        "key",
+        "names",
+        "rows",
+        "shadow",
+        "size",
+        "stamp",
+    )
 
     def __init__(
-        self,
-        body: rest.InferRequest,
-        raw: bytes,
-        prediction: str,
-        way: Way,
-        dealt: Dealt,
-        feed: dict[str, Any],
-        names: list[str],
-        began: float,
+        self, received: Received[Reply], question: Question, way: Way, dealt: Dealt, feed: Feed, stamp: Stamp
     ) -> None:
-        self.raw = raw
-        self.shadow = way.shadow
-        self.body = body
-        self.prediction = prediction
+        self.door = received.door
+        self.size = received.size
+        self.began = received.began
+        self.key = question.key
         self.dealt = dealt
         self.arm = dealt.arm
         self.feed = feed
-        self.names = names
-        self.began = began
+        self.names = question.outputs or dealt.arm.loaded.names
+        self.stamp = stamp
         self.rows = max((len(array) for array in feed.values() if array.ndim), default=1)
+        self.counts = not question.version or len(way.arms) == 1
+        """The routes chose the arm: one that a caller chose beside others is no evidence of how they compare."""
+        self.shadow = None if question.version else way.shadow
+        """Who is shown the same, afterwards."""
         self.given_up = False
         """The caller was told that it took too long; what a thread still finds out is nobody's answer."""
 
 
-class Done:
+class Done(Generic[Reply]):
     """An answer, and how it counts for its arm."""
 
-    __slots__ = ("failed", "milliseconds", "response")
+    __slots__ = ("failed", "milliseconds", "reply")
 
-    def __init__(self, response: Response, milliseconds: float, failed: bool) -> None:
-        self.response = response
+    def __init__(self, reply: Reply, milliseconds: float, failed: bool) -> None:
+        self.reply = reply
         self.milliseconds = milliseconds
         self.failed = failed
 
@@ -87,72 +146,67 @@ class Inference:
         self._prefix = f"p{time.time_ns() // 1_000_000:x}{os.getpid():x}-"
         self._numbers = count()
 
-    def absent(self, endpoint: str) -> Response:
-        """There is no such endpoint here."""
-        near = difflib.get_close_matches(endpoint, list(self._routes.ways), n=3, cutoff=0.3)
-        shown = endpoint[:100] if endpoint.isprintable() else "an unprintable name"
-        return refusal(
-            404, f"model: got {shown}, expected a known one" + (f"; nearest: {', '.join(near)}" if near else "")
-        )
-
-    def answer(self, request: Request, endpoint: str) -> Response | Awaitable[Response]:
-        """Answer one request, at once where that is quick."""
-        if endpoint not in self._routes.ways:
-            return self.absent(endpoint)
+    def answer(self, door: Door[Reply], size: int, began: float) -> Reply | Awaitable[Reply]:
+        """Answer a request of so many bytes that began at `time.perf_counter()`, at once where that is quick."""
         prediction = f"{self._prefix}{next(self._numbers):x}"
-        if len(request.body) > LARGE:
-            return self._answer_large(request, endpoint, prediction)
-        asked = self._understood(request, endpoint, prediction)
-        if isinstance(asked, Response):
-            return asked
+        received = Received(door, size, began, prediction)
+        if size > LARGE:
+            return self._answer_large(received)
+        asked = self._understood(received)
+        if isinstance(asked, Fault):
+            return self._refused(door, asked)
         if asked.arm.loaded.expected(asked.rows) > INLINE:
             return self._in_thread(asked)
         return self._counted(asked, self._done(asked, LOOP, 0))
 
-    async def _answer_large(self, request: Request, endpoint: str, prediction: str) -> Response:
-        asked = await asyncio.to_thread(self._read_large, request, endpoint, prediction)
-        return asked if isinstance(asked, Response) else await self._in_thread(asked)
+    async def _answer_large(self, received: Received[Reply]) -> Reply:
+        asked = await asyncio.to_thread(self._read_large, received)
+        return self._refused(received.door, asked) if isinstance(asked, Fault) else await self._in_thread(asked)
 
-    def _read_large(self, request: Request, endpoint: str, prediction: str) -> Asked | Response:
+    def _read_large(self, received: Received[Reply]) -> Asked[Reply] | Fault:
         with self._status.entry() as entry:
             self._status.mark(entry, BUSY)
-            return self._understood(request, endpoint, prediction)
+            return self._understood(received)
 
-    def _understood(self, request: Request, endpoint: str, prediction: str) -> Asked | Response:
-        """The request as tensors for one arm, or what is wrong with it in words."""
-        way = self._routes.ways.get(endpoint)
-        if way is None:
-            return self.absent(endpoint)
+    def _understood(self, received: Received[Reply]) -> Asked[Reply] | Fault:
+        """The request as tensors for one arm, or what is wrong with it."""
+        door, prediction = received.door, received.prediction
         try:
-            body = rest.decode_request(request.body)
-            dealt = way.deal(sticky(request, body), prediction)
+            question = door.read()
+            way = self._routes.way(door.endpoint)
+            named = question.version
+            dealt = Dealt(way.named(named), None, 1.0) if named else way.deal(question.key, prediction)
             arm = dealt.arm
-            feed = rest.feed_of(body, arm.loaded, arm.slot.signature)
-            names = [output.name for output in body.outputs] or arm.loaded.names
-            for name in names:
+            feed = question.feed(arm.loaded, arm.slot.signature)
+            for name in question.outputs:
                 if name not in arm.loaded.names:
-                    raise missing("outputs.name", name, arm.loaded.names)
-            return Asked(body, request.body, prediction, way, dealt, feed, names, request.began)
+                    raise unknown("outputs.name", name, arm.loaded.names)
         except Fault as fault:
-            # 404 is for an endpoint; an unknown tensor is a bad request
-            return refusal(400 if isinstance(fault, NotFound) else MEANINGS[type(fault)].http, fault.line())
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return refusal(400, f"body: got JSON that is no inference request ({str(error)[:200]})")
+            return fault
+        stamp = Stamp(arm.route.endpoint, arm.slot.version, arm.route.epoch, arm.slot.role, prediction)
+        return Asked(received, question, way, dealt, feed, stamp)
 
-    async def _in_thread(self, asked: Asked) -> Response:
+    def _refused(self, door: Door[Reply], fault: Fault) -> Reply:
+        """Count a request that is wrong, apart from the errors of versions; on the loop only."""
+        way = self._routes.ways.get(door.endpoint)
+        if way is not None:
+            way.refused += 1
+        return door.refused(fault, None)
+
+    async def _in_thread(self, asked: Asked[Reply]) -> Reply:
         work = asyncio.get_running_loop().run_in_executor(asked.arm.loaded.threads, self._run_aside, asked)
         try:
             return self._counted(asked, await asyncio.wait_for(work, RUN_WITHIN))
         except TimeoutError:
             asked.given_up = True
-            error = f"the model gave no answer within {RUN_WITHIN:g} s"
-            return self._counted(asked, self._refused(asked, 504, error, {}))
+            fault = TimedOut(f"the model gave no answer within {RUN_WITHIN:g} s")
+            return self._counted(asked, self._failed(asked, fault, {}))
 
-    def _run_aside(self, asked: Asked) -> Done:
+    def _run_aside(self, asked: Asked[Reply]) -> Done[Reply]:
         with self._status.entry() as entry:
             return self._done(asked, entry, BUSY if asked.rows > 1 else 0)
 
-    def _done(self, asked: Asked, entry: int, meanwhile: int) -> Done:
+    def _done(self, asked: Asked[Reply], entry: int, meanwhile: int) -> Done[Reply]:
         """Run, record, then render: a prediction that was answered was written. The status entry holds `meanwhile`
         before and after the run."""
         found, error = self._run(asked, entry)
@@ -160,18 +214,13 @@ class Inference:
         try:
             outputs = dict(zip(asked.arm.loaded.names, found, strict=True)) if found else {}
             if error is not None:
-                return self._refused(asked, 500, error, outputs)
-            answer = rest.InferResponse(
-                model_name=asked.arm.route.endpoint,
-                model_version=asked.arm.slot.version,
-                id=asked.body.id or asked.prediction,
-                outputs=rest.outputs_of(asked.names, [outputs[name] for name in asked.names]),
-            )
-            return self._recorded(asked, Response(200, rest.encode_response(answer), _headers(asked)), outputs, None)
+                return self._failed(asked, Failed(error), outputs)
+            reply = asked.door.answered(asked.stamp, {name: outputs[name] for name in asked.names})
+            return self._recorded(asked, reply, outputs, None)
         finally:
             self._status.mark(entry, 0)
 
-    def _run(self, asked: Asked, entry: int) -> tuple[list[Any], str | None]:
+    def _run(self, asked: Asked[Reply], entry: int) -> tuple[list[Any], str | None]:
         """Run the model, its slot's number in the status file meanwhile: who crashes is named by it."""
         arm, loaded = asked.arm, asked.arm.loaded
         self._status.mark(entry, arm.number)
@@ -187,63 +236,42 @@ class Inference:
                 return [], "the model's answer is not finite"
         return found, None
 
-    def _refused(self, asked: Asked, status: int, error: str, outputs: dict[str, Any]) -> Done:
-        body = msgspec.json.encode({"error": error, "id": asked.prediction})
-        return self._recorded(asked, Response(status, body, _headers(asked)), outputs, error)
+    def _failed(self, asked: Asked[Reply], fault: Fault, outputs: dict[str, Any]) -> Done[Reply]:
+        return self._recorded(asked, asked.door.refused(fault, asked.stamp), outputs, fault)
 
-    def _recorded(self, asked: Asked, response: Response, outputs: dict[str, Any], error: str | None) -> Done:
+    def _recorded(self, asked: Asked[Reply], reply: Reply, outputs: dict[str, Any], fault: Fault | None) -> Done[Reply]:
         milliseconds = (time.perf_counter() - asked.began) * 1000
-        if not asked.given_up or response.status == 504:
-            self._recorder.write(_frame(asked, response.status, milliseconds, outputs, error))
-        return Done(response, milliseconds, error is not None)
+        if not asked.given_up or isinstance(fault, TimedOut):
+            self._recorder.write(_frame(asked, milliseconds, outputs, fault))
+        return Done(reply, milliseconds, fault is not None)
 
-    def _counted(self, asked: Asked, done: Done) -> Response:
+    def _counted(self, asked: Asked[Reply], done: Done[Reply]) -> Reply:
         """Count an answer; on the loop only, the counts have no lock."""
-        asked.arm.count(done.milliseconds, done.failed)
+        if asked.counts:
+            asked.arm.count(done.milliseconds, done.failed)
         self._written()
         if asked.shadow is not None:
-            self._copies.later(asked.arm.route, asked.shadow, asked.prediction, asked.raw)
-        return done.response
+            self._copies.later(asked.arm.route, asked.shadow, asked.stamp.prediction, asked.feed, asked.size)
+        return done.reply
 
 
-def sticky(request: Request, body: rest.InferRequest) -> str | None:
-    """What keeps a caller on one arm: the header `quarterdeck-key`, else the parameter `key`. Never the request's `id`:
-    a client that sends the same one each time would put all its traffic on one arm."""
-    header = request.headers.get(b"quarterdeck-key")
-    if header:
-        return header.decode("latin-1")
-    key = body.parameters.get("key")
-    if key is None or key == "":
-        return None
-    if isinstance(key, bool) or not isinstance(key, str | int | float):
-        raise got("parameters.key", type(key).__name__, "a text or a number")
-    return str(key)
-
-
-def _headers(asked: Asked) -> bytes:
-    slot = asked.arm.slot
-    return (
-        f"quarterdeck-version: {slot.version}\r\nquarterdeck-epoch: {asked.arm.route.epoch}\r\n"
-        f"quarterdeck-prediction: {asked.prediction}\r\nquarterdeck-arm: {slot.role}\r\n"
-    ).encode("latin-1", "replace")
-
-
-def _frame(asked: Asked, status: int, milliseconds: float, outputs: dict[str, Any], error: str | None) -> Frame:
-    arm = asked.arm
+def _frame(asked: Asked[Any], milliseconds: float, outputs: dict[str, Any], fault: Fault | None) -> Frame:
+    arm, stamp = asked.arm, asked.stamp
     predicted, scores = said_of(arm.slot.signature, outputs)
     return Frame(
-        asked.prediction,
+        stamp.prediction,
         time.time(),
-        arm.route.endpoint,
-        arm.slot.version,
-        arm.slot.role,
-        arm.route.epoch,
-        status,
+        stamp.endpoint,
+        stamp.version,
+        stamp.arm,
+        stamp.epoch,
+        200 if fault is None else MEANINGS[type(fault)].http,
         milliseconds,
         kept(arm.route.recording, features_of(arm, asked.feed)),
         predicted,
         scores,
-        error,
+        None if fault is None else fault.line(),
+        kept_key(arm.route.recording, asked.key),
         asked.dealt.point,
         asked.dealt.propensity,
     )

@@ -19,14 +19,15 @@ import zmq
 import zmq.asyncio
 
 from quarterdeckd.serving import last_routes, process
-from quarterdeckd.serving.listener import address_of, held, listen
+from quarterdeckd.serving.listener import address_of, held, listen, reserve
 from quarterdeckd.serving.process import LOADING, HostProcess
 from quarterdeckd.serving.recorder import adopt_segments
 from quarterdeckd.serving.restarts import Restarts
 from quarterdeckd.serving.shadow_process import ShadowProcess
 from quarterdeckd.serving.tally import Tally
-from quarterstore.records.deployments import AskServing, HostNews, PushRoutes, RoutingTable, ServingState
-from quarterstore.records.faults import Fault
+from quarterstore.records.deployments import RoutingTable, ServingState
+from quarterstore.records.faults import MEANINGS, Fault
+from quarterstore.records.hosts import AskServing, HostNews, PushRoutes
 from quarterstore.records.places import Home
 from quarterstore.records.wire import decode, encode
 
@@ -52,9 +53,10 @@ class Launcher:
     are waited for by pidfd, deadlines are timers.
     """
 
-    def __init__(self, home: Home, listener: socket.socket, count: int) -> None:
+    def __init__(self, home: Home, listener: socket.socket, count: int, grpc: socket.socket | None = None) -> None:
         self._home = home
         self._listener = listener
+        self._grpc = grpc
         self._count = count
         self._hosts: list[HostProcess] = []
         self._restarts = Restarts()
@@ -112,7 +114,9 @@ class Launcher:
                 return
             try:
                 adopt_segments(self._home.serving / "predictions")
-                host = process.start(self._home, self._listener, {each.status_file for each in self._hosts})
+                host = process.start(
+                    self._home, self._listener, {each.status_file for each in self._hosts}, self._grpc_address
+                )
             except OSError as error:
                 # the disk or the process table is full: as a crash, so that it is tried again, but not at once
                 self._restarts.died(now, proven=False)
@@ -232,11 +236,16 @@ class Launcher:
         for identity in list(self._watchers):
             await self._answer(identity, [b"0"])
 
+    @property
+    def _grpc_address(self) -> str:
+        return address_of(self._grpc) if self._grpc is not None else ""
+
     def state(self) -> ServingState:
         """The launcher and its hosts as they are; the epoch is the oldest one that still answers."""
         return ServingState(
             launcher=os.getpid(),
             address=f"http://{address_of(self._listener)}",
+            grpc=self._grpc_address or None,
             epoch=min((host.epoch for host in self._hosts if not host.fresh), default=-1),
             hosts=tuple(host.state() for host in self._hosts),
             crashes=self._blamed,
@@ -316,6 +325,7 @@ def main(argv: list[str] | None = None) -> int:
     options = argparse.ArgumentParser(prog="quarterdeck-serving", description=__doc__)
     options.add_argument("--home", type=Path, required=True)
     options.add_argument("--http", default=None, metavar="HOST:PORT")
+    options.add_argument("--grpc", default=None, metavar="HOST:PORT")
     options.add_argument("--hosts", type=int, default=1)
     given = options.parse_args(argv)
     os.umask(0o077)
@@ -327,20 +337,19 @@ def main(argv: list[str] | None = None) -> int:
         return 5
     try:
         listener = listen(home, given.http)
-    except (OSError, Fault) as error:
-        words = (
-            error.line()
-            if isinstance(error, Fault)
-            else f"http: got {given.http}: {error.strerror}, expected a free address"
-        )
-        print(f"error: {words}", file=sys.stderr)
+        grpc = reserve(home, given.grpc) if given.grpc else None
+    except Fault as fault:
+        print(f"error: {fault.line()}", file=sys.stderr)
+        return MEANINGS[type(fault)].exit
+    except OSError as error:
+        print(f"error: serving: got {error.strerror}, expected a folder that can be written", file=sys.stderr)
         return 2
-    asyncio.run(_run(home, listener, given.hosts))
+    asyncio.run(_run(home, listener, given.hosts, grpc))
     return 0
 
 
-async def _run(home: Home, listener: socket.socket, count: int) -> None:
-    await Launcher(home, listener, count).run()
+async def _run(home: Home, listener: socket.socket, count: int, grpc: socket.socket | None) -> None:
+    await Launcher(home, listener, count, grpc).run()
 
 
 if __name__ == "__main__":

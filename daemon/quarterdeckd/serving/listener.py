@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
 import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from quarterdeckd.settings import host_and_port
+from quarterstore.records.faults import Conflict, Fault, got
 from quarterstore.records.places import Home
 from quarterstore.shelf.files import write_whole
 
@@ -22,33 +27,84 @@ def address_of(listener: socket.socket) -> str:
 
 
 def listen(home: Home, address: str | None) -> socket.socket:
-    """The listening socket: at `address`, else where it was last time, else where the kernel says. A port of 0 is where
-    it was last time too: callers know that one."""
-    remembered = home.serving / "address"
-    host, port = host_and_port("http", address) if address else ("127.0.0.1", 0)
+    """The listening socket of REST, at `address` or where `bound` says; hosts inherit it."""
+    listener = bound(home.serving / "address", "http", address)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def reserve(home: Home, address: str) -> socket.socket:
+    """A socket that holds the address of gRPC without listening at it: its library takes no listener from elsewhere, so
+    each host opens its own on the same port, which Linux lets sockets of one user share that all say so."""
+    holder = bound(home.serving / "grpc-address", "grpc", address)
+    # said after the bind, so that an address that is in use is refused even where its owner would share it
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return holder
+
+
+def bound(remembered: Path, door: str, address: str | None) -> socket.socket:
+    """A socket at `address`, else where it was last time, else where the kernel says. A port of 0 is where it was last
+    time too: callers know that one. Raises `Conflict` naming who has the port."""
+    last = remembered.read_text().strip() if remembered.exists() else ""
+    host, port = host_and_port(door, address) if address else ("127.0.0.1", 0)
     free = port == 0
-    if free and remembered.exists():
-        last, there = host_and_port("http", remembered.read_text().strip())
-        host, port = (last, there) if address is None or last == host else (host, port)
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    deadline = time.monotonic() + PORT_WITHIN
+    if free and last:
+        before, there = host_and_port(door, last)
+        host, port = (before, there) if address is None or before == host else (host, port)
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    deadline = time.monotonic() + (PORT_WITHIN if last == f"{host}:{port}" else 0.0)
     while True:
         try:
-            listener.bind((host, port))
+            found.bind((host, port))
             break
-        except OSError:
+        except OSError as error:
             # the hosts of a launcher that was killed hold the port until they have drained
             if time.monotonic() < deadline:
                 time.sleep(0.05)
             elif free and port:
                 port = 0
             else:
-                raise
-    listener.listen(BACKLOG)
-    listener.setblocking(False)
-    write_whole(remembered, address_of(listener).encode())
-    return listener
+                raise taken(door, f"{host}:{port}", error) from error
+    write_whole(remembered, address_of(found).encode())
+    return found
+
+
+def refuse_taken(home: Home, wanted: Mapping[str, str | None]) -> None:
+    """Raise `Conflict` for an address that somebody else has: before anything is deployed. One that was ours may still
+    be held by hosts that drain, and is left to `bound`, which waits for it."""
+    for door, address in wanted.items():
+        remembered = home.serving / ("address" if door == "http" else "grpc-address")
+        if address is None or (remembered.exists() and remembered.read_text().strip() == address):
+            continue
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(host_and_port(door, address))
+            except OSError as error:
+                raise taken(door, address, error) from error
+
+
+def taken(door: str, address: str, error: OSError) -> Fault:
+    """What an address that cannot be had is complained of with: who has it, where that is to be seen."""
+    if error.errno != errno.EADDRINUSE:
+        return got(door, f"{address}: {error.strerror}", "an address of this machine")
+    return Conflict(
+        f"got {address}, which {owner_of(int(address.rpartition(':')[2]))} has, expected a free port", field=door
+    )
+
+
+def owner_of(port: int) -> str:
+    """The process that listens at a TCP port, as a person knows it."""
+    import psutil  # only for a complaint: a launcher is small
+
+    for each in psutil.net_connections("tcp"):
+        if each.laddr and each.laddr.port == port and each.status == psutil.CONN_LISTEN and each.pid:
+            with suppress(psutil.Error):
+                process = psutil.Process(each.pid)
+                return f"{process.name()} (process {each.pid}: {' '.join(process.cmdline())[:120]})"
+    return "a process of somebody else"
 
 
 def held(home: Home) -> bool:

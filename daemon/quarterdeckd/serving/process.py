@@ -99,14 +99,15 @@ class HostProcess:
         )
 
 
-def start(home: Home, listener: socket.socket, taken: set[Path]) -> HostProcess:
-    """Start a host on the launcher's listener, with a status file that no other one has; raises `OSError`."""
+def start(home: Home, listener: socket.socket, taken: set[Path], grpc: str) -> HostProcess:
+    """Start a host on the launcher's listener, with a status file that no other one has, and gRPC at `grpc` if that is
+    an address; raises `OSError`."""
     number = 0
     while (file := home.serving / f"status-{number}") in taken:
         number += 1
     status.fresh(file)
     os.set_inheritable(listener.fileno(), True)
-    words = [str(home.root), str(listener.fileno()), str(file), home.serving_address]
+    words = [str(home.root), str(listener.fileno()), str(file), home.serving_address, *([grpc] if grpc else [])]
     process = subprocess.Popen(
         [sys.executable, "-m", "quarterdeckd.serving.host", *words],
         pass_fds=(listener.fileno(),),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import struct
@@ -16,14 +15,17 @@ from typing import Any
 import msgspec
 
 from quarterstore.records.deployments import RecordingRule
-from quarterstore.records.predictions import COLUMNS, column_of
+from quarterstore.records.predictions import COLUMNS, column_of, hashed
+from quarterstore.records.retention import WAITING_ROWS, WAITING_SIZE, Waiting
 
 log = logging.getLogger("quarterdeck.recorder")
 SEGMENT = 4 * 1024 * 1024
 CLOSE_AFTER = 1.0
 SYNC_EVERY = 0.5
-BOUND = 512 * 1024 * 1024
-"""Bytes of segments that may wait for the daemon; beyond it predictions are counted, not kept."""
+SEGMENTS = 8
+"""Segments at least that the bound is divided into, so that the daemon can fold some while others are written."""
+MEASURE_EVERY = 0.05
+"""Seconds between two looks at what waits, while predictions are dropped."""
 _frame = struct.Struct("<II")
 
 
@@ -42,6 +44,8 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     predictions: list[Any]
     scores: list[float]
     error: str | None = None
+    key_hash: str | None = None
+    """The caller's key, hashed: what an outcome of a person is joined by."""
     dealt: int | None = None
     """The point of the caller's key, else of the prediction's id, that dealt it to its arm, where there are several."""
     propensity: float = 1.0
@@ -58,19 +62,26 @@ def kept(rule: RecordingRule, features: dict[str, list[Any]]) -> dict[str, list[
         if what == "keep":
             found[name] = values
         elif what == "hash":
-            found[name] = [hashlib.sha256(f"{rule.salt}{value!r}".encode()).hexdigest()[:32] for value in values]
+            found[name] = [hashed(rule.salt, value) for value in values]
     return found
+
+
+def kept_key(rule: RecordingRule, key: str | None) -> str | None:
+    """The caller's key as the rule lets it be kept: hashed at most, since it may name a person."""
+    return None if key is None or rule.fields.get("key", rule.default) == "drop" else hashed(rule.salt, key)
 
 
 class Recorder:
     """One host's segments. `write` costs one write(2); syncing and closing are a thread's work."""
 
-    def __init__(self, folder: Path, pid: int, bound: int = BOUND) -> None:
+    def __init__(self, folder: Path, pid: int, bound: int = WAITING_SIZE) -> None:
         self.dropped = 0
         self.why = ""
         self._folder = folder
         self._pid = pid
         self._bound = bound
+        self._most_rows = WAITING_ROWS
+        self._written_size = self._written_rows = 0
         self._number = 0
         self._file = -1
         self._size = 0
@@ -81,6 +92,11 @@ class Recorder:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._measure()
 
+    def limit(self, most: Waiting) -> None:
+        """How much may wait for the daemon from here on."""
+        with self._lock:
+            self._bound, self._most_rows = most.size, most.rows
+
     def _measure(self) -> None:
         """Look at what waits; the daemon takes segments away meanwhile."""
         total = 0
@@ -90,14 +106,17 @@ class Recorder:
             except FileNotFoundError:
                 continue
         self._waiting = total
+        self._measure_again = time.monotonic() + MEASURE_EVERY
 
     def write(self, frame: Frame) -> bool:
         """Keep one prediction; False when it was counted instead."""
         payload = self._encode(frame)
         data = _frame.pack(len(payload), zlib.crc32(payload)) + payload
         with self._lock:
-            if self._waiting > self._bound:
-                return self._drop(f"{self._waiting} bytes wait for the daemon, the bound is {self._bound}")
+            if self._waiting > (bound := self._bound_now()) and time.monotonic() >= self._measure_again:
+                self._measure()  # the daemon may have taken some
+            if self._waiting > bound:
+                return self._drop(f"{self._waiting} bytes wait for the daemon, the bound is {bound}")
             try:
                 if self._file < 0:
                     self._open()
@@ -108,12 +127,24 @@ class Recorder:
                 return self._drop(error.strerror or "the disk cannot be written")
             self._size += len(data)
             self._waiting += len(data)
+            self._written_size += len(data)
+            self._written_rows += rows_of(frame)
         return True
+
+    def _bound_now(self) -> int:
+        """The bound in bytes, and that in rows as bytes of this host's average: what other hosts wrote is not read."""
+        if not self._written_rows:
+            return self._bound
+        return min(self._bound, self._most_rows * self._written_size // self._written_rows)
 
     def _drop(self, why: str) -> bool:
         self.dropped += 1
         self.why = why
         return False
+
+    def full(self) -> bool:
+        """Whether the segment is so large that it should be closed now."""
+        return self._size >= min(SEGMENT, self._bound_now() // SEGMENTS)
 
     def _open(self) -> None:
         self._number += 1
@@ -131,7 +162,7 @@ class Recorder:
             if self._file < 0:
                 return True
             file, path = self._file, self._path
-            done = close or self._size >= SEGMENT or time.monotonic() - self._began >= CLOSE_AFTER
+            done = close or self.full() or time.monotonic() - self._began >= CLOSE_AFTER
             if done:
                 self._file = -1
         try:
@@ -171,13 +202,18 @@ def read_segment(path: Path, say: Callable[[str], None] = log.warning) -> Iterat
         say(f"{path.name}: the last {len(data) - offset} bytes are no whole prediction and are dropped")
 
 
+def rows_of(frame: Frame) -> int:
+    """How many rows a frame is kept as: one at least."""
+    return max([1, len(frame.predictions), *(len(values) for values in frame.features.values())])
+
+
 def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:
     """One row a predicted row, as columns named as in `records.predictions`; a feature that a frame lacks is None."""
     fixed: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     features: dict[str, list[Any]] = {}
     count = 0
     for frame in frames:
-        rows = max([1, len(frame.predictions), *(len(values) for values in frame.features.values())])
+        rows = rows_of(frame)
         about = (frame.at, frame.endpoint, frame.version, frame.role, frame.epoch, frame.status, frame.latency)
         for row in range(rows):
             for name, value in zip(COLUMNS[2:9], about, strict=True):
@@ -187,6 +223,7 @@ def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:
             fixed["prediction"].append(str(frame.predictions[row]) if row < len(frame.predictions) else None)
             fixed["score"].append(frame.scores[row] if row < len(frame.scores) else None)
             fixed["error"].append(frame.error)
+            fixed["key_hash"].append(frame.key_hash)
             fixed["dealt"].append(frame.dealt)
             fixed["propensity"].append(frame.propensity)
         for name in frame.features.keys() - features.keys():

@@ -1,25 +1,36 @@
-"""The Open Inference Protocol v2 over REST: JSON to tensors and back; what is wrong is a sentence, never a crash."""
+"""The Open Inference Protocol v2 over REST, with its binary tensor data extension: a request and its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container
 from typing import Any
 
 import msgspec
-import numpy as np
+from msgspec import UNSET, UnsetType
 
-from quarterdeckd.serving.session import DTYPES, Loaded, name_of
-from quarterstore.records.faults import got, missing
-from quarterstore.records.registry import Signature, Tensor
+from quarterdeckd.http.server import Request, Response
+from quarterdeckd.serving import bodies
+from quarterdeckd.serving.inference import Question, Stamp
+from quarterdeckd.serving.router import Arm
+from quarterdeckd.serving.session import name_of
+from quarterdeckd.serving.tensors import Given, feed_of, flat, label, packed
+from quarterstore.records.faults import Fault, got
+from quarterstore.records.registry import Tensor
+
+SPLIT = b"inference-header-content-length"
+"""The header with the size of the JSON that stands before the binary tensors."""
+SIZE = "binary_data_size"
+ELSEWHERE = ("shared_memory_region", "classification")
+"""Parameters of Triton that would change what is read or answered, and are not there."""
 
 
 class InferInput(msgspec.Struct):
-    """One tensor of a request."""
+    """One tensor of a request; without `data` it lies behind the JSON, `parameters.binary_data_size` bytes of it."""
 
     name: str
     shape: list[int]
     datatype: str
-    data: Any
+    data: Any = UNSET
     parameters: dict[str, Any] = {}
 
 
@@ -45,7 +56,8 @@ class ResponseOutput(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    data: list[Any]
+    data: list[Any] | UnsetType = UNSET
+    parameters: dict[str, Any] | UnsetType = UNSET
 
 
 class InferResponse(msgspec.Struct):
@@ -54,139 +66,119 @@ class InferResponse(msgspec.Struct):
     model_name: str
     model_version: str
     id: str
+    parameters: dict[str, Any]
     outputs: list[ResponseOutput]
 
 
-decode_request = msgspec.json.Decoder(InferRequest).decode
-encode_response = msgspec.json.Encoder().encode
-LARGEST_SHAPE = 1 << 28
+_request = msgspec.json.Decoder(InferRequest)
+_encode = msgspec.json.Encoder().encode
 
 
-def feed_of(request: InferRequest, loaded: Loaded, signature: Signature) -> dict[str, np.ndarray[Any, Any]]:
-    """The tensors of a request by name, as the model takes them; raises `Invalid` or `NotFound` naming the input. What
-    may be left out is said by the version's signature: two versions can share one file, and so its session."""
-    wanted = {tensor.name: tensor for tensor in loaded.inputs}
-    feed: dict[str, np.ndarray[Any, Any]] = {}
-    for given in request.inputs:
-        tensor = wanted.get(given.name)
-        if tensor is None:
-            raise missing("inputs.name", given.name, wanted)
-        feed[given.name] = _array(given, tensor)
-    rows = max((len(array) for array in feed.values() if array.ndim), default=0)
-    for name, tensor in wanted.items():
-        if name in feed:
+class Infer:
+    """One inference request at this door; `version` is that of its path, if it has one."""
+
+    def __init__(self, request: Request, endpoint: str, version: str = "") -> None:
+        self.endpoint = endpoint
+        self._version = version
+        self._request = request
+        self._body: InferRequest
+
+    def read(self) -> Question:
+        """What is asked; raises `Invalid`."""
+        bodies.refuse_encoded(self._request)
+        head, tail = self._parts()
+        body = self._body = bodies.decoded(head, InferRequest, _request, "inference request")
+        for number, output in enumerate(body.outputs):
+            refuse_elsewhere(label("outputs", number, output.name), output.parameters)
+        given = _given(body.inputs, tail)
+        return Question(
+            lambda loaded, signature: feed_of(given, loaded, signature),
+            [output.name for output in body.outputs],
+            bodies.sticky(self._request, body.parameters.get("key"), "parameters.key"),
+            self._version,
+        )
+
+    def _parts(self) -> tuple[bytes, bytes | None]:
+        """The JSON, and what follows it: None where the request says of nothing that it does."""
+        size, body = self._request.headers.get(SPLIT), self._request.body
+        if size is None:
+            return body, None
+        if not size.isdigit() or len(size) > 18 or int(size) > len(body):
+            words = f"a number of bytes up to the body's {len(body)}"
+            raise got("inference-header-content-length", size.decode("latin-1"), words)
+        return body[: int(size)], body[int(size) :]
+
+    def answered(self, stamp: Stamp, outputs: dict[str, Any]) -> Response:
+        """Tensors in JSON or, those that are asked for so, behind it."""
+        body, tail = self._body, []
+        asked = {output.name: output.parameters for output in body.outputs}
+        otherwise = body.parameters.get("binary_data_output", False) is True
+        found = []
+        for name, array in outputs.items():
+            tensor = ResponseOutput(name, list(array.shape), name_of(array))
+            if asked.get(name, {}).get("binary_data", otherwise) is True:
+                tail.append(packed(array))
+                tensor.parameters = {SIZE: len(tail[-1])}
+            else:
+                tensor.data = flat(array)
+            found.append(tensor)
+        parameters = {"prediction": stamp.prediction, "epoch": stamp.epoch, "arm": stamp.arm}
+        number = body.id or stamp.prediction
+        text = _encode(InferResponse(stamp.endpoint, stamp.version, number, parameters, found))
+        headers = bodies.headers(stamp)
+        if not tail:
+            return Response(200, text, headers)
+        headers += b"%b: %d\r\n" % (SPLIT, len(text))
+        return Response(200, b"".join([text, *tail]), headers, b"application/octet-stream")
+
+    def refused(self, fault: Fault, stamp: Stamp | None) -> Response:
+        """What is wrong, as `{"error": words}`."""
+        return bodies.refused(fault, stamp)
+
+
+def _given(inputs: list[InferInput], tail: bytes | None) -> list[Given]:
+    """The tensors with their data, from the JSON or in turn from what follows it; raises `Invalid`."""
+    found, at = [], 0
+    for number, each in enumerate(inputs):
+        field = label("inputs", number, each.name)
+        refuse_elsewhere(field, each.parameters)
+        size = each.parameters.get(SIZE)
+        if size is None:
+            if not isinstance(each.data, list):
+                kind = "none" if each.data is UNSET else type(each.data).__name__
+                raise got(f"{field}.data", kind, f"a list, or {SIZE} among its parameters")
+            found.append(Given(each.name, each.datatype, each.shape, each.data))
             continue
-        if not rows or not any(each.optional and each.name == name for each in signature.inputs):
-            raise got("inputs", "no " + name, f"{name} as {tensor.datatype} of shape {list(tensor.shape)}")
-        feed[name] = left_out(tensor, rows)
-    return feed
+        if tail is None:
+            raise got("inference-header-content-length", "none", f"the bytes of JSON before {field}")
+        if each.data is not UNSET:
+            raise got(f"{field}.data", f"a list beside {SIZE}", "one of the two")
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(tail) - at:
+            raise got(f"{field}.parameters.{SIZE}", size, f"a number of bytes, {len(tail) - at} are left")
+        found.append(Given(each.name, each.datatype, each.shape, tail[at : at + size]))
+        at += size
+    if tail is not None and at != len(tail):
+        raise got("body", f"{len(tail) - at} bytes more after the last tensor", "none")
+    return found
 
 
-def left_out(tensor: Tensor, rows: int) -> np.ndarray[Any, Any]:
-    """What the model is given for an optional input that a caller leaves out: what stands for a missing value in
-    training, NaN or an empty text."""
-    shape = [rows, *(1 if size < 0 else size for size in tensor.shape[1:])]
-    return np.full(shape, "" if tensor.datatype == "BYTES" else np.nan, DTYPES[tensor.datatype])
+def refuse_elsewhere(field: str, parameters: Container[str]) -> None:
+    """Raise `Invalid` for a parameter that would change what is read or answered, and is not there."""
+    for name in ELSEWHERE:
+        if name in parameters:
+            raise got(f"{field}.parameters", name, "the data itself in the request and in the answer")
 
 
-def _array(given: InferInput, tensor: Tensor) -> np.ndarray[Any, Any]:
-    field = f"inputs.{given.name}"
-    if given.datatype != tensor.datatype:
-        raise got(f"{field}.datatype", given.datatype, tensor.datatype)
-    fits = len(given.shape) == len(tensor.shape) and all(
-        size >= 0 and (wanted in (-1, size)) for size, wanted in zip(given.shape, tensor.shape, strict=True)
-    )
-    count = 1
-    for size in given.shape:
-        count *= size
-    if not fits or count > LARGEST_SHAPE:
-        raise got(f"{field}.shape", given.shape, f"{list(tensor.shape)} (-1 is any)")
-    if count == 0:
-        raise got(f"{field}.shape", given.shape, "at least one row")
-    if not isinstance(given.data, list):
-        raise got(f"{field}.data", type(given.data).__name__, "a list")
-    kind = DTYPES[tensor.datatype]
-    try:
-        values = given.data
-        if tensor.datatype == "BYTES":
-            values = list(_texts(values, field, 0))
-            array = np.array(values, dtype=np.object_)
-        else:
-            array = np.asarray(values)
-            if array.dtype.kind not in "biuf":
-                raise ValueError("not all of it is numbers")
-            array = _cast(array, kind, tensor.datatype)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise got(
-            f"{field}.data", f"values that do not fit ({str(error)[:100]})", f"{count} of {tensor.datatype}"
-        ) from error
-    if array.size != count:
-        raise got(f"{field}.data", f"{array.size} values", f"{count}, for shape {given.shape}")
-    return array.reshape(given.shape)
-
-
-def _cast(array: np.ndarray[Any, Any], kind: Any, datatype: str) -> np.ndarray[Any, Any]:
-    """To the model's type; a fraction for an integer, a number for a boolean or one out of range is refused."""
-    if datatype.startswith("FP"):
-        if array.dtype.kind == "b":
-            raise ValueError("booleans among numbers")
-        with np.errstate(over="ignore"):
-            cast: np.ndarray[Any, Any] = array.astype(kind)
-        # an infinity made here would come back as the model's error and count against its version
-        if not np.isfinite(cast).all():
-            raise ValueError(f"beyond the range of {datatype}")
-        return cast
-    if datatype == "BOOL":
-        if array.dtype.kind != "b":
-            raise ValueError("numbers among booleans")
-        return array
-    if array.dtype.kind == "f":
-        raise ValueError("fractions among integers")
-    if array.dtype.kind == "b":
-        raise ValueError("booleans among integers")
-    limits = np.iinfo(kind)
-    if array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
-        raise ValueError(f"beyond {limits.min} to {limits.max}")
-    return array.astype(kind)
-
-
-def _texts(values: Any, field: str, depth: int) -> Iterable[str]:
-    if depth > 8:
-        raise ValueError("nested too deep")
-    for value in values:
-        if isinstance(value, list):
-            yield from _texts(value, field, depth + 1)
-        elif isinstance(value, str):
-            yield value
-        else:
-            raise ValueError(f"{type(value).__name__} among texts")
-
-
-def outputs_of(names: list[str], arrays: list[Any]) -> list[ResponseOutput]:
-    """Arrays as the tensors of an answer, data flat and row by row."""
-    return [
-        ResponseOutput(name=name, shape=list(array.shape), datatype=name_of(array), data=_flat(array))
-        for name, array in zip(names, arrays, strict=True)
-    ]
-
-
-def _flat(array: np.ndarray[Any, Any]) -> list[Any]:
-    if array.dtype.kind in "OUS":
-        return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in array.ravel()]
-    flat: list[Any] = array.ravel().tolist()
-    return flat
-
-
-def metadata(endpoint: str, version: str, loaded: Loaded) -> dict[str, Any]:
-    """`GET /v2/models/{name}`."""
+def metadata(arm: Arm, versions: list[str]) -> dict[str, Any]:
+    """`GET /v2/models/{name}`: what an arm takes and gives, and the versions that can be asked for by name."""
 
     def described(tensors: tuple[Tensor, ...]) -> list[dict[str, Any]]:
         return [{"name": each.name, "datatype": each.datatype, "shape": list(each.shape)} for each in tensors]
 
     return {
-        "name": endpoint,
-        "versions": [version],
+        "name": arm.route.endpoint,
+        "versions": versions,
         "platform": "onnx_onnxv1",
-        "inputs": described(loaded.inputs),
-        "outputs": described(loaded.outputs),
+        "inputs": described(arm.loaded.inputs),
+        "outputs": described(arm.loaded.outputs),
     }

@@ -11,6 +11,7 @@ from quarterdeckd.measures import latency
 from quarterdeckd.rollout.arms import arm_at, drawn, point_of
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import ArmCounts, Route, RoutingTable, Slot
+from quarterstore.records.faults import missing
 
 WARM = 4
 """Sessions kept that no route names any more: what makes a rollback instant."""
@@ -60,13 +61,15 @@ class Dealt(NamedTuple):
 class Way:
     """One endpoint: its arms, their shares, and who is shown what they answered."""
 
-    __slots__ = ("arms", "route", "shadow", "shares")
+    __slots__ = ("arms", "refused", "route", "shadow", "shares")
 
     def __init__(self, route: Route, arms: list[Arm]) -> None:
         self.route = route
         self.arms = arms
         self.shares = tuple(each.slot.share for each in arms)
         self.shadow = next((slot for slot in route.slots if slot.role == "shadow"), None)
+        self.refused = 0
+        """Requests since the epoch began that were wrong: they are no version's errors."""
 
     def deal(self, key: str | None, prediction: str) -> Dealt:
         """The arm of a request: the same one for the same key, whatever host answers; by its own id without a key, and
@@ -80,6 +83,18 @@ class Way:
         point = point_of(self.route.salt, key or prediction)
         index = arm_at(point, self.shares)
         return Dealt(self.arms[index], point, self.shares[index] / 100)
+
+    def named(self, version: str) -> Arm:
+        """The arm of `name@3`, or of `3` alone; raises `NotFound` with those that answer callers."""
+        for each in self.arms:
+            if version in (each.slot.version, each.slot.version.partition("@")[2]):
+                return each
+        raise missing("version", version, self.versions)
+
+    @property
+    def versions(self) -> list[str]:
+        """The versions that answer callers."""
+        return [each.slot.version for each in self.arms]
 
 
 def answering(route: Route) -> list[Slot]:
@@ -98,6 +113,13 @@ class Routes:
         self._sessions: OrderedDict[str, Loaded] = OrderedDict()
         self._numbers = count(1)
         """Of arms, never used twice: what a thread still runs after a switch is not blamed on who came after it."""
+
+    def way(self, endpoint: str) -> Way:
+        """The way of an endpoint; raises `NotFound` with the nearest."""
+        found = self.ways.get(endpoint)
+        if found is None:
+            raise missing("model", endpoint, self.ways)
+        return found
 
     def lacking(self, table: RoutingTable) -> list[Slot]:
         """The slots whose files are not loaded yet."""

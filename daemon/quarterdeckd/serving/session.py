@@ -36,6 +36,7 @@ DTYPES: dict[str, Any] = {
     "FP64": np.float64,
     "BYTES": np.object_,
 }
+NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
 ONNX_TYPES = {
     "tensor(bool)": "BOOL",
     "tensor(int8)": "INT8",
@@ -57,7 +58,7 @@ def name_of(array: np.ndarray[Any, Any]) -> str:
     """The Open Inference datatype of an array."""
     if array.dtype.kind in "OUS":
         return "BYTES"
-    return next(name for name, dtype in DTYPES.items() if name != "BYTES" and array.dtype == dtype)
+    return NAMES[array.dtype]
 
 
 @contextmanager

@@ -11,15 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import zmq
 
-from quarterdeckd.serving import rest
+from quarterdeckd.serving.copies import read
 from quarterdeckd.serving.features import said_of
 from quarterdeckd.serving.recorder import SYNC_EVERY, Frame, Recorder
 from quarterdeckd.serving.session import Loaded
 from quarterdeckd.serving.status import LOOP, Status
+from quarterdeckd.serving.tensors import Given, feed_of
 from quarterstore.records.deployments import Route, RoutingTable
 from quarterstore.records.faults import Fault
 from quarterstore.records.places import Home
@@ -44,20 +44,18 @@ class Shadow:
         """Load the file; raises a `Fault`."""
         self._loaded = Loaded(Path(self.slot.path), self.slot.digest, self.slot.signature)
 
-    def frame(self, prediction: str, body: bytes) -> Frame:
+    def frame(self, prediction: str, given: list[Given]) -> Frame:
         """What it would have answered, as it is recorded; an error is the shadow's own."""
         began = time.perf_counter()
         outputs: dict[str, Any] = {}
         error = None
         try:
-            feed = rest.feed_of(rest.decode_request(body), self._loaded, self.slot.signature)
+            feed = feed_of(given, self._loaded, self.slot.signature)
             outputs = dict(zip(self._loaded.names, self._loaded.run(feed), strict=True))
             if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in outputs.values()):
                 error, outputs = "the model's answer is not finite", {}
         except Fault as fault:
             error = f"the request does not fit its signature ({fault.line()[:200]})"
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-            error = f"the request could not be read ({str(problem)[:200]})"
         except Exception as problem:
             log.warning("%s: %s", self.slot.version, " ".join(str(problem).split())[:300])
             error = "the model raised an error on this input"
@@ -86,19 +84,19 @@ class Runner:
         tended, open_ = time.monotonic(), False
         while True:
             if copies.poll(round(SYNC_EVERY * 1000) if open_ else None):
-                endpoint, epoch, prediction, body = copies.recv_multipart()
-                self._one(endpoint.decode(), int(epoch), prediction.decode(), body)
+                self._one(copies.recv_multipart())
                 open_ = True
             if open_ and time.monotonic() - tended >= SYNC_EVERY:
                 tended, open_ = time.monotonic(), not self._tended()
 
-    def _one(self, endpoint: str, epoch: int, prediction: str, body: bytes) -> None:
-        shadow = self._shadows.get(endpoint)
-        if shadow is None or epoch != shadow.route.epoch:
+    def _one(self, frames: list[bytes]) -> None:
+        copy, given = read(frames)
+        shadow = self._shadows.get(copy.endpoint)
+        if shadow is None or copy.epoch != shadow.route.epoch:
             return
         self._status.mark(LOOP, shadow.number)
         signal.alarm(RUN_WITHIN)
-        frame = shadow.frame(prediction, body)
+        frame = shadow.frame(copy.prediction, given)
         signal.alarm(0)
         self._status.mark(LOOP, 0)
         self._recorder.write(frame)

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from quarterdeckd.serving import status
 from quarterdeckd.serving.recorder import adopt_segments
 from quarterdeckd.serving.restarts import Restarts
-from quarterstore.records.deployments import HostNews, Route, RoutingTable
+from quarterstore.records.deployments import Route, RoutingTable
+from quarterstore.records.hosts import HostNews
 from quarterstore.records.places import Home
 from quarterstore.records.wire import encode
 

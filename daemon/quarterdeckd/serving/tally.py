@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from msgspec.structs import replace
 
 from quarterdeckd.measures import latency
-from quarterstore.records.deployments import ArmCounts, HostNews, LatencySummary
+from quarterstore.records.deployments import ArmCounts, LatencySummary
+from quarterstore.records.hosts import HostNews
 
 
 class Tally:
@@ -21,6 +22,7 @@ class Tally:
         self._roles: dict[tuple[str, str], str] = {}
         self._told: dict[tuple[str, str], ArmCounts] = {}
         self._copies: dict[str, dict[int, HostNews]] = {}
+        self._refused: dict[str, dict[int, int]] = {}
 
     def keep(self, endpoints: set[str]) -> None:
         """Forget endpoints that are routed no more."""
@@ -30,6 +32,7 @@ class Tally:
     def _forget(self, endpoint: str) -> None:
         self._epochs.pop(endpoint, None)
         self._hosts.pop(endpoint, None)
+        self._refused.pop(endpoint, None)
         for key in [key for key in self._told if key[0] == endpoint]:
             del self._told[key]
 
@@ -41,6 +44,7 @@ class Tally:
             self._forget(news.endpoint)
             self._epochs[news.endpoint] = news.epoch
         self._hosts.setdefault(news.endpoint, {})[pid] = news.counts
+        self._refused.setdefault(news.endpoint, {})[pid] = news.refused
         for version, role in roles.items():
             self._roles[news.endpoint, version] = role
 
@@ -67,6 +71,7 @@ class Tally:
                     endpoint=endpoint,
                     version=version,
                     epoch=self._epochs[endpoint],
+                    refused=sum(self._refused[endpoint].values()),
                 )
 
     def _second(self, endpoint: str, before: ArmCounts, now: ArmCounts) -> LatencySummary:
@@ -85,6 +90,7 @@ class Tally:
             p99=latency.percentile(recent, 99),
             total_requests=now.requests,
             total_errors=now.errors,
+            total_refused=sum(self._refused[endpoint].values()),
         )
 
 

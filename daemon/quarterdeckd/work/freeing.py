@@ -10,6 +10,7 @@ from typing import Any
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.services.store import purgeable
 from quarterstore.ledger.journal import crash
+from quarterstore.ledger.retention import held_runs
 from quarterstore.ledger.state import State
 from quarterstore.records.base import Record
 from quarterstore.records.faults import got
@@ -47,15 +48,16 @@ class Freeing:
                 crash("gc.purged")
             doomed, size = self._unlink(doomed)
         known = self._view.runs.rows.keys() - set(purge.runs)
-        points, freed = self._intake.drop(known.__contains__, dry_run=query.dry_run)
+        held = held_runs(self._view)
+        dropped = self._intake.drop(lambda run: run not in known and run not in held, dry_run=query.dry_run)
         return Freed(
             dry_run=query.dry_run,
             runs=len(purge.runs),
             logged_models=len(purge.logged_models),
             versions=len(purge.versions),
             files=len(doomed),
-            points=points,
-            size=size + freed,
+            points=dropped.points,
+            size=size + dropped.size,
         )
 
     def _doomed(self, forgotten: set[str]) -> set[str]:

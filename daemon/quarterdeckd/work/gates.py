@@ -82,8 +82,10 @@ class Gates:
             kind = MOVES.get(approval.act["type"])
             return self._move_of(msgspec.convert(approval.act, kind), approval.asked_by) if kind else None
         if not isinstance(act, MoveStage):
+            version = version_of(self._view, act.version)
+            at = self._view.deployments.get(act.endpoint or version.model)
             what = "a canary" if isinstance(act, StartCanary) else "a trial"
-            return Move(version_of(self._view, act.version), "Production", "default", what, person)
+            return Move(version, "Production", at.environment if at else "default", what, person)
         version = version_of(self._view, act.version, environment=act.environment)
         return Move(version, act.stage, act.environment, act.reason, person)
 
@@ -106,7 +108,13 @@ class Gates:
         }
         ok, words = await self._hooks.ask(gate, f"asked-{own}", version.id, data)
         answer = NoteAnswer(
-            hook=gate.id, version=version.id, stage=move.stage, ok=ok, words=words, asked_by=move.asked_by
+            hook=gate.id,
+            version=version.id,
+            stage=move.stage,
+            ok=ok,
+            words=words,
+            asked_by=move.asked_by,
+            environment=move.environment,
         )
         try:
             await self._dispatch.speak(answer)

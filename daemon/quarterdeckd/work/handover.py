@@ -3,6 +3,7 @@ way out."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "optimise": ("model", "golden"),
     "admission": ("model", "golden"),
     "convert": ("model", "golden"),
+    "batch": ("model", "data"),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": ("model", "reference", "golden"),
@@ -26,6 +28,7 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "optimise": ("model", "golden"),
     "admission": (),
     "convert": ("model", "golden"),
+    "batch": ("output",),
 }
 
 
@@ -37,6 +40,13 @@ class Handover:
         self._view = view
         self._artefacts = artefacts
 
+    def forget_chunks(self, before: float) -> None:
+        """Drop the finished chunks of batches that nobody went on with: those last written before an instant."""
+        live = {job.spec.get("key") for job in self._view.jobs if job.state in ("QUEUED", "RUNNING")}
+        for folder in self._home.batches.glob("*"):
+            if folder.name not in live and folder.stat().st_mtime < before:
+                shutil.rmtree(folder)
+
     def resolved(self, job: jobs.Job) -> dict[str, Any]:
         """The spec with every hash replaced by the path of a file that was checked just now."""
         spec = dict(job.spec)
@@ -45,6 +55,8 @@ class Handover:
                 spec[field] = str(self._artefacts.checked(spec[field]))
         if job.kind == "drift":
             spec["current"] = [str(checked(path)) for path in self.predictions(spec["endpoint"])]
+        if job.kind == "batch":
+            spec["work"] = str(self._home.batches / spec["key"])
         return spec
 
     def predictions(self, endpoint: str) -> list[Path]:
@@ -61,4 +73,6 @@ class Handover:
             taken[field], size = self._artefacts.adopt(path)
             if field == "model":
                 taken["size"] = size
+        if job.kind == "batch":
+            shutil.rmtree(self._home.batches / job.spec["key"], ignore_errors=True)  # the chunks are one file now
         return taken

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quarterdeckd.api.posting import Poster
 from quarterdeckd.api.writer import Writer
+from quarterdeckd.work.retaining import Retaining
 from quarterdeckd.work.rollouts import Rollouts
 from quarterstore.ledger.opening import Ledger
 from quarterstore.ledger.state import State
@@ -30,6 +31,7 @@ class Health:
         writer: Writer,
         poster: Poster,
         rollouts: Rollouts,
+        retaining: Retaining,
         profile: str,
         refused: object,
     ) -> None:
@@ -38,6 +40,7 @@ class Health:
         self._writer = writer
         self._poster = poster
         self._rollouts = rollouts
+        self._retaining = retaining
         self._profile = profile
         self._started = time.time()
         self._refused = refused
@@ -57,7 +60,7 @@ class Health:
             counts={
                 name: len(book)
                 for name, book in view.books().items()
-                if name not in ("undo", "cursors", "admissions", "gate_answers")
+                if name not in ("undo", "cursors", "admissions", "gate_answers", "retentions")
             },
             disk_free=shutil.disk_usage(home.root).free,
             disk_used={},
@@ -72,6 +75,7 @@ class Health:
                 "predictions": self._rollouts.dropped,
                 "handshakes refused": int(getattr(self._refused, "refused", 0)),
             },
+            samples=self._retaining.words(),
         )
 
     def findings(self) -> list[store.Finding]:
@@ -105,10 +109,17 @@ class Health:
             (
                 "serving",
                 not live or bool(serving.hosts),
-                _serving(serving.address, len(serving.hosts), self._rollouts.stopped()),
+                serving.error or _serving(serving.address, len(serving.hosts), self._rollouts.stopped()),
                 "qd serving start" if self._rollouts.stopped() else "qd serving status",
             ),
             self._stages(),
+            (
+                "retention",
+                not self._retaining.unmet(),
+                self._retaining.unmet()
+                or "; ".join(f"{kind}: {words}" for kind, words in self._retaining.words().items()),
+                "raise the limit (qd retention set) or release a hold (qd hold list)",
+            ),
             (
                 "predictions",
                 self._rollouts.dropped == 0,

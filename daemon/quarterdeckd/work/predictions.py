@@ -3,8 +3,9 @@ there."""
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,16 +15,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+from quarterdeckd.services.retention import HELD, Lot
 from quarterstore.ledger.journal import crash
 from quarterstore.ledger.state import State
 from quarterstore.records import predictions
 from quarterstore.records.base import Record
+from quarterstore.records.deployments import RecordingRule
 from quarterstore.records.faults import missing
 from quarterstore.records.names import checked_word
 from quarterstore.records.places import Home
 from quarterstore.records.predictions import COLUMNS, column_of
+from quarterstore.records.retention import Waiting
 from quarterstore.shelf import parquet
-from quarterstore.shelf.files import write_whole
+from quarterstore.shelf.files import on_disk, write_whole
+from quarterstore.shelf.kept import KeptFiles
 
 if TYPE_CHECKING:
     import polars
@@ -31,6 +36,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 BATCH = 8 * 1024 * 1024
 """Bytes of segments folded at a time: two full ones; as rows they are about ten times that in memory."""
+DIVIDED = 4
+"""Folds in which what may wait is taken, so that hosts go on writing meanwhile."""
+FIRST_ROW_SIZE = 100.0
+"""Bytes of a row in a segment, before any were seen."""
+DAY = 86_400.0
+
+CLOSED_WITHIN = 3.0
+"""Seconds to wait for a host that closes its segment; one that died has its closed for it."""
 
 
 class Batch(Record, frozen=True):
@@ -47,15 +60,29 @@ class Predictions:
 
     def __init__(self, home: Home, view: State) -> None:
         self.folder = home.samples / "predictions"
-        self.shadows = home.samples / "shadows"
-        """What shadows said, apart: under the ids of the predictions they stood beside."""
+        self.shadows = self.folder / "shadows"
+        """What shadows said, apart and within the same limits: under the ids of the predictions they stood beside."""
         self._segments = home.serving / "predictions"
         self._view = view
         self._folding = threading.Lock()
+        self._kept = KeptFiles(self.folder)
+        self._row_size = FIRST_ROW_SIZE
 
     def waiting(self) -> int:
         """Bytes in closed segments."""
         return sum(path.stat().st_size for path in self._segments.glob("*.done"))
+
+    def due(self, most: Waiting) -> bool:
+        """Whether enough waits to be folded before its time: a share of what may wait in bytes and rows."""
+        waiting = self.waiting()
+        return waiting >= min(BATCH, most.size // DIVIDED) or waiting / self._row_size >= most.rows // DIVIDED
+
+    def fold_all(self) -> None:
+        """Fold what was answered until now: hosts close what they write to within about a second."""
+        opened, deadline = set(self._segments.glob("*.seg")), time.monotonic() + CLOSED_WITHIN
+        while any(path.exists() for path in opened) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.fold()
 
     def fold(self) -> int:
         """Turn every closed segment into Parquet, a file an endpoint and day; answers how many predictions that were.
@@ -83,7 +110,7 @@ class Predictions:
             yield Batch(name=f"{names[0]}-{names[-1]}", segments=tuple(names))
 
     def _write_batch(self, batch: Batch) -> int:
-        from quarterdeckd.serving.recorder import Frame, columns, read_segment
+        from quarterdeckd.serving.recorder import Frame, columns, read_segment, rows_of
 
         note = self._segments / "folding.json"
         paths = [path for name in batch.segments if (path := self._segments / f"{name}.done").exists()]
@@ -92,12 +119,16 @@ class Predictions:
             write_whole(note, msgspec.json.encode(batch))
             crash("predictions.noted")
             by_place: dict[tuple[Path, str, str], list[Frame]] = {}
+            rows = 0
             for path in paths:
                 for frame in read_segment(path, self._damaged):
+                    rows += rows_of(frame)
                     day = time.strftime("%Y-%m-%d", time.gmtime(frame.at))
                     folder = self.shadows if frame.role == "shadow" else self.folder
                     by_place.setdefault((folder, frame.endpoint, day), []).append(frame)
                     count += 1
+            if rows:
+                self._row_size = sum(path.stat().st_size for path in paths) / rows
             while by_place:
                 (folder, endpoint, day), frames = by_place.popitem()
                 self._write(folder / f"endpoint={endpoint}" / f"day={day}" / batch.name, columns(frames))
@@ -129,14 +160,30 @@ class Predictions:
             polars.Series(column, values, dtype=_dtype(column, values, numbers, polars), strict=False)
             for column, values in found.items()
         ]
-        parquet.write(polars.DataFrame(series), path.with_name(f"{path.name}.parquet"))
+        target = path.with_name(f"{path.name}.parquet")
+        frame = polars.DataFrame(series)
+        parquet.write(frame, target)
+        self._kept.add(target, len(frame))
 
     def files(self, endpoint: str) -> list[Path]:
         """The files of an endpoint's predictions, the oldest first."""
         checked_word("endpoint", endpoint)
-        return sorted(
-            (self.folder / f"endpoint={endpoint}").glob("day=*/*.parquet"), key=lambda path: path.stat().st_mtime
-        )
+        files = []
+        for path in (self.folder / f"endpoint={endpoint}").glob("day=*/*.parquet"):
+            with contextlib.suppress(FileNotFoundError):  # purged meanwhile
+                files.append((path.stat().st_mtime, path))
+        return [path for _, path in sorted(files)]
+
+    def paths(self, endpoint: str | None = None) -> list[Path]:
+        """The files of an endpoint, or of all, and of what shadows said there, each checked against its hash."""
+        place = "endpoint=*" if endpoint is None else f"endpoint={checked_word('endpoint', endpoint)}"
+        found = []
+        for path in (
+            path for folder in (self.folder, self.shadows) for path in folder.glob(f"{place}/day=*/*.parquet")
+        ):
+            with contextlib.suppress(FileNotFoundError):  # purged meanwhile
+                found.append((path.stat().st_mtime, path))
+        return [parquet.checked(path) for _, path in sorted(found)]
 
     def count(self, endpoint: str, since: float | None = None) -> dict[str, int]:
         """Kept predictions of an endpoint by version, those answered at `since` (seconds of the epoch) or later."""
@@ -145,7 +192,10 @@ class Predictions:
         self.fold()
         counts: dict[str, int] = {}
         for path in self.files(endpoint):
-            frame = polars.read_parquet(parquet.checked(path), columns=["id", "version", "at"]).unique("id")
+            try:
+                frame = polars.read_parquet(parquet.checked(path), columns=["id", "version", "at"]).unique("id")
+            except FileNotFoundError:
+                continue  # purged since it was listed
             if since is not None:
                 frame = frame.filter(polars.col("at") >= since)
             for version, number in frame.group_by("version").len().iter_rows():
@@ -156,12 +206,12 @@ class Predictions:
         """The rows of one endpoint that an expression holds of, from the predictions or from what shadows said."""
         import polars
 
-        files = sorted((folder / f"endpoint={checked_word('endpoint', endpoint)}").glob("day=*/*.parquet"))
-        found = [polars.scan_parquet(parquet.checked(path)).filter(wanted) for path in files]
-        chosen = [each.select(columns) if columns else each for each in found]
-        if not chosen:
-            return polars.DataFrame(schema={name: _dtype(name, [], set(), polars) for name in columns or COLUMNS})
-        return polars.concat(polars.collect_all(chosen), how="diagonal_relaxed")
+        found = [polars.DataFrame(schema={name: _dtype(name, [], set(), polars) for name in columns or COLUMNS})]
+        for path in sorted((folder / f"endpoint={checked_word('endpoint', endpoint)}").glob("day=*/*.parquet")):
+            with contextlib.suppress(FileNotFoundError):  # purged since it was listed
+                rows = polars.scan_parquet(parquet.checked(path)).filter(wanted)
+                found.append((rows.select(columns) if columns else rows).collect())
+        return polars.concat(found, how="diagonal_relaxed")
 
     def newest(self, endpoint: str, limit: int, version: str | None) -> list[predictions.Prediction]:
         """The newest predictions of an endpoint."""
@@ -184,10 +234,13 @@ class Predictions:
     def _read(self, path: Path, prediction: str | None = None) -> list[predictions.Prediction]:
         import polars
 
-        frame = polars.scan_parquet(parquet.checked(path))
-        if prediction is not None:
-            frame = frame.filter(polars.col("id") == prediction)
-        rows = frame.collect().to_dicts()
+        try:
+            frame = polars.scan_parquet(parquet.checked(path))
+            if prediction is not None:
+                frame = frame.filter(polars.col("id") == prediction)
+            rows = frame.collect().to_dicts()
+        except FileNotFoundError:
+            return []  # purged since it was listed
         counts: dict[str, int] = {}
         for row in rows:
             counts[row["id"]] = counts.get(row["id"], 0) + 1
@@ -215,19 +268,62 @@ class Predictions:
             if row["row"] == 0
         ]
 
-    def drop_old(self) -> int:
-        """Remove whole days beyond each endpoint's retention; answers how many files went."""
-        dropped = 0
-        for folder in itertools.chain(*(each.glob("endpoint=*/day=*") for each in (self.folder, self.shadows))):
-            recording = self._view.recordings.get(folder.parent.name.partition("=")[2])
-            days = recording.rule.days if recording else 90
-            oldest = time.strftime("%Y-%m-%d", time.gmtime(time.time() - days * 86400))
-            if folder.name.partition("=")[2] < oldest:
-                for path in folder.iterdir():
-                    path.unlink()
-                    dropped += path.suffix == ".parquet"
-                folder.rmdir()
-        return dropped
+    def measured(self) -> tuple[int, int]:
+        """Bytes on the disk and rows that predictions take, folded or not; the rows that wait are told by the bytes a
+        row took in the last fold."""
+        with self._folding:
+            self._kept.load()
+            waiting = [_bytes(path) for path in self._segments.glob("*.*")]
+            rows = int(sum(size for size, _ in waiting) / self._row_size)
+            return self._kept.size + sum(blocks for _, blocks in waiting), self._kept.rows + rows
+
+    def lots(self, held: set[str], days: int | None) -> list[Lot]:
+        """Every file, the oldest first: by its day, then by its name, which begins with the time of its first
+        segment."""
+        with self._folding:
+            self._kept.load()
+            files = sorted(self._kept.files.items(), key=lambda item: (item[0].parent.name, item[0].name))
+        found = []
+        for path, file in files:
+            endpoint, day = path.parent.parent.name.partition("=")[2], path.parent.name.partition("=")[2]
+            recording = self._view.recordings.get(endpoint)
+            kept_days = min(recording.rule.days if recording else RecordingRule().days, days or sys.maxsize)
+            found.append(
+                Lot(
+                    name=str(path.relative_to(self.folder)),
+                    size=file.size,
+                    rows=file.rows,
+                    oldest=day,
+                    newest=day,
+                    expired=day < time.strftime("%Y-%m-%d", time.gmtime(max(0.0, time.time() - kept_days * DAY))),
+                    kept=HELD if endpoint in held else "",
+                )
+            )
+        return found
+
+    def remove(self, names: tuple[str, ...]) -> None:
+        """Take files off the disk, each with its hash; those that are gone already are passed over."""
+        folders = set()
+        for name in names:
+            path = self.folder / name
+            with self._folding:
+                path.unlink(missing_ok=True)
+                crash("predictions.purging")
+                path.with_suffix(".sha256").unlink(missing_ok=True)
+                self._kept.drop(path)
+            folders.add(path.parent)
+        for folder in folders:
+            with self._folding:  # a fold may be about to write into it
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+
+def _bytes(path: Path) -> tuple[int, int]:
+    """Bytes in a file and on the disk; none of one that a host renamed meanwhile."""
+    try:
+        return path.stat().st_size, on_disk(path)
+    except FileNotFoundError:
+        return 0, 0
 
 
 def _dtype(column: str, values: list[Any], numbers: set[str], polars: Any) -> Any:

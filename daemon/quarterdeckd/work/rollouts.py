@@ -4,6 +4,7 @@ noted."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -17,10 +18,13 @@ from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.rollout import canary as rollout
 from quarterdeckd.services.routing import table_of
 from quarterdeckd.serving.restarts import Restarts
+from quarterdeckd.work.readings import Readings
 from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring, trials
 from quarterstore.records.faults import Conflict, Failed, Fault, Unreachable
+from quarterstore.records.hosts import HostNews
+from quarterstore.records.retention import RetentionSet
 
 log = logging.getLogger(__name__)
 ROUTING = (
@@ -35,6 +39,7 @@ ROUTING = (
     trials.TrialStarted,
     trials.TrialWeighed,
     trials.TrialEnded,
+    RetentionSet,
 )
 
 
@@ -43,17 +48,24 @@ class Rollouts:
     acknowledged last; a canary's step is judged by an act, from the counts of its own epoch only."""
 
     def __init__(
-        self, view: State, dispatch: Dispatch, bus: Bus, link: ServingLink, path_of: Callable[[str], Path]
+        self,
+        view: State,
+        dispatch: Dispatch,
+        bus: Bus,
+        link: ServingLink,
+        path_of: Callable[[str], Path],
+        readings: Readings,
     ) -> None:
         self.serving = deployments.ServingState(launcher=None, address=None, epoch=0, hosts=())
         self.dropped = 0
-        self.on_copies: Callable[[deployments.HostNews], None] = lambda news: None
+        self.on_copies: Callable[[HostNews], None] = lambda news: None
         """Told what was copied to a shadow, and what was dropped for it."""
         self._view = view
         self._dispatch = dispatch
         self._bus = bus
         self._link = link
         self._path_of = path_of
+        self._gates = readings
         self._acknowledged: deployments.RoutingTable | None = None
         self._counts: dict[str, tuple[int, dict[str, deployments.ArmCounts]]] = {}
         self._readings: dict[str, tuple[int, deployments.CanaryVerdict]] = {}
@@ -98,21 +110,33 @@ class Rollouts:
                 try:
                     pushing.result()
                 except (Fault, OSError) as error:
-                    log.warning("serving: %s", error)
+                    self._trouble(error)
                 await asyncio.wait({woken}, timeout=every)
             finally:
                 pushing.cancel()
                 woken.cancel()
 
+    def _trouble(self, error: Fault | OSError) -> None:
+        """Serving cannot be made as it should be: said once, and shown until it can."""
+        words = error.line() if isinstance(error, Fault) else str(error)
+        if words != self.serving.error:
+            log.warning("%s", words)
+        self.serving = replace(self.serving, error=words)
+
     async def _keep_judging(self, every: float) -> None:
         while True:
-            await self._counted.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._counted.wait(), every if self._gated() else None)
             self._counted.clear()
             try:
                 await self.judge()
             except (Fault, OSError) as error:
                 log.warning("canaries: %s", error)
             await asyncio.sleep(every)
+
+    def _gated(self) -> bool:
+        """Whether a canary may be moved by what comes without traffic, such as labels."""
+        return any(found.canary is not None and found.canary.rule.gates for found in self._view.deployments)
 
     async def push(self) -> None:
         """Make the hosts serve what the deployments say."""
@@ -136,7 +160,7 @@ class Rollouts:
         self._acknowledged = table
         log.info("epoch %d acknowledged after %.0f ms", table.epoch, (time.perf_counter() - began) * 1000)
 
-    def news(self, news: deployments.HostNews) -> None:
+    def news(self, news: HostNews) -> None:
         """Take what the hosts say of themselves."""
         if news.kind == "copies":
             self.on_copies(news)
@@ -160,7 +184,7 @@ class Rollouts:
         elif news.kind == "crash":
             self._died(news)
 
-    def _died(self, news: deployments.HostNews) -> None:
+    def _died(self, news: HostNews) -> None:
         if news.endpoint:
             self._later(deployments.NoteCrash(endpoint=news.endpoint, version=news.version, detail=news.detail))
         now = time.monotonic()
@@ -201,13 +225,18 @@ class Rollouts:
                 continue
             live = counts.get(deployment.live) or deployments.ArmCounts(version=deployment.live)
             candidate = counts.get(canary.candidate) or deployments.ArmCounts(version=canary.candidate)
-            verdict = rollout.judge(canary.rule, live, candidate, time.time() - canary.step_since)
+            readings = self._gates.newest(deployment)
+            verdict = rollout.judge(canary.rule, live, candidate, time.time() - canary.step_since, readings)
             self._readings[deployment.endpoint] = (epoch, verdict)
             self._bus.pulse(deployments.CanaryReading(endpoint=deployment.endpoint, epoch=epoch, verdict=verdict))
             if not self._worth_saying(deployment.endpoint, canary, verdict):
                 continue
             act = deployments.JudgeStep(
-                endpoint=deployment.endpoint, epoch=deployment.epoch, live=live, candidate=candidate
+                endpoint=deployment.endpoint,
+                epoch=deployment.epoch,
+                live=live,
+                candidate=candidate,
+                readings=readings,
             )
             try:
                 await self._dispatch.speak(act)

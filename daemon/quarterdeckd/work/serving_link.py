@@ -16,8 +16,10 @@ from typing import Any
 import zmq
 import zmq.asyncio
 
-from quarterstore.records.deployments import AskServing, HostNews, PushRoutes, RoutingTable, ServingState
+from quarterdeckd.serving.listener import refuse_taken
+from quarterstore.records.deployments import RoutingTable, ServingState
 from quarterstore.records.faults import Unreachable
+from quarterstore.records.hosts import AskServing, HostNews, PushRoutes
 from quarterstore.records.places import Home
 from quarterstore.records.wire import decode, encode
 
@@ -38,7 +40,9 @@ class ServingLink:
     we ask for its state, and from then on it tells us its news.
     """
 
-    def __init__(self, home: Home, on_news: Callable[[HostNews], None], http: str | None, hosts: int) -> None:
+    def __init__(
+        self, home: Home, on_news: Callable[[HostNews], None], http: str | None, hosts: int, grpc: str | None = None
+    ) -> None:
         self.on_state: Callable[[ServingState], None] = lambda state: None
         """Told each state that comes, asked for or not."""
         self.on_ended: Callable[[], None] = lambda: None
@@ -47,12 +51,15 @@ class ServingLink:
         self._on_news = on_news
         self._http = http
         self._hosts = hosts
+        self._grpc = grpc
         self._context: zmq.asyncio.Context | None = None
         self._socket: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         self._numbers = count(1)
         self._asking: dict[int, asyncio.Future[ServingState]] = {}
         self._child: subprocess.Popen[bytes] | None = None
+        self._log_from = 0
+        """Where in the launcher's log our own one began."""
         self._pid = 0
         self._pidfd = -1
         self._ended = asyncio.Event()
@@ -77,6 +84,11 @@ class ServingLink:
     def alive(self) -> bool:
         """Whether a launcher holds the home's lock."""
         return self.launcher() != 0
+
+    def refuse_taken(self) -> None:
+        """Raise `Conflict` where a launcher of ours could not have its addresses, naming who has them."""
+        if not self.alive():
+            refuse_taken(self._home, {"http": self._http, "grpc": self._grpc})
 
     async def start(self) -> None:
         """Find the launcher that runs, or start one that outlives us; raises `Unreachable` or `Failed`."""
@@ -136,7 +148,9 @@ class ServingLink:
 
     def _gone(self) -> None:
         ours = self._child is not None and self._child.pid == self._pid
-        if self._child is not None and self._child.poll() is not None:
+        why = ""
+        if self._child is not None and (code := self._child.poll()) is not None:
+            why = self._last_words() if code else ""
             self._child = None
         self._left_alone_until = 0.0 if ours else time.monotonic() + LEFT_ALONE
         log.warning("the serving launcher %d ended", self._pid)
@@ -144,16 +158,26 @@ class ServingLink:
         self._ended.set()
         for future in self._asking.values():
             if not future.done():
-                future.set_exception(Unreachable("the serving launcher ended before it answered", field="serving"))
+                words = why or "the serving launcher ended before it answered"
+                future.set_exception(Unreachable(words, field="serving"))
         self.on_ended()
+
+    def _last_words(self) -> str:
+        """What our launcher complained of, if it did."""
+        with (self._home.serving / "launcher.log").open("rb") as file:
+            file.seek(self._log_from)
+            lines = file.read().decode("utf-8", "replace").splitlines()
+        return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), "")
 
     def _spawn(self) -> int:
         words = [sys.executable, "-m", "quarterdeckd.serving.launcher", "--home", str(self._home.root)]
         words += ["--hosts", str(self._hosts), *(["--http", self._http] if self._http else [])]
+        words += ["--grpc", self._grpc] if self._grpc else []
         environment = {
             name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "QD_CRASH_AT")
         }
         with (self._home.serving / "launcher.log").open("ab") as log_file:
+            self._log_from = log_file.tell()
             self._child = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,
@@ -210,7 +234,11 @@ class ServingLink:
         """Stop the launcher and its hosts, if any run."""
         if self.alive():
             await self.start()
-            await self._asked(AskServing(what="stop"), b"ask", 10.0)
+            try:
+                await self._asked(AskServing(what="stop"), b"ask", 10.0)
+            except Unreachable:
+                if not self._ended.is_set():  # it may have ended before its answer was read
+                    raise
             try:
                 await asyncio.wait_for(self._ended.wait(), STOPPED_WITHIN)
             except TimeoutError as error:

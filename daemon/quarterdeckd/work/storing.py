@@ -5,19 +5,30 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from msgspec.structs import replace
+
 from quarterdeckd.api.dispatch import Dispatch, Wide
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.api.posting import Poster
+from quarterdeckd.services.retention import with_limits
 from quarterdeckd.work.backing_up import back_up
 from quarterdeckd.work.freeing import Freeing
 from quarterdeckd.work.predictions import Predictions
+from quarterdeckd.work.retaining import Retaining
 from quarterdeckd.work.transferring import Transferring
 from quarterstore.ledger import journal
 from quarterstore.ledger.opening import Ledger
+from quarterstore.ledger.retention import retention_of
 from quarterstore.ledger.state import State
 from quarterstore.records import store, transfer
+from quarterstore.records.retention import KINDS, Planned, PlanPurge, ShowRetention
 from quarterstore.shelf.artefacts import Artefacts
+
+KEPT_WITHIN = 300.0
+"""Seconds that a purge may take before it is waited for no longer; it goes on."""
+MOST_SHOWN = 1000
+"""Runs that a plan names."""
 
 
 class Storing:
@@ -32,6 +43,7 @@ class Storing:
         intake: Intake,
         predictions: Predictions,
         artefacts: Artefacts,
+        retaining: Retaining,
     ) -> None:
         self._ledger = ledger
         self._view = view
@@ -40,6 +52,7 @@ class Storing:
         self._intake = intake
         self._predictions = predictions
         self._artefacts = artefacts
+        self._retaining = retaining
         self._loop = asyncio.get_running_loop()
 
     def readers(self) -> dict[type, Wide]:
@@ -47,6 +60,8 @@ class Storing:
         return {
             store.Backup: self._back_up,
             store.CollectGarbage: self._collect,
+            PlanPurge: self._plan,
+            ShowRetention: lambda query, speaker, seen: self._retaining.shown(),
             transfer.Export: self._export,
             transfer.Import: self._import,
         }
@@ -57,21 +72,50 @@ class Storing:
         segment, end = journal.end_of(self._ledger.home.journal, position)
         self._fold()
         self._predictions.fold()
-        made = back_up(self._ledger.home, self._artefacts, journal.Head(newest, bytes.fromhex(digest)), end, segment)
+        with self._retaining.pause:
+            made = back_up(
+                self._ledger.home, self._artefacts, journal.Head(newest, bytes.fromhex(digest)), end, segment
+            )
         noted = store.NoteBackup(digest=made.digest, size=made.size, seq=made.seq, hash=made.hash)
         answer: store.BackupMade = self._spoken(noted, store.BackupMade)
         return answer
 
     def _collect(self, query: store.CollectGarbage, speaker: Speaker, seen: int) -> store.Freed:
         self._fold()
-        return Freeing(self._view, self._artefacts, self._intake, self._spoken).collect(query)
+        freed = Freeing(self._view, self._artefacts, self._intake, self._spoken).collect(query)
+        found = {kind: self._retaining.plan(retention_of(self._view, kind)) for kind in KINDS}
+        if not query.dry_run:
+            asyncio.run_coroutine_threadsafe(self._retaining.keep(), self._loop).result(KEPT_WITHIN)
+        return replace(
+            freed,
+            predictions=sum(lot.rows for lot in found["predictions"].lots),
+            points=freed.points + sum(lot.rows for lot in found["points"].lots),
+            size=freed.size + sum(lot.size for choice in found.values() for lot in choice.lots),
+        )
+
+    def _plan(self, query: PlanPurge, speaker: Speaker, seen: int) -> Planned:
+        limit = with_limits(retention_of(self._view, query.kind), query)
+        choice = self._retaining.plan(limit)
+        lots = choice.lots
+        return Planned(
+            kind=query.kind,
+            rows=sum(lot.rows for lot in lots),
+            size=sum(lot.size for lot in lots),
+            oldest=min((lot.oldest for lot in lots), default=""),
+            newest=max((lot.newest for lot in lots), default=""),
+            rules=choice.rules,
+            runs=tuple(lot.name for lot in lots[:MOST_SHOWN]) if query.kind == "points" else (),
+        )
 
     def _export(self, query: transfer.Export, speaker: Speaker, seen: int) -> transfer.Exported:
         self._fold()
-        return self._transferring().export()
+        with self._retaining.pause:
+            return self._transferring().export()
 
     def _import(self, query: transfer.Import, speaker: Speaker, seen: int) -> transfer.Imported:
-        return self._transferring().take_in(query)
+        imported = self._transferring().take_in(query)
+        self._intake.look()
+        return imported
 
     def _transferring(self) -> Transferring:
         return Transferring(self._ledger.home, self._view, self._artefacts, self._spoken)

@@ -36,6 +36,8 @@ from quarterstore.shelf.files import write_whole
 log = logging.getLogger(__name__)
 GRACE = 5.0
 """Seconds between asking a job to end and ending it."""
+CHUNKS_KEPT = 7 * 86_400.0
+"""Seconds for which the finished chunks of a batch that ended badly wait for somebody to go on with it."""
 SILENT = 15.0
 """Seconds without a beat after which a process counts as stuck."""
 
@@ -92,6 +94,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Until cancelled: look now, whenever a job is queued or ended, and five times a second while any runs."""
+        await asyncio.to_thread(self.handover.forget_chunks, time.time() - CHUNKS_KEPT)
         while True:
             await self.look()
             try:

@@ -20,8 +20,8 @@ from quarterdeckd.work.predictions import Predictions
 from quarterstore.ledger.finding import last_trial_at, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import monitoring, trials
-from quarterstore.records.deployments import HostNews
 from quarterstore.records.faults import Fault
+from quarterstore.records.hosts import HostNews
 from quarterstore.records.outcomes import ArmOutcome
 from quarterstore.records.predictions import COLUMNS, feature_of
 
@@ -36,7 +36,7 @@ BESIDE = ["id", "row", "at", "status", "latency", "prediction", "score"]
 class Trials:
     """What is heard of running trials; `report` may run in a thread."""
 
-    def __init__(self, view: State, dispatch: Dispatch, bus: Bus, predictions: Predictions) -> None:
+    def __init__(self, view: State, dispatch: Dispatch, bus: Bus, predictions: Predictions, by_arm: ByArm) -> None:
         self._view = view
         self._dispatch = dispatch
         self._bus = bus
@@ -44,8 +44,8 @@ class Trials:
         self._copies: dict[str, HostNews] = {}
         """The last count of each trial."""
         self._speaking: set[asyncio.Task[None]] = set()
-        self.by_arm: ByArm = lambda endpoint, metric, since_epoch: {}
-        """The outcomes of each version that answered at an endpoint from an epoch on, under a metric."""
+        self.by_arm = by_arm
+        """The outcomes of each version that answered at an endpoint from an epoch on, under a metric; reads files."""
         self._census = Census(predictions)
         self._said: dict[str, float] = {}
         self._began = asyncio.Event()

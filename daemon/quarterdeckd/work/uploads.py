@@ -4,16 +4,18 @@ signature, are read from it."""
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from quarterdeckd.services.registry import ALLOW, CODE
+from quarterdeckd.formats.gather import Beside
+from quarterdeckd.services.registry import ALLOW, ALLOW_SKOPS, CODE
 from quarterdeckd.services.samples import schema_of
 from quarterstore.records.deployments import Golden
 from quarterstore.records.faults import Failed, FaultRecord, NotFound, Refused, TimedOut, TooLarge, got, raised
@@ -39,22 +41,29 @@ class Uploads:
         """The act, when every file it names is kept; `NotFound` otherwise."""
         for field in ("digest", "reference", "golden"):
             digest = getattr(act, field, None)
-            if digest is not None and not self._artefacts.path(digest).is_file():
-                raise NotFound(
-                    f"got {digest[:16]}, expected an uploaded file", field=field, next="upload it with store.put_blob"
-                )
+            if digest is not None:
+                self._check_kept(field, digest)
+        for name, digest in getattr(act, "beside", {}).items():
+            self._check_kept(f"beside.{name}", digest)
         return act
+
+    def _check_kept(self, field: str, digest: str) -> None:
+        if not self._artefacts.path(digest).is_file():
+            raise NotFound(
+                f"got {digest[:16]}, expected an uploaded file", field=field, next="upload it with store.put_blob"
+            )
 
     def described(self, act: RegisterVersion) -> RegisterVersion:
         """The act with what its file is by its content: the format, what it would import, and the signature where it
         came without one. Another format or signature than was declared is refused, code without leave too."""
         self.kept(act)
+        if act.beside:
+            act = replace(act, digest=self._whole(act.digest, act.beside), beside={})
         size = self._artefacts.checked(act.digest).stat().st_size
         found = self._known.get(act.digest) or self._looked_at(act.digest)
         if found.code and found.format == "skops" and not act.allow_code:
-            raise Refused(
-                f"got skops with types that are not trusted: {', '.join(found.code)}", field="file", next=ALLOW
-            )
+            names = ", ".join(found.code)
+            raise Refused(f"got skops with types that are not trusted: {names}", field="file", next=ALLOW_SKOPS)
         if found.format in CODE and not act.allow_code:
             raise Refused(f"got {found.words}, expected no code in data", field="file", next=ALLOW)
         if act.format not in (AUTO, found.format):
@@ -75,33 +84,51 @@ class Uploads:
         except msgspec.MsgspecError as error:
             raise got("golden", f"rows that are none ({str(error)[:200]})", "JSON with inputs and outputs") from error
 
-    def _looked_at(self, digest: str) -> Described:
-        words = [sys.executable, "-m", "quarterdeckd.serving.describe", str(self._artefacts.path(digest)), digest]
-        threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    def _whole(self, digest: str, beside: dict[str, str]) -> str:
+        """The hash of the model with the weights in it that lie beside it; its own where it is whole."""
+        files = {name: str(self._artefacts.checked(each)) for name, each in beside.items()}
+        out = self._artefacts.incoming / f"whole-{secrets.token_hex(12)}"
+        given = Beside(str(self._artefacts.checked(digest)), files, str(out))
         try:
-            done = subprocess.run(
-                words, capture_output=True, timeout=READ_WITHIN, check=False, env={**os.environ, **threads}
-            )
-        except subprocess.TimeoutExpired as error:
-            raise TimedOut(f"the file was not read within {READ_WITHIN:g} s", field="file") from error
-        if done.returncode < 0:
-            name = signal.Signals(-done.returncode).name
-            raise Failed(f"the file could not be read: it ended the process that read it ({name})", field="file")
-        try:
-            if done.returncode == 0:
-                return self._remember(digest, msgspec.json.decode(done.stdout, type=Described))
-            fault = msgspec.json.decode(done.stdout, type=FaultRecord)
-        except msgspec.DecodeError as error:
-            last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise Failed(f"the file could not be read ({''.join(last)[:300]})", field="file") from error
-        raise raised(fault)
+            if not _told_by("quarterdeckd.formats.gather", bool, given=msgspec.json.encode(given)):
+                return digest
+            return self._artefacts.adopt(out)[0]
+        finally:
+            out.unlink(missing_ok=True)
 
-    def _remember(self, digest: str, found: Described) -> Described:
+    def _looked_at(self, digest: str) -> Described:
+        found = _told_by("quarterdeckd.serving.describe", Described, str(self._artefacts.path(digest)), digest)
         with self._lock:
             while len(self._known) >= REMEMBERED:
                 del self._known[next(iter(self._known))]
             self._known[digest] = found
         return found
+
+
+Told = TypeVar("Told")
+
+
+def _told_by(module: str, kind: type[Told], *words: str, given: bytes = b"") -> Told:
+    """What a process of that module prints about a file, or the fault that it prints."""
+    command = [sys.executable, "-m", module, *words]
+    threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    try:
+        done = subprocess.run(
+            command, input=given, capture_output=True, timeout=READ_WITHIN, check=False, env={**os.environ, **threads}
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimedOut(f"the file was not read within {READ_WITHIN:g} s", field="file") from error
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise Failed(f"the file could not be read: it ended the process that read it ({name})", field="file")
+    try:
+        if done.returncode == 0:
+            return msgspec.json.decode(done.stdout, type=kind)
+        fault = msgspec.json.decode(done.stdout, type=FaultRecord)
+    except msgspec.DecodeError as error:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise Failed(f"the file could not be read ({''.join(last)[:300]})", field="file") from error
+    raise raised(fault)
 
 
 def _agreed(declared: Signature, real: Signature) -> Signature:

@@ -73,7 +73,9 @@ def version_of(state: State, text: str, *, environment: str = "default", removed
     for version in reversed(seen):
         if version.number == aliased or which in (str(version.number), version.semver) or (which == "latest"):
             return version
-        if which in STAGES and version.stage == which and (which != "Production" or version.environment == environment):
+        if which == "Production" and model.production.get(environment) == version.number:
+            return version
+        if which in STAGES and which != "Production" and version.stage == which:
             return version
     raise missing("version", text, [f"{name}@{version.semver}" for version in seen])
 
@@ -91,6 +93,12 @@ def production_of(state: State, model: str, environment: str) -> Version | None:
     record = state.models.get(model)
     number = record.production.get(environment) if record is not None else None
     return state.versions.get(f"{model}@{number}") if number is not None else None
+
+
+def places_of(state: State, version: Version) -> list[str]:
+    """The environments that a version is in Production of."""
+    production = state.models[version.model].production
+    return [environment for environment, number in production.items() if number == version.number]
 
 
 def version_before(state: State, deployment: Deployment) -> Version | None:

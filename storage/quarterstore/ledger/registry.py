@@ -24,7 +24,8 @@ def _moved(state: State, event: registry.StageMoved) -> None:
         registry.StageMoved(
             version=event.version,
             before=event.after,
-            after=event.before,
+            # one that was in Production elsewhere already only leaves the place it came to
+            after="None" if event.before == event.after else event.before,
             environment=event.environment,
             at=0.0,
             asked_by="",
@@ -51,11 +52,23 @@ def _moved(state: State, event: registry.StageMoved) -> None:
             )
         )
     elif event.before == "Production":
-        left = {place: number for place, number in model.production.items() if number != version.number}
-        state.models.put(copy_of(model, production=left))
-        for tenure in list(state.tenures):
-            if tenure.version == version.id and tenure.until is None:
-                state.tenures.put(copy_of(tenure, until=event.at))
+        _left(state, model, version, event)
+
+
+def _left(state: State, model: registry.Model, version: registry.Version, event: registry.StageMoved) -> None:
+    """It leaves Production of the environment named (an older entry may name another one: then of all); a version that
+    is still in Production elsewhere keeps its stage."""
+    places = [place for place, number in model.production.items() if number == version.number]
+    leaving = [event.environment] if event.environment in places else places
+    state.models.put(
+        copy_of(model, production={place: at for place, at in model.production.items() if place not in leaving})
+    )
+    for tenure in list(state.tenures):
+        if tenure.version == version.id and tenure.until is None and tenure.environment in leaving:
+            state.tenures.put(copy_of(tenure, until=event.at))
+    staying = [place for place in places if place not in leaving]
+    if staying:
+        state.versions.put(copy_of(version, stage="Production", environment=staying[0], updated=event.at))
 
 
 def _noted(state: State, version: registry.Version, event: registry.StageMoved) -> None:

@@ -18,10 +18,12 @@ from quarterstore.records import (
     jobs,
     logged_models,
     monitoring,
+    outcomes,
     packages,
     people,
     pipelines,
     registry,
+    retention,
     runs,
     schedules,
     search,
@@ -108,14 +110,19 @@ class State:
         self.deployments = book("deployments", deployments.Deployment, lambda r: r.endpoint)
         self.recordings = book("recordings", Recording, lambda r: r.endpoint)
         self.admissions = book("admissions", Admission, lambda r: r.version)
+        self.uploads = book("uploads", outcomes.OutcomeUpload, lambda r: r.id)
         self.trials = book("trials", trials.Trial, lambda r: r.id)
         self.drifts = book("drifts", monitoring.Drift, lambda r: r.id)
         self.alerts = book("alerts", monitoring.Alert, lambda r: r.id)
         self.reactions = book("reactions", monitoring.Reaction, lambda r: r.endpoint)
         self.hooks = book("hooks", hooks.Hook, lambda r: r.id)
         self.deliveries = book("deliveries", hooks.Delivery, lambda r: r.id)
-        self.gate_answers = book("gate_answers", hooks.GateAnswer, lambda r: f"{r.hook}/{r.version}/{r.stage}")
+        self.gate_answers = book(
+            "gate_answers", hooks.GateAnswer, lambda r: hooks.answer_key(r.hook, r.version, r.stage, r.environment)
+        )
         self.optimisations = book("optimisations", compression.Optimisation, lambda r: r.id)
+        self.retentions = book("retentions", retention.Retention, lambda r: r.kind)
+        self.holds = book("holds", retention.Hold, lambda r: r.id)
         self.undo = book("undo", Step, lambda r: f"{r.entry:012d}")
         self.cursors = book("cursors", Cursor, lambda r: r.name)
         self._books = {book.name: book for book in vars(self).values() if isinstance(book, Book)}

@@ -6,7 +6,7 @@ from quarterstore.ledger.state import Cursor, Fold, State, copy_of
 from quarterstore.records import store
 
 
-def _undone(state: State, event: store.ActUndone) -> None:
+def _undone(state: State, event: store.ActUndone | store.UndoPassedOver) -> None:
     for key in (f"{event.entry:012d}", f"{state.context.seq:012d}"):
         if key in state.undo:
             state.undo.drop(key)
@@ -41,6 +41,7 @@ def _purged(state: State, event: store.Purged) -> None:
 
 FOLDS: dict[type, Fold] = {
     store.ActUndone: _undone,
+    store.UndoPassedOver: _undone,
     store.BackedUp: _backed_up,
     store.ModeChanged: _mode,
     store.ProfileSet: _profile,

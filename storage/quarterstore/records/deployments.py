@@ -7,26 +7,14 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
+from quarterstore.records.canaries import CanaryRule as CanaryRule
+from quarterstore.records.canaries import CanaryVerdict as CanaryVerdict
+from quarterstore.records.canaries import GateReading
 from quarterstore.records.registry import Signature
+from quarterstore.records.retention import Waiting
 
 DeploymentState = Literal["ADMITTING", "LIVE", "CANARY", "STOPPED", "REFUSED"]
-Verdict = Literal["PASS", "HOLD", "FAIL"]
 LADDER: tuple[int, ...] = (5, 10, 25, 50, 100)
-
-
-class CanaryRule(Record, frozen=True):
-    """What a step of a canary must show. `effect` is the rise of the error rate (absolute) that must be seen with
-    `power` at one-sided level `alpha`; the requests needed per arm follow from it and are never fewer than `least`.
-    `latency` is the factor by which P95 may exceed the live one's, judged from `least` requests on."""
-
-    effect: float = 0.01
-    baseline: float = 0.01
-    alpha: float = 0.05
-    power: float = 0.8
-    latency: float = 2.0
-    least: int = 50
-    soak: float = 0.0
-    """Seconds a step lasts at least."""
 
 
 class ArmCounts(Record, frozen=True):
@@ -37,18 +25,6 @@ class ArmCounts(Record, frozen=True):
     requests: int = 0
     errors: int = 0
     histogram: tuple[int, ...] = ()
-
-
-class CanaryVerdict(Record, frozen=True):
-    """A step judged: the verdict, why in words, and how many requests the candidate has of those it needs."""
-
-    verdict: Verdict
-    why: str
-    need: int
-    have: int
-    metric: str = "error rate"
-    value: float | None = None
-    limit: float | None = None
 
 
 class Canary(Record, frozen=True):
@@ -135,6 +111,7 @@ class RoutingTable(Record, frozen=True):
 
     epoch: int
     routes: tuple[Route, ...]
+    waiting: Waiting = Waiting()
 
 
 class HostState(Record, frozen=True):
@@ -155,6 +132,10 @@ class ServingState(Record, frozen=True):
     epoch: int
     hosts: tuple[HostState, ...]
     crashes: dict[str, int] = msgspec.field(default_factory=dict)
+    grpc: str | None = None
+    """HOST:PORT where gRPC is answered, if it is."""
+    error: str = ""
+    """Why serving could not be started, in words."""
 
 
 class Deploy(Act[Deployment], tag="deployments.deploy", frozen=True):
@@ -185,6 +166,7 @@ class JudgeStep(Act[Deployment], tag="deployments.judge_step", frozen=True):
     epoch: int
     live: ArmCounts
     candidate: ArmCounts
+    readings: tuple[GateReading, ...] = ()
 
 
 class RollBack(Act[Deployment], tag="deployments.roll_back", frozen=True):
@@ -384,6 +366,8 @@ class LatencySummary(Pulse, tag="deployments.latency", frozen=True):
     p99: float | None
     total_requests: int
     total_errors: int
+    total_refused: int = 0
+    """Requests to the endpoint since its epoch began that were wrong (4xx): they are no version's errors."""
 
 
 class CanaryReading(Pulse, tag="deployments.canary_reading", frozen=True):
@@ -421,30 +405,3 @@ class Golden(Record, frozen=True):
     outputs: dict[str, Any]
     labels: list[Any] | None = None
     tolerance: float = 1e-4
-
-
-class PushRoutes(Record, frozen=True):
-    """To the launcher: serve by this table; answered when every host has acknowledged its epoch."""
-
-    table: RoutingTable
-
-
-class AskServing(Record, frozen=True):
-    """To the launcher: say how things are (`state`), or stop with all hosts (`stop`)."""
-
-    what: Literal["state", "stop"]
-
-
-class HostNews(Record, frozen=True):
-    """From the launcher, unasked: a second of latency, a crash and its slot, drops, what a shadow was shown or not."""
-
-    kind: Literal["latency", "crash", "dropped", "copies"]
-    latency: LatencySummary | None = None
-    counts: dict[str, ArmCounts] = msgspec.field(default_factory=dict)
-    """Cumulative counts since the route's epoch began, by version; of one endpoint."""
-    endpoint: str = ""
-    version: str = ""
-    epoch: int = 0
-    detail: str = ""
-    dropped: int = 0
-    copied: int = 0

@@ -87,6 +87,12 @@ class GateAnswer(Record, frozen=True):
     words: str
     at: float
     asked_by: str
+    environment: str = "default"
+
+
+def answer_key(hook: str, version: str, stage: str, environment: str) -> str:
+    """What a gate's answer is kept under: one move, to one stage of one environment."""
+    return f"{hook}/{version}/{stage}/{environment}"
 
 
 class AddHook(Act[Hook], tag="hooks.add", frozen=True):
@@ -161,6 +167,7 @@ class NoteAnswer(Act[GateAnswer], tag="hooks.note_answer", frozen=True):
     ok: bool
     words: str
     asked_by: str
+    environment: str = "default"
 
 
 class ListHooks(Query[list[Hook]], tag="hooks.list", frozen=True):
@@ -170,10 +177,11 @@ class ListHooks(Query[list[Hook]], tag="hooks.list", frozen=True):
 
 
 class ListDeliveries(Query[list[Delivery]], tag="hooks.deliveries", frozen=True):
-    """Deliveries, newest first: what waits, what was made, and the dead letters."""
+    """Deliveries, newest first: what waits, what was made, and the dead letters (FAILED)."""
 
     hook: str | None = None
     limit: int = 50
+    state: DeliveryState | None = None
 
 
 class ShowDelivery(Query[Delivery], tag="hooks.show_delivery", frozen=True):

@@ -9,6 +9,9 @@ from typing import Final
 from quarterstore.records.faults import got
 
 LONGEST: Final = 200
+LONGEST_KEY: Final = 250
+"""Characters of the name of a metric, a parameter or a tag."""
+LONGEST_EXPERIMENT: Final = 500
 LONGEST_VALUE: Final = 8000
 """Characters of a tag's or a parameter's value."""
 DEEPEST: Final = 20

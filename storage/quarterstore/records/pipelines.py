@@ -157,6 +157,13 @@ class ClosePipeline(Act[PipelineRun], tag="pipelines.close", frozen=True):
     version: str
 
 
+class CheckPipeline(Query[list[Step]], tag="pipelines.check", frozen=True):
+    """What the steps `validate` and `split` say of the rows of a definition, or the fault they would end with, before
+    anything of it is kept: `data.dataset` may be the SHA-256 of an upload; a child reads the file."""
+
+    definition: Definition
+
+
 class ListPipelines(Query[list[Pipeline]], tag="pipelines.list", frozen=True):
     """Every kept definition."""
 

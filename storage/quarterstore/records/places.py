@@ -87,6 +87,11 @@ class Home:
         return self.root / "jobs"
 
     @property
+    def batches(self) -> Path:
+        """Finished chunks of batches that have not ended well yet; those of a week ago go at start."""
+        return self.root / "batches"
+
+    @property
     def serving(self) -> Path:
         """The launcher's own folder: last routing table, prediction spool, log."""
         return self.root / "serving"

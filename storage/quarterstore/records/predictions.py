@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ COLUMNS = (
     "prediction",
     "score",
     "error",
+    "key_hash",
     "dealt",
     "propensity",
 )
@@ -36,6 +38,11 @@ def column_of(feature: str) -> str:
 def feature_of(column: str) -> str:
     """The feature a column beside `COLUMNS` holds: the reverse of `column_of`."""
     return column.removeprefix(PREFIX)
+
+
+def hashed(salt: str, value: object) -> str:
+    """A value as it is kept where it must not be read: salted SHA-256, 32 hex digits of it."""
+    return hashlib.sha256(f"{salt}{value!r}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class Prediction(Record, frozen=True):

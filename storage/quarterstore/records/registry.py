@@ -100,7 +100,8 @@ class Version(Record, frozen=True):
     environment: str = "default"
     removed: float | None = None
     source: str = ""
-    """Where the files are, for a version that is kept by reference (`format` elsewhere): a URI that is never opened."""
+    """Where its files are: a URI that is never opened. A version that has nothing else is kept by reference (`format`
+    elsewhere)."""
     updated: float | None = None
     freed: float | None = None
     """When its file was freed after its removal: from then on it is history, and does not come back."""
@@ -235,6 +236,13 @@ class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
     allow_code: bool = False
     code: tuple[str, ...] = ()
     """What the file imports or constructs when it is loaded: read off by the daemon, whatever is given."""
+    source: str = ""
+    """The URI of the folder that the file is of, as it is known elsewhere."""
+    beside: dict[str, str] = {}
+    """Hashes of uploaded files by the names under which an ONNX file says that its weights lie there: what is kept is
+    one file with them in it."""
+    logged_model: str | None = None
+    """The logged model that it is."""
 
 
 class RegisterSource(Act[Version], tag="registry.register_source", frozen=True):
@@ -321,11 +329,13 @@ class TagVersion(Act[Version], tag="registry.tag", frozen=True):
 
 
 class ListModels(Query[list[Model]], tag="registry.models", frozen=True):
-    """Every model with its latest and its Production number."""
+    """Every model with its latest and its Production number; with `removed` also those that were removed."""
+
+    removed: bool = False
 
 
 class ListVersions(Query[list[Version]], tag="registry.versions", frozen=True):
-    """Versions, newest first; of one model when named."""
+    """Versions, newest first; of one model when named; with `removed` also those that were removed."""
 
     model: str | None = None
     stage: Stage | None = None

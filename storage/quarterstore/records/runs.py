@@ -83,6 +83,8 @@ class Run(Record, frozen=True):
     """Logged models that the run used."""
     outputs: tuple[ModelOutput, ...] = ()
     beats: bool = True
+    points_purged_at: float | None = None
+    """When its points were purged by the limits of retention; the last values stay in `metrics`."""
 
 
 class Curve(Record, frozen=True):
@@ -96,11 +98,13 @@ class Curve(Record, frozen=True):
 
 
 class RunPage(Record, frozen=True):
-    """One page of runs and the cursor of the next, `None` at the end; `total` counts all that match."""
+    """One page of runs and the cursor of the next, `None` at the end; `total` counts all that match. A search also says
+    the cursor of the page before, `None` at the beginning."""
 
     runs: list[Run]
     total: int
     next: str | None = None
+    previous: str | None = None
 
 
 class Difference(Record, frozen=True):
@@ -170,10 +174,12 @@ class LogParams(Act[Run], tag="runs.log_params", frozen=True):
 
 
 class SetTags(Act[Run], tag="runs.set_tags", frozen=True):
-    """Set tags of a run; a tag that is given no value (null) is removed."""
+    """Set tags of a run; a tag that is given no value (null) is removed. `before` says which values some tags have to
+    have still (null: none), so that who reads, works out and writes loses nothing that came in between."""
 
     run: str
     tags: dict[str, str | None]
+    before: dict[str, str | None] = {}
 
 
 class LogArtefact(Act[Run], tag="runs.log_artefact", frozen=True):

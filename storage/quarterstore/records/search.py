@@ -11,8 +11,10 @@ from quarterstore.records.runs import Run, RunPage
 class SearchRuns(Query[RunPage], tag="search.runs", frozen=True):
     """A page of runs that `where` holds of, in the order of the columns in `order` (`-` before one for descending; NaN
     and missing come last either way; the newest first where nothing is given). `after` is the `next` of the page
-    before: a key, so that runs that come in between are neither left out nor shown twice. `vocabulary` says whether the
-    texts are ours or MLflow's filter strings; `experiments` are names or ids, all of them where none is given."""
+    before: a key, so that runs that come in between are neither left out nor shown twice. `backward` pages from the
+    end: the last runs of all, with `after` (then the `previous` of a page) the last before that key, in the same order.
+    `vocabulary` says whether the texts are ours or MLflow's filter strings; `experiments` are names or ids, all of them
+    where none is given."""
 
     experiments: tuple[str, ...] = ()
     where: str = ""
@@ -21,6 +23,7 @@ class SearchRuns(Query[RunPage], tag="search.runs", frozen=True):
     view: Literal["active", "removed", "all"] = "active"
     limit: int = 100
     after: str | None = None
+    backward: bool = False
 
 
 class RunColumns(Record, frozen=True):

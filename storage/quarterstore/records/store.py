@@ -39,6 +39,8 @@ class Status(Record, frozen=True):
     approvals: int
     jobs: int
     dropped: dict[str, int] = msgspec.field(default_factory=dict)
+    samples: dict[str, str] = msgspec.field(default_factory=dict)
+    """What is kept of predictions and points, beside the limits, in words."""
 
 
 class Received(Record, frozen=True):
@@ -116,7 +118,8 @@ class Backup(Blob[BackupMade], tag="store.backup", frozen=True):
 
 
 class Freed(Record, frozen=True):
-    """What `gc` freed, or with `dry_run` would free: `size` in bytes on the disk (whole blocks)."""
+    """What `gc` freed, or with `dry_run` would free: `size` in bytes on the disk (whole blocks); `predictions` are rows
+    that a limit of retention lets go, `points` also those of removed runs."""
 
     dry_run: bool
     runs: int
@@ -125,12 +128,13 @@ class Freed(Record, frozen=True):
     files: int
     points: int
     size: int
+    predictions: int = 0
 
 
 class CollectGarbage(Blob[Freed], tag="store.gc", frozen=True):
-    """Free the disk of what was removed at least `older` seconds ago, of uploads that nothing names since a day, and of
-    the points of runs that are gone; what was removed cannot be brought back then. A version whose file is freed keeps
-    its record: what was live always has an answer."""
+    """Free the disk of what was removed at least `older` seconds ago, of uploads that nothing names since a day, of the
+    points of runs that are gone, and of samples beyond the limits of retention; what was removed cannot be brought back
+    then. A version whose file is freed keeps its record: what was live always has an answer. What is held stays."""
 
     role: ClassVar[Role] = "admin"
     dry_run: bool = False
@@ -148,18 +152,21 @@ class Purge(Act[None], tag="store.purge", frozen=True):
 
 
 class Undone(Record, frozen=True):
-    """What was taken back, and how."""
+    """What was taken back, or passed over."""
 
     entry: int
     act: str
     words: str
+    passed_over: bool = False
 
 
 class Undo(Act[Undone], tag="store.undo", frozen=True):
     """Take back your own last act, while it still can be (stage, removal, tags, traffic); with `entry` only if that act
-    is still the last one."""
+    is still the last one. One that cannot be taken back any more is passed over with `skip`: it stays as it is, and the
+    next undo takes the one before."""
 
     entry: int | None = None
+    skip: bool = False
 
 
 class ShowUndo(Query[Undone], tag="store.show_undo", frozen=True):
@@ -201,6 +208,14 @@ class Purged(Event, tag="store.purged", frozen=True):
 
 class ActUndone(Event, tag="store.act_undone", frozen=True):
     """Somebody took back an act of their own."""
+
+    entry: int
+    by: str
+    at: float
+
+
+class UndoPassedOver(Event, tag="store.undo_passed_over", frozen=True):
+    """Somebody leaves an act of their own as it is, for undo to go on with the one before."""
 
     entry: int
     by: str

@@ -70,8 +70,8 @@ def read(path: Path, *, blank: Iterable[str] = MISSING, kinds: dict[str, str] | 
     asked = _checked_kinds(kinds or {})
     blanks = frozenset(("", *(cell.strip() for cell in blank)))
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = _rows(path, file)
-        header = _header(path, rows)
+        rows = rows_of(path, file)
+        header = header_of(path, rows)
         for name in asked:
             if name not in header:
                 raise missing("columns", name, header)
@@ -263,8 +263,8 @@ def _lines(path: Path, file: Iterable[str]) -> Iterator[str]:
         yield line
 
 
-def _rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of each row that is not blank."""
+def rows_of(path: Path, file: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of each row of a CSV file that is not blank, the header's too; faults name the line."""
     before = csv.field_size_limit(LONGEST_LINE)
     reader = csv.reader(_lines(path, file), strict=True)
     try:
@@ -277,7 +277,8 @@ def _rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(before)
 
 
-def _header(path: Path, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
+def header_of(path: Path, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
+    """The names of the columns, which are the first row: at least two, each once."""
     _, fields = next(rows, (0, []))
     names = [field.strip() for field in fields]
     if len(names) == 1 and (other := next((one for one in ";\t|" if one in names[0]), None)):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from quarterstore.records.faults import FaultRecord
+from quarterstore.records.faults import FaultRecord, got
 
 PROTOCOL: Final = 1
 """Version of the envelope; a daemon answers `Protocol` to one it does not know."""
@@ -64,6 +64,25 @@ _encoder = msgspec.msgpack.Encoder()
 
 encode = _encoder.encode
 """Any record to msgpack bytes."""
+
+
+def framed(message: Any, request: str, seen: int) -> bytes:
+    """A request as its one frame; `Invalid` naming the field of an integer that has no room in 64 bits."""
+    try:
+        body = encode(message)
+    except OverflowError:
+        field, number = _widest(msgspec.to_builtins(message), "")
+        raise got(field, number, "an integer of 64 bits (-2^63 to 2^63-1)") from None
+    return encode(Ask(PROTOCOL, request, msgspec.Raw(body), seen))
+
+
+def _widest(value: Any, field: str) -> tuple[str, int]:
+    """The field and value of the integer farthest from zero."""
+    if isinstance(value, int):
+        return field, value
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found = (_widest(each, f"{field}.{name}" if field else str(name)) for name, each in inner)
+    return max(found, key=lambda each: abs(each[1]), default=(field, 0))
 
 
 def plain(record: Any) -> Any:

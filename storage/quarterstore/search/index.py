@@ -40,6 +40,7 @@ class Wanted(NamedTuple):
     removed: bool | None
     limit: int
     after: Key | None
+    backward: bool = False
 
 
 class Prepared(NamedTuple):
@@ -158,13 +159,13 @@ class RunIndex:
         return int(count)
 
     def page(self, wanted: Wanted, *, seconds: float = 10.0) -> list[str]:
-        """The ids of the first `limit` runs of a search, and of one more where there is one."""
+        """The ids of the first `limit` runs of a search, backward of the last, and of one more where there is one."""
         statement = Statement(self.names)
         where = self._where(statement, wanted)
         keys = statement.keys(wanted.orders)
         if wanted.after is not None:
-            where = f"{where} AND {statement.beyond(keys, wanted.after)}"
-        order = f"ORDER BY {statement.sorting(keys)} LIMIT {wanted.limit + 1:d}"
+            where = f"{where} AND {statement.beyond(keys, wanted.after, wanted.backward)}"
+        order = f"ORDER BY {statement.sorting(keys, wanted.backward)} LIMIT {wanted.limit + 1:d}"
         rows = self._asked(f"SELECT r.id FROM {statement.source()} WHERE {where} {order}", statement.values, seconds)
         return [id_ for (id_,) in rows]
 

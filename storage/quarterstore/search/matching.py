@@ -152,14 +152,15 @@ _COMPARED: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def _one(operator: str, cell: Cell, wanted: float | str) -> bool | None:
-    """One comparison. NaN is never above, below or equal to a number, nor unequal; only `= nan` finds it."""
+    """One comparison. A NaN is no number to compare: unknown, as where nothing is, so that `not` does not find it
+    either; only `= nan` and `!= nan` look for it."""
     if isinstance(wanted, str):
         return None if cell.text is None else _COMPARED[operator](cell.text, wanted)
     if cell.number is None:
         return None
     if math.isnan(wanted):
-        return math.isnan(cell.number) is (operator == "=") if operator in ("=", "!=") else False
-    return not math.isnan(cell.number) and _COMPARED[operator](cell.number, wanted)
+        return math.isnan(cell.number) is (operator == "=") if operator in ("=", "!=") else None
+    return None if math.isnan(cell.number) else _COMPARED[operator](cell.number, wanted)
 
 
 def _any_of(found: list[bool | None]) -> bool | None:

@@ -7,7 +7,7 @@ import hashlib
 import heapq
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -60,14 +60,32 @@ def key_of(orders: Sequence[Order]) -> Callable[[Row], Key]:
     return lambda row: (*(part(row) for part in parts), -row.run.started, row.run.id)
 
 
-def page(rows: Iterable[Row], orders: Sequence[Order], limit: int, after: Key | None) -> tuple[list[Row], Key | None]:
-    """The first `limit` rows beyond a key, and the key of the last where there are more."""
+class Page(NamedTuple):
+    """Rows in their order; the keys to ask for the page after them and the one before, where there are such."""
+
+    rows: list[Row]
+    next: Key | None
+    previous: Key | None
+
+
+def page(rows: Iterable[Row], orders: Sequence[Order], limit: int, after: Key | None, backward: bool = False) -> Page:
+    """The first `limit` rows beyond a key; backward the last before it."""
     key = key_of(orders)
     keyed = ((key(row), row) for row in rows)
     if after is not None:
-        keyed = (pair for pair in keyed if after < pair[0])
-    found = heapq.nsmallest(limit + 1, keyed, key=lambda pair: pair[0])
-    return [row for _, row in found[:limit]], found[limit - 1][0] if len(found) > limit else None
+        keyed = (pair for pair in keyed if (pair[0] < after if backward else after < pair[0]))
+    nearest = heapq.nlargest if backward else heapq.nsmallest
+    found = nearest(limit + 1, keyed, key=lambda pair: pair[0])
+    more, found = len(found) > limit, found[:limit]
+    if backward:
+        found.reverse()
+    first, last = (found[0][0], found[-1][0]) if found else (None, None)
+    there = after is not None  # the row of that key, and what lies beyond it
+    return Page(
+        [row for _, row in found],
+        last if (there if backward else more) else None,
+        first if (more if backward else there) else None,
+    )
 
 
 def fingerprint(*parts: object) -> bytes:

@@ -8,11 +8,13 @@ strings, mlflow.utils.search_utils, 3.17): comparisons joined by `and`, texts in
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from quarterstore.records.names import composed
 from quarterstore.search.matching import ATTRIBUTES as KNOWN
-from quarterstore.search.matching import NUMBERS
+from quarterstore.search.matching import DATASET, NUMBERS
 from quarterstore.search.reading import Token, tokens, unquoted
 from quarterstore.search.tree import Column, Compare, Joined, Kind, Not, Order, Tree, wrong
 
@@ -30,30 +32,45 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("attribute", "attributes", "attr", "run"), "attribute"),
     **dict.fromkeys(("dataset", "datasets"), "dataset"),
 }
-MLFLOW_ATTRIBUTES = {
-    "run_id": "id",
-    "run_name": "name",
-    "run name": "name",
-    "Run name": "name",
-    "Run Name": "name",
-    "status": "state",
-    "user_id": "actor",
-    "artifact_uri": "artefacts",
-    "start_time": "started",
-    "created": "started",
-    "Created": "started",
-    "end_time": "ended",
-}
-"""MLflow's names of what a run has by itself; its times are milliseconds."""
+
+
+class Theirs(NamedTuple):
+    """MLflow's names of what something has by itself, each as a column here; its times are milliseconds."""
+
+    columns: Mapping[str, tuple[Kind, str]]
+    lists: tuple[str, ...]
+    """Which of them may stand before `in`."""
+    tags: Mapping[str, tuple[Kind, str]] = {}
+    """Tags that are not kept as tags."""
+    kinds: tuple[Kind, ...] = ("metric", "param", "tag", "dataset")
+    """What it has beside them."""
+
+
+def attributes(**names: str) -> dict[str, tuple[Kind, str]]:
+    """A table of columns that are all attributes."""
+    return {theirs: ("attribute", ours) for theirs, ours in names.items()}
+
+
+RUNS = Theirs(
+    {
+        **attributes(run_id="id", run_name="name", status="state", user_id="actor", artifact_uri="artefacts"),
+        **attributes(start_time="started", created="started", Created="started", end_time="ended"),
+        **dict.fromkeys(("run name", "Run name", "Run Name"), ("attribute", "name")),
+    },
+    ("run_id",),
+    {"mlflow.runName": ("attribute", "name")},
+)
 _MLFLOW_STATES = {"SCHEDULED": "RUNNING"}
 
 
 class _Parser:
     """Recursive descent over the tokens of one text."""
 
-    def __init__(self, field: str, text: str, vocabulary: Vocabulary) -> None:
+    def __init__(self, field: str, text: str, vocabulary: Vocabulary, theirs: Theirs) -> None:
         self.field, self.text, self.mlflow = field, text, vocabulary == "mlflow"
+        self.theirs = theirs
         self.tokens = tokens(field, text)
+        self.in_lists = False
         self.place = 0
         self.count = 0
 
@@ -148,9 +165,9 @@ class _Parser:
                 raise self.stop(token, "metrics, params, tags, attributes or datasets", near)
             self.next()
             return self.named(_KINDS[token.word()], self.key(), token)
-        if token.kind == "text":
+        if token.kind == "text" and not (self.mlflow and token.text.startswith('"')):
             raise self.stop(token, "a column, as in metrics.loss")
-        name = token.text.strip("`")
+        name = token.text[1:-1] if token.kind != "word" else token.text
         return self.named("attribute" if self.mlflow else "any", name, token)
 
     def key(self) -> str:
@@ -170,15 +187,29 @@ class _Parser:
         return self.text[token.at : end]
 
     def named(self, kind: Kind, name: str, token: Token) -> Column:
-        if kind == "attribute":
-            known = MLFLOW_ATTRIBUTES if self.mlflow else ATTRIBUTES
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-                raise self.stop(token, "an attribute of a run", near)
-            name = MLFLOW_ATTRIBUTES[name] if self.mlflow else name
-        if kind == "dataset" and name not in ("name", "digest", "context"):
+        if self.mlflow:
+            return self.theirs_named(kind, name, token)
+        if kind == "attribute" and name not in ATTRIBUTES:
+            raise self.stop(token, "an attribute of a run", _near(name, ATTRIBUTES))
+        self.check_dataset(kind, name, token)
+        return Column(kind, composed(name), token.at)
+
+    def theirs_named(self, kind: Kind, name: str, token: Token) -> Column:
+        theirs = self.theirs
+        if kind == "attribute" and name not in theirs.columns:
+            words = f"Invalid attribute key '{name}' specified. Valid keys are {', '.join(theirs.columns)}"
+            raise wrong(self.field, self.text, token.at, words, _near(name, theirs.columns))
+        if kind not in ("attribute", *theirs.kinds):
+            words = f"Invalid entity type '{kind}'. Valid entity types are {', '.join(('attribute', *theirs.kinds))}"
+            raise wrong(self.field, self.text, token.at, words)
+        self.check_dataset(kind, name, token)
+        self.in_lists = kind == "dataset" or (kind == "attribute" and name in theirs.lists)
+        known = theirs.columns if kind == "attribute" else theirs.tags if kind == "tag" else {}
+        return Column(*known.get(name, (kind, composed(name))), token.at)
+
+    def check_dataset(self, kind: Kind, name: str, token: Token) -> None:
+        if kind == "dataset" and name not in DATASET:
             raise self.stop(token, "datasets.name, datasets.digest or datasets.context")
-        return Column(kind, name, token.at)
 
     def value(self, column: Column, operator: str) -> float | str:
         token = self.next()
@@ -234,9 +265,8 @@ class _Parser:
         if not self.mlflow:
             return
         numeric = self.numeric(column)
-        lists = column.kind == "dataset" or (column.kind == "attribute" and column.name == "id")
         known = ["=", "!=", *(("<", "<=", ">", ">=") if numeric else ("like", "ilike"))]
-        known += ["in"] if lists else ["null"] if column.kind in ("param", "tag") else []
+        known += ["in"] if self.in_lists else ["null"] if column.kind in ("param", "tag") else []
         if operator not in known:
             words = {"null": "is null", "in": "in, not in"}
             raise self.stop(token, "one of " + ", ".join(words.get(each, each) for each in known))
@@ -252,16 +282,23 @@ class _Parser:
         return tuple(found)
 
 
-def parsed(text: str, vocabulary: Vocabulary, field: str = "where") -> Tree | None:
-    """The tree of an expression, nothing for a blank one; raises `Invalid` that points at what is wrong."""
-    return _Parser(field, text, vocabulary).whole() if text.strip() else None
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name, list(known), n=3, cutoff=0.3)
 
 
-def ordered(text: str, vocabulary: Vocabulary, field: str = "order") -> Order:
+def parsed(text: str, vocabulary: Vocabulary, field: str = "where", theirs: Theirs = RUNS) -> Tree | None:
+    """The tree of an expression, nothing for a blank one; raises `Invalid` that points at what is wrong. In MLflow's
+    vocabulary `theirs` says of what."""
+    return _Parser(field, text, vocabulary, theirs).whole() if text.strip() else None
+
+
+def ordered(text: str, vocabulary: Vocabulary, field: str = "order", theirs: Theirs = RUNS) -> Order:
     """One column to sort by: `-metrics.acc` in our words, `metrics.acc DESC` in MLflow's."""
     down = vocabulary == "deck" and text.startswith("-")
-    parser = _Parser(field, text[1:] if down else text, vocabulary)
-    column = parser.column()
+    parser = _Parser(field, text[1:] if down else text, vocabulary, theirs)
+    column, first = parser.column(), parser.tokens[0]
+    if column.kind == "dataset":
+        raise parser.stop(first, "a column of one value")
     word = parser.peek().word()
     if word in ("asc", "desc"):
         down = parser.next().word() == "desc"

@@ -15,7 +15,7 @@ _token = re.compile(
     |(?P<quoted>`[^`]*`)
     |(?P<operator><=|>=|!=|<>|==|=|<|>)
     |(?P<mark>[(),.])
-    |(?P<word>[^\W\d][\w/\-]*)""",
+    |(?P<word>[^\W\d][\w\u0300-\u036f/\-]*)""",
     re.VERBOSE,
 )
 

@@ -102,7 +102,7 @@ class Statement:
             parts.append("NULL::BOOLEAN" if sql.text is None else f"{sql.text} IN ({places})")
         if numbers:
             places = ", ".join(map(self.bind, numbers))
-            parts.append("NULL::BOOLEAN" if sql.number is None else f"{sql.number} IN ({places})")
+            parts.append("NULL::BOOLEAN" if sql.number is None else _known(sql.number, f"IN ({places})"))
         return parts
 
     def _one(self, sql: Sql, operator: str, value: float | str) -> str:
@@ -111,9 +111,9 @@ class Statement:
         if sql.number is None:
             return "NULL::BOOLEAN"
         if math.isnan(value):
-            held = {"=": f"isnan({sql.number})", "!=": f"NOT isnan({sql.number})"}
-            return f"({held.get(operator, f'{sql.number} IS NULL AND NULL')})"
-        return f"({sql.number} {operator} {self.bind(value)} AND NOT isnan({sql.number}))"
+            held = {"=": f"(isnan({sql.number}))", "!=": f"(NOT isnan({sql.number}))"}
+            return held.get(operator, "NULL::BOOLEAN")
+        return _known(sql.number, f"{operator} {self.bind(value)}")
 
     def _dataset(self, tree: Compare) -> str:
         """Whether one of the datasets of a run is so; unknown where it has none."""
@@ -135,12 +135,13 @@ class Statement:
             found += _key(sql, order.down)
         return [*found, ("r.started", True), ("r.id", False)]
 
-    def sorting(self, keys: Sequence[tuple[str, bool]]) -> str:
-        """The keys as ORDER BY takes them: not those that are the same for all."""
-        return ", ".join(f"{sql} {'DESC' if down else 'ASC'}" for sql, down in keys if sql not in (ZERO, BLANK))
+    def sorting(self, keys: Sequence[tuple[str, bool]], backward: bool = False) -> str:
+        """The keys as ORDER BY takes them, from the end where `backward`: not those that are the same for all."""
+        turned = ((sql, down is not backward) for sql, down in keys if sql not in (ZERO, BLANK))
+        return ", ".join(f"{sql} {'DESC' if down else 'ASC'}" for sql, down in turned)
 
-    def beyond(self, keys: Sequence[tuple[str, bool]], after: Key) -> str:
-        """The condition that a row comes after the row of a key."""
+    def beyond(self, keys: Sequence[tuple[str, bool]], after: Key, backward: bool = False) -> str:
+        """The condition that a row comes after the row of a key, or before it."""
         *parts, started, id_ = after
         values = [value for part in parts for value in part]
         # numbers that go down are turned round in a key, so that one comparison serves all
@@ -151,9 +152,14 @@ class Statement:
         cases, same = [], "TRUE"
         for (sql, down), value in zip(keys, flat, strict=True):
             place = self.bind(value)
-            cases.append(f"({same} AND {sql} {'<' if down else '>'} {place})")
+            cases.append(f"({same} AND {sql} {'<' if down is not backward else '>'} {place})")
             same = f"{same} AND {sql} = {place}"
         return "(" + " OR ".join(cases) + ")"
+
+
+def _known(number: str, compared: str) -> str:
+    """A comparison that is unknown for a NaN."""
+    return f"(CASE WHEN NOT isnan({number}) THEN {number} {compared} END)"
 
 
 def _first(found: list[tuple[str, str, str]]) -> str:

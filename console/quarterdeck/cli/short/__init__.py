@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quarterdeck.cli.short.deploying import canary, deploy, drift, optimise, rollback, serving_group
+from quarterdeck.cli.short.deploying import batch, canary, deploy, drift, optimise, rollback, serve, serving_group
 from quarterdeck.cli.short.explaining import compare, diff, lineage, model_group, version_group
 from quarterdeck.cli.short.hooking import hook_group
 from quarterdeck.cli.short.keeping import (
@@ -19,13 +19,15 @@ from quarterdeck.cli.short.keeping import (
     take_in,
     undo,
 )
+from quarterdeck.cli.short.labelling import labels_group, outcome_group
 from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
+from quarterdeck.cli.short.retaining import hold_group, retention, retention_group
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
 from quarterdeck.cli.short.trying import ab, bandit, shadow
 
-__all__ = ["COMMANDS", "GROUPS", "HELP", "runs"]
+__all__ = ["ALONE", "COMMANDS", "GROUPS", "HELP", "runs"]
 
 COMMANDS: dict[str, Made] = {
     "status": status,
@@ -39,6 +41,7 @@ COMMANDS: dict[str, Made] = {
     "approve": approve,
     "reject": reject,
     "deploy": deploy,
+    "serve": serve,
     "canary": canary,
     "shadow": shadow,
     "ab": ab,
@@ -46,6 +49,7 @@ COMMANDS: dict[str, Made] = {
     "rollback": rollback,
     "drift": drift,
     "optimise": optimise,
+    "batch": batch,
     "backup": backup,
     "restore": restore,
     "undo": undo,
@@ -54,24 +58,30 @@ COMMANDS: dict[str, Made] = {
     "import": take_in,
     "ask": ask,
 }
+ALONE: dict[str, Made] = {"retention": retention}
+"""What a noun does when no verb follows."""
 GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "run": run_group,
     "pipeline": pipeline_group,
     "registry": registry_group,
     "version": version_group,
     "model": model_group,
+    "labels": labels_group,
+    "outcome": outcome_group,
     "audit": audit_group,
     "serving": serving_group,
     "keys": keys_group,
     "hook": hook_group,
     "service": service_group,
+    "retention": retention_group,
+    "hold": hold_group,
 }
 HELP = {
     "status": "the daemon in one record",
     "doctor": "what is wrong, and what to do about it",
     "quickstart": "from a CSV file to a registered model",
     "runs": "runs, and every act on them",
-    "run": "show or remove one run",
+    "run": "show one run, its points, or remove it",
     "compare": "runs side by side",
     "diff": "what differs between two runs or versions",
     "lineage": "what a version came from, what came of it",
@@ -82,13 +92,17 @@ HELP = {
     "approve": "approve what somebody else asked for",
     "reject": "say no, with a reason",
     "deploy": "give an endpoint to a version",
+    "serve": "deploy a version and say where it answers",
     "canary": "try a version on a share of live traffic",
     "shadow": "show a version copies of the requests",
     "ab": "compare outcomes of two versions",
     "bandit": "deal requests by what each version earned",
     "rollback": "give the traffic back",
     "drift": "compare live traffic with the training rows",
+    "labels": "the true labels of predictions, and how often each version was right",
+    "outcome": "what came of predictions, as numbers",
     "optimise": "make an int8 child and measure it",
+    "batch": "answer a whole file of rows",
     "pipeline": "run a pipeline file",
     "audit": "verify the journal, show its head",
     "serving": "the serving side, without the daemon too",
@@ -98,6 +112,8 @@ HELP = {
     "backup": "the store into one file",
     "restore": "a backup into an empty home",
     "undo": "take back your own last act",
+    "retention": "how much is kept of predictions and points",
+    "hold": "keep samples whatever the limits say",
     "gc": "free the disk of what was removed",
     "export": "everything tracked and registered, in an open form",
     "import": "what was exported, into this store",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,9 +19,24 @@ def deploy() -> click.Command:
     @click.argument("version")
     @command("deploy", "Give all traffic of an endpoint to a Production version.")
     def run(context: Context, version: str, endpoint: str | None, environment: str, wait: bool) -> None:
-        from quarterstore.records.deployments import Deploy
+        from quarterstore.records.deployments import Deploy, ShowServing
 
         do_or_propose(context, Deploy(version=version, endpoint=endpoint, environment=environment), "", wait)
+        if wait:
+            where = context.client.ask(ShowServing()).address
+            context.say(f"answers at {where}/v2/models/{endpoint or version.partition('@')[0]}/infer")
+
+    return run
+
+
+def serve() -> click.Command:
+    @click.option("--endpoint", help="the model's name unless given")
+    @click.argument("version")
+    @command("serve", "Deploy a Production version where it is not live yet, wait until it answers, and say where.")
+    def run(context: Context, version: str, endpoint: str | None) -> None:
+        from quarterdeck.cli.serving import served
+
+        context.out(served(context, version, endpoint))
 
     return run
 
@@ -32,24 +48,66 @@ def canary() -> click.Command:
     @click.option("--baseline", type=float)
     @click.option("--latency", type=float, help="factor by which P95 may exceed the live one's")
     @click.option("--soak", type=float, help="seconds a step lasts at least")
+    @click.option("--gate", "gates", multiple=True, help="accuracy:0.02, psi:0.2, metric:revenue:-5%, fairness:sex:0.1")
     @click.option("--reason", default="")
     @click.option("--wait", is_flag=True)
-    @click.argument("version")
-    @command("canary", "Try a Staging version on a growing share of live traffic.")
+    @click.argument("words", nargs=-1, required=True, metavar="VERSION | status ENDPOINT")
+    @command("canary", "Try a Staging version on a growing share of live traffic, or say how such a trial stands.")
     def run(
-        context: Context, version: str, endpoint: str | None, ladder: str, reason: str, wait: bool, **rule: Any
+        context: Context,
+        words: tuple[str, ...],
+        endpoint: str | None,
+        ladder: str,
+        gates: tuple[str, ...],
+        reason: str,
+        wait: bool,
+        **rule: Any,
     ) -> None:
+        from quarterdeck.gates import gate_of
         from quarterstore.records.deployments import CanaryRule, StartCanary
         from quarterstore.records.faults import got
 
+        if words[0] == "status" and len(words) == 2:
+            _canary_status(context, words[1])
+            return
+        if len(words) != 1:
+            raise got("version", " ".join(words), "one version, or status ENDPOINT")
         try:
             steps = tuple(int(step) for step in ladder.replace(">", ",").split(","))
         except ValueError as error:
             raise got("ladder", ladder, "shares such as 5,10,25,50,100") from error
-        chosen = CanaryRule(**{name: value for name, value in rule.items() if value is not None})
-        do_or_propose(context, StartCanary(version=version, endpoint=endpoint, ladder=steps, rule=chosen), reason, wait)
+        chosen = CanaryRule(
+            **{name: value for name, value in rule.items() if value is not None}, gates=tuple(map(gate_of, gates))
+        )
+        act = StartCanary(version=words[0], endpoint=endpoint, ladder=steps, rule=chosen)
+        do_or_propose(context, act, reason, wait)
 
     return run
+
+
+def _canary_status(context: Context, endpoint: str) -> None:
+    """The trial at an endpoint: its step, the verdict on it, and each gate."""
+    from quarterstore.records.deployments import ShowDeployment
+    from quarterstore.records.faults import NotFound
+
+    found = context.client.ask(ShowDeployment(endpoint=endpoint))
+    canary = found.canary
+    if canary is None:
+        raise NotFound(f"no canary runs at {endpoint}", field="endpoint", next=found.why or "qd canary VERSION")
+    if context.json:
+        context.out(canary)
+        return
+    from quarterdeck.cli.printing import plain, table
+    from quarterstore.records.names import drawn
+
+    print(drawn(f"{canary.candidate} at {canary.share} % beside {found.live}"))
+    if canary.judged is None:
+        context.say("this step was not judged yet")
+        return
+    judged = canary.judged
+    print(drawn(f"{judged.verdict}  {judged.why}"))
+    if judged.gates:
+        table([plain(gate) for gate in judged.gates], ("gate", "verdict", "value", "limit", "n", "need", "why"))
 
 
 def rollback() -> click.Command:
@@ -110,6 +168,22 @@ def optimise() -> click.Command:
         found = next(each for each in context.client.ask(ListOptimisations()) if each.job == job.id)
         context.out(found)
         context.say(found.words)
+
+    return run
+
+
+def batch() -> click.Command:
+    @click.option("--keep", multiple=True, help="a column of the rows to stand beside the answers")
+    @click.option("--chunk", type=int, default=131_072, show_default=True, help="rows done at once, and never twice")
+    @click.option("--overwrite", is_flag=True, help="where the file of answers is there already")
+    @click.argument("answers", type=click.Path(path_type=Path))
+    @click.argument("rows", type=click.Path(path_type=Path))
+    @click.argument("version")
+    @command("batch", "Answer every row of a CSV or Parquet file, into a Parquet file; goes on where it was.")
+    def run(context: Context, version: str, rows: Path, answers: Path, overwrite: bool, **given: Any) -> None:
+        from quarterdeck.cli.batches import answered
+
+        context.out(answered(context, version, rows, answers, overwrite, **given))
 
     return run
 

@@ -148,7 +148,7 @@ def _get() -> click.Command:
         from quarterstore.records.registry import ShowVersion
 
         found = context.client.ask(ShowVersion(version=version))
-        if found.source:
+        if not found.digest:
             raise Refused(f"{found.id} is kept by reference: {found.source[:200]}", field="version")
         if file.exists():
             raise Conflict(f"{file} is there already", field="file")

@@ -166,13 +166,14 @@ def _followed(context: Context, delivery: Any) -> None:
 
 def _deliveries() -> click.Command:
     @click.option("--limit", default=50)
+    @click.option("--state", type=click.Choice(("WAITING", "MADE", "FAILED"), case_sensitive=False))
     @click.argument("hook", required=False)
-    @command("deliveries", "What waits, what was made, and the dead letters, newest first.")
-    def run(context: Context, hook: str | None, limit: int) -> None:
+    @command("deliveries", "What waits, what was made, and the dead letters (FAILED), newest first.")
+    def run(context: Context, hook: str | None, **asked: Any) -> None:
         from quarterdeck.cli.printing import plain, table
         from quarterstore.records.hooks import ListDeliveries
 
-        found = context.client.ask(ListDeliveries(hook=hook, limit=limit))
+        found = context.client.ask(ListDeliveries(hook=hook, **asked))
         if context.json:
             context.out(found)
         else:

@@ -115,7 +115,7 @@ def gc() -> click.Command:
     def run(context: Context, dry_run: bool, older_than: str) -> None:
         from quarterstore.records.store import CollectGarbage
 
-        older = _seconds("older-than", older_than)
+        older = seconds("older-than", older_than)
         freed = context.client.ask(CollectGarbage(dry_run=dry_run, older=older), timeout=600.0)
         context.out(freed)
         context.say(f"{'would free' if dry_run else 'freed'} {freed.size:,} bytes")
@@ -126,7 +126,8 @@ def gc() -> click.Command:
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def _seconds(field: str, text: str) -> float:
+def seconds(field: str, text: str) -> float:
+    """A span of time as a person writes it, in seconds; raises `Invalid` on `field`."""
     from quarterstore.records.faults import got
 
     if not text[:-1].isdecimal() or text[-1:] not in UNITS:
@@ -186,11 +187,12 @@ def restore() -> click.Command:
 
 def undo() -> click.Command:
     @click.option("--entry", type=int, help="only if this is still your last act")
+    @click.option("--skip", is_flag=True, help="leave that act as it is; the next undo takes the one before")
     @command("undo", "Take back your own last act, while it still can be.")
-    def run(context: Context, entry: int | None) -> None:
+    def run(context: Context, entry: int | None, skip: bool) -> None:
         from quarterstore.records.store import Undo
 
-        context.out(context.client.ask(Undo(entry=entry)))
+        context.out(context.client.ask(Undo(entry=entry, skip=skip)))
 
     return run
 

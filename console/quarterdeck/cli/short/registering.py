@@ -64,6 +64,9 @@ def register() -> click.Command:
         context.say(f"{version.id} is {version.semver}: {version.reason}")
         if version.code or version.allow_code:
             context.say(f"it runs code when it is loaded: {', '.join(version.code) or 'a pickle that names nothing'}")
+        if version.format == "skops":
+            rows = "" if version.golden else "--sample ROWS.json, then "
+            context.say(f"what serves it is its ONNX child: {rows}qd registry convert --version {version.id}")
         context.out(version)
 
     return run

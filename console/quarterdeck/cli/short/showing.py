@@ -30,6 +30,16 @@ def show_run(run: Run) -> None:
     lines(fields)
 
 
+def purged_words(run: Run) -> str | None:
+    """Since when points of a run are gone, in words, if they are."""
+    if run.points_purged_at is None:
+        return None
+    from quarterdeck.cli.printing import shown
+
+    at = shown("at", run.points_purged_at, 60)
+    return f"its points were purged at {at} by the limits of retention (qd retention); the last values are kept"
+
+
 def _by_name(images: list[Artefact]) -> dict[str, str]:
     steps: dict[str, list[int]] = {}
     for each in sorted(images, key=lambda image: image.step or 0):

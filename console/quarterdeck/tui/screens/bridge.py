@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
 from quarterdeck.tui.screens.base import DeckScreen
-from quarterdeck.tui.snapshot import Snapshot, judged
+from quarterdeck.tui.snapshot import Snapshot, judged, worst_first
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.drawing import (
     age,
@@ -182,11 +182,11 @@ def _latency(version: str, kept: Sequence[LatencySummary], width: int) -> Text:
 
 
 def burning(alerts: Sequence[Alert], approvals: Sequence[Approval], now: float) -> Drawing:
-    """Open alerts, then approvals that wait for somebody."""
+    """Open alerts, the gravest first, then approvals that wait for somebody."""
 
     def draw(width: int, height: int) -> Text:
         text = Text()
-        for alert in alerts:
+        for alert in worst_first(alerts):
             seen = f"  seen by {alert.acked_by}" if alert.acked_by else ""
             words = safe(f"{alert.kind} {alert.subject}  {ago(alert.opened, now)}{seen}", 120, "bold")
             text.append_text(fit(Text.assemble(state(alert.severity), "  ", words), width))

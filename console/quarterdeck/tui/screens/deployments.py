@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 
-from quarterdeck.tui.screens.base import NounScreen
+from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.snapshot import Snapshot, judged
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import age, ago, beside, facts, muted, number, right, safe, section, state, title
@@ -157,6 +157,8 @@ def deployment_card(
         total = sum(each.requests for _, readings in heard for each in readings)
         errors = sum(each.errors for _, readings in heard for each in readings)
         rate = f"{errors:,} of {total:,} failed, {errors / total:.2%}" if total else "nobody asked"
+        if wrong := max(readings[-1].total_refused for _, readings in heard):
+            rate += f"; {wrong:,} wrong requests refused"
         text.append_text(section(f"error rate: {rate}", error_chart(heard, width, max(3, tall // 2)), width))
     else:
         text.append_text(section("latency", muted("no request was heard of since this console opened\n"), width))

@@ -9,7 +9,8 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 
-from quarterdeck.tui.screens.base import DeckScreen, NounScreen
+from quarterdeck.tui.screens.base import DeckScreen
+from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.widgets.card_view import CardView
 from quarterstore.records.base import Pulse
 

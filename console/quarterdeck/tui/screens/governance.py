@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 
-from quarterdeck.tui.screens.base import NounScreen
+from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.screens.version_cards import checks
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import ago, clock, facts, muted, safe, section, state, title
@@ -131,10 +131,14 @@ def entry_card(entry: AuditEntry, head: AuditHead, now: float, width: int) -> Te
 
 def approval_card(approval: Approval, now: float, width: int) -> Text:
     """A request with its evidence."""
-    words = f"{approval.id} · asked by {approval.asked_by}, {ago(approval.asked, now)}"
-    text = title(approval.words, [state(approval.state)], words, width)
-    rows: list[tuple[str, Any]] = [("reason", approval.reason or "-"), ("expires", clock(approval.expires, now))]
-    text.append_text(facts(rows))
+    words = f"asked by {approval.asked_by}, {ago(approval.asked, now)}"
+    text = title(approval.id, [state(approval.state)], words, width)
+    rows: list[tuple[str, Any]] = [
+        ("asks to", approval.words),
+        ("reason", approval.reason or "-"),
+        ("expires", clock(approval.expires, now)),
+    ]
+    text.append_text(facts(rows, room=width))
     text.append("\n")
     text.append_text(section("evidence", checks(approval.outcome), width))
     fields = [(name, value) for name, value in approval.act.items() if value not in (None, "", False)]

@@ -9,7 +9,8 @@ from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 
-from quarterdeck.tui.screens.base import NounScreen
+from quarterdeck.tui.screens.noun import NounScreen
+from quarterdeck.tui.snapshot import worst_first
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import (
     MUTED,
@@ -44,7 +45,7 @@ LARGE = 0.5
 
 
 class MonitoringScreen(NounScreen):
-    """Open alerts first, then drift checks, the newest first."""
+    """Open alerts first, the gravest above all, then drift checks, the newest first."""
 
     name_of_screen = "monitoring"
     nouns = frozenset({"monitoring"})
@@ -65,7 +66,7 @@ class MonitoringScreen(NounScreen):
 
     async def fetch(self) -> Sequence[tuple[str, Alert | Drift]]:
         """Alerts and drift checks in one list."""
-        alerts = await self.deck_app.deck.ask(ListAlerts())
+        alerts = worst_first(await self.deck_app.deck.ask(ListAlerts()))
         drifts = await self.deck_app.deck.ask(ListDrift(limit=100))
         return [(found.id, found) for found in (*alerts, *drifts)]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual.binding import Binding, BindingType
 
-from quarterdeck.tui.screens.base import NounScreen
+from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import (
     age,

@@ -9,39 +9,41 @@ from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 
-from quarterdeck.tui.screens.base import NounScreen
-from quarterdeck.tui.screens.version_acts import UndoKey, command, in_lines, on_a_line, tags_from
+from quarterdeck.tui.screens.noun import NounScreen
+from quarterdeck.tui.screens.version_acts import RemovedKey, UndoKey, command, in_lines, on_a_line, tags_from
 from quarterdeck.tui.screens.version_cards import model_card, tags_of
 from quarterdeck.tui.screens.versions import VersionsScreen
 from quarterdeck.tui.widgets.card_view import Drawing
-from quarterdeck.tui.widgets.drawing import ago, glyph, right, safe
+from quarterdeck.tui.widgets.drawing import ago, faded, glyph, right, safe, state
 from quarterdeck.tui.widgets.record_table import Column
 from quarterdeck.wording import command_text
-from quarterstore.records.models import DescribeModel, RemoveModel, ShowModel, TagModel
+from quarterstore.records.models import DescribeModel, RemoveModel, RestoreModel, ShowModel, TagModel
 from quarterstore.records.registry import ListModels, ListVersions, Model, Version
 
 
 class Listed(NamedTuple):
-    """A model and its versions, the newest first."""
+    """A model and its versions, the newest first: those that were removed only of a model that was."""
 
     model: Model
     versions: tuple[Version, ...]
+    gone: int = 0
+    """Versions of it that were removed, where they were asked for."""
 
     def changed(self) -> float:
         """When something of it changed last."""
         return self.model.updated or self.model.created
 
 
-class RegistryScreen(UndoKey, NounScreen):
-    """Every model that was not removed."""
+class RegistryScreen(UndoKey, RemovedKey, NounScreen):
+    """Every model; those that were removed when they are asked for."""
 
     name_of_screen = "registry"
     nouns = frozenset({"registry", "models", "deployments"})
     empty = "no model yet\n\nqd register MODEL.onnx --name NAME\nqd quickstart ROWS.csv --target COLUMN"
     columns = (
-        Column("model", 12, flex=3),
+        Column("model", 12, flex=2),
         Column("Production", 12, flex=1),
-        Column("Staging", 10, drop=1),
+        Column("Staging", 13, drop=1),
         Column("latest", 10),
         Column("versions", 8, right=True, drop=2, value=lambda found: len(found.versions)),
         Column("aliases", 10, flex=2, drop=4),
@@ -52,7 +54,8 @@ class RegistryScreen(UndoKey, NounScreen):
     keys = (
         ("enter", "the model's versions"),
         ("e / t", "edit the description / set tags"),
-        ("x", "take it out of sight with its versions, after its name"),
+        RemovedKey.removed,
+        ("x", "take it out of sight with its versions, after its name; bring it back"),
         ("U", "take back your own last act, after it is shown"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -63,26 +66,28 @@ class RegistryScreen(UndoKey, NounScreen):
 
     async def fetch(self) -> Sequence[tuple[str, Listed]]:
         """Models by name, each with its versions."""
-        models: list[Model] = await self.deck_app.deck.ask(ListModels())
+        ask = self.deck_app.deck.ask
+        models: list[Model] = await ask(ListModels(removed=self.with_removed))
         by_model: dict[str, list[Version]] = {}
-        for version in await self.deck_app.deck.ask(ListVersions()):
+        for version in await ask(ListVersions(removed=self.with_removed)):
             by_model.setdefault(version.model, []).append(version)
-        return [(model.name, Listed(model, tuple(by_model.get(model.name, ())))) for model in models]
+        return [(model.name, listed(model, by_model.get(model.name, []))) for model in models]
 
     def cells(self, record: Listed, now: float) -> tuple[Text, ...]:
         """A number and its semantic version in each stage that counts."""
-        model, versions = record
-        return (
+        model, versions, gone = record
+        cells = (
             safe(model.name, 80),
-            in_stage(versions, "Production"),
+            in_stage(versions, "Production") if model.removed is None else state("removed"),
             in_stage(versions, "Staging"),
             safe(numbered(versions[0]) if versions else "-", 40),
-            right(f"{len(versions):,}"),
+            right(f"{len(versions):,}" + (f" ✗{gone}" if gone else "")),
             safe("  ".join(f"{alias} @{at}" for alias, at in sorted(model.aliases.items())) or "-", 100),
             safe(tags_of(model.tags), 100),
             safe(model.description or "-", 100),
             right(ago(record.changed(), now)),
         )
+        return cells if model.removed is None else faded(cells)
 
     async def card(self, record: Listed, now: float) -> Drawing:
         """What it is for, and its versions."""
@@ -95,7 +100,7 @@ class RegistryScreen(UndoKey, NounScreen):
 
     def open(self, record: Any) -> None:
         """Its versions."""
-        self.app.push_screen(VersionsScreen(record.model.name))
+        self.app.push_screen(VersionsScreen(record.model.name, self.with_removed))
 
     @work
     async def action_describe(self) -> None:
@@ -134,16 +139,26 @@ class RegistryScreen(UndoKey, NounScreen):
 
     @work
     async def action_remove(self) -> None:
-        """The model and its versions out of sight, once its name was typed; refused while one is live."""
+        """The model and its versions out of sight, once its name was typed; refused while one is live. A removed one:
+        back again."""
         found: Listed | None = self.selected()
         if found is None:
             return
         name = found.model.name
+        if found.model.removed is not None:
+            await self.bring_back(name, RestoreModel(model=name))
+            return
         act = RemoveModel(model=name)
-        words = f"It and its {len(found.versions)} versions are no longer listed. U or qd undo brings them back."
+        words = f"It and its {len(found.versions)} versions are listed only after `.`. x there, or U, brings them back."
         body = Text.assemble(safe(words, 400), "\n\n", command(act))
         if await self.asked(f"remove {name}", body, f"type {name} to do it", expected=name) is not None:
-            await self.act(act, f"{name} is removed; U brings it back")
+            await self.act(act, f"{name} is removed; . lists it, U brings it back")
+
+
+def listed(model: Model, versions: Sequence[Version]) -> Listed:
+    """A model with those of its versions that share its fate."""
+    kept = tuple(each for each in versions if each.removed is None or model.removed is not None)
+    return Listed(model, kept, len(versions) - len(kept))
 
 
 def numbered(version: Version) -> str:

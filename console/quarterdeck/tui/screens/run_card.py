@@ -51,11 +51,12 @@ def run_card(run: Run, curves: Sequence[Curve], now: float, width: int, height: 
         text.append_text(section("notes", lines_of(run.notes), width))
     origin: list[tuple[str, object]] = [("commit", run.source.commit or "-"), ("job", run.job or "-")]
     origin += [("parent", run.parent)] if run.parent else []
+    origin += [("points purged", clock(run.points_purged_at, now))] if run.points_purged_at is not None else []
     origin += [("dataset", each) for each in run.datasets]
     origin += [("dataset", f"{each.name}  {each.digest}") for each in run.inputs]
     origin += [(f"tag {key}", value) for key, value in sorted(run.tags.items())]
     origin += [("artefact", f"{each.path}  {size(each.size)}") for each in run.artefacts]
-    text.append_text(section("where it comes from, what it left", facts(origin), width))
+    text.append_text(section("where it comes from, what it left", facts(origin, room=width), width))
     return text
 
 

@@ -20,7 +20,7 @@ from quarterdeck.tui.screens.run_card import (
     run_card,
 )
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
-from quarterdeck.tui.widgets.frame import PaneLine
+from quarterdeck.tui.widgets.pane_line import PaneLine
 from quarterdeck.wording import command_text
 from quarterstore.records.base import Pulse
 from quarterstore.records.faults import Invalid
@@ -73,12 +73,8 @@ class RunScreen(LookingScreen):
 
     def body(self) -> ComposeResult:
         """The panes by name, and the one in sight."""
-        yield PaneLine(PANES)
+        yield PaneLine(PANES, self._pane)
         yield CardView(focus=True, id="full")
-
-    def on_mount(self) -> None:
-        """The pane that was asked for."""
-        self.query_one(PaneLine).tell(self._pane)
 
     def concerns(self, pulse: Pulse) -> bool:
         """Points of this run; progress of its job, for the log."""

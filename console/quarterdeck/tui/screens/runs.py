@@ -18,13 +18,14 @@ from textual.widgets import Input, Static
 from quarterdeck import finding
 from quarterdeck.tui.messages import PulseArrived
 from quarterdeck.tui.screens import run_columns
-from quarterdeck.tui.screens.base import QUIET, NounScreen
+from quarterdeck.tui.screens.base import QUIET
+from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.screens.paging import Pages
 from quarterdeck.tui.screens.run_card import POINTS, run_card
 from quarterdeck.tui.screens.run_columns import RunColumn
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.drawing import safe
-from quarterdeck.tui.widgets.record_table import WINDOW, RecordTable, Row
+from quarterdeck.tui.widgets.record_table import RecordTable, Row
 from quarterdeck.wording import command_text
 from quarterstore.records.faults import Fault, Invalid
 from quarterstore.records.runs import CurvePoint, MetricHistory, Run, RunPage, ShowRun
@@ -47,7 +48,8 @@ class RunsScreen(NounScreen):
     empty = 'no run yet\n\nwith quarterdeck.connect() as deck, deck.run("churn") as run:\n    run.log(loss=0.1)'
     keys = (
         ("/", "a text, or an expression: acc > 0.9 and params.lr < 0.1"),
-        ("G g", "last row, first row; beyond them the next page, the former, the first"),
+        ("G g", "the last run of all, the first"),
+        ("> <", "the next 200 runs, the former; j and k go on to them too"),
         ("enter", "the run: curves, artefacts, environment, family, log"),
         ("|", "choose the columns; they are kept"),
         ("space", "mark a run; * marks the page, u forgets the marks"),
@@ -59,8 +61,10 @@ class RunsScreen(NounScreen):
         Binding("c", "compare", "compare"),
         Binding("vertical_line", "choose_columns", "columns", key_display="|"),
         Binding("b", "best", "best"),
-        Binding("asterisk", "mark_all", "mark all", show=False),
+        Binding("asterisk", "mark_all", "mark all", key_display="*", show=False),
         Binding("u", "unmark", "unmark", show=False),
+        Binding("greater_than_sign", "page(1)", "next page", key_display=">", show=False),
+        Binding("less_than_sign", "page(-1)", "page before", key_display="<", show=False),
         Binding("l", "log", "log", show=False),
         Binding("v", "family", "family", show=False),
     ]
@@ -68,7 +72,6 @@ class RunsScreen(NounScreen):
     def __init__(self) -> None:
         super().__init__()
         self._pages = Pages()
-        self._total = 0
         self._searched = ""
         """What was typed when these rows were found."""
         self._chosen: tuple[RunColumn, ...] | None = None
@@ -100,25 +103,24 @@ class RunsScreen(NounScreen):
         found = ["runs"]
         if self._searched:
             found.append(self._searched)
-        if self._total:
-            first = self._pages.number * WINDOW + 1
-            found.append(f"{first:,}-{first + len(self.records) - 1:,} of {self._total:,}")
+        if self._pages.total:
+            first = self._pages.start + 1
+            found.append(f"{first:,}-{first + len(self.records) - 1:,} of {self._pages.total:,}")
         tables = self.query(RecordTable)
         marked = len(tables.first().marked) if tables else 0
         return (*found, *((f"◆ {marked} marked",) if marked else ()))
 
-    def query_of(self, text: str, after: str | None = None) -> SearchRuns:
-        """The search for what was typed, in the order of now."""
+    def query_of(self, text: str) -> SearchRuns:
+        """The search for what was typed, in the order of now, for the page of now."""
         sign = "-" if self.descending else ""
-        order = (sign + self._sort.sort(),) if self._sort else ()
-        return SearchRuns(where=where(text), order=order, limit=WINDOW, after=after)
+        return self._pages.query(where(text), (sign + self._sort.sort(),) if self._sort else ())
 
     async def fetch(self) -> Sequence[tuple[str, Run]]:
         """One page by its key."""
-        page: RunPage = await self.deck_app.deck.ask(self.query_of(self.text, self._pages.after))
+        page: RunPage = await self.deck_app.deck.ask(self.query_of(self.text))
         if not page.runs and self._pages.first():  # what the page had is gone, or is found no more
             page = await self.deck_app.deck.ask(self.query_of(self.text))
-        self._pages.following, self._total = page.next, page.total
+        self._pages.took(page)
         return [(run.id, run) for run in page.runs]
 
     async def fill(self) -> None:
@@ -132,11 +134,11 @@ class RunsScreen(NounScreen):
             return
         self._point_at(None)
         self._searched = self.text.strip()
-        self.deck_app.trace("page_found", self.name_of_screen)
         self._draw()
-        await self._show_card()
+        self.call_after_refresh(self.deck_app.trace, "page_painted", self.name_of_screen)
+        await self.show_card()
         if self.query_one(RecordTable).selected() != self._card_key:  # the cursor went on while the card was asked for
-            await self._show_card()
+            await self.show_card()
 
     def _draw(self) -> None:
         """The rows as they are known now; only what differs from what is drawn is touched."""
@@ -148,7 +150,9 @@ class RunsScreen(NounScreen):
         rows = [Row(key, self.cells(run, now)) for key, run in self.records.items()]
         goto, self._goto = self._goto, None
         cursor = None if goto is None or not keys else keys[0 if goto == "first" else -1]
-        self.query_one(RecordTable).show(self.columns, self._titles(), rows, marks=True, cursor=cursor)
+        table = self.query_one(RecordTable)
+        table.further = self._pages.further()
+        table.show(self.columns, self._titles(), rows, marks=True, cursor=cursor)
 
     def _titles(self) -> tuple[str, ...]:
         arrow = "▼" if self.descending else "▲"
@@ -178,7 +182,7 @@ class RunsScreen(NounScreen):
         """The run under the cursor; the search that found these rows, where there is one."""
         run = self.selected()
         if self._searched or self._sort:
-            return (run.id if run else "", command_text(self.query_of(self._searched, self._pages.after)))
+            return (run.id if run else "", command_text(self.query_of(self._searched)))
         return (run.id, command_text(ShowRun(run=run.id))) if run else None
 
     # live: a pulse patches its row, an entry asks for the page again
@@ -207,7 +211,7 @@ class RunsScreen(NounScreen):
         self._draw()
         if moved:
             try:
-                await self._show_card()
+                await self.show_card()
             except Fault as fault:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
 
@@ -241,12 +245,21 @@ class RunsScreen(NounScreen):
         self.load()
 
     def on_record_table_left(self, message: RecordTable.Left) -> None:
-        """Beyond the last row the next page begins; above the first the former ends."""
-        if message.top:
-            if self._pages.first():
-                self.load()
-        elif message.rows and not self._filling and self._pages.turn(message.rows):
-            self._goto = "first" if message.rows > 0 else "last"
+        """Beyond the last row the next page begins, above the first the former ends; the ends are those of all runs."""
+        if not message.rows or self._filling:
+            return
+        if message.end:
+            turned, place = (self._pages.last(), "last") if message.rows > 0 else (self._pages.first(), "first")
+        else:
+            turned, place = self._pages.turn(message.rows), "first" if message.rows > 0 else "last"
+        if turned:
+            self._goto = place
+            self.load()
+
+    def action_page(self, by: int) -> None:
+        """The next 200 runs, or the former, from their first on."""
+        if not self._filling and self._pages.turn(by):
+            self._goto = "first"
             self.load()
 
     # columns

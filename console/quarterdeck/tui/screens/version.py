@@ -11,13 +11,12 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.css.query import NoMatches
 from textual.widgets import DataTable
 
 from quarterdeck.branches import Branch, branches, counted, endpoints
 from quarterdeck.tui.screens import version_cards as cards
-from quarterdeck.tui.screens.base import DeckScreen
-from quarterdeck.tui.screens.hook_cards import DELIVERIES, HOOKS, LISTED, hooks_card
+from quarterdeck.tui.screens.base import CardScreen
+from quarterdeck.tui.screens.hook_cards import LISTED, hooks_card
 from quarterdeck.tui.screens.relative import RelativeScreen, below, relative_card, relative_command
 from quarterdeck.tui.screens.version_acts import VersionActs
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
@@ -25,8 +24,8 @@ from quarterdeck.tui.widgets.drawing import MUTED, muted, safe, state
 from quarterdeck.tui.widgets.pane_line import PaneLine
 from quarterdeck.tui.widgets.record_table import Column, RecordTable, Row
 from quarterdeck.wording import command_text
-from quarterstore.records.faults import Fault
 from quarterstore.records.governance import JudgeGate, ListApprovals
+from quarterstore.records.hooks import ListDeliveries, ListHooks
 from quarterstore.records.models import ShowModel
 from quarterstore.records.predictions import CountPredictions
 from quarterstore.records.registry import (
@@ -59,7 +58,7 @@ COUNT_EVERY = 5.0
 TREE = (Column("what", 24, flex=1), Column("id", 12, flex=2), Column("words", 12, flex=3, drop=1))
 
 
-class LineageScreen(DeckScreen):
+class LineageScreen(CardScreen):
     """A lineage as a tree whose nodes are rows: enter opens one, the card tells of the one under the cursor."""
 
     name_of_screen = "registry"
@@ -94,7 +93,7 @@ class LineageScreen(DeckScreen):
         table = self.query_one(RecordTable)
         first = next(key for key, branch in self._lines.items() if branch.node is None)
         table.show(TREE, [column.title for column in TREE], rows, marks=False, cursor=self._at(table, first))
-        await self.tell_of_node()
+        await self.show_card()
 
     async def _count(self, places: list[str]) -> None:
         """How many predictions are kept: files are read for it, so not at every event."""
@@ -118,7 +117,7 @@ class LineageScreen(DeckScreen):
         """What is under the cursor."""
         return self._lines.get(self.query_one(RecordTable).selected() or "")
 
-    async def tell_of_node(self) -> None:
+    async def show_card(self) -> None:
         """The card of the node under the cursor."""
         found = self.branch()
         if found is None or found.node is None:
@@ -127,21 +126,6 @@ class LineageScreen(DeckScreen):
         else:
             drawing = await relative_card(self.deck_app, found.node, time.time())
         self.query_one("#card", CardView).show(drawing)
-
-    @work(exclusive=True, group="card")
-    async def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """The cursor moved."""
-        if self._filling:
-            return
-        try:
-            self.tell()
-            await self.tell_of_node()
-        except Fault as fault:
-            words = fault.line()
-            self.query_one("#card", CardView).show(lambda width, height: safe(words, 400))
-        except NoMatches:
-            if not self.is_left():
-                raise
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Open the node under the cursor."""
@@ -210,9 +194,8 @@ class VersionScreen(LineageScreen, VersionActs):
             "lineage": self._tree,
             "history": self._history,
             "evidence": self._evidence,
+            "hooks": self._hooks,
         }
-        if HOOKS is not None and DELIVERIES is not None:
-            self._panes["hooks"] = self._hooks
 
     def body(self) -> ComposeResult:
         """The names of the panes, then the one in view."""
@@ -277,9 +260,8 @@ class VersionScreen(LineageScreen, VersionActs):
 
     async def _hooks(self, version: Version) -> Drawing:
         ask = self.deck_app.deck.ask
-        assert HOOKS is not None and DELIVERIES is not None
-        hooks = await ask(HOOKS(model=version.model))
-        deliveries = [each for hook in hooks for each in await ask(DELIVERIES(hook=hook.id, limit=LISTED))]
+        hooks = await ask(ListHooks(model=version.model))
+        deliveries = [each for hook in hooks for each in await ask(ListDeliveries(hook=hook.id, limit=LISTED))]
         now = time.time()
         return lambda width, height: hooks_card(version, hooks, deliveries, now, width)
 
@@ -303,14 +285,13 @@ class VersionScreen(LineageScreen, VersionActs):
             "changes": self._diff(),
             "history": ListStageMoves(model=model, version=self._asked),
             "evidence": JudgeGate(version=self._asked),
-            "hooks": HOOKS and HOOKS(model=model),
+            "hooks": ListHooks(model=model),
         }
         return self._asked, command_text(commands.get(self._pane) or ShowVersion(version=self._asked))
 
     def action_pane(self, step: int) -> None:
         """The next pane, or the one before."""
-        names = list(self._panes)
-        self._turn(names[(names.index(self._pane) + step) % len(names)])
+        self._turn(self.query_one(PaneLine).turn(step))
         self.load()
 
     def action_lineage(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 from rich.text import Text
@@ -18,14 +18,22 @@ from quarterdeck.wording import command_text
 from quarterstore.records.faults import Fault, NeedsApproval
 from quarterstore.records.governance import JudgeGate, Propose
 from quarterstore.records.models import RemoveAlias, SetAlias, ShowModel
-from quarterstore.records.registry import DescribeVersion, MoveStage, RemoveVersion, Stage, TagVersion, Version
+from quarterstore.records.registry import (
+    DescribeVersion,
+    MoveStage,
+    RemoveVersion,
+    RestoreVersion,
+    Stage,
+    TagVersion,
+    Version,
+)
 from quarterstore.records.store import ShowUndo, Undo
 
 NEXT: dict[str, Stage] = {"None": "Staging", "Staging": "Production", "Archived": "Staging", "Production": "Archived"}
 
 
 class UndoKey(DeckScreen):
-    """`U`: what would be taken back is shown before it is."""
+    """`U`: what would be taken back is shown before it is; what was removed comes back however long ago that was."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("U", "undo", "undo", show=False)]
 
@@ -39,6 +47,25 @@ class UndoKey(DeckScreen):
         body = Text.assemble(safe(f"entry {found.entry}: {found.words}", 400), "\n\n", command(act))
         if await self.asked("take back your last act", body, "enter takes it back", needed=False) is not None:
             await self.act(act, f"taken back: {found.words}")
+
+    async def bring_back(self, name: str, act: Any) -> None:
+        """Ask, then restore what was removed."""
+        body = Text.assemble(safe("It comes back as it was, and is listed and named again."), "\n\n", command(act))
+        if await self.asked(f"bring back {name}", body, "enter brings it back", needed=False) is not None:
+            await self.act(act, f"{name} is back")
+
+
+class RemovedKey(DeckScreen):
+    """`.`: what was removed is listed too, marked as such, to be looked at and brought back."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("full_stop", "with_removed", "removed", key_display=".")]
+    removed: ClassVar[tuple[str, str]] = (".", "list what was removed too, or no longer; x brings one back")
+    with_removed = False
+
+    def action_with_removed(self) -> None:
+        """The other way round."""
+        self.with_removed = not self.with_removed
+        self.load()
 
 
 class VersionActs(UndoKey):
@@ -55,7 +82,7 @@ class VersionActs(UndoKey):
         ("p", "propose the next stage, after what the gate says"),
         ("A", "set or take away an alias, a word for this version"),
         ("t / e", "set tags / edit the notes"),
-        ("x", "take it out of sight, after typing its id"),
+        ("x", "take it out of sight, after typing its id; bring it back"),
         ("U", "take back your own last act, after it is shown"),
     )
 
@@ -147,18 +174,21 @@ class VersionActs(UndoKey):
 
     @work
     async def action_remove(self) -> None:
-        """Out of sight, once its id was typed; refused by the daemon while it is live."""
+        """Out of sight, once its id was typed; refused by the daemon while it is live. A removed one: back again."""
         version = self.target()
         if version is None:
             return
+        if version.removed is not None:
+            await self.bring_back(version.id, RestoreVersion(version=version.id))
+            return
         act = RemoveVersion(version=version.id)
         words = (
-            "It is no longer listed or named. Its number is never given again; U or qd undo brings it back as it is."
+            "It is no longer named, and listed only after `.`. Its number is never given again; x or U brings it back."
         )
         body = Text.assemble(safe(words, 400), "\n\n", command(act))
         typed = await self.asked(f"remove {version.id}", body, f"type {version.id} to do it", expected=version.id)
         if typed is not None:
-            await self.act(act, f"{version.id} is removed; U brings it back")
+            await self.act(act, f"{version.id} is removed; . lists it, U brings it back")
 
 
 def command(act: object) -> Text:

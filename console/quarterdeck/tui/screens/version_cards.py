@@ -64,13 +64,14 @@ def tags_of(tags: dict[str, str]) -> str:
 def model_card(model: Model, versions: Sequence[Version], now: float, width: int) -> Text:
     """A model with its versions, the newest first."""
     words = f"{len(versions)} versions · made {ago(model.created, now)}"
-    text = title(model.name, [], words, width)
+    states = [] if model.removed is None else [state("removed") + Text(f" {ago(model.removed, now)}")]
+    text = title(model.name, states, words, width)
     if model.description:
         text.append_text(prose(model.description))
         text.append("\n")
     live = "  ".join(f"{place} @{at}" for place, at in sorted(model.production.items())) or "nothing"
     named = "  ".join(f"{alias} @{at}" for alias, at in sorted(model.aliases.items())) or "-"
-    text.append_text(facts((("Production", live), ("aliases", named), ("tags", tags_of(model.tags)))))
+    text.append_text(facts((("Production", live), ("aliases", named), ("tags", tags_of(model.tags))), room=width))
     text.append("\n")
     widths = (5, 8, 12, max(10, width - 47), 10)
     head = tuple(safe(word, style="grey62") for word in ("no", "semver", "stage", "metric", "created"))
@@ -104,7 +105,7 @@ def headed(version: Version, now: float, width: int) -> Text:
     words = f"{version.semver} · {version.environment} · by {version.created_by} · {clock(version.created, now)}"
     states = [state(version.stage)]
     if version.removed is not None:
-        states.append(Text(f"✗ removed {ago(version.removed, now)}", style="red"))
+        states.append(state("removed") + Text(f" {ago(version.removed, now)}"))
     return title(version.id, states, words, width)
 
 
@@ -112,7 +113,7 @@ def overview_card(version: Version, model: Model | None, now: float, width: int)
     """A version: why it is called so, how good it is, what it is made of."""
     text = headed(version, now, width)
     text.append_text(
-        facts((("aliases", ", ".join(aliases_of(model, version)) or "-"), ("tags", tags_of(version.tags))))
+        facts((("aliases", ", ".join(aliases_of(model, version)) or "-"), ("tags", tags_of(version.tags))), room=width)
     )
     text.append("\n")
     text.append_text(why(version.semver, version.reason, width))
@@ -128,7 +129,7 @@ def overview_card(version: Version, model: Model | None, now: float, width: int)
     if version.allow_code:
         made.append(("runs code", ", ".join(version.code) or "a pickle that names nothing"))
     made += [("run", version.run or "-"), ("dataset", version.dataset or "-"), ("parent", version.parent or "-")]
-    text.append_text(section("what it is made of", facts(made), width))
+    text.append_text(section("what it is made of", facts(made, room=width), width))
     return text
 
 
@@ -165,7 +166,7 @@ def signature_card(version: Version, now: float, width: int) -> Text:
     shape: Signature = version.signature
     for words, tensors in (("inputs", shape.inputs), ("outputs", shape.outputs)):
         rows = [(safe(each.name, 60), safe(each.datatype), safe(list(each.shape))) for each in tensors]
-        body = grid(rows, (max(12, width - 32), 8, 18)) if rows else muted("not known here\n")
+        body = grid(rows, (min(40, max(12, width - 32)), 8, 18)) if rows else muted("not known here\n")
         text.append_text(section(words, body, width))
     columns = [
         (
@@ -176,7 +177,7 @@ def signature_card(version: Version, now: float, width: int) -> Text:
         )
         for each in shape.features
     ]
-    body = grid(columns, (max(12, width - 48), 9, 18, 9)) if columns else muted("no column was named\n")
+    body = grid(columns, (min(40, max(12, width - 48)), 9, 18, 9)) if columns else muted("no column was named\n")
     text.append_text(section(f"features: {len(columns)}", body, width))
     told = (
         ("task", shape.task),

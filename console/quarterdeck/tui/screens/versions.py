@@ -8,20 +8,20 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual.binding import Binding, BindingType
 
-from quarterdeck.tui.screens.base import NounScreen
+from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.screens.version import VersionScreen
-from quarterdeck.tui.screens.version_acts import VersionActs
+from quarterdeck.tui.screens.version_acts import RemovedKey, VersionActs
 from quarterdeck.tui.screens.version_cards import aliases_of, first_metric, overview_card
 from quarterdeck.tui.widgets.card_view import Drawing
-from quarterdeck.tui.widgets.drawing import ago, right, safe, size, state
+from quarterdeck.tui.widgets.drawing import ago, faded, right, safe, size, state
 from quarterdeck.tui.widgets.record_table import Column, RecordTable
 from quarterdeck.wording import command_text
 from quarterstore.records.models import ShowModel
 from quarterstore.records.registry import ListVersions, Model, ShowVersion, Version
 
 
-class VersionsScreen(VersionActs, NounScreen):
-    """Every version of a model that was not removed, the newest first."""
+class VersionsScreen(VersionActs, RemovedKey, NounScreen):
+    """Every version of a model, the newest first; those that were removed when they are asked for."""
 
     name_of_screen = "registry"
     nouns = frozenset({"registry", "models", "deployments", "governance"})
@@ -32,7 +32,7 @@ class VersionsScreen(VersionActs, NounScreen):
         Column("semver", 8),
         Column("stage", 12),
         Column("aliases", 9, flex=2, drop=2),
-        Column("metric", 14, flex=2),
+        Column("metric", 18, flex=2),
         Column("why", 16, flex=4, drop=4),
         Column("format", 6, drop=5),
         Column("size", 8, right=True, drop=6, value=lambda found: found.size),
@@ -45,6 +45,7 @@ class VersionsScreen(VersionActs, NounScreen):
         ("c", "what differs: marked and under the cursor, or two marked"),
         ("v", "its lineage"),
         ("space u", "mark, forget the marks"),
+        RemovedKey.removed,
         *VersionActs.acts,
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -54,8 +55,9 @@ class VersionsScreen(VersionActs, NounScreen):
         Binding("u", "unmark", show=False),
     ]
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, with_removed: bool = False) -> None:
         super().__init__()
+        self.with_removed = with_removed
         self._called = model
         self._model: Model | None = None
 
@@ -66,14 +68,15 @@ class VersionsScreen(VersionActs, NounScreen):
     async def fetch(self) -> Sequence[tuple[str, Version]]:
         """Its versions, and the words that name them."""
         self._model = await self.deck_app.deck.ask(ShowModel(model=self._called))
-        return [(each.id, each) for each in await self.deck_app.deck.ask(ListVersions(model=self._called))]
+        wanted = ListVersions(model=self._called, removed=self.with_removed)
+        return [(each.id, each) for each in await self.deck_app.deck.ask(wanted)]
 
     def cells(self, record: Version, now: float) -> tuple[Text, ...]:
-        """The first metric stands for the others."""
-        return (
+        """The first metric stands for the others; a removed one says so in the place of its stage."""
+        cells = (
             right(f"{record.number}"),
             safe(record.semver, 20),
-            state(record.stage),
+            state(record.stage if record.removed is None else "removed"),
             safe(", ".join(aliases_of(self._model, record)) or "-", 80),
             safe(first_metric(record), 60),
             safe(record.reason, 200),
@@ -83,6 +86,7 @@ class VersionsScreen(VersionActs, NounScreen):
             safe(record.created_by, 40),
             right(ago(record.created, now)),
         )
+        return cells if record.removed is None else faded(cells)
 
     async def card(self, record: Version, now: float) -> Drawing:
         """What it is, how good it is, what it is made of."""

@@ -56,6 +56,7 @@ STATES: dict[str, tuple[str, str]] = {
     "warning": ("△", "yellow"),
     "info": ("·", "cyan"),
     "SKIPPED": ("○", MUTED),
+    "removed": ("✗", "red"),
     "paused": ("‖", "yellow"),
     "on": ("●", "green"),
     "off": ("○", MUTED),
@@ -87,6 +88,14 @@ def pad(text: Text, width: int) -> Text:
 def muted(words: str) -> Text:
     """Words of ours in the background, line by line; what they carry from outside is cleaned."""
     return Text("\n".join(drawn(line) for line in words.split("\n")), style=MUTED)
+
+
+def faded(cells: Sequence[Text]) -> tuple[Text, ...]:
+    """A row that is no longer in use, in the background but for what says why: a state keeps its colour."""
+    for cell in cells:
+        if not cell.style:
+            cell.stylize(MUTED)
+    return tuple(cells)
 
 
 def state(word: str) -> Text:
@@ -153,15 +162,30 @@ def right(words: str, style: str = "") -> Text:
     return Text(words, style=style, justify="right", no_wrap=True)
 
 
-def facts(rows: Iterable[tuple[str, object]], width: int = 12) -> Text:
-    """Name and value on a line each; values that are Text keep their style."""
+def facts(rows: Iterable[tuple[str, object]], width: int = 12, room: int = 0) -> Text:
+    """Name and value on a line each; values that are Text keep their style. Within `room` cells a longer value goes on
+    below its own beginning."""
     text = Text()
     for name, value in rows:
-        text.append_text(pad(safe(name, style=MUTED), width))
-        text.append(" ")
-        text.append_text(value if isinstance(value, Text) else safe(value))
-        text.append("\n")
+        found = value if isinstance(value, Text) else safe(value)
+        lines = folded(found, room - width - 1) if room > 2 * width else [found]
+        for index, line in enumerate(lines):
+            text.append_text(pad(safe("" if index else name, style=MUTED), width))
+            text.append(" ")
+            text.append_text(line)
+            text.append("\n")
     return text
+
+
+def folded(text: Text, width: int) -> list[Text]:
+    """A line as several of at most `width` cells, broken between words where there are such."""
+    found: list[Text] = []
+    while text.cell_len > width:
+        fits = len(fit(text, width).plain.removesuffix("…"))
+        at = text.plain.rfind(" ", 1, fits + 1)
+        found.append(text[: at if at > 0 else fits])
+        text = text[at + 1 if at > 0 else fits :]
+    return [*found, text]
 
 
 def section(words: str, body: Text, width: int = 0) -> Text:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 from textual.widget import Widget
 
-from quarterdeck.tui.keymap import SCREENS
+from quarterdeck.tui.keymap import SCREENS, SHORT
 from quarterdeck.tui.widgets.drawing import MUTED, fit, safe
 
 
@@ -52,33 +52,6 @@ class TopLine(Line):
         return left
 
 
-class PaneLine(Line):
-    """The panes of one record by name; `[` and `]` go from one to the next."""
-
-    def __init__(self, panes: Sequence[str]) -> None:
-        super().__init__()
-        self._panes = tuple(panes)
-        self.here = self._panes[0]
-
-    def tell(self, here: str) -> None:
-        """Another pane is in sight."""
-        self.here = here
-        self.refresh()
-
-    def turn(self, by: int) -> str:
-        """The pane that lies `by` further, round the end."""
-        return self._panes[(self._panes.index(self.here) + by) % len(self._panes)]
-
-    def line(self, width: int) -> Text:
-        """All of them, the one in sight turned round."""
-        text = Text("[ ", style="bold cyan", no_wrap=True)
-        for name in self._panes:
-            text.append(f" {name} ", style="bold reverse" if name == self.here else MUTED)
-            text.append(" ")
-        text.append("]", style="bold cyan")
-        return text
-
-
 class TabLine(Line):
     """The screens by digit; with what waits in them where there is room."""
 
@@ -94,22 +67,20 @@ class TabLine(Line):
             self.refresh()
 
     def line(self, width: int) -> Text:
-        """Digit and name; the badge only when all of them fit."""
-        for badges in (True, False):
-            text = self._tabs(badges)
-            if text.cell_len <= width:
-                break
-        return text
+        """Digit, name and badge; where there is less room shorter names, closer together. The badges stay: they are
+        what somebody is called for at night."""
+        text = self._tabs("   ", " {}▲", {})
+        return text if text.cell_len <= width else self._tabs(" ", "▲{}", SHORT)
 
-    def _tabs(self, badges: bool) -> Text:
+    def _tabs(self, gap: str, badge: str, short: Mapping[str, str]) -> Text:
         text = Text(no_wrap=True)
         for index, (key, name) in enumerate(SCREENS):
-            text.append(" " if index else "")
+            text.append(gap if index else "")
             text.append(key, style="bold reverse" if name == self._here else "cyan")
-            text.append(f" {name}", style="bold reverse" if name == self._here else MUTED)
-            if badges and self._waiting.get(name):
-                text.append(f" {self._waiting[name]}▲", style="bold yellow")
-            text.append("  " if badges else "")
+            text.append(f" {short.get(name, name)}", style="bold reverse" if name == self._here else MUTED)
+            waiting = self._waiting.get(name, 0)
+            if waiting:
+                text.append(badge.format(waiting if waiting < 10 or not short else "9+"), style="bold yellow")
         return text
 
 

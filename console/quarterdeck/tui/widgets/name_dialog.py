@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -28,6 +29,9 @@ class NameDialog(ModalScreen[Any]):
         Binding("k", "step(-1)", show=False),
     ]
     hint: ClassVar[str] = "/ find  enter take  esc leave"
+    placeholder: ClassVar[str] = "/ finds a name"
+    begins_in: ClassVar[type[Widget]] = OptionList
+    """Where the first key goes."""
 
     def __init__(self, title: str, names: Sequence[str], here: str | None = None) -> None:
         super().__init__()
@@ -39,15 +43,15 @@ class NameDialog(ModalScreen[Any]):
     def compose(self) -> ComposeResult:
         """What is typed, the names, the keys."""
         with Vertical(id="dialog"):
-            yield Static(safe(self._heading, 200), id="dialog-title")
-            yield Input(placeholder="/ finds a name", id="names")
+            yield Static(safe(self._heading, 200, "bold"), id="dialog-title")
+            yield Input(placeholder=self.placeholder, id="names")
             yield OptionList(id="columns", markup=False)
             yield Static(muted(self.hint))
 
     def on_mount(self) -> None:
-        """The list first."""
+        """Ready for a key at once: `focus()` would wait behind those that are here already."""
         self.narrowed("", self._first)
-        self.query_one(OptionList).focus()
+        self.set_focus(self.query_one(self.begins_in))
 
     def ordered(self) -> Sequence[str]:
         """Every name, in the order of the list."""
@@ -61,10 +65,14 @@ class NameDialog(ModalScreen[Any]):
         """What enter on a name answers."""
         return name
 
-    def narrowed(self, text: str, here: str | None = None) -> None:
-        """The names that hold the text; the cursor on `here`."""
+    def found(self, text: str) -> Sequence[str]:
+        """The names that hold the text."""
         wanted = text.strip().lower()
-        self._listed = [name for name in self.ordered() if wanted in name.lower()][:MOST]
+        return [name for name in self.ordered() if wanted in name.lower()]
+
+    def narrowed(self, text: str, here: str | None = None) -> None:
+        """The names that were found; the cursor on `here`."""
+        self._listed = list(self.found(text)[:MOST])
         names = self.query_one(OptionList)
         names.clear_options()
         names.add_options([Option(safe(self.line_of(name), 66)) for name in self._listed])

@@ -16,12 +16,16 @@ class PaneLine(Line):
     def __init__(self, panes: Sequence[str], here: str) -> None:
         super().__init__()
         self._panes = tuple(panes)
-        self._here = here
+        self.here = here
 
     def tell(self, here: str) -> None:
         """Another pane is in view."""
-        self._here = here
+        self.here = here
         self.refresh()
+
+    def turn(self, by: int) -> str:
+        """The pane that lies `by` further, round the end."""
+        return self._panes[(self._panes.index(self.here) + by) % len(self._panes)]
 
     def line(self, width: int) -> Text:
         """The names, closer together where there is less room."""
@@ -31,7 +35,7 @@ class PaneLine(Line):
             for pane in self._panes:
                 text.append(gap)
                 # without colour the one in view is told by its marks
-                text.append(f"▸{pane}◂" if pane == self._here else pane, style="bold" if pane == self._here else MUTED)
+                text.append(f"▸{pane}◂" if pane == self.here else pane, style="bold" if pane == self.here else MUTED)
             text.append(f"{gap}]", style="bold cyan")
             if text.cell_len <= width:
                 break

@@ -58,13 +58,13 @@ class RecordTable(DataTable[Text]):
 
     class Left(Message):
         """The cursor was sent beyond an edge: `rows` is 1 below the last row, -1 above the first, `columns` likewise;
-        `top` asks for the very first row."""
+        `end` asks for the very last row or the very first."""
 
-        def __init__(self, rows: int = 0, columns: int = 0, top: bool = False) -> None:
+        def __init__(self, rows: int = 0, columns: int = 0, end: bool = False) -> None:
             super().__init__()
             self.rows = rows
             self.columns = columns
-            self.top = top
+            self.end = end
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "cursor_down", show=False),
@@ -78,6 +78,8 @@ class RecordTable(DataTable[Text]):
     def __init__(self) -> None:
         super().__init__(cursor_type="row", zebra_stripes=True)
         self.marked: set[str] = set()
+        self.further: set[int] = set()
+        """On which sides there are more rows than these: 1 below, -1 above. Their end is not reached by way of ours."""
         self._columns: tuple[Column, ...] = ()
         self._titles: tuple[str, ...] = ()
         self._rows: list[Row] = []
@@ -192,14 +194,18 @@ class RecordTable(DataTable[Text]):
         self._step(-1, super().action_page_up)
 
     def action_scroll_bottom(self) -> None:
-        """To the last row, likewise."""
-        self._step(1, super().action_scroll_bottom)
+        """To the last row of all."""
+        if 1 in self.further:
+            self.post_message(self.Left(rows=1, end=True))
+        else:
+            super().action_scroll_bottom()
 
     def action_scroll_top(self) -> None:
-        """To the first row; from there to the first of all."""
-        if self.cursor_row <= 0:
-            self.post_message(self.Left(rows=-1, top=True))
-        super().action_scroll_top()
+        """To the first row, likewise."""
+        if -1 in self.further:
+            self.post_message(self.Left(rows=-1, end=True))
+        else:
+            super().action_scroll_top()
 
     def action_cursor_left(self) -> None:
         """Rows are chosen, not cells: columns beyond the edge are the screen's to show."""

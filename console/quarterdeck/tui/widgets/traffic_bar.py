@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from quarterdeck.tui.widgets.drawing import MUTED, bar, fit, muted, safe, state
+from quarterstore.records.canaries import GateVerdict
 from quarterstore.records.deployments import Canary, CanaryVerdict
 
 
@@ -64,5 +65,22 @@ def canary_lines(canary: Canary, judged: CanaryVerdict | None, width: int) -> Te
     text.append_text(why)
     text.append("\n")
     text.append_text(bar(judged.have / max(1, judged.need), max(8, min(40, width - 40))))
-    text.append(f" {judged.have:,} of {judged.need:,} requests needed\n")
+    text.append(f" {judged.have:,} of {judged.need:,} {judged.unit} needed\n")
+    if judged.gates:
+        text.append_text(_gates(judged.gates, width))
+    return text
+
+
+def _gates(gates: tuple[GateVerdict, ...], width: int) -> Text:
+    """A line a gate: its verdict, what it is, the value against the limit on how many, or why there is none."""
+    text = Text()
+    longest = min(24, max(len(gate.gate) for gate in gates))
+    for gate in gates:
+        line = state(gate.verdict)
+        line.append("  ")
+        line.append_text(safe(gate.gate, longest))
+        line.append(" " * max(0, longest - len(gate.gate)) + "  ")
+        line.append_text(safe(gate.why, 400, MUTED))
+        text.append_text(fit(line, width))
+        text.append("\n")
     return text

@@ -27,7 +27,7 @@ LOOSE = uuid.uuid5(uuid.NAMESPACE_URL, "mlflow-artifacts:/").hex
 
 def _holder(caller: Caller, path: str) -> tuple[Run | LoggedModel | None, str]:
     """The run or the logged model of a proxied path, and the path inside it; nobody's where the path names neither."""
-    path = checked(path.strip("/"))
+    path = checked(path.rstrip("/"))
     parts = path.split("/")
     if len(parts) > 3 and parts[1] == "models" and parts[3] == "artifacts":
         return model_of(caller, parts[2]), "/".join(parts[4:])
@@ -120,20 +120,23 @@ class Store:
         """One file of a run or a logged model, checked against its hash before the first byte is sent."""
         found = next((each for each in holder.artefacts if each.path == inside), None) if holder else None
         if found is None:
+            if holder is not None and below(holder.artefacts, inside):
+                raise invalid(f"Artifact path refers to a directory, not a file: '{inside[:200]}'")
             raise absent(f"No such artifact: {inside[:200]}")
         path = await asyncio.get_running_loop().run_in_executor(None, self._artefacts.checked, found.digest)
         quiet = f"x-content-type-options: nosniff\r\ncontent-disposition: {attachment(inside)}\r\n"
         return Response(200, b"", quiet.encode("ascii"), kind(inside).encode(), path, found.size)
 
     async def delete(self, caller: Caller, path: str) -> Response:
-        """DELETE of a run's file, or of all below a path."""
+        """DELETE of a run's file, or of all below a path; what is not there is gone already."""
         holder, inside = _holder(caller, path)
         if holder is None:
-            raise absent(f"No such artifact: {inside[:200]}")
+            return Response(200, b"{}")
         if isinstance(holder, LoggedModel):
             raise invalid("the files of a logged model go with it: delete the logged model")
-        for name in [inside] if inside else [each.path for each in holder.artefacts]:
-            await caller.ask(RemoveArtefact(run=holder.id, path=name))
+        for each in holder.artefacts:
+            if not inside or each.path == inside or each.path.startswith(f"{inside}/"):
+                await caller.ask(RemoveArtefact(run=holder.id, path=each.path))
         return Response(200, b"{}")
 
     async def listed(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -43,6 +43,8 @@ class Caller:
     def experiment(self, given: dict[str, Any], *, active: bool = False) -> Experiment:
         """The experiment that a request names by its number."""
         number = text(given, "experiment_id")
+        if not number.removeprefix("-").isdecimal():
+            raise invalid(f"Invalid experiment ID '{number[:200]}'. Experiment ID must be a valid integer.")
         found = next((each for each in self.view.experiments if each.id == number), None)
         if found is None:
             raise absent(f"No Experiment with id={number} exists")
@@ -112,6 +114,21 @@ def number(given: dict[str, Any], name: str, default: int | None = None) -> int:
         return found
     except (TypeError, ValueError, OverflowError) as error:
         raise unfit(name, value, "an integer") from error
+
+
+def enumerated(given: dict[str, Any], name: str, words: Sequence[str]) -> str:
+    """One of some words, or its place among them from 1 on (proto3's JSON takes both); empty where it is not given."""
+    value = given.get(name)
+    if value is None or value == "":
+        return ""
+    if str(value) in words:
+        return str(value)
+    place = number(given, name) if str(value).isdecimal() else 0
+    if not 1 <= place <= len(words):
+        raise invalid(
+            f"Invalid value {shown(value)} for parameter '{name}' supplied: expected one of {', '.join(words)}."
+        )
+    return words[place - 1]
 
 
 def listed(given: dict[str, Any], name: str) -> list[Any]:

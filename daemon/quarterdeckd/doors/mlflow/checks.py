@@ -72,6 +72,13 @@ def tags(given: dict[str, str]) -> dict[str, str]:
     return given
 
 
+def keys(given: dict[str, str]) -> dict[str, str]:
+    """Tags of the registry: their names may be; their values are the deck's to judge."""
+    for name in given:
+        within(key(name), LONGEST_KEY, "key")
+    return given
+
+
 def experiment(name: str) -> str:
     """The name of an experiment."""
     return within(name, LONGEST_EXPERIMENT, "name")
@@ -84,6 +91,16 @@ def model(name: str, place: str = "name") -> str:
     if "/" in name or ":" in name:
         raise invalid(f"Invalid model name '{name}'. Names cannot contain '/' or ':'.")
     return unmistakable(name, "name")
+
+
+def logged_model(name: str) -> str:
+    """The name of a logged model; empty where one is to be chosen."""
+    if found := [mark for mark in "/:.%\"'" if mark in name]:
+        raise invalid(
+            f"Invalid model name ({name!r}) provided. Model name must be a non-empty string and cannot contain the "
+            f"following characters: {', '.join(found)}"
+        )
+    return name
 
 
 def alias(word: str) -> str:

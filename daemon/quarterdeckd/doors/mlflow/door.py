@@ -197,6 +197,8 @@ class Door:
         return Graph(self._store.of_run)
 
     async def _asked(self, caller: Caller, request: Request, route: str) -> Response:
+        if request.method in ("POST", "PUT"):
+            _check_kind(request)
         given = _query(request) if request.method == "GET" else _body(request)
         if given.get("experiment_id") == "0":
             await experiments.with_default(caller)
@@ -251,6 +253,15 @@ def _query(request: Request) -> dict[str, Any]:
     """The query; a name that comes several times is a list, one of `LISTS` always."""
     found = parse_qs(request.query, keep_blank_values=True)
     return {name: values if len(values) > 1 or name in LISTS else values[0] for name, values in found.items()}
+
+
+def _check_kind(request: Request) -> None:
+    """JSON only: what a page of another address may send unasked is a form or a plain text."""
+    kind = request.headers.get(b"content-type", b"").decode("latin-1")
+    if not kind:
+        raise invalid("Bad Request. Content-Type header is missing.")
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        raise invalid("Bad Request. Content-Type must be one of ['application/json'].")
 
 
 def _body(request: Request) -> dict[str, Any]:

@@ -5,22 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from quarterdeckd.doors.mlflow import checks, searching, shapes
-from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, pairs, text
+from quarterdeckd.doors.mlflow.caller import Caller, enumerated, listed, missing, pairs, text
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
 from quarterdeckd.doors.mlflow.searching import Noun, as_run
 from quarterstore.records import experiments
 from quarterstore.records.experiments import Experiment
 from quarterstore.records.faults import Conflict
 from quarterstore.search.matching import Row
+from quarterstore.search.parsing import Theirs, attributes
 
 VIEWS = ("ACTIVE_ONLY", "DELETED_ONLY", "ALL")
 DEFAULT = "Default"
 EXPERIMENTS = Noun(
     "experiments",
-    {"name": "name", "experiment_id": "id", "creation_time": "started", "last_update_time": "ended"},
+    Theirs(
+        attributes(name="name", experiment_id="job", creation_time="started", last_update_time="ended"),
+        ("experiment_id",),
+        kinds=("tag",),
+    ),
     50_000,
     1000,
 )
+SORTED = EXPERIMENTS._replace(
+    words=EXPERIMENTS.words._replace(columns={**EXPERIMENTS.words.columns, "experiment_id": ("attribute", "id")})
+)
+"""Sorted by number, found by what the number is as a text."""
 MOST_SEARCHED = 20
 
 
@@ -45,12 +54,13 @@ async def create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`experiments/create`."""
     name = checks.experiment(text(given, "name"))
     _check_location(text(given, "artifact_location", ""))
+    tags = checks.tags(pairs(given, "tags"))
     await with_default(caller)
     found = caller.view.experiments.get(name)
     if found is not None:
         state = "" if found.removed is None else " in deleted state. You can restore or permanently delete it"
         raise MlflowError("RESOURCE_ALREADY_EXISTS", f"Experiment(name={name}) already exists{state}.")
-    made = await caller.ask(experiments.CreateExperiment(name=name, tags=pairs(given, "tags")))
+    made = await caller.ask(experiments.CreateExperiment(name=name, tags=tags))
     return {"experiment_id": made.id}
 
 
@@ -83,15 +93,22 @@ async def update(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 
 
 async def delete(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    """`experiments/delete`."""
-    await caller.ask(experiments.RemoveExperiment(experiment=caller.experiment(given, active=True).name))
+    """`experiments/delete`: one that is deleted already is not there."""
+    await caller.ask(experiments.RemoveExperiment(experiment=_in_stage(caller, given, deleted=False).name))
     return {}
 
 
 async def restore(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    """`experiments/restore`."""
-    await caller.ask(experiments.RestoreExperiment(experiment=caller.experiment(given).name))
+    """`experiments/restore`: only one that is deleted is there."""
+    await caller.ask(experiments.RestoreExperiment(experiment=_in_stage(caller, given, deleted=True).name))
     return {}
+
+
+def _in_stage(caller: Caller, given: dict[str, Any], *, deleted: bool) -> Experiment:
+    found = caller.experiment(given)
+    if (found.removed is not None) is not deleted:
+        raise absent(f"No Experiment with id={found.id} exists")
+    return found
 
 
 async def set_tag(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
@@ -134,11 +151,7 @@ async def datasets(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 
 def view_of(given: dict[str, Any], name: str) -> str:
     """Which lifecycle stages are asked for."""
-    view = text(given, name, "ACTIVE_ONLY")
-    view = VIEWS[int(view) - 1] if view in ("1", "2", "3") else view
-    if view not in VIEWS:
-        raise invalid(f"Invalid value {view} for parameter '{name}' supplied: expected one of {', '.join(VIEWS)}.")
-    return view
+    return enumerated(given, name, VIEWS) or "ACTIVE_ONLY"
 
 
 async def search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
@@ -148,11 +161,16 @@ async def search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     await with_default(caller)
     view = view_of(given, "view_type")
     rows = [
-        Row(as_run(each.id.zfill(12), each.name, each.created, each.updated, each.tags, experiment=each.name), {})
+        Row(
+            as_run(
+                each.id.zfill(12), each.name, each.created, each.updated, each.tags, experiment=each.name, job=each.id
+            ),
+            {},
+        )
         for each in caller.view.experiments
         if _in_view(each, view)
     ]
-    orders = searching.orders_of(given, EXPERIMENTS, ["creation_time DESC"])
+    orders = searching.orders_of(given, SORTED, ["creation_time DESC"])
     found, following = searching.found(given, EXPERIMENTS, rows, orders, view)
     told = [shapes.experiment(caller.view.experiments[row.run.experiment]) for row in found]
     return {"experiments": told, **following}

@@ -15,27 +15,24 @@ from quarterstore.records import logged_models
 from quarterstore.records.logged_models import LoggedModel, ModelPoint
 from quarterstore.records.runs import Run
 from quarterstore.search.matching import Row
+from quarterstore.search.parsing import Theirs, attributes
 from quarterstore.search.tree import Column, Order
 
 STATUS = {"PENDING": "LOGGED_MODEL_PENDING", "READY": "LOGGED_MODEL_READY", "FAILED": "LOGGED_MODEL_UPLOAD_FAILED"}
 OURS = {theirs: ours for ours, theirs in STATUS.items()} | {"1": "PENDING", "2": "READY", "3": "FAILED"}
 MODELS = Noun(
     "logged models",
-    {
-        "name": "name",
-        "model_id": "id",
-        "status": "state",
-        "model_type": "notes",
-        "source_run_id": "parent",
-        "creation_timestamp_ms": "started",
-        "creation_timestamp": "started",
-        "creation_time": "started",
-        "last_updated_timestamp_ms": "ended",
-        "last_updated_timestamp": "ended",
-    },
+    Theirs(
+        {
+            **attributes(name="name", model_id="id", status="state", model_type="notes", source_run_id="parent"),
+            **attributes(creation_timestamp_ms="started", creation_timestamp="started", creation_time="started"),
+            **attributes(last_updated_timestamp_ms="ended", last_updated_timestamp="ended"),
+        },
+        ("name", "model_id", "status", "model_type", "source_run_id"),
+        kinds=("tag", "param", "metric"),
+    ),
     50_000,
     100,
-    ("tag", "param", "metric"),
 )
 VERSIONS = "mlflow.modelVersions"
 """A tag that says which versions of registered models it is: worked out, never kept."""
@@ -112,7 +109,7 @@ async def _create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     made = await caller.ask(
         logged_models.CreateLoggedModel(
             experiment=experiment.name,
-            name=text(given, "name", ""),
+            name=checks.logged_model(text(given, "name", "")),
             run=text(given, "source_run_id", "") or None,
             flavour=text(given, "model_type", ""),
             params=dict(pairs(given, "params")),
@@ -171,7 +168,7 @@ def _order(place: int, given: dict[str, Any]) -> Order:
     noun, dot, name = field.partition(".")
     if dot and noun != "metrics":
         raise invalid(f"Invalid order by field name: {field}. Only metrics are supported.")
-    if not dot and field not in MODELS.words:
+    if not dot and field not in MODELS.words.columns:
         raise invalid(f"Invalid order by field name: {field}")
     if not dot:
         return Order(order_of(MODELS, field).column, down)
@@ -198,8 +195,8 @@ async def answer(caller: Caller, method: str, parts: list[str], given: dict[str,
         return await (_search(caller, given) if parts else _create(caller, given))
     if not parts:
         raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {method} logged-models")
-    removed = method == "GET" and str(given.get("allow_deleted")).lower() == "true"
-    found = model_of(caller, parts[0], removed=removed)
+    asked_for_removed = method == "GET" and str(given.get("allow_deleted")).lower() == "true"
+    found = model_of(caller, parts[0], removed=asked_for_removed or (method == "DELETE" and not parts[1:]))
     match method, parts[1:]:
         case "GET", []:
             return shape(caller, found)
@@ -213,7 +210,8 @@ async def answer(caller: Caller, method: str, parts: list[str], given: dict[str,
             message: Any = logged_models.FinishLoggedModel(model=found.id, status=status)  # type: ignore[arg-type]
             return shape(caller, await caller.ask(message))
         case "DELETE", []:
-            await caller.ask(logged_models.RemoveLoggedModel(model=found.id))
+            if found.removed is None:
+                await caller.ask(logged_models.RemoveLoggedModel(model=found.id))
             return {}
         case "PATCH", ["tags"]:
             message = logged_models.TagLoggedModel(model=found.id, tags={**checks.tags(pairs(given, "tags"))})
@@ -223,6 +221,13 @@ async def answer(caller: Caller, method: str, parts: list[str], given: dict[str,
                 raise absent(f"No tag with key '{key}' in logged model with ID '{found.id}'.")
             return shape(caller, await caller.ask(logged_models.TagLoggedModel(model=found.id, tags={key: None})))
         case "POST", ["params"]:
-            await caller.ask(logged_models.LogModelParams(model=found.id, params=dict(pairs(given, "params"))))
+            params = pairs(given, "params")
+            for key, value in params.items():
+                if str(before := found.params.get(key, value)) != value:
+                    raise invalid(
+                        f"Changing param values is not allowed. Param with key='{key}' was already logged with "
+                        f"value='{before}' for logged model '{found.id}'. Attempted logging new value '{value}'."
+                    )
+            await caller.ask(logged_models.LogModelParams(model=found.id, params={**params}))
             return {}
     raise MlflowError("ENDPOINT_NOT_FOUND", f"no route {method} logged-models/{'/'.join(parts)[:100]}")

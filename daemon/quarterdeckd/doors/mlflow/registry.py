@@ -14,15 +14,15 @@ from quarterstore.records import models
 from quarterstore.records.faults import Conflict
 from quarterstore.records.registry import Model, Version
 from quarterstore.search.matching import Row
+from quarterstore.search.parsing import Theirs, attributes
 
 MODELS = Noun(
     "models",
-    {
-        "name": "name",
-        "creation_timestamp": "started",
-        "last_updated_timestamp": "ended",
-        "timestamp": "ended",
-    },
+    Theirs(
+        attributes(name="name", creation_timestamp="started", last_updated_timestamp="ended", timestamp="ended"),
+        ("name",),
+        kinds=("tag",),
+    ),
     1000,
     100,
 )
@@ -59,7 +59,9 @@ async def create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     if known is not None and known.removed is None:
         raise MlflowError("RESOURCE_ALREADY_EXISTS", f"Registered Model (name={name}) already exists.")
     made = await caller.ask(
-        models.CreateModel(model=name, description=text(given, "description", ""), tags=pairs(given, "tags"))
+        models.CreateModel(
+            model=name, description=text(given, "description", ""), tags=checks.keys(pairs(given, "tags"))
+        )
     )
     return {"registered_model": _model_shape(caller, made)}
 
@@ -72,6 +74,8 @@ async def get(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 async def rename(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`registered-models/rename`."""
     found, name = model_of(caller, given), checks.model(text(given, "new_name"), "new_name")
+    if name == found.name:
+        return {"registered_model": _model_shape(caller, found)}
     try:
         made = await caller.ask(models.RenameModel(model=found.name, name=name))
     except Conflict as conflict:
@@ -123,7 +127,10 @@ async def set_alias(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 async def by_alias(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`registered-models/alias`, GET."""
     found, alias = model_of(caller, given), text(given, "alias")
-    version = caller.view.versions.get(f"{found.name}@{found.aliases.get(alias)}")
+    which = found.aliases.get(alias)
+    if alias.lower() == "latest":
+        which = max((each.number for each in versions_of(caller, found.name)), default=None)
+    version = caller.view.versions.get(f"{found.name}@{which}")
     if version is None or version.removed is not None:
         raise invalid(f"Registered model alias {alias} not found.")
     return {"model_version": versions.shape(caller, version)}

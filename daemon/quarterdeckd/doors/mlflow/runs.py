@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from quarterdeckd.doors.mlflow import checks, shapes
-from quarterdeckd.doors.mlflow.caller import Caller, listed, missing, number, objects, pairs, text, unfit
+from quarterdeckd.doors.mlflow.caller import Caller, enumerated, listed, missing, number, objects, pairs, text, unfit
 from quarterdeckd.doors.mlflow.errors import absent, invalid
 from quarterdeckd.doors.mlflow.experiments import view_of, with_default
 from quarterdeckd.doors.mlflow.logged_models import measured
@@ -20,10 +20,13 @@ from quarterdeckd.doors.mlflow.searching import Noun, limit_of
 from quarterstore.records import runs
 from quarterstore.records.faults import Conflict
 from quarterstore.records.search import SearchRuns
+from quarterstore.search.parsing import RUNS as THEIRS
+from quarterstore.search.parsing import parsed
 
 MOST_METRICS, MOST_PARAMS, MOST_TAGS, MOST_TOGETHER = 1000, 100, 100, 1000
 """mlflow.utils.validation, 3.17."""
-RUNS = Noun("runs", {}, 50_000, 1000)
+RUNS = Noun("runs", THEIRS, 50_000, 1000)
+STATES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
 VIEWS = {"ACTIVE_ONLY": "active", "DELETED_ONLY": "removed", "ALL": "all"}
 NAME, HISTORY = "mlflow.runName", "mlflow.log-model.history"
 MODEL_FIELDS = ("artifact_path", "flavors", "utc_time_created", "run_id")
@@ -41,7 +44,7 @@ async def create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     if given["experiment_id"] == "0":
         await with_default(caller)  # a client may name none at all
     experiment, tags = caller.experiment(given, active=True), checks.tags(pairs(given, "tags"))
-    name, user = text(given, "run_name", "") or tags.get(NAME, ""), text(given, "user_id", "")
+    name, user = _name(text(given, "run_name", ""), tags.get(NAME, "")), text(given, "user_id", "")
     if user not in ("", shapes.NOBODY):
         tags.setdefault(shapes.USER, user)
     started = number(given, "start_time", 0)
@@ -58,6 +61,15 @@ async def create(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     return {"run": shape(caller, made)}
 
 
+def _name(given: str, tagged: str) -> str:
+    if given and tagged and given != tagged:
+        raise invalid(
+            f"Both 'run_name' argument and '{NAME}' tag are specified, but with different values "
+            f"(run_name='{given}', {NAME}='{tagged}')."
+        )
+    return given or tagged
+
+
 async def get(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/get`."""
     return {"run": shape(caller, await caller.ask(runs.ShowRun(run=caller.run(given).id)))}
@@ -66,18 +78,15 @@ async def get(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 async def update(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/update`: state, end and name."""
     run = caller.run(given, active=True)
-    state = text(given, "status", "")
+    state, ended, name = enumerated(given, "status", STATES), number(given, "end_time", 0), text(given, "run_name", "")
     if state in ("RUNNING", "SCHEDULED"):
         if run.state != "RUNNING":
             await caller.ask(runs.ResumeRun(run=run.id))
-    elif state in ("FINISHED", "FAILED", "KILLED"):
+    elif state:
         if run.state not in ("RUNNING", "LOST"):
             await caller.ask(runs.ResumeRun(run=run.id))
-        ended = number(given, "end_time", 0)
         await caller.ask(runs.EndRun(run=run.id, state=state, ended=ended / 1000 if ended else None))  # type: ignore[arg-type]
-    elif state:
-        raise invalid(f"Invalid value {state} for parameter 'status' supplied.")
-    if name := text(given, "run_name", ""):
+    if name:
         await caller.ask(runs.RenameRun(run=run.id, name=name))
     return {"run_info": shape(caller, caller.view.runs[run.id])["info"]}
 
@@ -99,6 +108,7 @@ async def restore(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 
 
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Point(msgspec.Struct):
@@ -106,7 +116,7 @@ class Point(msgspec.Struct):
 
     key: str
     value: float
-    timestamp: Whole
+    timestamp: Moment
     step: Whole = 0
 
 
@@ -145,7 +155,13 @@ def _point(each: dict[str, Any], place: str) -> Point:
         found = float(value)
     except (TypeError, ValueError) as error:
         raise unfit(f"{place}value", value, "a valid double (64-bit floating point)") from error
-    return Point(key, found, number(named, f"{place}timestamp"), number(named, f"{place}step", 0))
+    at = number(named, f"{place}timestamp")
+    if at < 0:
+        raise invalid(
+            f"Invalid value {at} for parameter '{place}timestamp' supplied: metric '{key}' (value={found}). Timestamp "
+            "must be a nonnegative long (64-bit integer)"
+        )
+    return Point(key, found, at, number(named, f"{place}step", 0))
 
 
 async def log_metric(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
@@ -239,11 +255,12 @@ async def log_batch(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     given_params: dict[str, runs.Value] = {}
     for place, each in enumerate(params):
         key, value = checks.param(*_entry(each, f"params[{place}]."), f"params[{place}].")
-        if given_params.setdefault(key, value) != value:
+        if key in given_params:
             raise invalid(
                 f"Duplicate parameter keys have been submitted: ['{key}']. Please ensure the request contains only "
                 "one param value per param key."
             )
+        given_params[key] = value
     new = _new_params(run, given_params)  # everything that is wrong is refused before anything is kept
     labels = dict(checks.tag(*_entry(each, f"tags[{n}]."), f"tags[{n}].") for n, each in enumerate(tags))
     await asyncio.gather(
@@ -265,13 +282,24 @@ async def log_model(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     if lacking := [name for name in MODEL_FIELDS if name not in model]:
         raise invalid(f"Model json is missing mandatory fields: {', '.join(lacking)}")
     kept = {name: model[name] for name in (*MODEL_FIELDS, "model_uuid") if name in model}
+    while not await _added(caller, caller.view.runs[run.id], kept):
+        pass  # another request added one in between: each turn is somebody's
+    return {}
+
+
+async def _added(caller: Caller, run: runs.Run, model: dict[str, Any]) -> bool:
+    """Whether a model could be added to the history as it stands in the run."""
+    before = run.tags.get(HISTORY)
     try:
-        before = msgspec.json.decode(run.tags.get(HISTORY, "[]"), type=list[Any])
+        history = msgspec.json.decode(before or "[]", type=list[Any])
     except msgspec.DecodeError as error:
         raise invalid(f"the tag {HISTORY} of run {run.id} is no list of models") from error
-    name, value = checks.tag(HISTORY, json.dumps([*before, kept]))
-    await _tags(caller, run, {name: value})
-    return {}
+    name, value = checks.tag(HISTORY, json.dumps([*history, model]))
+    try:
+        await caller.ask(runs.SetTags(run=run.id, tags={name: value}, before={name: before}))
+    except Conflict:
+        return False
+    return True
 
 
 async def log_inputs(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
@@ -312,6 +340,8 @@ async def log_outputs(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 async def search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """`runs/search`; experiments that are not there hold no runs."""
     wanted = {str(each) for each in listed(given, "experiment_ids")}
+    where = text(given, "filter", "")
+    parsed(where, "mlflow", "filter")  # also where there is nothing to search
     names = tuple(each.name for each in caller.view.experiments if each.id in wanted)
     limit = limit_of(given, RUNS)
     if not names:
@@ -319,7 +349,7 @@ async def search(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     found = await caller.ask(
         SearchRuns(
             experiments=names,
-            where=text(given, "filter", ""),
+            where=where,
             order=tuple(str(each) for each in listed(given, "order_by")),
             vocabulary="mlflow",
             view=VIEWS[view_of(given, "run_view_type")],  # type: ignore[arg-type]

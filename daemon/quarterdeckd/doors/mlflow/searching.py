@@ -3,42 +3,36 @@ so that one language serves all of them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from quarterdeckd.doors.mlflow.caller import listed, number, text
 from quarterdeckd.doors.mlflow.errors import invalid
 from quarterstore.records.runs import Run
 from quarterstore.search.matching import Row, test_of
-from quarterstore.search.matching import columns_of as columns
 from quarterstore.search.paging import fingerprint, key_from, page, written
-from quarterstore.search.parsing import ordered, parsed
-from quarterstore.search.tree import Column, Order
-
-_quoted = re.compile(r"('[^']*'|\"[^\"]*\"|`[^`]*`)")
+from quarterstore.search.parsing import Theirs, ordered, parsed
+from quarterstore.search.tree import Order
 
 
 class Noun(NamedTuple):
-    """What is searched: its name, their words for a run's columns, how many are answered at most, and unasked."""
+    """What is searched: its name, MLflow's words for it, how many are answered at most, and unasked."""
 
     name: str
-    words: Mapping[str, str]
+    words: Theirs
     most: int
     unasked: int
-    kinds: tuple[str, ...] = ("tag",)
-    """What it has beside its own columns."""
 
 
 def as_run(id_: str, name: str, created: float, updated: float | None, tags: dict[str, str], **more: Any) -> Run:
-    """A record in the columns of a run; its times count milliseconds, as filter strings do."""
+    """A record in the columns of a run; its times are whole milliseconds, as they are shown."""
     told: dict[str, Any] = {
         "id": id_,
         "experiment": "",
         "name": name,
         "state": "FINISHED",
-        "started": round(created * 1000),
-        "ended": round((updated or created) * 1000),
+        "started": round(created * 1000) / 1000,
+        "ended": round((updated or created) * 1000) / 1000,
         "actor": "",
         "tags": tags,
     }
@@ -58,9 +52,7 @@ def limit_of(given: dict[str, Any], noun: Noun) -> int:
 
 def order_of(noun: Noun, expression: str) -> Order:
     """One column to sort by."""
-    found = ordered(_ours(noun, expression), "deck", "order_by")
-    _check(noun, [found.column])
-    return found
+    return ordered(expression, "mlflow", "order_by", noun.words)
 
 
 def found(
@@ -68,38 +60,17 @@ def found(
 ) -> tuple[list[Row], dict[str, str]]:
     """The page of a request, and the token of the next where there is one; `within` tells one search from another."""
     filter_, token = text(given, "filter", ""), text(given, "page_token", "")
-    tree = parsed(_ours(noun, filter_), "deck", "filter")
+    tree = parsed(filter_, "mlflow", "filter", noun.words)
     if tree is not None:
-        _check(noun, columns(tree))
         test = test_of(tree)
         rows = [row for row in rows if test(row)]
     name = fingerprint(noun.name, filter_, [(each.column.words(), each.down) for each in orders], within)
     after = key_from(token, name, orders) if token else None
-    kept, following = page(rows, orders, limit_of(given, noun), after)
-    return kept, {} if following is None else {"next_page_token": written(following, name)}
+    found = page(rows, orders, limit_of(given, noun), after)
+    return found.rows, {} if found.next is None else {"next_page_token": written(found.next, name)}
 
 
 def orders_of(given: dict[str, Any], noun: Noun, unasked: Sequence[str], then: Sequence[str] = ()) -> list[Order]:
     """What a request sorts by; `then` sorts what is equal."""
     asked = [str(each) for each in listed(given, "order_by")] or [*unasked]
     return [order_of(noun, each) for each in (*asked, *then)]
-
-
-def _check(noun: Noun, found: Sequence[Column]) -> None:
-    """Their columns only: a name that is nobody's would silently find nothing."""
-    theirs = {ours: word for word, ours in noun.words.items()}
-    for column in found:
-        if column.kind in ("any", "attribute") and column.name not in theirs:
-            keys = ", ".join(sorted(noun.words))
-            raise invalid(f"Invalid attribute key '{column.name}' specified. Valid keys are {keys}")
-        if column.kind not in ("any", "attribute", *noun.kinds):
-            raise invalid(f"Invalid entity type '{column.kind}'. Valid entity types are attribute, {noun.kinds}")
-
-
-def _ours(noun: Noun, expression: str) -> str:
-    """Their words outside of quotes, and outside of names behind a dot, as ours."""
-    parts = _quoted.split(expression)
-    for place in range(0, len(parts), 2):
-        for theirs, ours in noun.words.items():
-            parts[place] = re.sub(rf"(?<![\w.])((?:attributes?\.)?){theirs}\b(?!\.)", rf"\g<1>{ours}", parts[place])
-    return "".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import unquote_plus, urlsplit
 
@@ -10,6 +11,7 @@ from quarterdeckd.doors.mlflow.caller import Caller
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
 from quarterdeckd.doors.mlflow.files import MOST_QUOTED
 from quarterstore.records.registry import Version
+from quarterstore.records.runs import Artefact
 
 LOCAL = re.compile(r"(?:file:|/|\.|[A-Za-z]:\\|[^:]*\Z)")
 """Sources on this machine's disk: none is opened, and none is taken."""
@@ -18,11 +20,15 @@ LONGEST_SOURCE = 1000
 
 
 class Source(NamedTuple):
-    """A source with the run that made it and the logged model that it is, as far as they are known."""
+    """A source with the run that made it and the logged model that it is, as far as they are known, and the model file
+    in it where there is one ONNX file."""
 
     uri: str
     run: str | None
     logged: str | None
+    file: Artefact | None = None
+    beside: tuple[Artefact, ...] = ()
+    """What lies in the same folder: the weights may be in it."""
 
 
 def resolved(caller: Caller, uri: str, run: str, logged: str) -> Source:
@@ -35,19 +41,20 @@ def resolved(caller: Caller, uri: str, run: str, logged: str) -> Source:
     parts = [part for part in path.split("/") if part]
     if scheme == "models" and (len(parts) > 1 or "@" in path):
         return _of_version(caller, uri, run, logged)
-    holder = ""
+    holder, inside = "", ""
     if scheme in ("runs", "models") and parts:
-        holder = parts[0]
+        holder, inside = parts[0], "/".join(parts[1:])
     elif scheme == "mlflow-artifacts" and not path.startswith("//") and len(parts) > 2:
-        holder = parts[2] if parts[1] == "models" else parts[1]
+        place = 2 if parts[1] == "models" else 1
+        holder, inside = parts[place], "/".join(parts[place + 2 :])
     if (model := caller.view.logged_models.get(holder)) is not None:
         if logged not in ("", holder):
             raise _stranger(uri, "model_id")
-        return Source(uri, run or model.run, holder)
+        return Source(uri, run or model.run, holder, *_onnx(model.artefacts, inside))
     if holder in caller.view.runs:
         if run not in ("", holder):
             raise _stranger(uri, "run_id")
-        return Source(uri, holder, logged or None)
+        return Source(uri, holder, logged or None, *_onnx(caller.view.runs[holder].artefacts, inside))
     return Source(uri, run or None, logged or None)
 
 
@@ -60,7 +67,16 @@ def _of_version(caller: Caller, uri: str, run: str, logged: str) -> Source:
             f"Invalid model version source: '{uri}'. The run_id and model_id request parameters must match the "
             "referenced model version."
         )
-    return Source(f"models:/{above.model}/{above.number}", above.run, above.logged_model)
+    file = Artefact(path="", digest=above.digest, size=above.size) if above.format == "onnx" else None
+    return Source(f"models:/{above.model}/{above.number}", above.run, above.logged_model, file)
+
+
+def _onnx(artefacts: Sequence[Artefact], folder: str) -> tuple[Artefact | None, tuple[Artefact, ...]]:
+    """The one ONNX file that lies in a folder itself, as MLflow's onnx flavour writes it, and what lies beside it. One
+    that lies deeper is a part of something else (what a pyfunc loads), and would answer otherwise."""
+    there = [each for each in artefacts if each.path.rpartition("/")[0] == folder]
+    found = [each for each in there if each.path.endswith(".onnx")]
+    return (found[0], tuple(each for each in there if each is not found[0])) if len(found) == 1 else (None, ())
 
 
 def version_at(caller: Caller, uri: str) -> Version | None:

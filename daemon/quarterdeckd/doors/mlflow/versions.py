@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
+
+from msgspec.structs import replace
 
 from quarterdeckd.doors.mlflow import checks, searching, shapes, sources
 from quarterdeckd.doors.mlflow.caller import Caller, pairs, text
 from quarterdeckd.doors.mlflow.errors import MlflowError, absent, invalid
 from quarterdeckd.doors.mlflow.searching import Noun, as_run
 from quarterstore.records import governance, registry
-from quarterstore.records.faults import Conflict, NeedsApproval
+from quarterstore.records.faults import Conflict, Corrupt, Failed, Invalid, NeedsApproval, Refused, TimedOut
 from quarterstore.records.registry import STAGES, Model, Version
+from quarterstore.records.runs import Artefact, ShowRun
 from quarterstore.records.wire import plain
 from quarterstore.search.matching import Row
+from quarterstore.search.parsing import Theirs, attributes
 
 REASON = "asked for over the MLflow door"
+WHY = "quarterdeck.by_reference"
+"""A tag that says why the ONNX file of a version is not served."""
 PROMPT = "mlflow.prompt.is_prompt"
 """A tag that 3.x clients ask of every model, also of those that never had it."""
 VERSIONS = Noun(
     "versions",
-    {
-        "name": "name",
-        "last_updated_timestamp": "ended",
-        "creation_timestamp": "started",
-        "source_path": "notes",
-        "run_id": "parent",
-        "version_number": "version_number",
-    },
+    Theirs(
+        {
+            **attributes(name="name", source_path="notes", run_id="job"),
+            **attributes(creation_timestamp="started", last_updated_timestamp="ended"),
+            "version_number": ("metric", "version_number"),
+        },
+        ("name", "run_id"),
+        kinds=("tag",),
+    ),
     200_000,
     10_000,
 )
@@ -85,20 +93,47 @@ def of_run(caller: Caller, run: str) -> list[dict[str, Any]]:
 
 
 async def create_version(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    """`model-versions/create`: kept by its source, which is never opened."""
+    """`model-versions/create`: of the one ONNX file of its source where that lies here, else by the source alone."""
     found = model_of(caller, given)
     source = sources.resolved(caller, text(given, "source"), text(given, "run_id", ""), text(given, "model_id", ""))
-    made = await caller.ask(
-        registry.RegisterSource(
-            model=found.name,
-            source=source.uri,
-            run=source.run,
-            notes=text(given, "description", ""),
-            tags=pairs(given, "tags"),
-            logged_model=source.logged,
+    by_source = registry.RegisterSource(
+        model=found.name,
+        source=source.uri,
+        run=source.run,
+        notes=text(given, "description", ""),
+        tags=checks.keys(pairs(given, "tags")),
+        logged_model=source.logged,
+    )
+    if source.file is not None and (source.run is None or source.run in caller.view.runs):
+        try:
+            return {"model_version": shape(caller, await _of_file(caller, by_source, source.file, source.beside))}
+        except (Invalid, Refused, Failed, Corrupt, TimedOut) as fault:
+            by_source = replace(by_source, tags={**by_source.tags, WHY: fault.line()})
+    return {"model_version": shape(caller, await caller.ask(by_source))}
+
+
+async def _of_file(
+    caller: Caller, by_source: registry.RegisterSource, file: Artefact, beside: Sequence[Artefact]
+) -> Version:
+    """A version that can be served: what the file takes and gives is read off it, the metrics are its run's."""
+    metrics = (await caller.ask(ShowRun(run=by_source.run))).metrics if by_source.run else {}
+    made: Version = await caller.ask(
+        registry.RegisterVersion(
+            model=by_source.model,
+            digest=file.digest,
+            size=file.size,
+            beside={each.path.rpartition("/")[2]: each.digest for each in beside},
+            format="onnx",
+            signature=registry.Signature(inputs=(), outputs=()),
+            metrics=tuple(registry.Metric(name=key, value=value) for key, value in metrics.items() if isfinite(value)),
+            run=by_source.run,
+            notes=by_source.notes,
+            tags=by_source.tags,
+            source=by_source.source,
+            logged_model=by_source.logged_model,
         )
     )
-    return {"model_version": shape(caller, made)}
+    return made
 
 
 async def get_version(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +190,7 @@ async def search_versions(caller: Caller, given: dict[str, Any]) -> dict[str, An
                 each.updated,
                 {PROMPT: "false", **each.tags},
                 notes=each.source,
-                parent=each.run,
+                job=each.run or "",
             ),
             {"version_number": float(each.number)},
         )

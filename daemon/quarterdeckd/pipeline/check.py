@@ -1,0 +1,46 @@
+"""What a pipeline would say of its rows before it is run, in a throw-away process that is given the definition as
+msgpack on stdin: `python -m quarterdeckd.pipeline.check [FILE]`."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import msgspec
+
+from quarterdeckd.learning import learners
+from quarterdeckd.pipeline import files, splitting, validation
+from quarterdeckd.pipeline.rows import MOST_MEMORY
+from quarterstore.records.faults import Fault
+from quarterstore.records.pipelines import Definition, Step
+from quarterstore.records.wire import decode
+
+
+def check(definition: Definition, path: str | None) -> list[Step]:
+    """The steps `validate` and `split` as they will be told. Raises the `Fault` that the job would end with."""
+    rows = files.load(definition, path)
+    words, figures = validation.validate(rows)
+    if definition.train.python is None:
+        learners.check_task(definition.train.learner, rows.plan.task)
+    sides = splitting.split(rows, definition.split, definition.data.time, definition.data.group)
+    return [
+        Step("validate", "DONE", words=words, figures=figures),
+        Step("split", "DONE", words=sides.words, figures=sides.figures),
+    ]
+
+
+def main(argv: list[str]) -> int:
+    """Print the steps as JSON, or the fault."""
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    definition = decode(sys.stdin.buffer.read(), Definition)
+    try:
+        found = check(definition, argv[1] if len(argv) > 1 else None)
+    except Fault as fault:
+        print(msgspec.json.encode(fault.record()).decode())
+        return 1
+    print(msgspec.json.encode(found).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,73 @@
+"""Which outcomes hold, and what they say of the answers of each version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from quarterstore.records.outcomes import LABEL, ArmOutcome
+
+ANSWERED = ("id", "row", "version")
+
+
+def values(paths: Sequence[Path], endpoint: str, since_epoch: int = 0) -> pl.LazyFrame:
+    """Every value that was given for answers of an endpoint from an epoch on, in the order in which a later one takes
+    the place of an earlier one."""
+    rows = pl.scan_parquet(list(paths), glob=False, hive_partitioning=False)
+    return rows.filter((pl.col("endpoint") == endpoint) & (pl.col("epoch") >= since_epoch)).sort("time", "came", "line")
+
+
+def holding(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The one value of each answer that holds: the last that is not late."""
+    return rows.filter(~pl.col("late")).unique(ANSWERED, keep="last", maintain_order=True)
+
+
+def right() -> pl.Expr:
+    """Whether the prediction is the label: the same text, or the same number."""
+    as_number = pl.col("prediction").cast(pl.Float64, strict=False)
+    return ((pl.col("prediction") == pl.col("value")) | (as_number == pl.col("number"))).fill_null(False)
+
+
+def by_arm(paths: Sequence[Path], endpoint: str, metric: str, since_epoch: int) -> dict[str, ArmOutcome]:
+    """What came of the answers of each version; see `ArmOutcome`."""
+    if not paths:
+        return {}
+    rows = values(paths, endpoint, since_epoch)
+    held = holding(rows)
+    value = right().cast(pl.Float64) if metric == LABEL else pl.col("number")
+    of_value = (
+        held.select("version", value.alias("v"))
+        .group_by("version")
+        .agg(
+            n=pl.len(),
+            mean=pl.col("v").mean(),
+            m2=((pl.col("v") - pl.col("v").mean()) ** 2).sum(),
+            successes=(pl.col("v") > 0).sum(),
+        )
+    )
+    only_late = (
+        rows.filter("late").select(ANSWERED).unique().join(held.select(ANSWERED), on=ANSWERED, how="anti")
+    ).select("version")
+    counted, late = pl.collect_all([of_value, only_late.group_by("version").len()])
+    lates = dict(late.iter_rows())
+    found = {
+        version: ArmOutcome(version=version, n=n, mean=mean, m2=m2, successes=successes, late=lates.pop(version, 0))
+        for version, n, mean, m2, successes in counted.iter_rows()
+    }
+    for version, number in lates.items():
+        found[version] = ArmOutcome(version=version, n=0, mean=0.0, m2=0.0, successes=0, late=number)
+    return found
+
+
+def answered(paths: Sequence[Path], since_epoch: int = 0) -> dict[str, int]:
+    """Rows that each version answered to a caller from an epoch on, in files of recorded predictions."""
+    counts: dict[str, int] = {}
+    for path in paths:
+        rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).filter(
+            (pl.col("epoch") >= since_epoch) & (pl.col("status") == 200) & (pl.col("role") != "shadow")
+        )
+        for version, number in rows.group_by("version").len().collect().iter_rows():
+            counts[version] = counts.get(version, 0) + number
+    return counts

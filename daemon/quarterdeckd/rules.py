@@ -1,0 +1,63 @@
+"""Every rule and every answer there is, by its message: what the services say, in one table each."""
+
+from __future__ import annotations
+
+from quarterdeckd.services import (
+    batches,
+    canaries,
+    compression,
+    datasets,
+    deployments,
+    experiments,
+    governance,
+    hooks,
+    jobs,
+    lineage,
+    logged_models,
+    models,
+    monitoring,
+    outcomes,
+    packages,
+    people,
+    pipelines,
+    registry,
+    retention,
+    runs,
+    schedules,
+    search,
+    store,
+    transfer,
+    trials,
+    version_diff,
+)
+
+SERVICES = (
+    people,
+    experiments,
+    runs,
+    search,
+    packages,
+    logged_models,
+    datasets,
+    registry,
+    lineage,
+    version_diff,
+    models,
+    governance,
+    jobs,
+    pipelines,
+    schedules,
+    deployments,
+    canaries,
+    trials,
+    outcomes,
+    monitoring,
+    batches,
+    compression,
+    hooks,
+    retention,
+    store,
+    transfer,
+)
+RULES = {act: rule for service in SERVICES for act, rule in service.RULES.items()}
+ANSWERS = {query: answer for service in SERVICES for query, answer in service.ANSWERS.items()}

@@ -1,0 +1,69 @@
+"""What the doors over HTTP share: a JSON body as a record, the caller's key, headers and faults of an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+import msgspec
+
+from quarterdeckd.http.server import Request, Response
+from quarterdeckd.serving.inference import Stamp
+from quarterstore.records.faults import MEANINGS, Fault, got
+
+Body = TypeVar("Body")
+
+
+def decoded(body: bytes, kind: type[Body], decoder: msgspec.json.Decoder[Body], what: str) -> Body:
+    """A body as a record; raises `Invalid`. JSON has no NaN and no Infinity, but Python's `json.dumps` writes them:
+    such a body is read all the same, so that the complaint can name the value and not its position."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = error
+    if b"NaN" in body or b"Infinity" in body:
+        try:
+            return msgspec.convert(json.loads(body), kind)
+        except (ValueError, RecursionError) as error:
+            found = error if isinstance(error, msgspec.ValidationError) else found
+    raise got("body", f"JSON that is no {what} ({str(found)[:150]})", f"a {what}") from found
+
+
+def refuse_encoded(request: Request) -> None:
+    """Raise `Invalid` for a compressed body: it would be read as broken JSON."""
+    encoding = request.headers.get(b"content-encoding", b"identity").decode("latin-1")
+    if encoding.lower() != "identity":
+        raise got("content-encoding", encoding, "none")
+
+
+def sticky(request: Request, key: Any, field: str) -> str | None:
+    """What keeps a caller on one arm: the header `quarterdeck-key`, else the key in the body. Never the request's `id`:
+    a client that sends the same one each time would put all its traffic on one arm."""
+    header = request.headers.get(b"quarterdeck-key")
+    return header.decode("latin-1") if header else checked_key(key, field)
+
+
+def checked_key(key: Any, field: str) -> str | None:
+    """A key as a text; raises `Invalid`."""
+    if key is None or key == "":
+        return None
+    if isinstance(key, bool) or not isinstance(key, str | int | float):
+        raise got(field, type(key).__name__, "a text or a number")
+    return str(key)
+
+
+def headers(stamp: Stamp) -> bytes:
+    """Version, epoch, prediction and arm as header lines."""
+    return (
+        f"quarterdeck-version: {stamp.version}\r\nquarterdeck-epoch: {stamp.epoch}\r\n"
+        f"quarterdeck-prediction: {stamp.prediction}\r\nquarterdeck-arm: {stamp.arm}\r\n"
+    ).encode("latin-1", "replace")
+
+
+def refused(fault: Fault, stamp: Stamp | None = None) -> Response:
+    """A fault as the Open Inference Protocol spells it, under the status that it has everywhere."""
+    status = MEANINGS[type(fault)].http
+    if stamp is None:
+        return Response(status, msgspec.json.encode({"error": fault.line()}))
+    body = msgspec.json.encode({"error": fault.line(), "id": stamp.prediction})
+    return Response(status, body, headers(stamp))

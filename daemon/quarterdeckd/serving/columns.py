@@ -1,0 +1,138 @@
+"""Columns of a table as the tensors of a version, and its answers as columns again."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from quarterdeckd.serving.session import DTYPES, Loaded
+from quarterstore.records.faults import Refused, got
+from quarterstore.records.registry import Signature
+
+
+class Column(NamedTuple):
+    """One column a version takes: its place in a tensor, and the tensor's datatype."""
+
+    name: str
+    tensor: str
+    place: int
+    datatype: str
+    optional: bool
+
+    @property
+    def text(self) -> bool:
+        """Whether it holds text."""
+        return self.datatype == "BYTES"
+
+
+def needed(loaded: Loaded) -> dict[str, Column]:
+    """The columns of a version, by name: its features, else the tensors' own (`x`, or `x_0`, `x_1`, … where a tensor is
+    wider than one). `Refused` where a tensor is no column or row of columns."""
+    tensors = {tensor.name: tensor for tensor in loaded.inputs}
+    optional = {tensor.name for tensor in loaded.signature.inputs if tensor.optional}
+    found = {}
+    for tensor in loaded.inputs:
+        if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] < 1):
+            raise Refused(f"{tensor.name} is of shape {list(tensor.shape)}, expected [-1] or [-1, n]", field="data")
+    if loaded.signature.features:
+        for each in loaded.signature.features:
+            may = each.optional or each.input in optional
+            found[each.name] = Column(each.name, each.input, each.index, tensors[each.input].datatype, may)
+        return found
+    for tensor in loaded.inputs:
+        width = tensor.shape[1] if len(tensor.shape) == 2 else 1
+        for index in range(width):
+            name = f"{tensor.name}_{index}" if width > 1 else tensor.name
+            found[name] = Column(name, tensor.name, index, tensor.datatype, tensor.name in optional)
+    return found
+
+
+def feed_of(frame: pl.DataFrame, columns: dict[str, Column], loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors of so many rows. A missing number is NaN, a missing text empty, as in training; `Invalid` names a
+    column whose values do not fit its datatype."""
+    feed = {}
+    for tensor in loaded.inputs:
+        mine = sorted((each for each in columns.values() if each.tensor == tensor.name), key=lambda each: each.place)
+        flat = len(tensor.shape) == 1
+        if tensor.datatype == "BYTES":
+            texts = [_texts(frame, each) for each in mine]
+            array = np.stack(texts, axis=1) if not flat else texts[0]
+        else:
+            numbers = pl.DataFrame([_numbers(frame, each) for each in mine])
+            array = numbers.to_numpy(order="c").astype(DTYPES[tensor.datatype], copy=False)
+            array = array[:, 0] if flat else array
+        feed[tensor.name] = np.ascontiguousarray(array)
+    return feed
+
+
+_KINDS: dict[str, Any] = {
+    "BOOL": pl.Boolean,
+    "INT8": pl.Int8,
+    "INT16": pl.Int16,
+    "INT32": pl.Int32,
+    "INT64": pl.Int64,
+    "UINT8": pl.UInt8,
+    "UINT16": pl.UInt16,
+    "UINT32": pl.UInt32,
+    "UINT64": pl.UInt64,
+    "FP16": pl.Float32,
+    "FP32": pl.Float32,
+    "FP64": pl.Float64,
+}
+
+
+def _numbers(frame: pl.DataFrame, column: Column) -> pl.Series:
+    """A column in its datatype. A text that is no number, a gap or a fraction where a whole number is taken, and a
+    number beyond the type are `Invalid`, with the first row that has one."""
+    kind = _KINDS[column.datatype]
+    if column.name not in frame.columns:
+        return pl.Series(column.name, [float("nan")], dtype=kind).new_from_index(0, len(frame))
+    given = frame[column.name]
+    if given.dtype == kind and not given.null_count():
+        return given
+    values, blank = given, given.is_null()
+    if given.dtype == pl.String:
+        values = given.str.strip_chars()
+        blank = blank | (values == "")
+        values = values.cast(pl.Float64, strict=False)
+    elif given.dtype.is_temporal():
+        values = given.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
+    became = values.cast(kind, strict=False)
+    if column.datatype.startswith("FP"):
+        lost = (became.is_null() & ~blank) | (became.is_infinite() & values.cast(pl.Float64).is_finite())
+        became = became.fill_null(float("nan"))
+    else:
+        lost = became.is_null() | (values.cast(pl.Float64) != became.cast(pl.Float64))
+    row = lost.fill_null(False).arg_max()
+    if row is not None and lost[row]:
+        raise got(f"data.{column.name}", f"{str(given[row])[:80]!r} in row {row}", column.datatype)
+    return became
+
+
+def _texts(frame: pl.DataFrame, column: Column) -> np.ndarray[Any, Any]:
+    if column.name not in frame.columns:
+        return np.full(len(frame), "", dtype=np.object_)
+    texts: np.ndarray[Any, Any] = frame[column.name].cast(pl.String).fill_null("").to_numpy().astype(np.object_)
+    return texts
+
+
+def answers_of(found: dict[str, np.ndarray[Any, Any]], signature: Signature, rows: int) -> dict[str, pl.Series]:
+    """The outputs as columns: one under its name, several as `score_<class>` where the classes are known, else
+    `y_0`, `y_1`, …; `Refused` where an output has not a row for each row."""
+    columns: dict[str, pl.Series] = {}
+    for name, array in found.items():
+        if not array.ndim or len(array) != rows:
+            raise Refused(
+                f"{name} has the shape {list(array.shape)}, expected a row for each of {rows}", field="output"
+            )
+        table = array.reshape(rows, -1)
+        if array.dtype.kind in "OUS":
+            table = table.astype(str)
+        width = table.shape[1]
+        known = signature.classes if name == signature.score and len(signature.classes) == width else None
+        for index in range(width):
+            column = name if width == 1 else f"{name}_{known[index] if known else index}"
+            columns[column] = pl.Series(column, np.ascontiguousarray(table[:, index]))
+    return columns

@@ -1,0 +1,92 @@
+"""The paths of the serving port: Open Inference v2 and the plain door; no verb of management is among them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from quarterdeckd.http.server import Request, Response, refusal
+from quarterdeckd.serving import bodies, plain, rest
+from quarterdeckd.serving.inference import Inference
+from quarterdeckd.serving.router import Routes, Way
+from quarterstore.records.faults import Fault
+
+SERVER = {"name": "quarterdeck", "version": version("quarterdeck"), "extensions": ["binary_tensor_data"]}
+Answer = Response | Awaitable[Response]
+
+
+class Web:
+    """Answers each request by its path; `ready` says whether everything is served as it was told."""
+
+    def __init__(self, routes: Routes, inference: Inference, ready: Callable[[], bool]) -> None:
+        self._routes = routes
+        self._inference = inference
+        self._ready = ready
+
+    def handle(self, request: Request) -> Answer:
+        """One request; a path in another method than its own is 405, an unknown one 404."""
+        parts = [unquote(part) for part in request.path.strip("/").split("/")]
+        post = self._posted(request, parts)
+        wanted = "GET" if post is None else "POST"
+        if request.method != wanted:
+            return refusal(405, f"method: got {request.method}, expected {wanted}")
+        try:
+            return post() if post is not None else self._looked(parts)
+        except Fault as fault:
+            return bodies.refused(fault)
+
+    def _posted(self, request: Request, parts: list[str]) -> Callable[[], Answer] | None:
+        size, began = len(request.body), request.began
+        match parts:
+            case ["v2", "models", endpoint, "infer"]:
+                return lambda: self._inference.answer(rest.Infer(request, endpoint), size, began)
+            case ["v2", "models", endpoint, "versions", wanted, "infer"]:
+                return lambda: self._inference.answer(rest.Infer(request, endpoint, wanted), size, began)
+            case ["v1", "predict", endpoint]:
+                return lambda: self._inference.answer(plain.Predict(request, endpoint), size, began)
+            case ["v2", "repository", "index"]:
+                return self._index
+        return None
+
+    def _looked(self, parts: list[str]) -> Response:
+        match parts:
+            case ["v2"]:
+                return _json(SERVER)
+            case ["v2", "health", "live"]:
+                return _json({"live": True})
+            case ["v2", "health", "ready"]:
+                ready = self._ready()
+                return _json({"ready": ready}, 200 if ready else 503)
+            case ["v2", "models", endpoint, *rest_of_it]:
+                return self._model(self._routes.way(endpoint), rest_of_it)
+        return refusal(
+            404, "path: got an unknown one, expected one of the Open Inference Protocol v2 or /v1/predict/NAME"
+        )
+
+    def _model(self, way: Way, parts: list[str]) -> Response:
+        arm = way.arms[0]
+        if len(parts) >= 2 and parts[0] == "versions":
+            arm, parts = way.named(parts[1]), parts[2:]
+        if not parts:
+            return _json(rest.metadata(arm, way.versions))
+        if parts == ["ready"]:
+            return _json({"name": way.route.endpoint, "ready": True})
+        return refusal(404, f"path: got {'/'.join(parts)[:100]}, expected ready or infer")
+
+    def _index(self) -> Response:
+        """What is served, as Triton's clients list it."""
+        return _json(
+            [
+                {"name": name, "version": each, "state": "READY", "reason": ""}
+                for name, way in self._routes.ways.items()
+                for each in way.versions
+            ]
+        )
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(status, msgspec.json.encode(body))

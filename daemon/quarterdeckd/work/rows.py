@@ -1,0 +1,76 @@
+"""Files of rows read in a child, so that none of a person's weighs on the daemon: how two differ, and whether a
+pipeline can learn from one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from quarterstore.ledger.finding import one_of
+from quarterstore.ledger.state import State
+from quarterstore.records.datasets import CompareDatasets, Dataset, RowDifference
+from quarterstore.records.faults import Failed, FaultRecord, TimedOut, raised
+from quarterstore.records.pipelines import CheckPipeline, Step
+from quarterstore.records.wire import encode
+from quarterstore.shelf.artefacts import Artefacts
+
+READ_WITHIN = 120.0
+THREADS = "2"
+DIGITS = 64
+
+
+class RowFiles:
+    """Answers `datasets.compare` and `pipelines.check`; runs in a reader's thread."""
+
+    def __init__(self, view: State, artefacts: Artefacts) -> None:
+        self._view = view
+        self._artefacts = artefacts
+
+    def difference(self, query: CompareDatasets, speaker: Any, seen: int) -> RowDifference:
+        """What differs. Raises `NotFound` for rows that are not kept here, `Failed` for what is no table."""
+        found: list[Dataset] = [
+            one_of(self._view.datasets, field, getattr(query, field)) for field in ("before", "after")
+        ]
+        words = [word for dataset in found for word in (str(self._artefacts.checked(dataset.id)), dataset.format)]
+        done = _child("rows", words)
+        if done.returncode != 0:
+            raise Failed(self._said(done), field="dataset")
+        return msgspec.json.decode(done.stdout, type=RowDifference)
+
+    def check(self, query: CheckPipeline, speaker: Any, seen: int) -> list[Step]:
+        """What its first steps say of the rows. Raises the fault that the job would end with."""
+        name = query.definition.data.dataset
+        if name is not None and len(name) != DIGITS:
+            name = one_of(self._view.datasets, "data.dataset", name).id
+        done = _child("check", [str(self._artefacts.checked(name))] if name else [], encode(query.definition))
+        try:
+            if done.returncode == 0:
+                return msgspec.json.decode(done.stdout, type=list[Step])
+            fault = msgspec.json.decode(done.stdout, type=FaultRecord)
+        except msgspec.DecodeError:
+            raise Failed(self._said(done), field="data") from None
+        raise raised(replace(fault, field="data") if fault.field == name else fault)
+
+    def _said(self, done: subprocess.CompletedProcess[bytes]) -> str:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        line = said[-1] if said else f"the child ended with {done.returncode}"
+        return line[:300].replace(str(self._artefacts.folder), "artefacts")
+
+
+def _child(module: str, words: list[str], given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", f"quarterdeckd.pipeline.{module}", *words],
+            input=given,
+            capture_output=True,
+            timeout=READ_WITHIN,
+            check=False,
+            env={**os.environ, "POLARS_MAX_THREADS": THREADS},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimedOut(f"the rows were not read within {READ_WITHIN:g} s", field="dataset") from error
