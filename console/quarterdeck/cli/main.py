@@ -23,6 +23,7 @@ NOUNS = {
     "jobs": "work in child processes",
     "deployments": "who answers where",
     "predictions": "what was asked and answered",
+    "batches": "files of rows answered in a job",
     "outcomes": "labels and other outcomes, joined to the predictions",
     "monitoring": "drift, alerts, reactions",
     "compression": "smaller children, measured",
