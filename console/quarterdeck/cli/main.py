@@ -24,6 +24,7 @@ NOUNS = {
     "deployments": "who answers where",
     "trials": "shadow, A/B and bandit beside the live version",
     "predictions": "what was asked and answered",
+    "batches": "files of rows answered in a job",
     "outcomes": "labels and other outcomes, joined to the predictions",
     "monitoring": "drift, alerts, reactions",
     "compression": "smaller children, measured",

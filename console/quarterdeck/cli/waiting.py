@@ -17,6 +17,8 @@ from quarterstore.records.store import ShowStatus
 
 GOING = ("QUEUED", "RUNNING", "ADMITTING", "CANARY")
 PATIENCE = 3600.0
+TRIED_AGAIN = 3.0
+"""Seconds in which the daemon has tried again to start the serving side, whatever it said before."""
 STARTING = 30.0
 """Seconds a host may take to start and load; the first one is there about 0.7 s after its routes are."""
 
@@ -58,9 +60,11 @@ def check_gate(answer: Any) -> None:
 
 def _wait_for_hosts(context: Context, found: Deployment) -> None:
     """Until the hosts acknowledge the routes, so that the first request after a `--wait` is answered."""
-    deadline = time.monotonic() + STARTING
+    began = time.monotonic()
+    deadline = began + STARTING
     while not (serving := context.client.ask(ShowServing())).hosts or serving.epoch < found.epoch:
-        if serving.error and not serving.hosts:
+        # what went wrong before we asked may be over by now: the daemon tries again each second
+        if serving.error and not serving.hosts and time.monotonic() > began + TRIED_AGAIN:
             raise Failed(serving.error, field="serving")
         if time.monotonic() > deadline:
             raise TimedOut(f"no host answers yet after {STARTING:g} s", field=found.endpoint, next="qd serving status")

@@ -96,7 +96,8 @@ class RunsScreen(NounScreen):
         words = kept.get(KEPT, tuple[str, ...])
         self._chosen = run_columns.read(words) or None if words else None
         if kept.trouble:
-            self.notify(safe(f"{kept.trouble}: the columns begin anew", 200).plain, severity="warning", markup=False)
+            # on this screen itself: while it is mounted it may not be among those of the app yet
+            self.notice(safe(f"{kept.trouble}: the columns begin anew", 200).plain, "warning")
 
     def crumbs(self) -> tuple[str, ...]:
         """What is looked for, and which part of what was found is in sight."""
