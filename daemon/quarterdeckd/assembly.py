@@ -27,6 +27,7 @@ from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.doors.outcomes import Door as OutcomesDoor
 from quarterdeckd.rules import ANSWERS, RULES
 from quarterdeckd.services import runs
+from quarterdeckd.serving.listener import refuse_taken
 from quarterdeckd.settings import Settings, host_and_port
 from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
@@ -158,6 +159,7 @@ class Daemon:
         """Open the sockets: from here the daemon answers. With `enrol` the owner gets a key again."""
         home = self.ledger.home
         self.link.refuse_taken()
+        refuse_taken(home, {"mlflow": self.settings.mlflow, "rest": self.settings.rest})
         self.writer.start()
         self.poster.start()
         self._context: zmq.Context[Any] = zmq.Context()

@@ -35,7 +35,8 @@ class Terminal:
 
     def lines(self) -> list[dict[str, Any]]:
         """What the console has noted."""
-        return [json.loads(line) for line in self.trace.read_text().splitlines()] if self.trace.exists() else []
+        text = self.trace.read_text() if self.trace.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]  # the last may be half there
 
     def until(self, true: Any) -> list[dict[str, Any]]:
         """Keep the terminal drained until something was noted."""

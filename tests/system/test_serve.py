@@ -64,7 +64,7 @@ def test_a_version_that_is_not_there_is_answered_with_those_that_are(absent: Any
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("door", ["http", "grpc"])
+@pytest.mark.parametrize("door", ["http", "grpc", "mlflow", "rest"])
 def test_a_port_that_is_taken_names_who_has_it(absent: Any, door: str) -> None:
     """At the daemon's start, before anything is deployed."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

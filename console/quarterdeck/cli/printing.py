@@ -54,6 +54,9 @@ def out(answer: Any, as_json: bool, columns: Sequence[str] = ()) -> None:
             print(json_line(record))
     elif isinstance(answer, list) and answer and isinstance(answer[0], Curve):
         table(points(answer))
+    elif isinstance(answer, list) and answer and isinstance(answer[0], str):
+        for line in answer:
+            print(drawn(line.expandtabs(4), longest=MOST_TEXT))
     elif isinstance(answer, list):
         table(
             [

@@ -78,7 +78,10 @@ def work(folder: Path) -> JobResult:
         with Report(folder / "progress.jsonl") as report:
             return JobResult(ok=True, result=carry_out(spec, report))
     except BaseException as error:  # a job's end is always a result: SystemExit of user code included
-        traceback.print_exc()
+        if isinstance(error, Fault):
+            print(f"error: {explain(error)}", file=sys.stderr)  # a sentence for whoever gave the rows, not our calls
+        else:
+            traceback.print_exc()
         return JobResult(ok=False, error=explain(error))
 
 

@@ -80,7 +80,9 @@ def checked_ladder(ladder: tuple[int, ...]) -> tuple[int, ...]:
     last 100."""
     if len(ladder) < 2 or ladder[0] < 1 or ladder[-1] != 100 or any(b <= a for a, b in itertools.pairwise(ladder)):
         raise got(
-            "ladder", ">".join(map(str, ladder)) or "nothing", "growing percents that end in 100, such as 5>25>100"
+            "ladder",
+            ">".join(map(str, ladder)) or "nothing",
+            "growing percents, the first below 100 and the last 100, such as 5>25>100",
         )
     return ladder
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.rollout import canary as rollout
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.endpoints import admitting, call_off, free_endpoint, stages_of
+from quarterdeckd.services.endpoints import admitting, breaks_callers, call_off, free_endpoint, stages_of
 from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
 from quarterstore.ledger.finding import deployment_of, production_of, version_of
 from quarterstore.ledger.state import State
@@ -35,6 +35,12 @@ def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) ->
             f"{version.id} is in {version.stage}, expected Staging",
             field="version",
             next=f"qd promote {version.id} Staging",
+        )
+    if broken := breaks_callers(state, deployment, version):
+        raise Refused(
+            f"{version.id} cannot answer what callers ask of {deployment.live}: {broken}",
+            field="version",
+            next=f"give it an endpoint of its own: qd deploy {version.id} --endpoint NAME",
         )
     reason = "a canary asked for in solo" if asking.profile == "solo" else ""
     overrides = cleared_for_production(state, version, deployment.environment, asking, reason)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.endpoints import admitting, call_off, free_endpoint, stages_of
+from quarterdeckd.services.endpoints import admitting, breaks_callers, call_off, free_endpoint, stages_of
 from quarterdeckd.services.trying import admitted, ended, not_admitted
 from quarterstore.ledger.finding import (
     deployment_of,
@@ -52,6 +52,19 @@ def _deploy(state: State, act: deployments.Deploy, asking: Asking) -> Decision:
         raise Conflict(f"{version.id} is live at {endpoint} already", field="version")
     tenure = next((found for found in state.tenures if found.version == version.id and found.until is None), None)
     wanted = _wanted(deployment, endpoint, version, act.environment, asking, tenure.approved_by if tenure else None)
+    decision = _switched(state, deployment, wanted, version, asking)
+    broken = breaks_callers(state, deployment, version)
+    return decision._replace(then=_warning(endpoint, wanted.live, version.id, broken)) if broken else decision
+
+
+def _switched(
+    state: State,
+    deployment: deployments.Deployment | None,
+    wanted: deployments.Deployment,
+    version: registry.Version,
+    asking: Asking,
+) -> Decision:
+    endpoint = wanted.endpoint
     if version.id in state.admissions:
         before = deployment.live if deployment else None
         events: list[Event] = [deployments.DeploymentAsked(deployment=wanted)]
@@ -61,6 +74,26 @@ def _deploy(state: State, act: deployments.Deploy, asking: Asking) -> Decision:
         return Decision(events, f"deployed {version.id} at {endpoint}", lambda after: after.deployments[endpoint])
     waiting = replace(wanted, state="ADMITTING", pending=version.id, pending_plan="switch")
     return admitting(waiting, version, asking, f"deploying {version.id} at {endpoint}")
+
+
+def _warning(
+    endpoint: str, before: str | None, after: str, broken: str
+) -> Callable[[State, Asking], Iterator[tuple[Act[Any], Asking]]]:
+    """A switch that breaks callers is a person's to make, and is said aloud."""
+
+    def alert(state: State, asking: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+        yield (
+            monitoring.RaiseAlert(
+                kind="callers broken",
+                subject=endpoint,
+                severity="warning",
+                words=f"{after} cannot answer what callers ask of {before}: {broken}"[:500],
+                next=f"qd rollback {endpoint}",
+            ),
+            asking,
+        )
+
+    return alert
 
 
 def _wanted(

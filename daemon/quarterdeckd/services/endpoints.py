@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from quarterdeckd.services.deciding import Asking, Decision
+from quarterdeckd.services.signatures import diff
 from quarterstore.ledger.finding import places_of, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, jobs, monitoring, registry
@@ -64,6 +65,16 @@ def free_endpoint(
         raise Conflict(f"{endpoint} serves {deployment.model}, got {version.model}", field="endpoint")
     _free(state, deployment, now)
     return endpoint, deployment
+
+
+def breaks_callers(state: State, deployment: deployments.Deployment | None, version: registry.Version) -> str:
+    """What a caller of the live version could not ask of this one any more, in words; nothing where all can."""
+    live = state.versions.get(deployment.live or "") if deployment is not None else None
+    if live is None:
+        return ""
+    changed = diff(live.signature, version.signature)
+    words = [each for each in changed.words if each.startswith(("input", "feature"))] if changed.bump == "major" else []
+    return "; ".join(words)
 
 
 def admission(endpoint: str, version: registry.Version, asking: Asking) -> jobs.JobQueued:
@@ -171,7 +182,7 @@ def call_off(
                     subject=endpoint,
                     severity="critical",
                     words=f"{canary.candidate} at {canary.share} %: {reason}",
-                    next=f"qd diff {deployment.live} {canary.candidate}",
+                    next=f"qd version diff {deployment.live} {canary.candidate}",
                 ),
                 asked,
             )

@@ -302,10 +302,17 @@ def _restore(state: State, act: registry.RestoreVersion, asking: Asking) -> Deci
     version = version_of(state, act.version, removed=True)
     if version.removed is None:
         raise Conflict(f"{version.id} is not removed", field="version")
-    if version.freed is not None:
+    if version.freed is not None and not _kept_by_another(state, version):
         raise Refused(f"the file of {version.id} was freed by qd gc", field="version", next="register the file again")
     event = registry.VersionRestored(version=version.id)
     return Decision([event], f"restored {version.id}", lambda after: after.versions[version.id])
+
+
+def _kept_by_another(state: State, version: registry.Version) -> bool:
+    """Whether every file of a version is one that another version still has."""
+    others = [each for each in state.versions if each.freed is None]
+    kept = {digest for each in others for digest in (each.digest, each.reference, each.golden)}
+    return kept >= {version.digest, version.reference, version.golden} - {None}
 
 
 def _tag(state: State, act: registry.TagVersion, asking: Asking) -> Decision:

@@ -8,7 +8,7 @@ from typing import Any
 
 from quarterdeckd.rollout import ab, bandit
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.endpoints import free_endpoint
+from quarterdeckd.services.endpoints import breaks_callers, free_endpoint
 from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
 from quarterdeckd.services.trying import begun, ended
 from quarterstore.ledger.finding import deployment_of, last_trial_at, one_of, trial_at, version_of
@@ -87,6 +87,12 @@ def _arms(
                 f"{version.id} is in {version.stage}, expected Staging",
                 field="version",
                 next=f"qd promote {version.id} Staging",
+            )
+        if broken := breaks_callers(state, deployment, version):
+            raise Refused(
+                f"{version.id} cannot answer what callers ask of {live}: {broken}",
+                field="version",
+                next=f"give it an endpoint of its own: qd deploy {version.id} --endpoint NAME",
             )
         reason = "a trial asked for in solo" if asking.profile == "solo" else ""
         cleared += cleared_for_production(state, version, deployment.environment, asking, reason)

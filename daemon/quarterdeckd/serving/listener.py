@@ -71,11 +71,15 @@ def bound(remembered: Path, door: str, address: str | None) -> socket.socket:
     return found
 
 
+REMEMBERED = {"http": "address", "grpc": "grpc-address"}
+"""Door -> where the launcher notes the address it had."""
+
+
 def refuse_taken(home: Home, wanted: Mapping[str, str | None]) -> None:
     """Raise `Conflict` for an address that somebody else has: before anything is deployed. One that was ours may still
     be held by hosts that drain, and is left to `bound`, which waits for it."""
     for door, address in wanted.items():
-        remembered = home.serving / ("address" if door == "http" else "grpc-address")
+        remembered = home.serving / REMEMBERED.get(door, "nowhere")
         if address is None or (remembered.exists() and remembered.read_text().strip() == address):
             continue
         with socket.socket() as trial:

@@ -15,7 +15,7 @@ from quarterdeckd.serving.inference import Question, Stamp
 from quarterdeckd.serving.session import Loaded
 from quarterdeckd.serving.tensors import Array, Feed, Given, array_of, left_out, listed, refuse_missing, shown, text_of
 from quarterdeckd.serving.tensors import unknown as unknown_name
-from quarterstore.records.faults import Fault, got
+from quarterstore.records.faults import Fault, Invalid, got
 from quarterstore.records.registry import Signature, Tensor
 
 
@@ -189,7 +189,12 @@ def _whole(rows: Sequence[dict[str, Any]], name: str, column: Column, signature:
             raise got(f"rows[0].{name}", type(inner).__name__, f"a list of {tensor.datatype}, {len(sizes)} deep")
         sizes[at] = len(inner) if size < 0 else size
         inner = inner[0] if inner else None
-    array = array_of(Given(name, tensor.datatype, [len(rows), *sizes], values), tensor, f"rows.{name}")
+    try:
+        array = array_of(Given(name, tensor.datatype, [len(rows), *sizes], values), tensor, f"rows.{name}")
+    except Invalid:
+        for number, value in enumerate(values):  # which row it is
+            array_of(Given(name, tensor.datatype, [1, *sizes], [value]), tensor, f"rows[{number}].{name}")
+        raise
     refuse_missing(array, tensor, signature, f"rows.{name}")
     return array
 

@@ -239,6 +239,8 @@ class Outcomes:
         """Every value of one prediction, oldest first."""
         checked_text("prediction", query.prediction)
         rows = list(self._values_of(query))
+        if not rows:
+            self._predictions.one(query.prediction)  # one that nobody knows is said, not an empty list
         holds = {(each.row, each.version): each for each in rows if not each.late}
         return [msgspec.structs.replace(each, holds=holds.get((each.row, each.version)) is each) for each in rows]
 

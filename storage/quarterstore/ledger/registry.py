@@ -99,7 +99,7 @@ def _removed(state: State, event: registry.VersionRemoved) -> None:
 
 
 def _restored(state: State, event: registry.VersionRestored) -> None:
-    state.versions.put(copy_of(state.versions[event.version], removed=None))
+    state.versions.put(copy_of(state.versions[event.version], removed=None, freed=None))
 
 
 def _described(state: State, event: registry.VersionDescribed) -> None:
