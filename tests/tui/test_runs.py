@@ -126,8 +126,9 @@ async def test_columns_are_chosen_moved_and_kept_for_the_next_console(many: Any,
     path.write_text('{"runs.columns": [3, "metrics.')
     app = DeckApp(AsyncClient(many.home), "/home/ana/deck", kept=Kept(path))
     async with app.run_test(size=(160, 40), notifications=True) as pilot:
+        await pilot.press("2")
+        await made.shown(pilot, "the columns begin anew")  # for some seconds, so before all records are there
         screen = await made.gone_to(pilot, "2", "runs")
-        await made.shown(pilot, "the columns begin anew")
         assert screen.columns[1].title == "experiment"
 
 

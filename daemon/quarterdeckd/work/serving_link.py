@@ -95,6 +95,8 @@ class ServingLink:
         async with self._starting:
             pid = self.launcher()
             if pid == 0:
+                if self._pid and self._pidfd >= 0:
+                    self._gone()  # its lock is free: it ended, and the loop has not come to say so
                 if time.monotonic() < self._left_alone_until:
                     raise Unreachable(
                         f"the launcher ended; whoever started it has {LEFT_ALONE:g} s to do so again", field="serving"
