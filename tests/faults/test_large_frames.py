@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +208,8 @@ def test_a_frame_that_says_eight_gibibytes_after_the_handshake_is_not_waited_for
     between.start()
     with watched(daemon, report, "8 GiB declared"), peer(daemon, f"ipc://{path}") as made:
         assert answered(made, "before")
-        between.server.sendall(b"\x02" + struct.pack(">Q", 8 * 1024**3) + bytes(100_000))
+        with suppress(BrokenPipeError, ConnectionResetError):  # it may hang up at the header, before the rest is out
+            between.server.sendall(b"\x02" + struct.pack(">Q", 8 * 1024**3) + bytes(100_000))
         assert between.dropped.wait(5), "the daemon still waits for eight gibibytes"
     with peer(daemon) as made:
         assert answered(made, "after")

@@ -97,7 +97,7 @@ class RunsScreen(NounScreen):
         self._chosen = run_columns.read(words) or None if words else None
         if kept.trouble:
             # on this screen itself: while it is mounted it may not be among those of the app yet
-            self.notice(safe(f"{kept.trouble}: the columns begin anew", 200).plain, "warning")
+            self.notice(safe(f"the columns begin anew: {kept.trouble}", 200).plain, "warning")
 
     def crumbs(self) -> tuple[str, ...]:
         """What is looked for, and which part of what was found is in sight."""
