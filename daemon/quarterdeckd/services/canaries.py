@@ -6,8 +6,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.rollout import canary as rollout
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.endpoints import admitting, breaks_callers, call_off, free_endpoint, stages_of
-from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
+from quarterdeckd.services.endpoints import admitting, call_off, cleared_to_try, free_endpoint, stages_of
 from quarterstore.ledger.finding import deployment_of, production_of, version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments
@@ -30,21 +29,7 @@ def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) ->
         )
     if deployment.live == version.id:
         raise Conflict(f"{version.id} is live at {endpoint} already", field="version")
-    if version.stage != "Staging":
-        raise Refused(
-            f"{version.id} is in {version.stage}, expected Staging",
-            field="version",
-            next=f"qd promote {version.id} Staging",
-        )
-    if broken := breaks_callers(state, deployment, version):
-        raise Refused(
-            f"{version.id} cannot answer what callers ask of {deployment.live}: {broken}",
-            field="version",
-            next=f"give it an endpoint of its own: qd deploy {version.id} --endpoint NAME",
-        )
-    reason = "a canary asked for in solo" if asking.profile == "solo" else ""
-    overrides = cleared_for_production(state, version, deployment.environment, asking, reason)
-    cleared_by_hooks(state, version, "Production", deployment.environment, asking)
+    overrides = cleared_to_try(state, version, deployment, asking, "a canary")
     canary = deployments.Canary(
         candidate=version.id,
         ladder=ladder,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from quarterdeckd.services.deciding import Asking, Decision
+from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
 from quarterdeckd.services.signatures import diff
 from quarterstore.ledger.finding import places_of, trial_at
 from quarterstore.ledger.state import State
@@ -99,6 +100,29 @@ def admission(endpoint: str, version: registry.Version, asking: Asking) -> jobs.
         cause=f"deployment {endpoint}",
     )
     return jobs.JobQueued(job=job)
+
+
+def cleared_to_try(
+    state: State, version: registry.Version, deployment: deployments.Deployment, asking: Asking, what: str
+) -> list[Event]:
+    """The events that clearing a Staging version for a share of live traffic leaves; raises where its stage, its
+    callers, its gate, a missing approval or a hook says no."""
+    if version.stage != "Staging":
+        raise Refused(
+            f"{version.id} is in {version.stage}, expected Staging",
+            field="version",
+            next=f"qd promote {version.id} Staging",
+        )
+    if broken := breaks_callers(state, deployment, version):
+        raise Refused(
+            f"{version.id} cannot answer what callers ask of {deployment.live}: {broken}",
+            field="version",
+            next=f"give it an endpoint of its own: qd deploy {version.id} --endpoint NAME",
+        )
+    reason = f"{what} asked for in solo" if asking.profile == "solo" else ""
+    events = cleared_for_production(state, version, deployment.environment, asking, reason)
+    cleared_by_hooks(state, version, "Production", deployment.environment, asking)
+    return events
 
 
 def admitting(waiting: deployments.Deployment, version: registry.Version, asking: Asking, words: str) -> Decision:

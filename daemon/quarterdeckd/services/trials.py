@@ -8,8 +8,7 @@ from typing import Any
 
 from quarterdeckd.rollout import ab, bandit
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.endpoints import breaks_callers, free_endpoint
-from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
+from quarterdeckd.services.endpoints import cleared_to_try, free_endpoint
 from quarterdeckd.services.trying import begun, ended
 from quarterstore.ledger.finding import deployment_of, last_trial_at, one_of, trial_at, version_of
 from quarterstore.ledger.state import State
@@ -82,21 +81,7 @@ def _arms(
     cleared: list[Event] = []
     for version in versions:
         live, deployment = _live(state, given, version, asking)
-        if version.stage != "Staging":
-            raise Refused(
-                f"{version.id} is in {version.stage}, expected Staging",
-                field="version",
-                next=f"qd promote {version.id} Staging",
-            )
-        if broken := breaks_callers(state, deployment, version):
-            raise Refused(
-                f"{version.id} cannot answer what callers ask of {live}: {broken}",
-                field="version",
-                next=f"give it an endpoint of its own: qd deploy {version.id} --endpoint NAME",
-            )
-        reason = "a trial asked for in solo" if asking.profile == "solo" else ""
-        cleared += cleared_for_production(state, version, deployment.environment, asking, reason)
-        cleared_by_hooks(state, version, "Production", deployment.environment, asking)
+        cleared += cleared_to_try(state, version, deployment, asking, "a trial")
     if control.id != live:
         raise Conflict(f"got {control.id}, expected {live}, which is live at {deployment.endpoint}", field="against")
     found = tuple(version.id for version in versions)
