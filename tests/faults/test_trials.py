@@ -31,7 +31,7 @@ from quarterstore.records.outcomes import ArmOutcome
 made = Daemon.__init__
 def init(self, *given):
     made(self, *given)
-    def by_arm(endpoint, metric, since_epoch):
+    def by_arm(endpoint, metric, since_epoch, unit):
         path = self.ledger.home.root.parent / f"{endpoint}-{metric}-{since_epoch}.json"
         known = msgspec.json.decode(path.read_bytes(), type=list[ArmOutcome]) if path.exists() else []
         return {each.version: each for each in known}

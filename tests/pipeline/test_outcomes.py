@@ -16,7 +16,7 @@ from quarterdeckd.pipeline.holding import answered, by_arm
 from quarterdeckd.pipeline.outcomes import join
 from quarterdeckd.serving.recorder import Frame, columns
 from quarterstore.records.faults import Fault
-from quarterstore.records.outcomes import LABEL, Joined, JoinSpec
+from quarterstore.records.outcomes import LABEL, Joined, JoinSpec, Unit
 from quarterstore.records.predictions import hashed
 
 NOW, WINDOW = 10_000.0, 50.0
@@ -72,9 +72,9 @@ class Store:
             self.history[metric] = (*self.history.get(metric, ()), str(target))
         return found
 
-    def arms(self, metric: str = LABEL, since: int = 0) -> dict[str, Any]:
+    def arms(self, metric: str = LABEL, since: int = 0, unit: Unit = "answer") -> dict[str, Any]:
         """What it says by version."""
-        return by_arm([Path(path) for path in self.history.get(metric, ())], "e", metric, since)
+        return by_arm([Path(path) for path in self.history.get(metric, ())], "e", metric, since, unit)
 
 
 @pytest.fixture
@@ -149,6 +149,29 @@ def test_a_shadows_answer_has_the_label_too_and_no_outcome_of_an_answer_that_nob
     assert counts(store.add("id,value,time\np1,9,110\n", "revenue")) == {"joined": 1}
     assert {version: arm.mean for version, arm in store.arms().items()} == {"m@1": 1.0, "m@2": 0.0}
     assert {version: arm.mean for version, arm in store.arms("revenue").items()} == {"m@1": 9.0}
+
+
+def test_what_a_caller_asked_by_name_is_no_outcome_of_a_trial_and_a_callers_answers_are_one(tmp_path: Path) -> None:
+    """Two answers of the caller at point 5, one at 6, and one that named its version."""
+    store = Store(tmp_path, frame(1, dealt=5), frame(2, dealt=5), frame(3, dealt=6), frame(4))
+    store.add("id,value,time\np1,1,110\np2,0,110\np3,1,110\np4,0,110\n", "bought")
+
+    def found(unit: Unit) -> tuple[int, float]:
+        arm = store.arms("bought", unit=unit)["m@1"]
+        return arm.n, arm.mean
+
+    assert found("answer") == (4, 0.5)
+    assert found("dealt") == (3, pytest.approx(2 / 3))
+    assert found("caller") == (2, 0.75)
+
+
+def test_outcomes_that_were_kept_before_points_were_are_each_of_their_own_caller(tmp_path: Path) -> None:
+    store = Store(tmp_path, frame(1, dealt=5), frame(2, dealt=5), frame(3, dealt=5))
+    store.add("id,value,time\np1,1,110\np2,0,110\n", "bought")
+    [kept] = store.history["bought"]
+    pl.read_parquet(kept).drop("dealt").write_parquet(kept)
+    store.add("id,value,time\np3,1,110\n", "bought")
+    assert store.arms("bought", unit="caller")["m@1"].n == 3
 
 
 def test_parquet_says_the_same_as_csv(store: Store) -> None:

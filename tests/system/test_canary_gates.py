@@ -94,13 +94,14 @@ class Trial:
             time.sleep(0.05)
         self.address = serving.address
 
-    def ask(self, count: int) -> list[tuple[str, int]]:
-        """So many requests; the id and the true class of each."""
+    def ask(self, count: int, version: str = "") -> list[tuple[str, int]]:
+        """So many requests, of callers who name a version where one is given; the id and the true class of each."""
         found = []
+        named = f"/versions/{version}" if version else ""
         for number in range(count):
             tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [number % 2, number // 2 % 2]}
             body = json.dumps({"inputs": [tensor]}).encode()
-            with urllib.request.urlopen(f"{self.address}/v2/models/m/infer", body, timeout=10) as answer:
+            with urllib.request.urlopen(f"{self.address}/v2/models/m{named}/infer", body, timeout=10) as answer:
                 found.append((str(answer.headers["quarterdeck-prediction"]), number % 2))
         return found
 

@@ -34,7 +34,8 @@ def until(true: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 def test_outcomes_that_are_sent_end_an_ab_test(absent: Daemon, tmp_path: Path) -> None:
-    """By prediction id: nine of ten callers of the second version buy, one of ten of the first."""
+    """By prediction id: nine of ten callers of the second version buy, one of ten of the first. Those who named their
+    version were not dealt: what came of them decides nothing."""
     absent.start(QUARTERDECK_JUDGE_EVERY="0.05")
     with absent.client() as client:
         beside = Beside(absent, client, turned=False)
@@ -42,8 +43,9 @@ def test_outcomes_that_are_sent_end_an_ab_test(absent: Daemon, tmp_path: Path) -
         assert done.returncode == 0, done.stderr
         until(lambda: client.ask(trials.ShowTrial(endpoint="m")).state == "RUNNING")
         beside.until_served(beside.shown().epoch)
+        named = [name for name, _ in beside.ask(60, "2")]
         names = [name for name, _ in beside.ask(300)]
-        until(lambda: sum(client.ask(predictions.CountPredictions(endpoint="m")).versions.values()) == 300)
+        until(lambda: sum(client.ask(predictions.CountPredictions(endpoint="m")).versions.values()) == 360)
         kept = {each.id: each for each in client.ask(predictions.ListPredictions(endpoint="m", limit=300))}
         assert {each.version for each in kept.values()} == {"m@1", "m@2"}
         assert {each.propensity for each in kept.values()} == {0.5}
@@ -51,7 +53,7 @@ def test_outcomes_that_are_sent_end_an_ab_test(absent: Daemon, tmp_path: Path) -
             f"{name},{int((number % 10 == 0) == (kept[name].version == 'm@1'))}\n" for number, name in enumerate(names)
         ]
         file = tmp_path / "bought.csv"
-        file.write_text("id,value\n" + "".join(lines))
+        file.write_text("id,value\n" + "".join(f"{name},0\n" for name in named) + "".join(lines))
         added = absent.qd("outcome", "add", str(file), "--metric", "bought")
         assert added.returncode == 0, added.stderr
         ended = until(lambda: (found := client.ask(trials.ShowTrial(endpoint="m"))).state == "ENDED" and found)

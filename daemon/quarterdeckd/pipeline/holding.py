@@ -7,16 +7,28 @@ from pathlib import Path
 
 import polars as pl
 
-from quarterstore.records.outcomes import LABEL, ArmOutcome
+from quarterstore.records.outcomes import LABEL, ArmOutcome, Unit
 
 ANSWERED = ("id", "row", "version")
+
+
+def scanned(paths: Sequence[Path]) -> pl.LazyFrame:
+    """The rows of files of outcomes. Those kept before points were are each of a caller of its own."""
+    found = []
+    for path in paths:
+        rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        found.append(rows if "dealt" in rows.collect_schema() else rows.with_columns(dealt=pl.col("id").hash()))
+    return pl.concat(found, how="diagonal")
 
 
 def values(paths: Sequence[Path], endpoint: str, since_epoch: int = 0) -> pl.LazyFrame:
     """Every value that was given for answers of an endpoint from an epoch on, in the order in which a later one takes
     the place of an earlier one."""
-    rows = pl.scan_parquet(list(paths), glob=False, hive_partitioning=False)
-    return rows.filter((pl.col("endpoint") == endpoint) & (pl.col("epoch") >= since_epoch)).sort("time", "came", "line")
+    return (
+        scanned(paths)
+        .filter((pl.col("endpoint") == endpoint) & (pl.col("epoch") >= since_epoch))
+        .sort("time", "came", "line")
+    )
 
 
 def holding(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -30,22 +42,25 @@ def right() -> pl.Expr:
     return ((pl.col("prediction") == pl.col("value")) | (as_number == pl.col("number"))).fill_null(False)
 
 
-def by_arm(paths: Sequence[Path], endpoint: str, metric: str, since_epoch: int) -> dict[str, ArmOutcome]:
-    """What came of the answers of each version; see `ArmOutcome`."""
+def by_arm(
+    paths: Sequence[Path], endpoint: str, metric: str, since_epoch: int, unit: Unit = "answer"
+) -> dict[str, ArmOutcome]:
+    """What came of the answers of each version; see `ArmOutcome` and `Unit`."""
     if not paths:
         return {}
     rows = values(paths, endpoint, since_epoch)
+    if unit != "answer":
+        rows = rows.filter(pl.col("dealt").is_not_null())
     held = holding(rows)
     value = right().cast(pl.Float64) if metric == LABEL else pl.col("number")
-    of_value = (
-        held.select("version", value.alias("v"))
-        .group_by("version")
-        .agg(
-            n=pl.len(),
-            mean=pl.col("v").mean(),
-            m2=((pl.col("v") - pl.col("v").mean()) ** 2).sum(),
-            successes=(pl.col("v") > 0).sum(),
-        )
+    units = held.select("version", "dealt", value.alias("v"))
+    if unit == "caller":
+        units = units.group_by("version", "dealt").agg(pl.col("v").mean())
+    of_value = units.group_by("version").agg(
+        n=pl.len(),
+        mean=pl.col("v").mean(),
+        m2=((pl.col("v") - pl.col("v").mean()) ** 2).sum(),
+        successes=(pl.col("v") > 0).sum(),
     )
     only_late = (
         rows.filter("late").select(ANSWERED).unique().join(held.select(ANSWERED), on=ANSWERED, how="anti")

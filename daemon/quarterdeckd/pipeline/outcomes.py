@@ -30,7 +30,7 @@ from quarterstore.records.predictions import hashed
 from quarterstore.shelf.files import NO_ROOM, digest_of, sync_folder, write_whole
 
 MOST_MEMORY = 8 * 1024**3
-ANSWER = ("id", "row", "at", "endpoint", "version", "role", "epoch", "prediction", "score")
+ANSWER = ("id", "row", "at", "endpoint", "version", "role", "epoch", "prediction", "score", "dealt")
 """What is kept of the prediction beside its outcome, so that nothing is joined twice."""
 SAME = ("id", "row")
 Say = Callable[[float, str], None]
@@ -105,11 +105,13 @@ def _piece(spec: JoinSpec, shape: Shape, piece: pl.DataFrame, history: Sequence[
 def _answers(path: str, columns: Sequence[str]) -> pl.LazyFrame:
     """Recorded answers of one file, those that were none (an error) left out."""
     rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+    if "dealt" not in rows.collect_schema():  # kept before points were
+        rows = rows.with_columns(dealt=pl.lit(None, pl.UInt64))
     return rows.filter(pl.col("status") == 200).select(columns)
 
 
 def _empty(extra: Sequence[str] = ()) -> pl.DataFrame:
-    kinds = {"row": pl.Int32, "at": pl.Float64, "epoch": pl.Int64, "score": pl.Float64}
+    kinds = {"row": pl.Int32, "at": pl.Float64, "epoch": pl.Int64, "score": pl.Float64, "dealt": pl.UInt64}
     return pl.DataFrame(schema={name: kinds.get(name, pl.String()) for name in (*ANSWER, *extra)})
 
 

@@ -57,7 +57,9 @@ class Outcomes:
         self._taking = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._tidied = -TIDY_EVERY
-        self._known: dict[tuple[str, str, int], tuple[tuple[Path, ...], dict[str, outcomes.ArmOutcome]]] = {}
+        self._known: dict[
+            tuple[str, str, outcomes.Unit, int], tuple[tuple[Path, ...], dict[str, outcomes.ArmOutcome]]
+        ] = {}
 
     # taken in
 
@@ -190,9 +192,11 @@ class Outcomes:
     def _rewrite(self, folder: Path, files: list[Path]) -> None:
         import polars as pl
 
+        from quarterdeckd.pipeline.holding import scanned
+
         days = {found.endpoint: found.rule.days for found in self._view.recordings}
         kept_for = pl.col("endpoint").replace_strict(days, default=DAYS, return_dtype=pl.Float64) * 86400
-        rows = pl.scan_parquet(files, glob=False, hive_partitioning=False)
+        rows = scanned(files)
         young = pl.col("at") >= time.time() - kept_for
         if len(files) <= MOST_FILES and rows.select(young.all()).collect().item():
             return
@@ -208,18 +212,20 @@ class Outcomes:
 
     # read
 
-    def by_arm(self, endpoint: str, metric: str, since_epoch: int) -> dict[str, outcomes.ArmOutcome]:
+    def by_arm(
+        self, endpoint: str, metric: str, since_epoch: int, unit: outcomes.Unit = "answer"
+    ) -> dict[str, outcomes.ArmOutcome]:
         """What came of the answers of each version of an endpoint, of those that were given under the routing epoch
-        `since_epoch` or a later one. Reads files: from a thread; the same question again costs nothing until there is
-        more."""
+        `since_epoch` or a later one, counted by `unit`. Reads files: from a thread; the same question again costs
+        nothing until there is more."""
         from quarterdeckd.pipeline.holding import by_arm
 
         files = tuple(self.files(metric))
-        asked = (endpoint, metric, since_epoch)
+        asked = (endpoint, metric, unit, since_epoch)
         known = self._known.get(asked)
         if known is None or known[0] != files:
-            self._known = {key: each for key, each in self._known.items() if key[:2] != asked[:2]}
-            known = self._known[asked] = (files, by_arm(files, endpoint, metric, since_epoch))
+            self._known = {key: each for key, each in self._known.items() if key[:3] != asked[:3]}
+            known = self._known[asked] = (files, by_arm(files, endpoint, metric, since_epoch, unit))
         return known[1]
 
     def summary(self, query: outcomes.ShowOutcomes, speaker: Speaker, seen: int) -> outcomes.OutcomeSummary:
@@ -247,10 +253,12 @@ class Outcomes:
     def _values_of(self, query: outcomes.ListValues) -> Iterator[outcomes.OutcomeValue]:
         import polars as pl
 
+        from quarterdeckd.pipeline.holding import scanned
+
         files = self.files(query.metric)
         if not files:
             return
-        rows = pl.scan_parquet(files, glob=False, hive_partitioning=False).filter(pl.col("id") == query.prediction)
+        rows = scanned(files).filter(pl.col("id") == query.prediction)
         found = rows.unique(["row", "version", "value", "time", "upload"]).sort("time", "came", "line").collect()
         for row in found.iter_rows(named=True):
             yield outcomes.OutcomeValue(

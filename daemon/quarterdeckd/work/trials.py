@@ -22,14 +22,14 @@ from quarterstore.ledger.state import State
 from quarterstore.records import monitoring, trials
 from quarterstore.records.faults import Fault
 from quarterstore.records.hosts import HostNews
-from quarterstore.records.outcomes import ArmOutcome
+from quarterstore.records.outcomes import ArmOutcome, Unit
 from quarterstore.records.predictions import COLUMNS, feature_of
 
 if TYPE_CHECKING:
     from quarterdeckd.rollout.shadow import Pair
 
 log = logging.getLogger(__name__)
-ByArm = Callable[[str, str, int], dict[str, ArmOutcome]]
+ByArm = Callable[[str, str, int, Unit], dict[str, ArmOutcome]]
 BESIDE = ["id", "row", "at", "status", "latency", "prediction", "score"]
 
 
@@ -73,7 +73,8 @@ class Trials:
 
     async def _look(self, trial: trials.Trial) -> None:
         """Judge one; the figures are a pulse, and an entry where they change something."""
-        arms = await asyncio.to_thread(self.by_arm, trial.endpoint, trial.metric, trial.epoch)
+        unit: Unit = "caller" if trial.ab else "dealt"
+        arms = await asyncio.to_thread(self.by_arm, trial.endpoint, trial.metric, trial.epoch, unit)
         outcomes = tuple(arms.get(version, nothing(version)) for version in trial.versions)
         callers: tuple[int, ...] = ()
         now = time.monotonic()

@@ -12,6 +12,11 @@ WINDOW = 30 * 86400.0
 """Seconds after its prediction by which an outcome is late, unless an upload says otherwise."""
 
 
+Unit = Literal["answer", "dealt", "caller"]
+"""What one outcome is of: an answer; an answer whose version was dealt, not named by who asked; or a caller whose
+version was dealt: then its value is the mean of what came of its answers, since they are no independent draws."""
+
+
 class ArmOutcome(Record, frozen=True):
     """What came of the answers of one version: over `n` of them with a value in time, its `mean` and `m2` (the sum of
     squared deviations from it), `successes` (values above 0), and how many have a `late` value only. Of labels a value
