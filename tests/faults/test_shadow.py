@@ -14,11 +14,15 @@ import httpx
 import pytest
 
 from quarterdeckd.serving import status
+from quarterdeckd.serving.shadow import RUN_WITHIN
 from quarterstore.records import deployments, predictions, trials
 from quarterstore.records.faults import Conflict
 from tests.faults.test_serving import ask, deployed, live, made, nan_for_ones, staged, told_of, traffic, until
 
 pytestmark = pytest.mark.fault
+
+
+WIDE = made.Signature(inputs=made.SIGNATURE.inputs, outputs=(made.Tensor(name="y", datatype="FP32", shape=(-1, 4)),))
 
 
 def shadows(launcher: int) -> list[int]:
@@ -101,10 +105,7 @@ async def test_a_shadow_that_dies_is_taken_away_and_no_caller_notices(absent: An
     """As the memory killer does it: SIGKILL while it runs, under live traffic."""
     absent.start()
     with absent.client() as client:
-        outputs = (made.Tensor(name="y", datatype="FP32", shape=(-1, 4)),)
-        signature = made.Signature(inputs=made.SIGNATURE.inputs, outputs=outputs)
-        slow = made.loop_bytes(1_000_000)
-        first, second, address = await asyncio.to_thread(shadowed, client, slow, signature)
+        first, second, address = await asyncio.to_thread(shadowed, client, made.loop_bytes(1_000_000), WIDE)
         launcher = client.ask(deployments.ShowServing()).launcher
         asking = traffic.Traffic(address, "small", retry=False)
         await asyncio.to_thread(until, partial(_runs, absent.home.serving / "status-shadow"))
@@ -122,6 +123,24 @@ async def test_a_shadow_that_dies_is_taken_away_and_no_caller_notices(absent: An
     assert {(each.status, each.version) for each in answers} == {(200, first)}
     assert f"1 crash while {second} was running" in found.why
     assert dropped > 50 and alerts, "it was slower than the traffic: what it was not shown is counted and said"
+
+
+@pytest.mark.slow
+async def test_a_shadow_that_hangs_is_taken_away_after_its_time_and_no_caller_notices(absent: Any) -> None:
+    """Zeros, its golden rows, pass at once; ones would take hours."""
+    absent.start()
+    with absent.client() as client:
+        hanging = made.loop_bytes(10**10, of_x=True)
+        first, second, address = await asyncio.to_thread(shadowed, client, hanging, WIDE)
+        await asyncio.to_thread(until, lambda: shadows(client.ask(deployments.ShowServing()).launcher))
+        asking = traffic.Traffic(address, "small", retry=False)
+        await asyncio.to_thread(
+            until, lambda: client.ask(trials.ShowTrial(endpoint="small")).state == "ENDED", RUN_WITHIN * 2
+        )
+        answers = await asking.stop()
+        assert client.ask(deployments.ShowDeployment(endpoint="small")).live == first
+        assert f"1 crash while {second} was running" in client.ask(trials.ShowTrial(endpoint="small")).why
+    assert {(each.status, each.version) for each in answers} == {(200, first)}
 
 
 def _runs(path: Path) -> bool:

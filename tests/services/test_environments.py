@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
-from quarterstore.records import deployments, registry, store
-from quarterstore.records.faults import Conflict, NotFound, Refused
+from quarterdeckd.services.routing import table_of
+from quarterstore.records import deployments, registry, store, trials
+from quarterstore.records.faults import Conflict, NeedsApproval, NotFound, Refused
 from tests.ruling import Ruling
 from tests.services.test_registry import version
+
+AB = trials.AbRule(metric="bought", effect=0.02)
 
 
 def live(ruling: Ruling, which: str, environment: str) -> Any:
@@ -82,3 +85,49 @@ def test_a_version_goes_live_only_where_it_is_in_production() -> None:
     with pytest.raises(Refused, match=r"m@1 is in Production of eu, expected Production"):
         ruling.act(deployments.Deploy(version="m@1"))
     assert ruling.act(deployments.Deploy(version="m@1", environment="eu")).environment == "eu"
+
+
+def beside(ruling: Ruling) -> None:
+    """`m@1` answers all of `m-eu`, which is of `eu`; `m@2` is in Staging and has answered its golden rows there."""
+    ruling.act(deployments.Deploy(version="m@1", endpoint="m-eu", environment="eu"))
+    ruling.act(deployments.AdmitVersion(endpoint="m-eu", version="m@1", ok=True))
+    ruling.act(registry.MoveStage(version="m@2", stage="Staging"))
+    ruling.act(deployments.AdmitVersion(endpoint="m-eu", version="m@2", ok=True))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        deployments.StartCanary(version="m@2", endpoint="m-eu"),
+        trials.StartShadow(version="m@2", endpoint="m-eu"),
+        trials.StartAb(version="m@2", against="m@1", endpoint="m-eu", rule=AB),
+        trials.StartBandit(
+            version="m@2", against="m@1", endpoint="m-eu", rule=trials.BanditRule(metric="bought", seed=1)
+        ),
+    ],
+    ids=["canary", "shadow", "ab", "bandit"],
+)
+def test_what_is_tried_in_one_environment_leaves_the_others_as_they_were(act: Any) -> None:
+    ruling = two()
+    beside(ruling)
+    before = (at(ruling, "default"), at(ruling, "eu"))
+    ruling.act(act)
+    routes = {route.endpoint: [slot.version for slot in route.slots] for route in routed(ruling)}
+    assert routes == {"m-eu": ["m@1", "m@2"]}
+    assert (at(ruling, "default"), at(ruling, "eu")) == before
+    ruling.act(deployments.RollBack(endpoint="m-eu", reason="enough"))
+    assert [slot.version for slot in routed(ruling)[0].slots] == ["m@1"]
+    assert (at(ruling, "default"), at(ruling, "eu")) == before
+
+
+def routed(ruling: Ruling) -> tuple[deployments.Route, ...]:
+    """What the hosts are told."""
+    return table_of(ruling.state, lambda digest: f"/{digest}").routes
+
+
+def test_outside_solo_a_trial_in_another_environment_needs_the_approval_of_that_one() -> None:
+    ruling = two()
+    beside(ruling)
+    ruling.profile = "team"
+    with pytest.raises(NeedsApproval, match="another person's approval for Production of eu"):
+        ruling.act(trials.StartAb(version="m@2", against="m@1", endpoint="m-eu", rule=AB))

@@ -97,8 +97,14 @@ def graph_bytes(nodes: list[Any], inputs: list[Any], outputs: list[Any], constan
     return bytes(model.SerializeToString())
 
 
-def loop_bytes(turns: int) -> bytes:
-    """y = x after so many turns of a loop that does nothing useful: slow on purpose (about 1 ms a thousand)."""
+def loop_bytes(turns: int, *, of_x: bool = False) -> bytes:
+    """y = x after so many turns of a loop that does nothing useful: slow on purpose (about 1 ms a thousand). With
+    `of_x` so many for each 1 of the largest x: zeros pass at once."""
+    counted = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["most_whole"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["most_whole", "turns"], ["turns_of_x"]),
+    ]
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["before", "zero"], ["after"])],
         "body",
@@ -113,7 +119,10 @@ def loop_bytes(turns: int) -> bytes:
         ],
     )
     return graph_bytes(
-        [helper.make_node("Loop", ["turns", "yes", "x"], ["y"], body=body)],
+        [
+            *(counted if of_x else []),
+            helper.make_node("Loop", ["turns_of_x" if of_x else "turns", "yes", "x"], ["y"], body=body),
+        ],
         [("x", TensorProto.FLOAT, ["n", 4])],
         [("y", TensorProto.FLOAT, ["n", 4])],
         [

@@ -70,8 +70,9 @@ def cleared_for_production(
     if failed:
         raise Refused(f"the gate says no ({'; '.join(failed)})", field="gate")
     if asking.approval is None:
+        where = "Production" if environment == "default" else f"Production of {environment}"
         raise NeedsApproval(
-            f"{version.id} needs another person's approval for Production",
+            f"{version.id} needs another person's approval for {where}",
             field="approval",
             next="ask for it with governance.propose",
         )
