@@ -22,6 +22,7 @@ from quarterstore.records import (
     deployments,
     experiments,
     faults,
+    features,
     governance,
     hooks,
     jobs,
@@ -287,6 +288,23 @@ def about_data(life: Life) -> None:
     assert [step.name for step in life(pipelines.CheckPipeline(definition=wine))] == ["validate", "split"]
 
 
+def about_features(life: Life) -> None:
+    """A view, rows of it, a training set."""
+    entity = features.Entity(name="customer", keys=(features.Key(name="k"),))
+    amount = features.Feature(name="amount", kind="number")
+    life(features.DefineView(name="usage", entities=(entity,), features=(amount,), event_time="at"))
+    digest, _ = life.client.put(b"k,at,amount\na,2026-01-01,7\n")
+    taken = life(features.AddRows(view="usage", digest=digest, format="csv"))
+    assert life.until(jobs.ShowJob(job=taken.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    assert life(features.ShowView(view="usage")).rows == 1 and len(life(features.ListViews())) == 1
+    digest, _ = life.client.put(b"k,event_time\na,2026-01-02\n")
+    joined = life(features.JoinFeatures(digest=digest, views=("usage",), time="event_time", format="csv"))
+    ended = life.until(jobs.ShowJob(job=joined.id), lambda found: found.state in OVER)
+    [made] = life(features.ListTrainingSets())
+    assert life(features.ShowTrainingSet(set=ended.result["id"])) == made
+    assert made.statuses == {"usage": {"PRESENT": 1}}
+
+
 def ask_for_answers(life: Life) -> None:
     """A batch over rows that lack what the version takes: it is asked for, and says what is missing."""
     digest, _ = life.client.put(b"a,b\n1,2\n")
@@ -425,6 +443,7 @@ def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any
         about_schedules(life)
         about_the_registry(life, ana)
         about_data(life)
+        about_features(life)
         about_serving(life, ana)
         about_hooks(life)
         about_retention(life)

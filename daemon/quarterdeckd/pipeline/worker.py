@@ -19,6 +19,7 @@ from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
 from quarterstore.records.deployments import AdmissionSpec
 from quarterstore.records.faults import Fault
+from quarterstore.records.features import JoinSpec, RowsSpec
 from quarterstore.records.jobs import JobResult, JobSpec
 from quarterstore.records.monitoring import DriftSpec
 from quarterstore.records.names import drawn
@@ -32,6 +33,8 @@ KINDS: dict[str, tuple[str, type]] = {
     "admission": ("quarterdeckd.serving.admission", AdmissionSpec),
     "convert": ("quarterdeckd.pipeline.convert", ConvertSpec),
     "batch": ("quarterdeckd.serving.batch", BatchSpec),
+    "feature_rows": ("quarterdeckd.features.rows", RowsSpec),
+    "training_set": ("quarterdeckd.features.training_set", JoinSpec),
 }
 """Kind of job -> the module whose `run(spec, report)` does it, and the record it is given. By name, so that a drift
 job loads no torch (2.2 s here) and the floors stay apart."""

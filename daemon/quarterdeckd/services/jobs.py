@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import compression, deployments, jobs, monitoring, people, pipelines, registry
+from quarterstore.records import compression, deployments, features, jobs, monitoring, people, pipelines, registry
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text
@@ -165,6 +165,19 @@ def _after_batch(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[
         yield _failed(job, act)
 
 
+def _after_rows(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is None:
+        return  # who asked waits for the job, and reads which row it was
+    spec = msgspec.convert(job.spec, features.RowsSpec)
+    result = msgspec.convert(act.result, features.RowsResult)
+    yield features.NoteRows(view=spec.view.name, source=spec.source, known=spec.known, result=result)
+
+
+def _after_join(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is not None:
+        yield features.NoteTrainingSet(job=job.id, spec=job.spec, result=act.result)
+
+
 LEADS_TO: dict[jobs.JobKind, Led] = {
     "pipeline": _after_pipeline,
     "drift": _after_drift,
@@ -172,6 +185,8 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "admission": _after_admission,
     "convert": _after_convert,
     "batch": _after_batch,
+    "feature_rows": _after_rows,
+    "training_set": _after_join,
 }
 """What the end of each kind of job leads to."""
 

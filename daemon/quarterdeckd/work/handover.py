@@ -21,6 +21,8 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "admission": ("model", "golden"),
     "convert": ("model", "golden"),
     "batch": ("model", "data"),
+    "feature_rows": ("data",),
+    "training_set": ("entities",),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": ("model", "reference", "golden"),
@@ -29,6 +31,8 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "admission": (),
     "convert": ("model", "golden"),
     "batch": ("output",),
+    "feature_rows": ("output",),
+    "training_set": ("output",),
 }
 
 
@@ -55,6 +59,11 @@ class Handover:
                 spec[field] = str(self._artefacts.checked(spec[field]))
         if job.kind == "drift":
             spec["current"] = [str(checked(path)) for path in self.predictions(spec["endpoint"])]
+        if job.kind == "training_set":
+            spec["views"] = [
+                {**view, "files": [str(self._artefacts.checked(digest)) for digest in view["files"]]}
+                for view in spec["views"]
+            ]
         if job.kind == "batch":
             spec["work"] = str(self._home.batches / spec["key"])
         return spec
@@ -71,7 +80,7 @@ class Handover:
             if not path.is_relative_to(folder.resolve()):
                 raise got(field, result[field], "a file inside the job's folder")
             taken[field], size = self._artefacts.adopt(path)
-            if field == "model":
+            if field == "model" or job.kind == "feature_rows":
                 taken["size"] = size
         if job.kind == "batch":
             shutil.rmtree(self._home.batches / job.spec["key"], ignore_errors=True)  # the chunks are one file now

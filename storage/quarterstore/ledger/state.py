@@ -13,6 +13,7 @@ from quarterstore.records import (
     datasets,
     deployments,
     experiments,
+    features,
     governance,
     hooks,
     jobs,
@@ -93,6 +94,9 @@ class State:
         self.runs = book("runs", runs.Run, lambda r: r.id)
         self.logged_models = book("logged_models", logged_models.LoggedModel, lambda r: r.id)
         self.datasets = book("datasets", datasets.Dataset, lambda r: r.id)
+        self.feature_views = book("feature_views", features.FeatureView, lambda r: r.id)
+        self.feature_rows = book("feature_rows", features.FeatureRows, lambda r: r.id)
+        self.training_sets = book("training_sets", features.TrainingSet, lambda r: r.id)
         self.packages = book("packages", packages.PackageList, lambda r: r.digest)
         self.searches = book("searches", search.SavedSearch, lambda r: r.name)
         self.models = book("models", registry.Model, lambda r: r.name)

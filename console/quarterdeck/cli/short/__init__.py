@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from quarterdeck.cli.short.deploying import batch, canary, deploy, drift, optimise, rollback, serve, serving_group
 from quarterdeck.cli.short.explaining import compare, diff, lineage, model_group, version_group
+from quarterdeck.cli.short.featuring import features_group
 from quarterdeck.cli.short.hooking import hook_group
 from quarterdeck.cli.short.keeping import (
     ask,
@@ -66,6 +67,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "registry": registry_group,
     "version": version_group,
     "model": model_group,
+    "features": features_group,
     "labels": labels_group,
     "outcome": outcome_group,
     "audit": audit_group,
@@ -99,6 +101,7 @@ HELP = {
     "bandit": "deal requests by what each version earned",
     "rollback": "give the traffic back",
     "drift": "compare live traffic with the training rows",
+    "features": "values of entities over time, and training sets of them",
     "labels": "the true labels of predictions, and how often each version was right",
     "outcome": "what came of predictions, as numbers",
     "optimise": "make an int8 child and measure it",

@@ -1,0 +1,174 @@
+"""`qd features`: definitions, rows, training sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quarterdeck.cli.context import Context
+from quarterdeck.cli.short.making import Made, command
+
+if TYPE_CHECKING:
+    from quarterstore.records.features import FeatureView
+
+VIEWS = ("name", "version", "keys", "features", "ttl", "owner")
+FILES = ("at", "rows", "first_at", "last_at", "known", "late", "by", "id")
+
+
+def features_group() -> dict[str, Made]:
+    return {"apply": _apply, "load": _load, "get": _get, "list": _list, "show": _show, "sets": _sets}
+
+
+def _apply() -> click.Command:
+    @click.argument("file", type=click.Path(path_type=Path))
+    @command("apply", "Define the views of a TOML file; the same definition again changes nothing.")
+    def run(context: Context, file: Path) -> None:
+        from quarterdeck.cli import features
+
+        _out(context, features.applied(context, file))
+
+    return run
+
+
+def _list() -> click.Command:
+    @command("list", "The newest version of every view.")
+    def run(context: Context) -> None:
+        from quarterstore.records.features import ListViews
+
+        _out(context, context.client.ask(ListViews()))
+
+    return run
+
+
+def _out(context: Context, views: list[FeatureView]) -> None:
+    if context.json:
+        context.out(views)
+        return
+    from quarterdeck.cli.printing import table
+
+    table([_row(view) for view in views], VIEWS)
+
+
+def _row(view: FeatureView) -> dict[str, Any]:
+    return {
+        "name": view.name,
+        "version": view.version,
+        "keys": ", ".join(key.name for key in view.keys),
+        "features": ", ".join(each.name for each in view.features),
+        "ttl": "-" if view.ttl is None else f"{view.ttl:,.0f} s",
+        "owner": view.owner or "-",
+    }
+
+
+def _show() -> click.Command:
+    @click.argument("view")
+    @command("show", "One view: its columns, and its rows file by file.")
+    def run(context: Context, view: str) -> None:
+        from quarterdeck.cli.printing import say, table
+        from quarterstore.records.features import ShowView
+        from quarterstore.records.wire import plain
+
+        found = context.client.ask(ShowView(view=view))
+        if context.json:
+            context.out(found)
+            return
+        of = found.view
+        say(f"{of.id}: {found.rows:,} rows in {len(found.files)} files, {found.size:,} bytes")
+        if of.description:
+            say(of.description)
+        columns = [(key.name, key.kind, "key") for key in of.keys] + [(of.event_time, "time", "event time")]
+        columns += [(of.created_time, "time", "created time")] if of.created_time else []
+        columns += [(each.name, each.kind, "feature") for each in of.features]
+        table([{"column": name, "kind": kind, "is": what} for name, kind, what in columns])
+        if found.files:
+            table([plain(each) for each in found.files], FILES)
+
+    return run
+
+
+def _sets() -> click.Command:
+    @click.option("--limit", default=20)
+    @command("sets", "Training sets, newest first.")
+    def run(context: Context, limit: int) -> None:
+        from quarterdeck.cli.printing import table
+        from quarterstore.records.features import ListTrainingSets
+
+        found = context.client.ask(ListTrainingSets(limit=limit))
+        if context.json:
+            context.out(found)
+            return
+        rows = [
+            {
+                "at": each.at,
+                "set": each.id,
+                "rows": each.rows,
+                "views": ", ".join(view.view for view in each.views),
+                "read": f"as {each.reading.how}",
+                "by": each.by,
+            }
+            for each in found
+        ]
+        table(rows)
+
+    return run
+
+
+def _load() -> click.Command:
+    @click.option(
+        "--known",
+        type=click.Choice(["event", "now", "column"]),
+        help="when the rows were known: at their event time, now, or as their created_time says",
+    )
+    @click.argument("file", type=click.Path(path_type=Path))
+    @click.argument("view")
+    @command("load", "Rows of a view, CSV or Parquet: all of them, or none and the row that is wrong.")
+    def run(context: Context, view: str, file: Path, known: Any) -> None:
+        from quarterdeck.cli import features
+
+        context.out(features.loaded(context, view, file, known))
+
+    return run
+
+
+def _get() -> click.Command:
+    @click.option("--entities", required=True, type=click.Path(path_type=Path), help="keys and a time, CSV or Parquet")
+    @click.option("--view", "views", required=True, multiple=True, help="VIEW, or VIEW:FEATURE; more than once")
+    @click.option("--time", default="event_time", help="the column of the entities that says when")
+    @click.option("--as-known", "how", flag_value="known", default="known", help="what was written by each row's time")
+    @click.option("--as-corrected", "how", flag_value="corrected", help="with what was written later")
+    @click.option("--as-known-at", help="only what was written by then: ISO 8601")
+    @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="the Parquet file to write")
+    @click.option("--overwrite", is_flag=True)
+    @command("get", "A training set: each row of the entities with the features that were known at its time.")
+    def run(
+        context: Context,
+        entities: Path,
+        views: tuple[str, ...],
+        time: str,
+        how: Any,
+        as_known_at: str | None,
+        output: Path,
+        overwrite: bool,
+    ) -> None:
+        from quarterdeck.cli import features
+        from quarterstore.records.features import Reading
+
+        at = None if as_known_at is None else _moment(as_known_at)
+        reading = Reading(how=how, known_at=at)
+        found = features.joined(context, entities, views, output, overwrite, time, reading)
+        if context.json:
+            context.out(found)
+
+    return run
+
+
+def _moment(text: str) -> float:
+    from quarterstore.records.faults import got
+    from quarterstore.records.tables import seconds
+
+    try:
+        return seconds(text)
+    except ValueError:
+        raise got("as-known-at", text, "a time such as 2026-03-01T12:00Z") from None

@@ -1,0 +1,95 @@
+"""The point-in-time join: for each row of entities the newest value that was there, and known, at the row's time.
+
+A value has two times: its event time (from when on it is true) and the time it was known (when it was written). Read
+`as known`, a row at time T is given the value of the latest event time e <= T among those with known <= T; read `as
+corrected`, among all that are known today. Of two values with the same event time the one that was known later holds,
+then that of the later line. A value that is older than the view's ttl is none: null, EXPIRED, with its age; an age of
+exactly the ttl is not older.
+
+Values that came late (known > e) break the order that an as-of join needs. They are joined apart, by the time they were
+known, after dropping those that were no news (an older event time than one known before): so two as-of joins, each
+O(n log n), say what a comparison of every pair would. Semantics of event and created time: Feast's point-in-time joins,
+with its opt-in for late values turned round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
+
+from quarterstore.records.features import Reading
+
+TIME: Final = "__time"
+KNOWN: Final = "__known"
+LINE: Final = "__line"
+"""The place of a row among the entities."""
+FOUND: Final = "__found"
+"""The event time of the value that was joined, in microseconds."""
+
+
+def as_of(
+    entities: pl.DataFrame,
+    values: pl.LazyFrame,
+    keys: Sequence[str],
+    features: Sequence[str],
+    reading: Reading,
+    ttl: float | None = None,
+) -> pl.DataFrame:
+    """The features of each row of `entities` (the keys and `TIME`), in its order, with `status` and `age` (seconds).
+
+    `values` holds the keys, `TIME`, `KNOWN` (microseconds since 1970) and the features, sorted by `TIME`, of equal
+    times in the order in which they were known. No row is lost and none is added, whatever keys and times come twice.
+    """
+    asked = entities.select(*keys, TIME).with_row_index(LINE).sort(TIME, maintain_order=True)
+    if reading.known_at is not None:
+        values = values.filter(pl.col(KNOWN) <= round(reading.known_at * 1e6))
+    if reading.how == "corrected":
+        found = _joined(asked, values, TIME, keys, features)
+    else:
+        found = _as_known(asked, values, keys, features)
+    return _dated(found.sort(LINE), features, ttl)
+
+
+def _as_known(asked: pl.DataFrame, values: pl.LazyFrame, keys: Sequence[str], features: Sequence[str]) -> pl.DataFrame:
+    found = _joined(asked, values.filter(pl.col(KNOWN) <= pl.col(TIME)), TIME, keys, features)
+    news = pl.col(TIME) >= pl.col(TIME).cum_max().over(keys)
+    late = values.filter(pl.col(KNOWN) > pl.col(TIME)).sort(KNOWN, maintain_order=True).filter(news).collect()
+    if late.is_empty():
+        return found
+    other = _joined(asked, late.lazy(), KNOWN, keys, features)
+    newer = (other[FOUND] >= found[FOUND]).fill_null(found[FOUND].is_null() & other[FOUND].is_not_null())
+    columns = [*features, FOUND]
+    mixed = [other[name].zip_with(newer, found[name]) for name in columns]
+    return found.with_columns(mixed)
+
+
+def _joined(
+    asked: pl.DataFrame, values: pl.LazyFrame, on: str, keys: Sequence[str], features: Sequence[str]
+) -> pl.DataFrame:
+    """Backward, so of equal times the last; `values` is sorted by `on`."""
+    right = values.select(*keys, *features, pl.col(on).alias("__on"), pl.col(TIME).alias(FOUND))
+    return (
+        asked.lazy()
+        .join_asof(right, left_on=TIME, right_on="__on", by=list(keys), strategy="backward", check_sortedness=False)
+        .drop("__on", strict=False)
+        .collect()
+    )
+
+
+def _dated(found: pl.DataFrame, features: Sequence[str], ttl: float | None) -> pl.DataFrame:
+    age = (pl.col(TIME) - pl.col(FOUND)) / 1e6
+    expired = pl.lit(False) if ttl is None else (pl.col(TIME) - pl.col(FOUND) > round(ttl * 1e6)).fill_null(False)
+    status = (
+        pl.when(pl.col(FOUND).is_null())
+        .then(pl.lit("NOT_FOUND"))
+        .when(expired)
+        .then(pl.lit("EXPIRED"))
+        .otherwise(pl.lit("PRESENT"))
+    )
+    return found.select(
+        *(pl.when(expired).then(None).otherwise(pl.col(name)).alias(name) for name in features),
+        status=status,
+        age=age,
+    )

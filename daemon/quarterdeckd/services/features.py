@@ -1,0 +1,291 @@
+"""The rules of features: views and their versions, rows that come, training sets that are made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterstore.ledger.features import rows_of, view_of
+from quarterstore.ledger.finding import one_of
+from quarterstore.ledger.state import State
+from quarterstore.records import features, jobs
+from quarterstore.records.faults import Conflict, Refused, got, missing
+from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.wire import plain
+
+MOST_FEATURES: Final = 1000
+MOST_KEYS: Final = 8
+LONGEST_TTL: Final = 100 * 366 * 86_400.0
+RESERVED: Final = "__"
+LIMITS: Final = jobs.Limits(seconds=86_400.0, disk=256 * 1024**3)
+
+
+def _define(state: State, act: features.DefineView, asking: Asking) -> Decision:
+    name = checked_word("name", act.name)
+    _checked_columns(act)
+    if act.ttl is not None and not (math.isfinite(act.ttl) and 0 < act.ttl <= LONGEST_TTL):
+        raise got("ttl", act.ttl, "seconds, above 0 and up to a hundred years")
+    for entity in act.entities:
+        _same_keys(state, name, entity)
+    before = max((each for each in state.feature_views if each.name == name), key=lambda v: v.version, default=None)
+    view = features.FeatureView(
+        name=name,
+        version=before.version + 1 if before else 1,
+        entities=act.entities,
+        features=act.features,
+        event_time=act.event_time,
+        created_time=act.created_time,
+        ttl=act.ttl,
+        owner=checked_text("owner", act.owner) if act.owner else "",
+        description=checked_text("description", act.description, longest=1000) if act.description else "",
+        tags={checked_text("tags", key): checked_text("tags", value) for key, value in act.tags.items()},
+        created=asking.now,
+        created_by=asking.actor,
+    )
+    if before is not None:
+        if (
+            msgspec.structs.replace(view, version=before.version, created=before.created, created_by=before.created_by)
+            == before
+        ):
+            return Decision([], f"{before.id} is defined so already", lambda after: before)
+        if rows_of(state, name):
+            _fits(before, view)
+    return Decision([features.ViewDefined(view=view)], f"defined {view.id}", lambda after: view)
+
+
+def _checked_columns(act: features.DefineView) -> None:
+    """Each column once, none with a name that the join uses."""
+    keys = [checked_text(f"entities.{each.name}.keys", key.name) for each in act.entities for key in each.keys]
+    names = [checked_text("features", each.name) for each in act.features]
+    times = [checked_text("event_time", act.event_time)]
+    if act.created_time is not None:
+        times.append(checked_text("created_time", act.created_time))
+    if not 1 <= len(keys) <= MOST_KEYS:
+        raise got("entities", f"{len(keys)} keys", f"1 to {MOST_KEYS}")
+    if not 1 <= len(names) <= MOST_FEATURES:
+        raise got("features", f"{len(names)}", f"1 to {MOST_FEATURES}")
+    seen: set[str] = set()
+    for column in (*keys, *times, *names):
+        if column.startswith(RESERVED):
+            raise got("features", column, f"a column whose name does not begin with {RESERVED}")
+        if column in seen:
+            raise got("features", f"{column} twice", "each column once, as a key, a time or a feature")
+        seen.add(column)
+
+
+def _same_keys(state: State, name: str, entity: features.Entity) -> None:
+    checked_word("entities", entity.name)
+    if not entity.keys:
+        raise got(f"entities.{entity.name}.keys", "none", "the columns that name one")
+    for view in state.feature_views:
+        for other in view.entities:
+            if other.name == entity.name and other.keys != entity.keys and view.name != name:
+                raise Conflict(
+                    f"got {_named(entity.keys)}, expected {_named(other.keys)} as in {view.id}",
+                    field=f"entities.{entity.name}.keys",
+                )
+
+
+def _named(keys: Sequence[features.Key]) -> str:
+    return ", ".join(f"{key.name} ({key.kind})" for key in keys)
+
+
+def _fits(before: features.FeatureView, view: features.FeatureView) -> None:
+    """`Conflict` where rows that are kept could not be read as the new version says."""
+    if view.keys != before.keys:
+        raise Conflict(
+            f"got {_named(view.keys)}, expected {_named(before.keys)}: {before.id} has rows",
+            field="entities",
+            next="define another view",
+        )
+    kinds = {each.name: each.kind for each in before.features}
+    for each in view.features:
+        if kinds.get(each.name, each.kind) != each.kind:
+            raise Conflict(
+                f"got {each.kind}, expected {kinds[each.name]}: {before.id} has rows",
+                field=f"features.{each.name}",
+                next="give the feature another name",
+            )
+
+
+def _add(state: State, act: features.AddRows, asking: Asking) -> Decision:
+    view = view_of(state, act.view)
+    known = act.known or ("column" if view.created_time else "now" if rows_of(state, view.name) else "event")
+    if known == "column" and view.created_time is None:
+        raise got("known", "column", f"event or now: {view.id} has no created_time")
+    if any(each.source == act.digest for each in rows_of(state, view.name)):
+        raise Conflict(f"{act.digest[:16]} is in {view.name} already", field="digest")
+    spec = features.RowsSpec(view=view, data=act.digest, format=act.format, known=known, source=act.digest)
+    return _queued("feature_rows", view.name, plain(spec), f"rows for {view.name}", asking)
+
+
+def _queued(kind: jobs.JobKind, subject: str, spec: dict[str, object], words: str, asking: Asking) -> Decision:
+    job = jobs.Job(
+        id=asking.id("job"),
+        kind=kind,
+        subject=subject,
+        state="QUEUED",
+        created=asking.now,
+        actor=asking.actor,
+        spec=spec,
+        limits=LIMITS,
+    )
+    return Decision([jobs.JobQueued(job=job)], words, lambda after: after.jobs[job.id])
+
+
+def _note_rows(state: State, act: features.NoteRows, asking: Asking) -> Decision:
+    view, result = view_of(state, act.view), act.result
+    rows = features.FeatureRows(
+        id=asking.id("row"),
+        view=view.name,
+        digest=result.output,
+        size=result.size,
+        rows=result.rows,
+        first_at=result.first_at,
+        last_at=result.last_at,
+        late=result.late,
+        known=act.known,
+        at=asking.now,
+        by=asking.actor,
+        source=act.source,
+    )
+    words = f"{rows.rows:,} rows of {view.name}, known {'when they came' if act.known == 'now' else f'by {act.known}'}"
+    return Decision([features.RowsAdded(rows=rows)], words, lambda after: rows)
+
+
+def _join(state: State, act: features.JoinFeatures, asking: Asking) -> Decision:
+    if not act.views:
+        raise got("views", "none", "at least one view")
+    at = act.reading.known_at
+    if at is not None and not (math.isfinite(at) and 0 < at <= asking.now):
+        raise got("reading.known_at", at, "a time that is past, in seconds since 1970")
+    checked_text("time", act.time)
+    wanted = tuple(_wanted(state, view_of(state, name), names) for name, names in _by_view(act.views).items())
+    _distinct(wanted)
+    spec = features.JoinSpec(
+        entities=act.digest,
+        format=act.format,
+        digest=act.digest,
+        time=act.time,
+        views=wanted,
+        reading=act.reading,
+        sources=tuple(each.files for each in wanted),
+    )
+    subject = ", ".join(each.view for each in wanted)[:200]
+    return _queued("training_set", subject, plain(spec), f"a training set of {subject}", asking)
+
+
+def _by_view(asked: Sequence[str]) -> dict[str, list[str]]:
+    """The features that are wanted of each view, in the order asked; none for all of them."""
+    found: dict[str, list[str]] = {}
+    for text in asked:
+        view, _, feature = text.partition(":")
+        names = found.setdefault(view, [])
+        if feature:
+            names.append(feature)
+    return found
+
+
+def _wanted(state: State, view: features.FeatureView, names: Sequence[str]) -> features.Wanted:
+    known = {each.name: each for each in view.features}
+    for name in names:
+        if name not in known:
+            raise missing("views", f"{view.name}:{name}", [f"{view.name}:{each}" for each in known])
+    files = rows_of(state, view.name)
+    if not files:
+        raise Refused(f"{view.name} has no rows", field="views", next=f"qd features load {view.name} FILE")
+    return features.Wanted(
+        view=view.id,
+        keys=view.keys,
+        features=tuple(known[name] for name in dict.fromkeys(names)) or view.features,
+        ttl=view.ttl,
+        files=tuple(each.digest for each in files),
+        known=tuple(each.at if each.known == "now" else None for each in files),
+    )
+
+
+def _distinct(wanted: Sequence[features.Wanted]) -> None:
+    """Two views may have features of one name; in one set they would be one column."""
+    seen: dict[str, str] = {}
+    for each in wanted:
+        for feature in each.features:
+            if feature.name in seen:
+                raise Conflict(f"{feature.name} is in {seen[feature.name]} and in {each.view}", field="views")
+            seen[feature.name] = each.view
+
+
+def _note_set(state: State, act: features.NoteTrainingSet, asking: Asking) -> Decision:
+    spec = msgspec.convert(act.spec, features.JoinSpec)
+    result = msgspec.convert(act.result, features.JoinResult)
+    known = state.training_sets.get(result.id)
+    if known is not None:
+        return Decision([], f"{result.id} is kept already", lambda after: known)
+    used = tuple(_only(each, files) for each, files in zip(spec.views, result.used, strict=True))
+    made = features.TrainingSet(
+        id=result.id,
+        entities=spec.digest,
+        time=spec.time,
+        reading=spec.reading,
+        views=used,
+        digest=result.output,
+        rows=result.rows,
+        statuses=result.statuses,
+        job=act.job,
+        at=asking.now,
+        by=asking.actor,
+    )
+    return Decision([features.TrainingSetMade(set=made)], f"made {made.id}, {made.rows:,} rows", lambda after: made)
+
+
+def _only(wanted: features.Wanted, files: Sequence[str]) -> features.Wanted:
+    kept = [(file, known) for file, known in zip(wanted.files, wanted.known, strict=True) if file in files]
+    return msgspec.structs.replace(wanted, files=tuple(f for f, _ in kept), known=tuple(k for _, k in kept))
+
+
+# answers
+
+
+def _list(state: State, query: features.ListViews, asking: Asking) -> list[features.FeatureView]:
+    return [view_of(state, name) for name in sorted({each.name for each in state.feature_views})]
+
+
+def _show(state: State, query: features.ShowView, asking: Asking) -> features.ViewShown:
+    view = view_of(state, query.view)
+    files = rows_of(state, view.name)
+    return features.ViewShown(
+        view=view,
+        versions=tuple(sorted(each.version for each in state.feature_views if each.name == view.name)),
+        rows=sum(each.rows for each in files),
+        size=sum(each.size for each in files),
+        first_at=min((each.first_at for each in files), default=None),
+        last_at=max((each.last_at for each in files), default=None),
+        files=tuple(files),
+    )
+
+
+def _sets(state: State, query: features.ListTrainingSets, asking: Asking) -> list[features.TrainingSet]:
+    return sorted(state.training_sets, key=lambda each: -each.at)[: max(1, query.limit)]
+
+
+def _set(state: State, query: features.ShowTrainingSet, asking: Asking) -> features.TrainingSet:
+    found: features.TrainingSet = one_of(state.training_sets, "set", query.set)
+    return found
+
+
+RULES: Rules = {
+    features.DefineView: _define,
+    features.AddRows: _add,
+    features.NoteRows: _note_rows,
+    features.JoinFeatures: _join,
+    features.NoteTrainingSet: _note_set,
+}
+ANSWERS: Answerers = {
+    features.ListViews: _list,
+    features.ShowView: _show,
+    features.ListTrainingSets: _sets,
+    features.ShowTrainingSet: _set,
+}

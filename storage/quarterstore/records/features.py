@@ -1,0 +1,284 @@
+"""Features: values of entities over time, kept in views, read as they were known at an instant."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from quarterstore.records.base import Act, Event, Query, Record, Role
+from quarterstore.records.jobs import Job
+
+Kind = Literal["number", "integer", "text", "boolean"]
+Known = Literal["event", "now", "column"]
+"""When the rows of a file were known: at their event time (a first load of history), when they came here, or at the
+time a column of theirs says."""
+
+
+class Key(Record, frozen=True):
+    """A column that names an entity, alone or with others."""
+
+    name: str
+    kind: Literal["text", "integer"] = "text"
+
+
+class Entity(Record, frozen=True):
+    """What values are of, and the columns that name one of them: the same in every view."""
+
+    name: str
+    keys: tuple[Key, ...]
+
+
+class Feature(Record, frozen=True):
+    """One value of an entity."""
+
+    name: str
+    kind: Kind
+
+
+class FeatureView(Record, frozen=True):
+    """Features of the same entities that come in the same rows. A value holds from its `event_time` on, for `ttl`
+    seconds where that is given; `created_time` is the column that says when a row was written."""
+
+    name: str
+    version: int
+    entities: tuple[Entity, ...]
+    features: tuple[Feature, ...]
+    event_time: str
+    created_time: str | None
+    ttl: float | None
+    owner: str
+    description: str
+    tags: dict[str, str]
+    created: float
+    created_by: str
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The columns that name whose a row is."""
+        return tuple(key for entity in self.entities for key in entity.keys)
+
+    @property
+    def id(self) -> str:
+        """As `usage@2`."""
+        return f"{self.name}@{self.version}"
+
+
+class FeatureRows(Record, frozen=True):
+    """Rows of a view that came as one file: kept as Parquet under `digest`. `at` is when they were known unless their
+    own times say (`known` event or column); `first_at` and `last_at` are event
+    times, in seconds since 1970; `late` rows were
+    known after their event time by their own word."""
+
+    id: str
+    view: str
+    digest: str
+    size: int
+    rows: int
+    first_at: float
+    last_at: float
+    late: int
+    known: Known
+    at: float
+    by: str
+    source: str
+    """The SHA-256 of the file that was sent."""
+
+
+class Reading(Record, frozen=True):
+    """How views are read: `known` leaves out what was written after a row's own time, `corrected` takes all that is
+    known; `known_at` (seconds since 1970) leaves out what was written after that instant, whatever the row."""
+
+    how: Literal["known", "corrected"] = "known"
+    known_at: float | None = None
+
+
+class Wanted(Record, frozen=True):
+    """A view as it is read for a training set: its keys, the features that are wanted, its ttl, and its rows: files
+    (hashes, as a job runs paths), and for each the time it was known where its own rows do not say."""
+
+    view: str
+    keys: tuple[Key, ...]
+    features: tuple[Feature, ...]
+    ttl: float | None
+    files: tuple[str, ...]
+    known: tuple[float | None, ...]
+
+
+class TrainingSet(Record, frozen=True):
+    """Rows of entities with the features that were known at each row's time. `id` is the hash of all that went in:
+    the same in is the same set, whoever asks whenever."""
+
+    id: str
+    entities: str
+    """The SHA-256 of the file of entities."""
+    time: str
+    reading: Reading
+    views: tuple[Wanted, ...]
+    digest: str
+    rows: int
+    statuses: dict[str, dict[str, int]]
+    """Of each view, how many rows were PRESENT, EXPIRED, NOT_FOUND."""
+    job: str
+    at: float
+    by: str
+
+
+class RowsSpec(Record, frozen=True):
+    """What a job that takes rows in is given: the file as a path, its format, and the view."""
+
+    view: FeatureView
+    data: str
+    format: Literal["csv", "parquet"]
+    known: Known
+    source: str
+
+
+class RowsResult(Record, frozen=True):
+    """What it answers: a Parquet file in the job's folder, sorted by event time, and what is in it."""
+
+    output: str
+    rows: int
+    first_at: float
+    last_at: float
+    late: int
+    size: int = 0
+
+
+class JoinSpec(Record, frozen=True):
+    """What a job that makes a training set is given."""
+
+    entities: str
+    format: Literal["csv", "parquet"]
+    digest: str
+    time: str
+    views: tuple[Wanted, ...]
+    reading: Reading
+    sources: tuple[tuple[str, ...], ...] = ()
+    """The hashes of the files of each view, beside their paths."""
+
+
+class JoinResult(Record, frozen=True):
+    """What it answers: the set's id and file, and what was used of it."""
+
+    id: str
+    output: str
+    rows: int
+    statuses: dict[str, dict[str, int]]
+    used: tuple[tuple[str, ...], ...]
+    """The files of each view that could matter: with `known`, those that were known before the last row's time."""
+
+
+# acts
+
+
+class DefineView(Act[FeatureView], tag="features.define", frozen=True):
+    """Define a view, or a new version of it. The same definition again changes nothing; keys, and the kind of a feature
+    that has rows, stay as they are: other ones are another view."""
+
+    name: str
+    entities: tuple[Entity, ...]
+    features: tuple[Feature, ...]
+    event_time: str
+    created_time: str | None = None
+    ttl: float | None = None
+    owner: str = ""
+    description: str = ""
+    tags: dict[str, str] = {}
+
+
+class AddRows(Act[Job], tag="features.add", frozen=True):
+    """Take rows of a view in from an uploaded file, in a job: all of them, or none and the row that is wrong is named.
+    Without `known` they were known at the time of the view's `created_time` where it has one, else the first rows of a
+    view at their event time and later ones when they came."""
+
+    view: str
+    digest: str
+    format: Literal["csv", "parquet"] = "parquet"
+    known: Known | None = None
+
+
+class NoteRows(Act[FeatureRows], tag="features.note_rows", frozen=True):
+    """Keep rows that a job has taken in: from here on they are read."""
+
+    role: ClassVar[Role] = "daemon"
+    view: str
+    source: str
+    known: Known
+    result: RowsResult
+
+
+class JoinFeatures(Act[Job], tag="features.join", frozen=True):
+    """Make a training set of an uploaded file of entities (keys, and the column `time`): for each of its rows the
+    features of the views at that time, in a job. `views` are names of views, or `view:feature` for one feature."""
+
+    digest: str
+    views: tuple[str, ...]
+    time: str
+    format: Literal["csv", "parquet"] = "parquet"
+    reading: Reading = Reading()
+
+
+class NoteTrainingSet(Act[TrainingSet], tag="features.note_set", frozen=True):
+    """Keep a training set that a job has made."""
+
+    role: ClassVar[Role] = "daemon"
+    job: str
+    spec: dict[str, Any]
+    result: dict[str, Any]
+
+
+# queries
+
+
+class ListViews(Query[list[FeatureView]], tag="features.list", frozen=True):
+    """The newest version of every view."""
+
+
+class ViewShown(Record, frozen=True):
+    """A view with what is in it."""
+
+    view: FeatureView
+    versions: tuple[int, ...]
+    rows: int
+    size: int
+    first_at: float | None
+    last_at: float | None
+    files: tuple[FeatureRows, ...]
+
+
+class ShowView(Query[ViewShown], tag="features.show", frozen=True):
+    """One view by its name (its newest version), or `name@2`, with its rows file by file."""
+
+    view: str
+
+
+class ListTrainingSets(Query[list[TrainingSet]], tag="features.sets", frozen=True):
+    """Training sets, newest first."""
+
+    limit: int = 50
+
+
+class ShowTrainingSet(Query[TrainingSet], tag="features.set", frozen=True):
+    """One training set by its id or the start of it."""
+
+    set: str
+
+
+# events
+
+
+class ViewDefined(Event, tag="features.defined", frozen=True):
+    """A view has a new version."""
+
+    view: FeatureView
+
+
+class RowsAdded(Event, tag="features.rows_added", frozen=True):
+    """A view has more rows."""
+
+    rows: FeatureRows
+
+
+class TrainingSetMade(Event, tag="features.set_made", frozen=True):
+    """A training set is kept."""
+
+    set: TrainingSet
