@@ -63,7 +63,7 @@ def begun(daemon: Any, rows: Path, keep: str, chunks: int) -> tuple[Any, jobs.Jo
     asked = batches.StartBatch(version="m@1", digest=digest, keep=(keep,), chunk=int(CHUNK))
     job: jobs.Job = client.ask(asked)
     work = daemon.home.batches / job.spec["key"]
-    until(lambda: len(list(work.glob("*.parquet"))) >= chunks, f"{chunks} chunks")
+    until(lambda: len(list(work.glob("*.arrow"))) >= chunks, f"{chunks} chunks")
     return client, job
 
 

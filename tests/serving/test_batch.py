@@ -138,6 +138,7 @@ WRONG: list[tuple[str, pl.DataFrame, dict[str, Any], str]] = [
     ("a number is beyond the type", table().with_columns(pl.lit(1e300).alias("fee")), {}, "data.fee: got '1e+300'"),
     ("a kept column is not there", table(), {"keep": ("name",)}, "keep: got name"),
     ("a kept column is an answer", table().with_columns(y=1), {"keep": ("y",)}, "keep: got y"),
+    ("a kept column has the name of ours", table().with_columns(version=1), {"keep": ("version",)}, "keep: got version"),
     ("there is no row", table(0), {}, "data: got no row"),
 ]
 
@@ -149,7 +150,7 @@ def test_what_does_not_fit_is_said_by_its_column_before_anything_is_written(
     with pytest.raises(Fault) as refused:
         batch.run(asked(here, frame, **about), Said())
     assert words in refused.value.line()
-    assert not list((here / "work").glob("*.parquet")) and not (here / "out").exists()
+    assert not list((here / "work").glob("*.arrow")) and not (here / "out").exists()
 
 
 def test_whole_numbers_and_texts_take_only_what_they_are() -> None:
@@ -160,7 +161,7 @@ def test_whole_numbers_and_texts_take_only_what_they_are() -> None:
     for values in ([1.5], [None], [2**40], ["one"]):
         with pytest.raises(Fault, match="n: got"):
             _numbers(pl.DataFrame({"n": values}), whole)
-    assert _texts(pl.DataFrame({"n": ["a", None]}), whole).tolist() == ["a", ""]
+    assert _texts(pl.DataFrame({"n": ["a", None]}), whole).to_list() == ["a", ""]
 
 
 def test_a_model_whose_input_is_no_row_of_columns_is_refused(here: Path) -> None:

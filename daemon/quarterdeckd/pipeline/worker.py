@@ -40,13 +40,17 @@ KINDS: dict[str, tuple[str, type]] = {
 job loads no torch (2.2 s here) and the floors stay apart."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+EVERY_CORE = ("batch",)
+"""Kinds whose rows Polars reads and writes on every core, behind whatever else runs (they are nice)."""
 
 
-def set_threads(environ: Any = os.environ) -> int:
+def set_threads(kind: str, environ: Any = os.environ) -> int:
     """Threads of every numeric library, from `QUARTERDECK_JOB_THREADS` (default 1), before any of them is loaded."""
     threads = max(1, int(environ.get("QUARTERDECK_JOB_THREADS", "1")))
     for name in THREADS:
         environ[name] = str(threads)
+    if kind in EVERY_CORE:
+        environ["POLARS_MAX_THREADS"] = str(os.cpu_count() or 1)
     return threads
 
 
@@ -111,15 +115,15 @@ def main(argv: list[str]) -> int:
     if not claim():
         print("another process does this job already", file=sys.stderr)
         return 3
-    set_threads()
     outcome = Outcome(folder)
     try:
-        limits = msgspec.json.decode((folder / "spec.json").read_bytes(), type=JobSpec).limits
+        spec = msgspec.json.decode((folder / "spec.json").read_bytes(), type=JobSpec)
     except (msgspec.DecodeError, OSError) as error:
         outcome.settle(JobResult(ok=False, error=f"spec.json: {drawn(str(error), longest=300)}"))
         return 1
-    set_limits(limits)
-    watch = Watch(outcome, limits)
+    set_threads(spec.kind)
+    set_limits(spec.limits)
+    watch = Watch(outcome, spec.limits)
     signal.signal(signal.SIGTERM, watch.on_signal)
     watch.start()
     result = work(folder)

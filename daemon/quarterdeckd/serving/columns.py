@@ -12,6 +12,9 @@ from quarterstore.records.faults import Refused, got
 from quarterstore.records.registry import Signature
 
 
+Array = np.ndarray[Any, Any]
+
+
 class Column(NamedTuple):
     """One column a version takes: its place in a tensor, and the tensor's datatype."""
 
@@ -49,21 +52,23 @@ def needed(loaded: Loaded) -> dict[str, Column]:
     return found
 
 
-def feed_of(frame: pl.DataFrame, columns: dict[str, Column], loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
-    """The tensors of so many rows. A missing number is NaN, a missing text empty, as in training; `Invalid` names a
-    column whose values do not fit its datatype."""
-    feed = {}
+def tables_of(frame: pl.DataFrame, columns: dict[str, Column], loaded: Loaded) -> dict[str, pl.DataFrame]:
+    """The columns of each tensor, in their places and of its datatype, by its name. A missing number is NaN, a missing
+    text empty, as in training; `Invalid` names a column whose values do not fit its datatype."""
+    found = {}
     for tensor in loaded.inputs:
         mine = sorted((each for each in columns.values() if each.tensor == tensor.name), key=lambda each: each.place)
-        flat = len(tensor.shape) == 1
-        if tensor.datatype == "BYTES":
-            texts = [_texts(frame, each) for each in mine]
-            array = np.stack(texts, axis=1) if not flat else texts[0]
-        else:
-            numbers = pl.DataFrame([_numbers(frame, each) for each in mine])
-            array = numbers.to_numpy(order="c").astype(DTYPES[tensor.datatype], copy=False)
-            array = array[:, 0] if flat else array
-        feed[tensor.name] = np.ascontiguousarray(array)
+        found[tensor.name] = pl.DataFrame([(_texts if each.text else _numbers)(frame, each) for each in mine])
+    return found
+
+
+def feed_of(tables: dict[str, pl.DataFrame], loaded: Loaded, start: int, rows: int) -> dict[str, Array]:
+    """The tensors of so many rows from a row on."""
+    feed = {}
+    for tensor in loaded.inputs:
+        array = tables[tensor.name].slice(start, rows).to_numpy(order="c")
+        array = array.astype(DTYPES[tensor.datatype], copy=False)
+        feed[tensor.name] = np.ascontiguousarray(array[:, 0] if len(tensor.shape) == 1 else array)
     return feed
 
 
@@ -111,23 +116,28 @@ def _numbers(frame: pl.DataFrame, column: Column) -> pl.Series:
     return became
 
 
-def _texts(frame: pl.DataFrame, column: Column) -> np.ndarray[Any, Any]:
+def _texts(frame: pl.DataFrame, column: Column) -> pl.Series:
     if column.name not in frame.columns:
-        return np.full(len(frame), "", dtype=np.object_)
-    texts: np.ndarray[Any, Any] = frame[column.name].cast(pl.String).fill_null("").to_numpy().astype(np.object_)
-    return texts
+        return pl.Series(column.name, [""]).new_from_index(0, len(frame))
+    return frame[column.name].cast(pl.String).fill_null("")
 
 
-def answers_of(found: dict[str, np.ndarray[Any, Any]], signature: Signature, rows: int) -> dict[str, pl.Series]:
+def joined(blocks: list[dict[str, Array]], sizes: list[int]) -> dict[str, Array]:
+    """The outputs of blocks of rows as those of all of them; `Refused` where an output has not a row for each row."""
+    for block, rows in zip(blocks, sizes, strict=True):
+        for name, array in block.items():
+            if not array.ndim or len(array) != rows:
+                words = f"{name} has the shape {list(array.shape)}, expected a row for each of {rows}"
+                raise Refused(words, field="output")
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def answers_of(found: dict[str, Array], signature: Signature) -> dict[str, pl.Series]:
     """The outputs as columns: one under its name, several as `score_<class>` where the classes are known, else
-    `y_0`, `y_1`, …; `Refused` where an output has not a row for each row."""
+    `y_0`, `y_1`, …"""
     columns: dict[str, pl.Series] = {}
     for name, array in found.items():
-        if not array.ndim or len(array) != rows:
-            raise Refused(
-                f"{name} has the shape {list(array.shape)}, expected a row for each of {rows}", field="output"
-            )
-        table = array.reshape(rows, -1)
+        table = array.reshape(len(array), -1)
         if array.dtype.kind in "OUS":
             table = table.astype(str)
         width = table.shape[1]
