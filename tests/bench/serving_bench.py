@@ -17,6 +17,9 @@ from quarterstore.records.registry import Feature, Signature, Tensor
 from tests.conftest import Daemon
 
 WIDTH = 32
+SMALL = (WIDTH, 64, 64, 2)
+BIG = (WIDTH, 1600, 1600, 1600, 2)
+"""Widths of the layers; the big one is 20 MB."""
 SIGNATURE = Signature(
     inputs=(Tensor(name="x", datatype="FP32", shape=(-1, WIDTH)),),
     outputs=(Tensor(name="y", datatype="FP32", shape=(-1, 2)),),
@@ -25,10 +28,9 @@ SIGNATURE = Signature(
 )
 
 
-def network(seed: int) -> bytes:
-    """Three layers with ReLU between them; random weights."""
+def network(seed: int, sizes: tuple[int, ...] = SMALL) -> bytes:
+    """Layers with ReLU between them; random weights."""
     chance = np.random.default_rng(seed)
-    sizes = (WIDTH, 64, 64, 2)
     nodes, weights, before = [], [], "x"
     for layer, (rows, columns) in enumerate(itertools.pairwise(sizes)):
         last = layer == len(sizes) - 2
@@ -50,19 +52,25 @@ def network(seed: int) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def serve(daemon: Daemon, versions: int = 1) -> str:
-    """Register and deploy so many versions of `net`, the last one live; answers the address."""
+def serve(
+    daemon: Daemon,
+    versions: int = 1,
+    name: str = "net",
+    sizes: tuple[int, ...] = SMALL,
+    batching: deployments.BatchingRule | None = None,
+) -> str:
+    """Register and deploy so many versions of a network, the last one live; answers the address."""
     with daemon.client(timeout=60) as client:
         for seed in range(versions):
-            digest, size = client.put(network(seed))
+            digest, size = client.put(network(seed, sizes))
             version = client.ask(
-                registry.RegisterVersion(model="net", digest=digest, size=size, format="onnx", signature=SIGNATURE)
+                registry.RegisterVersion(model=name, digest=digest, size=size, format="onnx", signature=SIGNATURE)
             )
             client.ask(registry.MoveStage(version=version.id, stage="Staging"))
             client.ask(registry.MoveStage(version=version.id, stage="Production", reason="a benchmark"))
-            client.ask(deployments.Deploy(version=version.id))
+            client.ask(deployments.Deploy(version=version.id, batching=batching))
             for entry in client.follow(0):
-                live = client.ask(deployments.ShowDeployment(endpoint="net")).live
+                live = client.ask(deployments.ShowDeployment(endpoint=name)).live
                 if live == version.id:
                     break
                 del entry

@@ -320,6 +320,8 @@ def about_serving(life: Life, ana: Any) -> None:
     serving = life.until(deployments.ShowServing(), lambda found: bool(found.hosts) and found.hosts[0].ready)
     life.until(deployments.ShowServing(), lambda found: found.hosts[0].epoch > 0)
     life(deployments.SetRecording(endpoint="life", default="keep"))
+    batches = deployments.BatchingRule(max_batch=16, max_wait_ms=2.0)
+    assert life(deployments.SetBatching(endpoint="life", batching=batches)).batching == batches
     ids = [predicted(serving.address, row) for row in rows(260, 3.0)]
     counted = predictions.CountPredictions(endpoint="life")
     life.until(counted, lambda found: sum(found.versions.values()) >= len(ids))

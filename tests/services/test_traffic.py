@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from quarterstore.records import deployments, governance, registry, store
-from quarterstore.records.faults import NotFound, Refused
+from quarterstore.records.deployments import BatchingRule
+from quarterstore.records.faults import Conflict, Invalid, NotFound, Refused
 from tests.ruling import Ruling
 from tests.services.test_registry import version
 
@@ -92,3 +93,41 @@ def test_what_undo_says_of_a_version_that_took_the_place_of_another_works() -> N
         ruling.act(store.Undo())
     ruling.act(deployments.RollBack(endpoint="m"))
     assert state_of(ruling) == ("Production", "Staging", "m@1")
+
+
+def test_batches_are_the_endpoint_s_until_another_rule_is_given() -> None:
+    ruling = Ruling()
+    version(ruling), version(ruling)
+    promoted(ruling, "m@1")
+    rule = BatchingRule(max_batch=32, max_wait_ms=5)
+    ruling.act(deployments.Deploy(version="m@1", batching=rule))
+    ruling.act(deployments.AdmitVersion(endpoint="m", version="m@1", ok=True))
+    live(ruling, "m@2")
+    assert ruling.state.deployments["m"].batching == rule
+    assert ruling.act(deployments.SetBatching(endpoint="m", batching=BatchingRule())).batching == BatchingRule()
+    with pytest.raises(Conflict):
+        ruling.act(deployments.SetBatching(endpoint="m", batching=BatchingRule()))
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (BatchingRule(max_batch=0), "max_batch: got 0, expected 1 (no batching) to 4096 rows"),
+        (BatchingRule(max_batch=4097), "max_batch: got 4097, expected 1 (no batching) to 4096 rows"),
+        (BatchingRule(max_batch=8, max_wait_ms=-1), "max_wait_ms: got -1, expected 0 to 1000 ms"),
+        (BatchingRule(max_batch=8, max_wait_ms=float("nan")), "max_wait_ms: got nan, expected 0 to 1000 ms"),
+        (BatchingRule(max_wait_ms=5), "max_wait_ms: got 5, expected 0 beside a max_batch of 1"),
+    ],
+)
+def test_batches_that_no_host_can_hold_to_change_nothing(rule: BatchingRule, words: str) -> None:
+    ruling = Ruling()
+    version(ruling)
+    promoted(ruling, "m@1")
+    with pytest.raises(Invalid) as deploying:
+        ruling.act(deployments.Deploy(version="m@1", batching=rule))
+    assert words in deploying.value.line()
+    assert "m" not in ruling.state.deployments
+    live(ruling, "m@1")
+    with pytest.raises(Invalid):
+        ruling.act(deployments.SetBatching(endpoint="m", batching=rule))
+    assert ruling.state.deployments["m"].batching == BatchingRule()

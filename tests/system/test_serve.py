@@ -55,6 +55,22 @@ def test_a_model_of_10_mb_is_served_within_five_seconds_by_one_command(absent: A
     assert (again.returncode, json.loads(again.stdout)) == (0, told)
 
 
+def test_the_batches_of_an_endpoint_are_given_and_taken_back_by_the_command_that_serves(absent: Any) -> None:
+    absent.start()
+    registered(absent)
+    done = absent.qd("serve", "m@Production", "--max-wait-ms", "5")
+    assert done.returncode == 2 and "max-wait-ms: got 5 without --max-batch" in done.stderr
+    for words, batching in (
+        (("--max-batch", "32", "--max-wait-ms", "2"), {"max_batch": 32, "max_wait_ms": 2.0}),
+        ((), {"max_batch": 32, "max_wait_ms": 2.0}),
+        (("--max-batch", "1"), {}),
+    ):
+        done = absent.qd("serve", "m@Production", *words)
+        assert done.returncode == 0, done.stderr
+        shown = json.loads(absent.qd("--json", "deployments", "show", "--endpoint", "m").stdout)
+        assert {name: value for name, value in shown["batching"].items() if value not in (1, 0.0)} == batching
+
+
 def test_a_version_that_is_not_there_is_answered_with_those_that_are(absent: Any) -> None:
     absent.start()
     registered(absent)

@@ -14,10 +14,12 @@ from quarterdeck.cli.waiting import to_the_end
 from quarterdeck.transport import Sockets
 from quarterstore.records.base import Record
 from quarterstore.records.deployments import (
+    BatchingRule,
     Deploy,
     Deployment,
     ListDeployments,
     ServingState,
+    SetBatching,
     ShowServing,
     StopServing,
 )
@@ -68,15 +70,22 @@ class Served(Record, frozen=True):
     grpc: str | None
 
 
-def served(context: Context, version: str, endpoint: str | None) -> Served:
-    """Deploy a version unless it is live there already; returns once the hosts answer by it."""
+def served(context: Context, version: str, endpoint: str | None, batching: BatchingRule | None = None) -> Served:
+    """Deploy a version unless it is live there already; returns once the hosts answer by it, with these batches where
+    they are given."""
     client = context.client
     wanted: Version = client.ask(ShowVersion(version=version))
     place = endpoint or wanted.model
     live = [each for each in client.ask(ListDeployments()) if each.endpoint == place and each.live == wanted.id]
-    asked = (
-        live[0] if live else client.ask(Deploy(version=wanted.id, endpoint=endpoint, environment=wanted.environment))
-    )
+    asked: Deployment
+    if not live:
+        asked = client.ask(
+            Deploy(version=wanted.id, endpoint=endpoint, environment=wanted.environment, batching=batching)
+        )
+    elif batching is not None and batching != live[0].batching:
+        asked = client.ask(SetBatching(endpoint=place, batching=batching))
+    else:
+        asked = live[0]
     found: Deployment = to_the_end(context, asked)
     state = client.ask(ShowServing())
     return Served(

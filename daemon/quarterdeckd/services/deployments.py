@@ -9,7 +9,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.endpoints import admitting, breaks_callers, call_off, free_endpoint, stages_of
+from quarterdeckd.services.endpoints import (
+    admitting,
+    breaks_callers,
+    call_off,
+    checked_batching,
+    free_endpoint,
+    stages_of,
+)
 from quarterdeckd.services.trying import admitted, ended, not_admitted
 from quarterstore.ledger.finding import (
     deployment_of,
@@ -52,6 +59,8 @@ def _deploy(state: State, act: deployments.Deploy, asking: Asking) -> Decision:
         raise Conflict(f"{version.id} is live at {endpoint} already", field="version")
     tenure = next((found for found in state.tenures if found.version == version.id and found.until is None), None)
     wanted = _wanted(deployment, endpoint, version, act.environment, asking, tenure.approved_by if tenure else None)
+    if act.batching is not None:
+        wanted = replace(wanted, batching=checked_batching(act.batching))
     decision = _switched(state, deployment, wanted, version, asking)
     broken = breaks_callers(state, deployment, version)
     return decision._replace(then=_warning(endpoint, wanted.live, version.id, broken)) if broken else decision
@@ -258,6 +267,18 @@ def _set_recording(state: State, act: deployments.SetRecording, asking: Asking) 
     )
 
 
+def _set_batching(state: State, act: deployments.SetBatching, asking: Asking) -> Decision:
+    deployment = deployment_of(state, act.endpoint)
+    rule = checked_batching(act.batching)
+    if deployment.batching == rule:
+        raise Conflict(f"{act.endpoint} batches so already", field="batching")
+    return Decision(
+        [deployments.BatchingSet(endpoint=act.endpoint, batching=rule, at=asking.now)],
+        f"set the batches of {act.endpoint} to {rule.max_batch} rows within {rule.max_wait_ms:g} ms",
+        lambda after: after.deployments[act.endpoint],
+    )
+
+
 def _note_crash(state: State, act: deployments.NoteCrash, asking: Asking) -> Decision:
     deployment = deployment_of(state, act.endpoint)
     cursor = state.cursors.get(f"crashes/{act.endpoint}/{act.version}")
@@ -305,6 +326,7 @@ RULES: Rules = {
     deployments.RollBack: _roll_back,
     deployments.StopEndpoint: _stop,
     deployments.SetRecording: _set_recording,
+    deployments.SetBatching: _set_batching,
     deployments.NoteCrash: _note_crash,
     deployments.StopServing: _serving,
 }

@@ -14,11 +14,15 @@ from quarterstore.ledger.finding import places_of, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, jobs, monitoring, registry
 from quarterstore.records.base import Act, Event
-from quarterstore.records.faults import Conflict, Refused
+from quarterstore.records.faults import Conflict, Refused, got
 from quarterstore.records.names import checked_word
 from quarterstore.records.wire import plain
 
 SERVED = "onnx"
+LARGEST_BATCH = 4096
+"""Rows; a run of more holds up whoever comes after it."""
+LONGEST_WAIT = 1000.0
+"""Milliseconds a request may wait for others."""
 EXPORT = "export it to ONNX and register that: qd register model.onnx --parent VERSION"
 
 
@@ -66,6 +70,17 @@ def free_endpoint(
         raise Conflict(f"{endpoint} serves {deployment.model}, got {version.model}", field="endpoint")
     _free(state, deployment, now)
     return endpoint, deployment
+
+
+def checked_batching(rule: deployments.BatchingRule) -> deployments.BatchingRule:
+    """The rule, if a host can hold to it; raises `Invalid`."""
+    if not 1 <= rule.max_batch <= LARGEST_BATCH:
+        raise got("max_batch", rule.max_batch, f"1 (no batching) to {LARGEST_BATCH} rows")
+    if not 0 <= rule.max_wait_ms <= LONGEST_WAIT:
+        raise got("max_wait_ms", rule.max_wait_ms, f"0 to {LONGEST_WAIT:g} ms")
+    if rule.max_batch == 1 and rule.max_wait_ms:
+        raise got("max_wait_ms", rule.max_wait_ms, "0 beside a max_batch of 1: there is nothing to wait for")
+    return rule
 
 
 def breaks_callers(state: State, deployment: deployments.Deployment | None, version: registry.Version) -> str:

@@ -47,6 +47,7 @@ def _route(state: State, deployment: deployments.Deployment, path_of: Any) -> de
         slots=tuple(slots),
         salt=salt,
         weights=weights,
+        batching=deployment.batching,
         recording=recording.rule if recording else deployments.RecordingRule(salt=deployment.salt),
     )
 

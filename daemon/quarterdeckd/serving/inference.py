@@ -4,32 +4,26 @@ recorded and counted."""
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-import numpy as np
-
+from quarterdeckd.serving.batching import Batches
 from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.features import features_of, said_of
 from quarterdeckd.serving.recorder import Frame, Recorder, kept, kept_key
 from quarterdeckd.serving.router import Dealt, Routes, Way
+from quarterdeckd.serving.running import INLINE, RUN_WITHIN, Ran, run
 from quarterdeckd.serving.session import Loaded
 from quarterdeckd.serving.status import BUSY, LOOP, Status
 from quarterdeckd.serving.tensors import Feed, unknown
 from quarterstore.records.faults import MEANINGS, Failed, Fault, TimedOut
 from quarterstore.records.registry import Signature
 
-log = logging.getLogger("quarterdeck.host")
-INLINE = 0.002
-"""Seconds: a run expected to be shorter is done on the loop; a thread would cost more than it (0.1 ms here)."""
 LARGE = 64 * 1024
 """Bytes of a body from which on it is read, answered and recorded in a thread too (1 ms here)."""
-RUN_WITHIN = 30.0
-"""Seconds a model has to answer; a version that hangs must fail its canary, not hold it for ever."""
 Reply = TypeVar("Reply")
 Reply_co = TypeVar("Reply_co", covariant=True)
 
@@ -155,13 +149,41 @@ class Inference:
         asked = self._understood(received)
         if isinstance(asked, Fault):
             return self._refused(door, asked)
+        if (batches := self._batches(asked)) is not None:
+            return self._batched(asked, batches)
         if asked.arm.loaded.expected(asked.rows) > INLINE:
             return self._in_thread(asked)
         return self._counted(asked, self._done(asked, LOOP, 0))
 
     async def _answer_large(self, received: Received[Reply]) -> Reply:
         asked = await asyncio.to_thread(self._read_large, received)
-        return self._refused(received.door, asked) if isinstance(asked, Fault) else await self._in_thread(asked)
+        if isinstance(asked, Fault):
+            return self._refused(received.door, asked)
+        if (batches := self._batches(asked)) is not None:
+            return await self._batched(asked, batches)
+        return await self._in_thread(asked)
+
+    def _batches(self, asked: Asked[Reply]) -> Batches | None:
+        """Those that a request goes into, if it does."""
+        arm = asked.arm
+        if arm.route.batching.max_batch == 1:
+            return None
+        if arm.batches is None:
+            arm.batches = Batches(arm, self._status)
+        return arm.batches if arm.batches.takes(asked.feed, asked.rows) else None
+
+    async def _batched(self, asked: Asked[Reply], batches: Batches) -> Reply:
+        ran = await batches.run(asked.feed, asked.rows)
+        if ran is None:
+            return self._counted(asked, self._too_slow(asked))
+        if asked.size > LARGE or sum(array.nbytes for array in ran.found) > LARGE:
+            return self._counted(asked, await asyncio.to_thread(self._render_aside, asked, ran))
+        return self._counted(asked, self._rendered(asked, ran))
+
+    def _render_aside(self, asked: Asked[Reply], ran: Ran) -> Done[Reply]:
+        with self._status.entry() as entry:
+            self._status.mark(entry, BUSY)
+            return self._rendered(asked, ran)
 
     def _read_large(self, received: Received[Reply]) -> Asked[Reply] | Fault:
         with self._status.entry() as entry:
@@ -199,42 +221,33 @@ class Inference:
             return self._counted(asked, await asyncio.wait_for(work, RUN_WITHIN))
         except TimeoutError:
             asked.given_up = True
-            fault = TimedOut(f"the model gave no answer within {RUN_WITHIN:g} s")
-            return self._counted(asked, self._failed(asked, fault, {}))
+            return self._counted(asked, self._too_slow(asked))
+
+    def _too_slow(self, asked: Asked[Reply]) -> Done[Reply]:
+        return self._failed(asked, TimedOut(f"the model gave no answer within {RUN_WITHIN:g} s"), {})
 
     def _run_aside(self, asked: Asked[Reply]) -> Done[Reply]:
         with self._status.entry() as entry:
             return self._done(asked, entry, BUSY if asked.rows > 1 else 0)
 
     def _done(self, asked: Asked[Reply], entry: int, meanwhile: int) -> Done[Reply]:
-        """Run, record, then render: a prediction that was answered was written. The status entry holds `meanwhile`
-        before and after the run."""
-        found, error = self._run(asked, entry)
+        """Run, render, record: a prediction that was answered was written. The status entry holds the slot's number
+        while it runs, so that who crashes is named by it, and `meanwhile` afterwards."""
+        self._status.mark(entry, asked.arm.number)
+        ran = run(asked.arm, asked.feed, asked.rows)
         self._status.mark(entry, meanwhile)
         try:
-            outputs = dict(zip(asked.arm.loaded.names, found, strict=True)) if found else {}
-            if error is not None:
-                return self._failed(asked, Failed(error), outputs)
-            reply = asked.door.answered(asked.stamp, {name: outputs[name] for name in asked.names})
-            return self._recorded(asked, reply, outputs, None)
+            return self._rendered(asked, ran)
         finally:
-            self._status.mark(entry, 0)
+            if meanwhile:
+                self._status.mark(entry, 0)
 
-    def _run(self, asked: Asked[Reply], entry: int) -> tuple[list[Any], str | None]:
-        """Run the model, its slot's number in the status file meanwhile: who crashes is named by it."""
-        arm, loaded = asked.arm, asked.arm.loaded
-        self._status.mark(entry, arm.number)
-        began = time.perf_counter()
-        try:
-            found = loaded.run(asked.feed)
-        except Exception as error:
-            log.warning("%s: %s", arm.slot.version, " ".join(str(error).split())[:300])
-            return [], "the model raised an error on this input"
-        loaded.took(asked.rows, time.perf_counter() - began)
-        for array in found:
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                return [], "the model's answer is not finite"
-        return found, None
+    def _rendered(self, asked: Asked[Reply], ran: Ran) -> Done[Reply]:
+        if ran.error is not None:
+            return self._failed(asked, Failed(ran.error), {})
+        outputs = dict(zip(asked.arm.loaded.names, ran.found, strict=True))
+        reply = asked.door.answered(asked.stamp, {name: outputs[name] for name in asked.names})
+        return self._recorded(asked, reply, outputs, None)
 
     def _failed(self, asked: Asked[Reply], fault: Fault, outputs: dict[str, Any]) -> Done[Reply]:
         return self._recorded(asked, asked.door.refused(fault, asked.stamp), outputs, fault)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from quarterdeckd.measures import latency
 from quarterdeckd.rollout.arms import arm_at, drawn, point_of
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import ArmCounts, Route, RoutingTable, Slot
 from quarterstore.records.faults import missing
+
+if TYPE_CHECKING:
+    from quarterdeckd.serving.batching import Batches
 
 WARM = 4
 """Sessions kept that no route names any more: what makes a rollback instant."""
@@ -20,13 +23,26 @@ WARM = 4
 class Arm:
     """One slot of a route: its session, and its counts since the route's epoch began."""
 
-    __slots__ = ("errors", "histogram", "loaded", "number", "recent", "recent_errors", "requests", "route", "slot")
+    __slots__ = (
+        "batches",
+        "errors",
+        "histogram",
+        "loaded",
+        "number",
+        "recent",
+        "recent_errors",
+        "requests",
+        "route",
+        "slot",
+    )
 
     def __init__(self, route: Route, slot: Slot, loaded: Loaded, number: int) -> None:
         self.route = route
         self.slot = slot
         self.loaded = loaded
         self.number = number
+        self.batches: Batches | None = None
+        """Those of its requests that wait to be run together, once there was one."""
         self.requests = 0
         self.errors = 0
         self.histogram = latency.empty()

@@ -35,6 +35,7 @@ ROUTING = (
     deployments.RolledBack,
     deployments.EndpointStopped,
     deployments.RecordingSet,
+    deployments.BatchingSet,
     deployments.ServingStopped,
     trials.TrialStarted,
     trials.TrialWeighed,

@@ -154,6 +154,11 @@ def _recording(state: State, event: deployments.RecordingSet) -> None:
     state.recordings.put(Recording(endpoint=event.endpoint, rule=event.recording))
 
 
+def _batching(state: State, event: deployments.BatchingSet) -> None:
+    deployment = state.deployments[event.endpoint]
+    state.deployments.put(copy_of(deployment, batching=event.batching, changed=event.at))
+
+
 def _crashed(state: State, event: deployments.SlotCrashed) -> None:
     state.cursors.put(Cursor(name=f"crashes/{event.endpoint}/{event.version}", value=str(event.count)))
 
@@ -174,6 +179,7 @@ FOLDS: dict[type, Fold] = {
     deployments.RolledBack: _rolled_back,
     deployments.EndpointStopped: _stopped,
     deployments.RecordingSet: _recording,
+    deployments.BatchingSet: _batching,
     deployments.SlotCrashed: _crashed,
     deployments.ServingStopped: _serving,
 }

@@ -27,6 +27,14 @@ class ArmCounts(Record, frozen=True):
     histogram: tuple[int, ...] = ()
 
 
+class BatchingRule(Record, frozen=True):
+    """How requests that wait at the same time are run together: at most `max_batch` rows in one run of a version, a
+    run that is under way waited for, and for others at most `max_wait_ms`. 1 is no batching."""
+
+    max_batch: int = 1
+    max_wait_ms: float = 0.0
+
+
 class Canary(Record, frozen=True):
     """A rollout in progress: candidate, ladder, the step it is at and how that step was last judged."""
 
@@ -72,6 +80,7 @@ class Deployment(Record, frozen=True):
     """Versions that were live before, newest last: what rollback goes back to."""
     salt: str = ""
     why: str = ""
+    batching: BatchingRule = BatchingRule()
 
 
 class Slot(Record, frozen=True):
@@ -104,6 +113,7 @@ class Route(Record, frozen=True):
     salt: str
     recording: RecordingRule = RecordingRule()
     weights: tuple[float, ...] = ()
+    batching: BatchingRule = BatchingRule()
 
 
 class RoutingTable(Record, frozen=True):
@@ -146,6 +156,8 @@ class Deploy(Act[Deployment], tag="deployments.deploy", frozen=True):
     endpoint: str | None = None
     """The model's name unless given."""
     environment: str = "default"
+    batching: BatchingRule | None = None
+    """What the endpoint has already, unless given."""
 
 
 class StartCanary(Act[Deployment], tag="deployments.start_canary", frozen=True):
@@ -190,6 +202,13 @@ class SetRecording(Act[RecordingRule], tag="deployments.set_recording", frozen=T
     fields: dict[str, Literal["keep", "hash", "drop"]] = {}
     default: Literal["keep", "hash", "drop"] = "keep"
     days: int = 90
+
+
+class SetBatching(Act[Deployment], tag="deployments.set_batching", frozen=True):
+    """Say how many rows of waiting requests an endpoint runs together, and how long one may wait for others."""
+
+    endpoint: str
+    batching: BatchingRule
 
 
 class NoteCrash(Act[Deployment], tag="deployments.note_crash", frozen=True):
@@ -332,6 +351,14 @@ class RecordingSet(Event, tag="deployments.recording_set", frozen=True):
 
     endpoint: str
     recording: RecordingRule
+
+
+class BatchingSet(Event, tag="deployments.batching_set", frozen=True):
+    """An endpoint batches so from now on, by a person."""
+
+    endpoint: str
+    batching: BatchingRule
+    at: float
 
 
 class SlotCrashed(Event, tag="deployments.slot_crashed", frozen=True):

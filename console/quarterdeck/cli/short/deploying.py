@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command, do_or_propose
 
+if TYPE_CHECKING:
+    from quarterstore.records.deployments import BatchingRule
+
+
+def batches(run: Any) -> Any:
+    """The options of dynamic batching."""
+    rows = click.option("--max-batch", type=int, help="rows of waiting requests that are run together at most")
+    wait = click.option("--max-wait-ms", type=float, help="milliseconds one may wait beside a run; 5 unless given")
+    return rows(wait(run))
+
 
 def deploy() -> click.Command:
     @click.option("--endpoint")
     @click.option("--environment", default="default")
     @click.option("--wait", is_flag=True)
+    @batches
     @click.argument("version")
     @command("deploy", "Give all traffic of an endpoint to a Production version.")
-    def run(context: Context, version: str, endpoint: str | None, environment: str, wait: bool) -> None:
+    def run(
+        context: Context,
+        version: str,
+        endpoint: str | None,
+        environment: str,
+        wait: bool,
+        max_batch: int | None,
+        max_wait_ms: float | None,
+    ) -> None:
         from quarterstore.records.deployments import Deploy, ShowServing
 
-        do_or_propose(context, Deploy(version=version, endpoint=endpoint, environment=environment), "", wait)
+        rule = _batching(max_batch, max_wait_ms)
+        act = Deploy(version=version, endpoint=endpoint, environment=environment, batching=rule)
+        do_or_propose(context, act, "", wait)
         if wait:
             where = context.client.ask(ShowServing()).address
             context.say(f"answers at {where}/v2/models/{endpoint or version.partition('@')[0]}/infer")
@@ -31,14 +52,31 @@ def deploy() -> click.Command:
 
 def serve() -> click.Command:
     @click.option("--endpoint", help="the model's name unless given")
+    @batches
     @click.argument("version")
     @command("serve", "Deploy a Production version where it is not live yet, wait until it answers, and say where.")
-    def run(context: Context, version: str, endpoint: str | None) -> None:
+    def run(
+        context: Context, version: str, endpoint: str | None, max_batch: int | None, max_wait_ms: float | None
+    ) -> None:
         from quarterdeck.cli.serving import served
 
-        context.out(served(context, version, endpoint))
+        context.out(served(context, version, endpoint, _batching(max_batch, max_wait_ms)))
 
     return run
+
+
+def _batching(max_batch: int | None, max_wait_ms: float | None) -> BatchingRule | None:
+    """What the two options say together; None where neither is given."""
+    from quarterstore.records.deployments import BatchingRule
+    from quarterstore.records.faults import got
+
+    if max_batch is None and max_wait_ms is None:
+        return None
+    if max_batch is None:
+        raise got("max-wait-ms", f"{max_wait_ms:g} without --max-batch", "both, or --max-batch alone")
+    if max_wait_ms is None:
+        max_wait_ms = 5.0 if max_batch > 1 else 0.0
+    return BatchingRule(max_batch=max_batch, max_wait_ms=max_wait_ms)
 
 
 def canary() -> click.Command:
