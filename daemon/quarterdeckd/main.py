@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--rest", metavar="HOST:PORT", default=None, help="where labels and outcomes are taken")
     options.add_argument("--metrics", metavar="HOST:PORT", default=None, help="not built yet")
-    options.add_argument("--hosts", type=int, default=None, help="serving hosts")
+    options.add_argument("--hosts", metavar="MIN[:MAX]", default=None, help="serving hosts; up to MAX by load")
     options.add_argument("--workers", type=int, default=None, help="jobs that run at once")
     options.add_argument("--lost-after", type=float, default=None, help="seconds of silence after which a run is LOST")
     options.add_argument("--log-level", default=None)

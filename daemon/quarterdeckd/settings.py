@@ -35,7 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grpc: str | None = None
     """HOST:PORT where predictions are answered over gRPC as well."""
     metrics: str | None = None
-    hosts: int = 1
+    hosts: int | str = 1
+    """Serving hosts: so many, or MIN:MAX of them by load."""
     workers: int = 2
     """Jobs that run at once."""
     lost_after: float = 15.0
@@ -81,13 +82,23 @@ def _checked(settings: Settings) -> Settings:
             host_and_port(door, address)
     if settings.grpc is not None and find_spec("grpc") is None:
         raise Invalid("got no grpcio, expected the extra grpc", field="grpc", next="pip install 'quarterdeck[grpc]'")
-    if not 1 <= settings.hosts <= 64 or not 1 <= settings.workers <= 64:
-        raise got("hosts, workers", (settings.hosts, settings.workers), "1 to 64")
+    if not 1 <= settings.workers <= 64:
+        raise got("workers", settings.workers, "1 to 64")
+    least_and_most(settings.hosts)
     if not 0 < settings.hook_within <= 3600:
         raise got("hook_within", settings.hook_within, "seconds, more than 0 and at most an hour")
     if settings.listen is not None and not settings.listen.startswith("tcp://"):
         raise got("listen", settings.listen, "tcp://HOST:PORT")
     return settings
+
+
+def least_and_most(hosts: int | str) -> tuple[int, int]:
+    """`2` -> (2, 2), `1:4` -> (1, 4): how many serving hosts there may be."""
+    least, colon, most = str(hosts).partition(":")
+    found = (least, most if colon else least)
+    if not all(each.isascii() and each.isdigit() for each in found) or not 1 <= int(least) <= int(found[1]) <= 64:
+        raise got("hosts", hosts, "MIN or MIN:MAX, 1 to 64")
+    return int(least), int(found[1])
 
 
 def host_and_port(field: str, text: str) -> tuple[str, int]:

@@ -138,7 +138,12 @@ WRONG: list[tuple[str, pl.DataFrame, dict[str, Any], str]] = [
     ("a number is beyond the type", table().with_columns(pl.lit(1e300).alias("fee")), {}, "data.fee: got '1e+300'"),
     ("a kept column is not there", table(), {"keep": ("name",)}, "keep: got name"),
     ("a kept column is an answer", table().with_columns(y=1), {"keep": ("y",)}, "keep: got y"),
-    ("a kept column has the name of ours", table().with_columns(version=1), {"keep": ("version",)}, "keep: got version"),
+    (
+        "a kept column has the name of ours",
+        table().with_columns(version=1),
+        {"keep": ("version",)},
+        "keep: got version",
+    ),
     ("there is no row", table(0), {}, "data: got no row"),
 ]
 

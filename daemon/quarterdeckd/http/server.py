@@ -273,7 +273,7 @@ class Protocol(asyncio.Protocol):
         if isinstance(answer, Response):
             if request.spooled is not None:
                 request.spooled.discard()
-            self._answer(answer, keep)
+            self._answer(answer, keep and not self._last)
             return
         self._busy = True
         task = asyncio.ensure_future(answer)
@@ -290,10 +290,10 @@ class Protocol(asyncio.Protocol):
             response = done.result() if error is None else _own_error(error)
         if response.file is not None and not self._transport.is_closing():
             self._busy = True
-            sending = asyncio.ensure_future(self._send(response, response.file, keep and not self._draining))
+            sending = asyncio.ensure_future(self._send(response, response.file, keep and not self._last))
             sending.add_done_callback(self._sent)
             return
-        self._answer(response, keep and not self._draining)
+        self._answer(response, keep and not self._last)
         self._next()
 
     async def _send(self, response: Response, path: Path, keep: bool) -> None:
@@ -367,6 +367,15 @@ class Protocol(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether an answer is still owed."""
         return (self._busy or bool(self._waiting)) and not self._transport.is_closing()
+
+    @property
+    def _last(self) -> bool:
+        """Whether the answer that is being written is the last one of this connection."""
+        return self._draining and not self._waiting
+
+    def retire(self) -> None:
+        """Close after the next answer, which says so; until then whoever is at the other end may send it."""
+        self._draining = True
 
     def drain(self) -> None:
         """Close once what is being answered is out."""

@@ -282,7 +282,7 @@ def _set_batching(state: State, act: deployments.SetBatching, asking: Asking) ->
 def _note_crash(state: State, act: deployments.NoteCrash, asking: Asking) -> Decision:
     deployment = deployment_of(state, act.endpoint)
     cursor = state.cursors.get(f"crashes/{act.endpoint}/{act.version}")
-    count = int(cursor.value) + 1 if cursor else 1
+    count = (int(cursor.value) if cursor else 0) + (not act.out)
     event = deployments.SlotCrashed(
         endpoint=act.endpoint, version=act.version, count=count, at=asking.now, detail=act.detail[:500]
     )
@@ -294,23 +294,27 @@ def _note_crash(state: State, act: deployments.NoteCrash, asking: Asking) -> Dec
 
     def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
         behind = act.version == deployment.live and deployment.previous
-        if count >= enough and (act.version in (candidate, *tried) or behind):
-            reason = (
-                f"{count} {'crash' if count == 1 else 'crashes'} while {act.version} was running ({act.detail[:200]})"
-            )
+        if (act.out or count >= enough) and (act.version in (candidate, *tried) or behind):
+            times = "deaths of hosts" if act.out else f"{count} {'crash' if count == 1 else 'crashes'}"
+            reason = f"{times} while {act.version} was running ({act.detail[:200]})"
             yield deployments.RollBack(endpoint=act.endpoint, reason=reason), asked
         yield (
             monitoring.RaiseAlert(
-                kind="slot crashed",
+                kind="breaker open" if act.out else "slot crashed",
                 subject=f"{act.endpoint}/{act.version}",
                 severity="critical",
-                words=f"a host died while {act.version} was running ({count} so far)",
+                words=(
+                    f"{act.version} is out of traffic for a while, since hosts die of it ({act.detail[:200]})"
+                    if act.out
+                    else f"a host died while {act.version} was running ({count} so far)"
+                ),
                 next=f"qd deployments show --endpoint {act.endpoint}",
             ),
             asked,
         )
 
-    return Decision([event], f"{act.version} crashed a host", lambda after: after.deployments[act.endpoint], then)
+    words = f"{act.version} crashed hosts and is out of traffic" if act.out else f"{act.version} crashed a host"
+    return Decision([event], words, lambda after: after.deployments[act.endpoint], then)
 
 
 def _serving(state: State, act: deployments.StopServing, asking: Asking) -> Decision:

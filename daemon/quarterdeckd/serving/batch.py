@@ -176,7 +176,9 @@ def _chunk(
 def _block(loaded: Loaded) -> int:
     """Rows that are run at once: `BLOCK` bytes of input, whatever the chunk, so that the same chunk has the same
     answers to the last bit."""
-    size = sum(max(1, math.prod(each.shape[1:])) * np.dtype(DTYPES[each.datatype]).itemsize for each in loaded.inputs)
+    size = int(
+        sum(max(1, math.prod(each.shape[1:])) * np.dtype(DTYPES[each.datatype]).itemsize for each in loaded.inputs)
+    )
     return max(FEWEST, min(MOST, BLOCK // max(1, size)))
 
 
@@ -196,7 +198,7 @@ def _joined(spec: BatchSpec, parts: list[Path]) -> tuple[Path, int]:
     whole = pl.scan_ipc(parts)
     schema = whole.collect_schema()
     answers = [name for name in schema if name not in spec.keep]
-    columns = (*spec.keep, pl.lit(spec.version).alias("version"), *answers)
+    columns = (*map(pl.col, spec.keep), pl.lit(spec.version).alias("version"), *map(pl.col, answers))
     whole.select(columns).sink_parquet(
         out / "answers.parquet", compression="zstd", compression_level=1, row_group_size=spec.chunk
     )

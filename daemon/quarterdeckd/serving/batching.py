@@ -63,6 +63,11 @@ class Batches:
         self._proven = False
         """Whether a batch of several requests gave what each gives alone."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether a batch runs in a thread, so that requests wait for it."""
+        return self._running > 0
+
     def takes(self, feed: Feed, rows: int) -> bool:
         """Whether a request can be run with others: not more rows than a batch may have, and as many in each tensor."""
         return self._together and rows <= self._rule.max_batch and all(len(array) == rows for array in feed.values())

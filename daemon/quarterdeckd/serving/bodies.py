@@ -9,7 +9,7 @@ import msgspec
 
 from quarterdeckd.http.server import Request, Response
 from quarterdeckd.serving.inference import Stamp
-from quarterstore.records.faults import MEANINGS, Fault, got
+from quarterstore.records.faults import MEANINGS, Fault, Overloaded, got
 
 Body = TypeVar("Body")
 
@@ -64,6 +64,7 @@ def refused(fault: Fault, stamp: Stamp | None = None) -> Response:
     """A fault as the Open Inference Protocol spells it, under the status that it has everywhere."""
     status = MEANINGS[type(fault)].http
     if stamp is None:
-        return Response(status, msgspec.json.encode({"error": fault.line()}))
+        later = b"retry-after: %d\r\n" % fault.after if isinstance(fault, Overloaded) else b""
+        return Response(status, msgspec.json.encode({"error": fault.line()}), later)
     body = msgspec.json.encode({"error": fault.line(), "id": stamp.prediction})
     return Response(status, body, headers(stamp))

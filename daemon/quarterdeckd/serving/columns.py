@@ -11,7 +11,6 @@ from quarterdeckd.serving.session import DTYPES, Loaded
 from quarterstore.records.faults import Refused, got
 from quarterstore.records.registry import Signature
 
-
 Array = np.ndarray[Any, Any]
 
 

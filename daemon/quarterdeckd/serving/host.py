@@ -23,6 +23,7 @@ from quarterdeckd.http.server import Protocol
 from quarterdeckd.measures import latency
 from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.inference import Inference
+from quarterdeckd.serving.process import LEAVE
 from quarterdeckd.serving.recorder import SYNC_EVERY, Recorder
 from quarterdeckd.serving.router import Arm, Routes
 from quarterdeckd.serving.status import Status
@@ -40,6 +41,8 @@ log = logging.getLogger("quarterdeck.host")
 ACCEPT_AGAIN = 0.2
 LOADERS = 4
 """Files that are loaded at a time."""
+SEEN_OFF = 6.0
+"""Seconds in which a host that leaves answers each of its connections once more."""
 DRAIN = 5.0
 """Seconds that requests have to end in when the host is told to stop."""
 
@@ -65,6 +68,7 @@ class Host:
         """Whether every endpoint of the last table that was acknowledged is served as it says."""
         self._taking: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._leaving = False
         self._routed = asyncio.Event()
         self._written = asyncio.Event()
         self._copies = copies
@@ -81,6 +85,7 @@ class Host:
         """Answer until told to stop: drain, close the segment, leave."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
+        loop.add_signal_handler(LEAVE, self._leave)
         tasks = [asyncio.create_task(each) for each in (self._obey(control), self._tell(control), self._tend())]
         rpc = await self._open_grpc()
         await control.send_multipart([b"hello", str(os.getpid()).encode()])
@@ -91,9 +96,8 @@ class Host:
         loop.add_reader(self._listener.fileno(), self._accept)
         await self._stopping.wait()
         loop.remove_reader(self._listener.fileno())
-        if rpc is not None:
-            await rpc.stop(DRAIN)
-        await asyncio.gather(*self._taking)
+        leaving = [self._see_off()] if self._leaving else []
+        await asyncio.gather(*leaving, *self._taking, *([rpc.stop(DRAIN)] if rpc is not None else []))
         for connection in list(self._connections):
             connection.drain()
         deadline = loop.time() + DRAIN
@@ -102,6 +106,15 @@ class Host:
         for task in tasks:
             task.cancel()
         self._recorder.tend(close=True)
+
+    async def _see_off(self) -> None:
+        """Answer each connection once more and tell it so (`connection: close`): one that is closed while its caller
+        is sending fails that call. Whoever sends nothing in all that time is hung up on, as after any long silence."""
+        deadline = time.monotonic() + SEEN_OFF
+        while self._connections and time.monotonic() < deadline:
+            for connection in self._connections:
+                connection.retire()
+            await asyncio.sleep(0.05)
 
     async def _open_grpc(self) -> Rpc | None:
         if not self._grpc:
@@ -149,6 +162,10 @@ class Host:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("the host gives up", exc_info=error)
             self._stop()
+
+    def _leave(self) -> None:
+        self._leaving = True
+        self._stop()
 
     def _stop(self) -> None:
         self._stopping.set()
@@ -206,6 +223,9 @@ class Host:
     async def _tell(self, control: Any) -> None:
         while True:
             await asyncio.sleep(1.0)
+            busy, waiting, requests, shed = self._inference.load.measured()
+            news = HostNews(kind="load", busy=busy, waiting=waiting, requests=requests, shed=shed)
+            await control.send_multipart([b"news", encode(news)])
             for way in list(self.routes.ways.values()):
                 counts = {each.slot.version: each.counts() for each in way.arms}
                 for each in way.arms:
@@ -214,6 +234,7 @@ class Host:
                         latency=_summary(each),
                         counts=counts,
                         refused=way.refused,
+                        shed=way.shed,
                         endpoint=way.route.endpoint,
                         version=each.slot.version,
                         epoch=way.route.epoch,

@@ -13,13 +13,14 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from quarterdeckd.serving.batching import Batches
 from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.features import features_of, said_of
+from quarterdeckd.serving.load import QUEUE, Load, Queue
 from quarterdeckd.serving.recorder import Frame, Recorder, kept, kept_key
 from quarterdeckd.serving.router import Dealt, Routes, Way
 from quarterdeckd.serving.running import INLINE, RUN_WITHIN, Ran, run
-from quarterdeckd.serving.session import Loaded
+from quarterdeckd.serving.session import THREADS, Loaded
 from quarterdeckd.serving.status import BUSY, LOOP, Status
 from quarterdeckd.serving.tensors import Feed, unknown
-from quarterstore.records.faults import MEANINGS, Failed, Fault, TimedOut
+from quarterstore.records.faults import MEANINGS, Failed, Fault, Overloaded, TimedOut
 from quarterstore.records.registry import Signature
 
 LARGE = 64 * 1024
@@ -137,11 +138,15 @@ class Inference:
         self._recorder = recorder
         self._status = status
         self._written = written
+        self.load = Load()
+        self._reading = Queue()
         self._prefix = f"p{time.time_ns() // 1_000_000:x}{os.getpid():x}-"
         self._numbers = count()
 
     def answer(self, door: Door[Reply], size: int, began: float) -> Reply | Awaitable[Reply]:
         """Answer a request of so many bytes that began at `time.perf_counter()`, at once where that is quick."""
+        if not self.load.room(time.perf_counter()):
+            return self._turned_away(door, self.load.turn_away())
         prediction = f"{self._prefix}{next(self._numbers):x}"
         received = Received(door, size, began, prediction)
         if size > LARGE:
@@ -155,8 +160,18 @@ class Inference:
             return self._in_thread(asked)
         return self._counted(asked, self._done(asked, LOOP, 0))
 
+    def _turned_away(self, door: Door[Reply], fault: Overloaded) -> Reply:
+        """Refuse a request for which there is no room: nobody's error; on the loop only."""
+        way = self._routes.ways.get(door.endpoint)
+        if way is not None:
+            way.shed += 1
+        return door.refused(fault, None)
+
     async def _answer_large(self, received: Received[Reply]) -> Reply:
-        asked = await asyncio.to_thread(self._read_large, received)
+        if self._reading.waiting >= QUEUE:
+            return self._turned_away(received.door, self.load.turn_away())
+        with self.load.waits(self._reading):
+            asked = await asyncio.to_thread(self._read_large, received)
         if isinstance(asked, Fault):
             return self._refused(received.door, asked)
         if (batches := self._batches(asked)) is not None:
@@ -173,7 +188,11 @@ class Inference:
         return arm.batches if arm.batches.takes(asked.feed, asked.rows) else None
 
     async def _batched(self, asked: Asked[Reply], batches: Batches) -> Reply:
-        ran = await batches.run(asked.feed, asked.rows)
+        loaded = asked.arm.loaded
+        if batches.busy and loaded.queue.waiting >= max(QUEUE, 2 * asked.arm.route.batching.max_batch):
+            return self._turned_away(asked.door, self.load.turn_away(loaded.expected(1) / THREADS))
+        with self.load.waits(loaded.queue):
+            ran = await batches.run(asked.feed, asked.rows)
         if ran is None:
             return self._counted(asked, self._too_slow(asked))
         if asked.size > LARGE or sum(array.nbytes for array in ran.found) > LARGE:
@@ -216,9 +235,14 @@ class Inference:
         return door.refused(fault, None)
 
     async def _in_thread(self, asked: Asked[Reply]) -> Reply:
-        work = asyncio.get_running_loop().run_in_executor(asked.arm.loaded.threads, self._run_aside, asked)
+        loaded = asked.arm.loaded
+        if loaded.queue.waiting >= QUEUE:
+            return self._turned_away(asked.door, self.load.turn_away(loaded.expected(1) / THREADS))
+        work = asyncio.get_running_loop().run_in_executor(loaded.threads, self._run_aside, asked)
         try:
-            return self._counted(asked, await asyncio.wait_for(work, RUN_WITHIN))
+            with self.load.waits(loaded.queue):
+                done = await asyncio.wait_for(work, RUN_WITHIN)
+            return self._counted(asked, done)
         except TimeoutError:
             asked.given_up = True
             return self._counted(asked, self._too_slow(asked))

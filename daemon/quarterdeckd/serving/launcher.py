@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +18,15 @@ import zmq
 import zmq.asyncio
 
 from quarterdeckd.serving import last_routes, process
+from quarterdeckd.serving.breaker import Breaker, Suspect
 from quarterdeckd.serving.listener import address_of, held, listen, reserve
-from quarterdeckd.serving.process import LOADING, HostProcess
+from quarterdeckd.serving.process import LEFT_WITHIN, LOADING, HostProcess
 from quarterdeckd.serving.recorder import adopt_segments
 from quarterdeckd.serving.restarts import Restarts
+from quarterdeckd.serving.scaling import Hosts, Scaling
 from quarterdeckd.serving.shadow_process import ShadowProcess
-from quarterdeckd.serving.tally import Tally
+from quarterdeckd.serving.telling import Telling
+from quarterdeckd.settings import least_and_most
 from quarterstore.records.deployments import RoutingTable, ServingState
 from quarterstore.records.faults import MEANINGS, Fault
 from quarterstore.records.hosts import AskServing, HostNews, PushRoutes
@@ -32,10 +34,7 @@ from quarterstore.records.places import Home
 from quarterstore.records.wire import decode, encode
 
 log = logging.getLogger("quarterdeck.launcher")
-WATCHERS = 8
-"""Links that are told the news; the ones that asked longest ago are forgotten."""
 STOP_WITHIN = 10.0
-TELL_EVERY = 1.0
 
 
 class Waiting(NamedTuple):
@@ -46,34 +45,33 @@ class Waiting(NamedTuple):
 
 
 class Launcher:
-    """Keeps `count` hosts on one listener; answers pushes and questions; passes news on to the links that watch.
+    """Keeps as many hosts as the load wants on one listener; answers pushes and questions; passes news on.
 
     Frames from a link: kind, payload and, from one that wants its answers told apart and the news, a number, which the
-    answer carries as well. A state that nobody asked for (the hosts changed) has the number 0. Nothing is polled: hosts
+    answer carries as well. Nothing is polled: hosts
     are waited for by pidfd, deadlines are timers.
     """
 
-    def __init__(self, home: Home, listener: socket.socket, count: int, grpc: socket.socket | None = None) -> None:
+    def __init__(
+        self, home: Home, listener: socket.socket, scaling: Scaling, grpc: socket.socket | None = None
+    ) -> None:
         self._home = home
         self._listener = listener
         self._grpc = grpc
-        self._count = count
+        self._scaling = scaling
+        self._why = ""
         self._hosts: list[HostProcess] = []
         self._restarts = Restarts()
         self._filling: asyncio.TimerHandle | None = None
+        self._breaker = Breaker()
+        self._retrying: asyncio.TimerHandle | None = None
         self._blamed: dict[str, int] = {}
-        self._watchers: dict[bytes, None] = {}
         self._waiting: list[Waiting] = []
-        self._tally = Tally()
-        self._dropped: dict[int, int] = {}
-        """Predictions counted but not kept, by the pid of the host, dead ones too."""
-        self._telling: asyncio.TimerHandle | None = None
-        self._told = 0.0
         self._stopping = asyncio.Event()
         self._emptied = asyncio.Event()
-        self._sending: set[asyncio.Task[None]] = set()
         self._table = last_routes.kept(home)
         self._socket: Any
+        self._telling: Telling
         self._shadow: ShadowProcess
 
     async def run(self) -> None:
@@ -82,6 +80,7 @@ class Launcher:
         context = zmq.asyncio.Context()
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 500)
+        self._telling = Telling(self._socket, self.state)
         path = self._home.serving_socket
         path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -91,7 +90,7 @@ class Launcher:
         os.umask(before)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
-        self._shadow = ShadowProcess(self._home, lambda news: self._soon(self._tell(news)))
+        self._shadow = ShadowProcess(self._home, lambda news: self._telling.soon(self._telling.tell(news)))
         self._fill()
         self._shadow.follow(self._table)
         listening = asyncio.create_task(self._listen())
@@ -99,7 +98,7 @@ class Launcher:
         self._shadow.end()
         await self._stop_hosts()
         listening.cancel()
-        await asyncio.gather(listening, *self._sending, return_exceptions=True)
+        await asyncio.gather(listening, self._telling.end(), return_exceptions=True)
         self._socket.close()
         context.term()
         path.unlink(missing_ok=True)
@@ -107,7 +106,7 @@ class Launcher:
     def _fill(self) -> None:
         """Start the hosts that are missing, as soon as they may."""
         self._filling = None
-        while len(self._hosts) < self._count and not self._stopping.is_set():
+        while len(self._staying) < self._scaling.wanted and not self._stopping.is_set():
             now = time.monotonic()
             if (pause := self._restarts.pause(now)) > 0:
                 self._filling = self._loop.call_later(pause, self._fill)
@@ -126,11 +125,6 @@ class Launcher:
             self._hosts.append(host)
             self._loop.add_reader(host.pidfd, self._ended, host)
             host.timer = self._loop.call_later(LOADING, self._look_at, host)
-
-    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
 
     async def _listen(self) -> None:
         while True:
@@ -155,41 +149,41 @@ class Launcher:
         elif kind == b"ack":
             await self._acknowledged(identity, payload, *rest)
         elif kind == b"news":
-            await self._pass_on(decode(payload, HostNews), identity)
+            if (host := self._host(identity)) is not None:
+                await self._heard(host, decode(payload, HostNews))
         elif kind == b"push":
-            self._watch(identity, rest)
+            self._telling.watch(identity, rest)
             await self._push(decode(payload, PushRoutes).table, Waiting(identity, rest))
         elif kind == b"ask":
-            self._watch(identity, rest)
+            self._telling.watch(identity, rest)
             if decode(payload, AskServing).what == "stop":
                 self._stopping.set()
-            await self._answer(identity, rest)
+            await self._telling.answer(identity, rest)
 
     def _host(self, identity: bytes) -> HostProcess | None:
         return next((host for host in self._hosts if host.identity == identity), None)
 
-    def _watch(self, identity: bytes, number: list[bytes]) -> None:
-        if number:
-            self._watchers.pop(identity, None)
-            self._watchers[identity] = None
-            while len(self._watchers) > WATCHERS:
-                del self._watchers[next(iter(self._watchers))]
-
     async def _push(self, table: RoutingTable, waiting: Waiting) -> None:
         self._table = table
         last_routes.keep(self._home, table)
-        self._tally.keep({each.endpoint for each in table.routes})
+        self._breaker.keep(table)
+        self._telling.tally.keep({each.endpoint for each in table.routes})
         self._waiting.append(waiting)
-        self._shadow.follow(table)
+        await self._send_all()
+        await self._settle()
+
+    async def _send_all(self) -> None:
+        self._shadow.follow(self._breaker.applied(self._table))
         for host in self._hosts:
             if host.identity:
                 await self._send_routes(host)
-        await self._settle()
 
     async def _send_routes(self, host: HostProcess) -> None:
         number = host.sent(time.monotonic())
         self._time(host)
-        await self._socket.send_multipart([host.identity, b"routes", number, encode(self._table)])
+        await self._socket.send_multipart(
+            [host.identity, b"routes", number, encode(self._breaker.applied(self._table))]
+        )
 
     def _time(self, host: HostProcess) -> None:
         if host.timer is not None:
@@ -202,8 +196,12 @@ class Launcher:
             self._time(host)
             return
         log.warning("host %d did not swap in time; it is replaced", host.process.pid)
-        host.late = True
-        host.process.kill()
+        self._end(host)
+
+    def _end(self, host: HostProcess) -> None:
+        if host in self._hosts:
+            host.late = True
+            host.process.kill()
 
     async def _acknowledged(self, identity: bytes, slots: bytes, number: bytes, epoch: bytes, lost: bytes) -> None:
         host = self._host(identity)
@@ -217,7 +215,7 @@ class Launcher:
             host.timer = None
         await self._settle()
         if came:
-            await self._tell_state()
+            await self._telling.tell_state()
 
     async def _settle(self) -> None:
         """Answer whoever waits, when every host that has routes has acknowledged or refused the last ones. One that
@@ -227,14 +225,7 @@ class Launcher:
             return
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            await self._answer(each.identity, each.number)
-
-    async def _answer(self, identity: bytes, number: list[bytes]) -> None:
-        await self._socket.send_multipart([identity, b"state", encode(self.state()), *number])
-
-    async def _tell_state(self) -> None:
-        for identity in list(self._watchers):
-            await self._answer(identity, [b"0"])
+            await self._telling.answer(each.identity, each.number)
 
     @property
     def _grpc_address(self) -> str:
@@ -249,32 +240,41 @@ class Launcher:
             epoch=min((host.epoch for host in self._hosts if not host.fresh), default=-1),
             hosts=tuple(host.state() for host in self._hosts),
             crashes=self._blamed,
+            least=self._scaling.least,
+            most=self._scaling.most,
+            wanted=self._scaling.wanted,
+            why=self._why,
+            out=tuple(f"{each.endpoint}: {each.version}" for each in self._breaker.open),
         )
 
-    async def _pass_on(self, news: HostNews, identity: bytes) -> None:
-        host = self._host(identity)
-        if host is None:
-            return
-        if news.kind == "dropped":
-            self._dropped[host.process.pid] = news.dropped
-            await self._tell(msgspec.structs.replace(news, dropped=sum(self._dropped.values())))
-        if news.kind == "copies":
-            await self._tell(self._tally.copies(host.process.pid, news))
-        if news.latency is None:
-            return
-        self._tally.take(host.process.pid, news, {news.version: news.latency.role})
-        if self._telling is None:
-            wait = max(0.0, self._told + TELL_EVERY - time.monotonic())
-            self._telling = self._loop.call_later(wait, self._tell_tally)
+    @property
+    def _staying(self) -> list[HostProcess]:
+        return [host for host in self._hosts if not host.leaving]
 
-    def _tell_tally(self) -> None:
-        self._telling, self._told = None, time.monotonic()
-        for news in self._tally.tell():
-            self._soon(self._tell(news))
+    async def _heard(self, host: HostProcess, news: HostNews) -> None:
+        if news.kind != "load":
+            await self._telling.pass_on(host.process.pid, news)
+            return
+        host.took(news)
+        ready = [each for each in self._staying if not each.fresh]
+        if ready and host is ready[0]:  # once for all of them
+            self._weigh(ready)
 
-    async def _tell(self, news: HostNews) -> None:
-        for identity in list(self._watchers):
-            await self._socket.send_multipart([identity, b"news", encode(news)])
+    def _weigh(self, ready: list[HostProcess]) -> None:
+        """Follow the load by the number of hosts."""
+        loads = [host.load for host in ready]
+        shed = sum(host.shed_lately() for host in ready)
+        seen = Hosts(sum(each.busy for each in loads), max(each.waiting for each in loads), shed, len(ready))
+        change = self._scaling.saw(time.monotonic(), seen)
+        if change is not None:
+            self._why = f"{change.hosts} hosts: {change.why}"
+            log.info("%s", self._why)
+            for host in self._staying[change.hosts :]:
+                host.leave()
+                self._loop.call_later(LEFT_WITHIN, self._end, host)
+            self._fill()
+        if change is not None or any(host.came for host in ready):
+            self._telling.soon(self._telling.tell_state())
 
     def _ended(self, host: HostProcess) -> None:
         """A host is dead: say in which slot, replace it."""
@@ -288,24 +288,62 @@ class Launcher:
             if not self._hosts:
                 self._emptied.set()
             return
-        endpoint, version = host.blamed()
-        self._restarts.died(time.monotonic(), proven=not host.fresh and not version)
+        if host.leaving and code == 0:
+            self._telling.soon(self._say([]))
+            return
+        now, running = time.monotonic(), host.running()
+        endpoint, version = next(iter(running)) if len(running) == 1 else ("", "")
+        self._restarts.died(now, proven=not host.fresh and not version)
         if version:
             self._blamed[version] = self._blamed.get(version, 0) + 1
         detail = f"host {host.process.pid} ended with {code}"
         log.error("%s%s", detail, f" while {version} was running" if version else "")
-        news = HostNews(kind="crash", endpoint=endpoint, version=version, detail=detail)
+        news = [HostNews(kind="crash", endpoint=endpoint, version=version, detail=detail)]
+        if (out := self._breaker.died(now, self._suspects(host, running))) is not None:
+            log.error("%s is taken out of traffic at %s: hosts die of it", out.version, out.endpoint)
+            news.append(HostNews(kind="breaker", endpoint=out.endpoint, version=out.version, detail=detail))
+            self._restarts.forgive()
+            self._rerouted()
         self._fill()
-        self._soon(self._say_died(news))
+        self._telling.soon(self._say(news))
 
-    async def _say_died(self, news: HostNews) -> None:
-        await self._tell(news)
-        await self._tell_state()
+    def _suspects(self, host: HostProcess, running: set[tuple[str, str]]) -> list[Suspect]:
+        """What a host may have died of: what it ran, or what it was to load."""
+        loading = host.identity and not host.late and (host.fresh or host.unanswered)
+        return [
+            Suspect(route.endpoint, slot.version, route.epoch)
+            for route in self._breaker.applied(self._table).routes
+            for slot in route.slots
+            if slot.role != "shadow" and ((route.endpoint, slot.version) in running if running else loading)
+        ]
+
+    def _rerouted(self) -> None:
+        """The breaker opened or closed: the hosts are told, and it is asked again when it is due."""
+        self._telling.soon(self._send_all())
+        self._retry_later()
+
+    def _retry_later(self) -> None:
+        if self._retrying is not None:
+            self._retrying.cancel()
+        at = self._breaker.next()
+        self._retrying = None if at is None else self._loop.call_later(max(0.0, at - time.monotonic()), self._retry)
+
+    def _retry(self) -> None:
+        if self._breaker.due(time.monotonic()):
+            self._rerouted()
+            self._telling.soon(self._telling.tell_state())
+        else:
+            self._retry_later()
+
+    async def _say(self, news: list[HostNews]) -> None:
+        for each in news:
+            await self._telling.tell(each)
+        await self._telling.tell_state()
         await self._settle()
 
     async def _stop_hosts(self) -> None:
         """End the hosts: in peace, then not."""
-        for timer in (self._filling, self._telling):
+        for timer in (self._filling, self._retrying):
             if timer is not None:
                 timer.cancel()
         for host in self._hosts:
@@ -326,7 +364,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--home", type=Path, required=True)
     options.add_argument("--http", default=None, metavar="HOST:PORT")
     options.add_argument("--grpc", default=None, metavar="HOST:PORT")
-    options.add_argument("--hosts", type=int, default=1)
+    options.add_argument("--hosts", default="1", metavar="MIN[:MAX]")
     given = options.parse_args(argv)
     os.umask(0o077)
     logging.basicConfig(stream=sys.stderr, level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -336,6 +374,7 @@ def main(argv: list[str] | None = None) -> int:
         print("error: serving: got a launcher that runs already, expected none", file=sys.stderr)
         return 5
     try:
+        least, most = least_and_most(given.hosts)
         listener = listen(home, given.http)
         grpc = reserve(home, given.grpc) if given.grpc else None
     except Fault as fault:
@@ -344,12 +383,12 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"error: serving: got {error.strerror}, expected a folder that can be written", file=sys.stderr)
         return 2
-    asyncio.run(_run(home, listener, given.hosts, grpc))
+    asyncio.run(_run(home, listener, Scaling(least, most), grpc))
     return 0
 
 
-async def _run(home: Home, listener: socket.socket, count: int, grpc: socket.socket | None) -> None:
-    await Launcher(home, listener, count, grpc).run()
+async def _run(home: Home, listener: socket.socket, scaling: Scaling, grpc: socket.socket | None) -> None:
+    await Launcher(home, listener, scaling, grpc).run()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from asyncio import TimerHandle
 from pathlib import Path
 
 from quarterdeckd.serving import status
+from quarterdeckd.serving.load import Measured
 from quarterstore.records.deployments import HostState
+from quarterstore.records.hosts import HostNews
 from quarterstore.records.places import Home
 
 log = logging.getLogger("quarterdeck.launcher")
@@ -20,6 +23,9 @@ LAGGARD = 0.1
 """Seconds a host has to swap to routes whose sessions it holds."""
 GRACE = 1.0
 """The same while a large batch holds its loop: what runs there ends on the arm it began with."""
+LEAVE = signal.SIGUSR1
+LEFT_WITHIN = 15.0
+"""Seconds that a host which was told to leave may take."""
 LOADING = 30.0
 """Seconds to load what it does not hold, and to come up at all."""
 
@@ -43,6 +49,12 @@ class HostProcess:
         self.error = ""
         self.slots: dict[int, str] = {}
         """Endpoint and version of each slot it ever had, by its number."""
+        self.load = Measured(0.0, 0, 0, 0)
+        self.came = 0
+        """Requests in that second."""
+        self._shed = 0
+        self.leaving = False
+        """It was told to end what it has begun and go."""
         self.late = False
         self.timer: TimerHandle | None = None
         self.started = time.time()
@@ -76,18 +88,28 @@ class HostProcess:
         except OSError:
             return False
 
-    def blamed(self) -> tuple[str, str]:
-        """Endpoint and version of the slot it died in, by the slots it had, not by those of a table that is still on
-        its way to it; empty where it died by our hand, in none, or that cannot be read."""
+    def running(self) -> set[tuple[str, str]]:
+        """Endpoint and version of the slots it may have died in, by the slots it had, not by those of a table that is
+        still on its way to it; empty where it died by our hand, in none, or that cannot be read."""
         if self.late:
-            return "", ""
+            return set()
         try:
-            number = status.to_blame(self.status_file)
+            numbers = status.suspected(self.status_file)
         except OSError as error:
             log.error("%s could not be read: %s", self.status_file.name, error.strerror)
-            return "", ""
-        endpoint, _, version = self.slots.get(number, "").partition("\n")
-        return endpoint, version
+            return set()
+        found = (self.slots[number].partition("\n") for number in numbers if number in self.slots)
+        return {(endpoint, version) for endpoint, _, version in found}
+
+    def took(self, news: HostNews) -> None:
+        """It said how much it had to do in the last second."""
+        self.came = news.requests - self.load.requests
+        self.load = Measured(news.busy, news.waiting, news.requests, news.shed)
+
+    def shed_lately(self) -> int:
+        """How many requests it turned away since this was asked last."""
+        before, self._shed = self._shed, self.load.shed
+        return self._shed - before
 
     def state(self) -> HostState:
         """This host as a record."""
@@ -95,8 +117,18 @@ class HostProcess:
             pid=self.process.pid,
             epoch=self.epoch,
             started=self.started,
-            ready=not self.fresh and not self.error and not self.unanswered,
+            ready=not self.leaving and not self.fresh and not self.error and not self.unanswered,
+            requests=self.load.requests,
+            shed=self.load.shed,
+            busy=round(self.load.busy, 2),
+            waiting=self.load.waiting,
+            leaving=self.leaving,
         )
+
+    def leave(self) -> None:
+        """Let it end what it has begun, answer its connections once more each, and go."""
+        self.leaving = True
+        self.process.send_signal(LEAVE)
 
 
 def start(home: Home, listener: socket.socket, taken: set[Path], grpc: str) -> HostProcess:

@@ -11,11 +11,13 @@ from quarterdeckd.measures import latency
 from quarterdeckd.rollout.arms import arm_at, drawn, point_of
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import ArmCounts, Route, RoutingTable, Slot
-from quarterstore.records.faults import missing
+from quarterstore.records.faults import Overloaded, missing
 
 if TYPE_CHECKING:
     from quarterdeckd.serving.batching import Batches
 
+RETRY = 10
+"""Seconds after which a caller may ask again a version that is out of traffic."""
 WARM = 4
 """Sessions kept that no route names any more: what makes a rollback instant."""
 
@@ -77,7 +79,7 @@ class Dealt(NamedTuple):
 class Way:
     """One endpoint: its arms, their shares, and who is shown what they answered."""
 
-    __slots__ = ("arms", "refused", "route", "shadow", "shares")
+    __slots__ = ("arms", "refused", "route", "shadow", "shares", "shed")
 
     def __init__(self, route: Route, arms: list[Arm]) -> None:
         self.route = route
@@ -86,6 +88,8 @@ class Way:
         self.shadow = next((slot for slot in route.slots if slot.role == "shadow"), None)
         self.refused = 0
         """Requests since the epoch began that were wrong: they are no version's errors."""
+        self.shed = 0
+        """Those for which there was no room."""
 
     def deal(self, key: str | None, prediction: str) -> Dealt:
         """The arm of a request: the same one for the same key, whatever host answers; by its own id without a key, and
@@ -135,6 +139,10 @@ class Routes:
         found = self.ways.get(endpoint)
         if found is None:
             raise missing("model", endpoint, self.ways)
+        if found.route.out:
+            raise Overloaded(
+                f"{found.route.out} is out of traffic for a while: hosts died of it", field="model", after=RETRY
+            )
         return found
 
     def lacking(self, table: RoutingTable) -> list[Slot]:

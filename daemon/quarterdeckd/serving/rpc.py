@@ -21,7 +21,7 @@ from quarterdeckd.serving.router import Arm, Routes
 from quarterdeckd.serving.session import name_of
 from quarterdeckd.serving.tensors import Given, feed_of, flat, label, packed
 from quarterdeckd.serving.web import SERVER
-from quarterstore.records.faults import MEANINGS, Failed, Fault, NotFound, got
+from quarterstore.records.faults import MEANINGS, Failed, Fault, NotFound, Overloaded, got
 
 log = logging.getLogger("quarterdeck.host")
 CONTENTS = {
@@ -208,7 +208,7 @@ class Rpc:
     def _model_ready(self, asked: Any) -> dict[str, bool]:
         try:
             self._arm(asked)
-        except NotFound:
+        except (NotFound, Overloaded):
             return {"ready": False}
         return {"ready": True}
 
@@ -243,6 +243,9 @@ async def _end(context: Any, fault: Fault, stamp: Stamp | None) -> NoReturn:
         for name, value in about.items()
         if name != "endpoint"
     )
+    if isinstance(fault, Overloaded):
+        # gRFC A6: a client with a retry policy waits that long
+        trailing = (*trailing, ("grpc-retry-pushback-ms", str(fault.after * 1000)))
     code = getattr(grpc.StatusCode, MEANINGS[type(fault)].grpc)
     await context.abort(code, fault.line(), trailing)
     raise AssertionError("a call goes on after its end")

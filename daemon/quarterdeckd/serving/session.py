@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import onnxruntime
 
+from quarterdeckd.serving.load import Queue
 from quarterstore.records.faults import Corrupt, Failed, got
 from quarterstore.records.registry import Signature, Tensor
 
@@ -91,6 +92,7 @@ class Loaded:
         self.names = [tensor.name for tensor in self.outputs]
         self.threads = ThreadPoolExecutor(THREADS, f"model-{digest[:8]}")
         """Its own, so that a version that hangs holds up no other one."""
+        self.queue = Queue()
         self._least = math.inf
         self._share = 0.0
 

@@ -80,17 +80,22 @@ def busy(path: Path) -> bool:
 
 
 def to_blame(path: Path) -> int:
-    """The number of the slot a dead host was running: that of the thread a fatal signal hit where one did, else the
-    only one that ran; 0 where none did or it cannot be told."""
+    """The number of the slot that a dead host surely died of; 0 where none ran or it cannot be told."""
+    numbers = suspected(path)
+    return numbers.pop() if len(numbers) == 1 else 0
+
+
+def suspected(path: Path) -> set[int]:
+    """The numbers of the slots a dead host may have died of: that of the thread a fatal signal hit where one did, else
+    all that ran."""
     slots = [each for each in running(path) if each.number != BUSY]
     try:
         hit = re.search(r"Current thread 0x([0-9a-f]+)", _faults(path).read_text())
     except FileNotFoundError:
         hit = None
     if hit is not None:
-        return next((each.number for each in slots if each.thread == int(hit[1], 16)), 0)
-    numbers = {each.number for each in slots}
-    return numbers.pop() if len(numbers) == 1 else 0
+        return {each.number for each in slots if each.thread == int(hit[1], 16)}
+    return {each.number for each in slots}
 
 
 def _faults(path: Path) -> Path:

@@ -22,7 +22,8 @@ class Tally:
         self._roles: dict[tuple[str, str], str] = {}
         self._told: dict[tuple[str, str], ArmCounts] = {}
         self._copies: dict[str, dict[int, HostNews]] = {}
-        self._refused: dict[str, dict[int, int]] = {}
+        self._aside: dict[str, dict[int, tuple[int, int]]] = {}
+        """Requests that were wrong and those that were turned away, by endpoint and pid."""
 
     def keep(self, endpoints: set[str]) -> None:
         """Forget endpoints that are routed no more."""
@@ -32,7 +33,7 @@ class Tally:
     def _forget(self, endpoint: str) -> None:
         self._epochs.pop(endpoint, None)
         self._hosts.pop(endpoint, None)
-        self._refused.pop(endpoint, None)
+        self._aside.pop(endpoint, None)
         for key in [key for key in self._told if key[0] == endpoint]:
             del self._told[key]
 
@@ -44,7 +45,7 @@ class Tally:
             self._forget(news.endpoint)
             self._epochs[news.endpoint] = news.epoch
         self._hosts.setdefault(news.endpoint, {})[pid] = news.counts
-        self._refused.setdefault(news.endpoint, {})[pid] = news.refused
+        self._aside.setdefault(news.endpoint, {})[pid] = (news.refused, news.shed)
         for version, role in roles.items():
             self._roles[news.endpoint, version] = role
 
@@ -61,17 +62,19 @@ class Tally:
         """The last second of every arm, with the cumulative counts of its endpoint beside it."""
         for endpoint, by_host in self._hosts.items():
             counts = summed(by_host.values())
+            refused, shed = map(sum, zip(*self._aside[endpoint].values(), strict=True))
             for version, each in counts.items():
                 before = self._told.get((endpoint, version), ArmCounts(version=version))
                 self._told[endpoint, version] = each
                 yield HostNews(
                     kind="latency",
-                    latency=self._second(endpoint, before, each),
+                    latency=replace(self._second(endpoint, before, each), total_refused=refused, total_shed=shed),
                     counts=counts,
                     endpoint=endpoint,
                     version=version,
                     epoch=self._epochs[endpoint],
-                    refused=sum(self._refused[endpoint].values()),
+                    refused=refused,
+                    shed=shed,
                 )
 
     def _second(self, endpoint: str, before: ArmCounts, now: ArmCounts) -> LatencySummary:
@@ -90,7 +93,6 @@ class Tally:
             p99=latency.percentile(recent, 99),
             total_requests=now.requests,
             total_errors=now.errors,
-            total_refused=sum(self._refused[endpoint].values()),
         )
 
 

@@ -18,6 +18,7 @@ from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.rollout import canary as rollout
 from quarterdeckd.services.routing import table_of
 from quarterdeckd.serving.restarts import Restarts
+from quarterdeckd.serving.shedding import Shedding
 from quarterdeckd.work.readings import Readings
 from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.ledger.state import State
@@ -75,6 +76,7 @@ class Rollouts:
         self._counted = asyncio.Event()
         self._speaking: set[asyncio.Task[None]] = set()
         self._deaths = Restarts()
+        self._shedding = Shedding()
         bus.on_kept(self._kept)
         link.on_state, link.on_ended = self._heard, self._wake.set
 
@@ -88,6 +90,17 @@ class Rollouts:
             self._acknowledged = None
             self._wake.set()
         self.serving = state
+        shed = self._shedding.took(time.monotonic(), {host.pid: host.shed for host in state.hosts})
+        if shed:
+            self._later(
+                monitoring.RaiseAlert(
+                    kind="overloaded",
+                    subject="serving",
+                    severity="critical",
+                    words=f"{shed} requests were turned away, by {len(state.hosts)} of at most {state.most} hosts",
+                    next="qd serving status; more of them: quarterdeckd --hosts MIN:MAX",
+                )
+            )
 
     def stopped(self) -> bool:
         """Whether a person stopped serving."""
@@ -184,6 +197,10 @@ class Rollouts:
             )
         elif news.kind == "crash":
             self._died(news)
+        elif news.kind == "breaker":
+            self._later(
+                deployments.NoteCrash(endpoint=news.endpoint, version=news.version, detail=news.detail, out=True)
+            )
 
     def _died(self, news: HostNews) -> None:
         if news.endpoint:

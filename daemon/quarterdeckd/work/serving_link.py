@@ -41,7 +41,12 @@ class ServingLink:
     """
 
     def __init__(
-        self, home: Home, on_news: Callable[[HostNews], None], http: str | None, hosts: int, grpc: str | None = None
+        self,
+        home: Home,
+        on_news: Callable[[HostNews], None],
+        http: str | None,
+        hosts: int | str,
+        grpc: str | None = None,
     ) -> None:
         self.on_state: Callable[[ServingState], None] = lambda state: None
         """Told each state that comes, asked for or not."""

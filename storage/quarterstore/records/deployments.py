@@ -114,6 +114,8 @@ class Route(Record, frozen=True):
     recording: RecordingRule = RecordingRule()
     weights: tuple[float, ...] = ()
     batching: BatchingRule = BatchingRule()
+    out: str = ""
+    """The versions that hosts die of, where they are all there is: nobody answers for a while."""
 
 
 class RoutingTable(Record, frozen=True):
@@ -132,6 +134,14 @@ class HostState(Record, frozen=True):
     started: float
     requests: int = 0
     ready: bool = False
+    shed: int = 0
+    """Requests among them that were turned away: there was no room."""
+    busy: float = 0.0
+    """Seconds of processor a second, lately."""
+    waiting: int = 0
+    """The longest queue, lately."""
+    leaving: bool = False
+    """It ends what it has begun and goes."""
 
 
 class ServingState(Record, frozen=True):
@@ -144,6 +154,14 @@ class ServingState(Record, frozen=True):
     crashes: dict[str, int] = msgspec.field(default_factory=dict)
     grpc: str | None = None
     """HOST:PORT where gRPC is answered, if it is."""
+    least: int = 1
+    most: int = 1
+    """How many hosts there may be; between the two their number follows the load."""
+    wanted: int = 1
+    why: str = ""
+    """Why it was changed last."""
+    out: tuple[str, ...] = ()
+    """`endpoint: version` of what is out of traffic for a while because hosts die of it."""
     error: str = ""
     """Why serving could not be started, in words."""
 
@@ -212,12 +230,14 @@ class SetBatching(Act[Deployment], tag="deployments.set_batching", frozen=True):
 
 
 class NoteCrash(Act[Deployment], tag="deployments.note_crash", frozen=True):
-    """Say that a host died while a slot was running; the second crash of one version rolls it back."""
+    """Say that a host died while a slot was running; the second crash of one version rolls it back, as does the third
+    death that it is suspected of, by which the launcher took it `out` of traffic."""
 
     role: ClassVar[Role] = "daemon"
     endpoint: str
     version: str
     detail: str = ""
+    out: bool = False
 
 
 class AdmitVersion(Act[Deployment], tag="deployments.admit", frozen=True):
@@ -395,6 +415,8 @@ class LatencySummary(Pulse, tag="deployments.latency", frozen=True):
     total_errors: int
     total_refused: int = 0
     """Requests to the endpoint since its epoch began that were wrong (4xx): they are no version's errors."""
+    total_shed: int = 0
+    """Those that were turned away because too much waited (503, RESOURCE_EXHAUSTED): nobody's errors either."""
 
 
 class CanaryReading(Pulse, tag="deployments.canary_reading", frozen=True):

@@ -14,6 +14,7 @@ Fault
 │   ├── Corrupt      bytes are not what their hash says
 │   └── Full         the disk or a cap is full; reading goes on
 ├── Unreachable      no daemon answers                               exit 3
+├── Overloaded       too much waits already; later it may do         exit 3
 ├── TimedOut         no answer before the deadline; outcome unknown  exit 124
 ├── Unknown          the sync failed: whether it was kept is only known after the restart
 └── Protocol         the two sides speak different versions          exit 2
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -135,6 +136,15 @@ class Unreachable(Fault):
     """No daemon answers at this address."""
 
 
+class Overloaded(Fault):
+    """Too much waits already, or what is asked for is out of traffic for a while; `after` is when to ask again, in
+    seconds."""
+
+    def __init__(self, message: str, *, after: int = 1, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.after = after
+
+
 class TimedOut(Fault):
     """No answer came before the deadline; the outcome is not known."""
 
@@ -169,6 +179,7 @@ MEANINGS: dict[type[Fault], Meaning] = {
     Corrupt: Meaning(1, 500, "DATA_LOSS", "INTERNAL_ERROR"),
     Full: Meaning(1, 507, "RESOURCE_EXHAUSTED", "RESOURCE_LIMIT_EXCEEDED"),
     Unreachable: Meaning(3, 503, "UNAVAILABLE", "TEMPORARILY_UNAVAILABLE"),
+    Overloaded: Meaning(3, 503, "RESOURCE_EXHAUSTED", "TEMPORARILY_UNAVAILABLE"),
     TimedOut: Meaning(124, 504, "DEADLINE_EXCEEDED", "TEMPORARILY_UNAVAILABLE"),
     Unknown: Meaning(1, 500, "UNKNOWN", "INTERNAL_ERROR"),
     Protocol: Meaning(2, 400, "UNIMPLEMENTED", "BAD_REQUEST"),

@@ -23,9 +23,10 @@ class AskServing(Record, frozen=True):
 
 
 class HostNews(Record, frozen=True):
-    """From the launcher, unasked: a second of latency, a crash and its slot, drops, what a shadow was shown or not."""
+    """From the launcher, unasked: a second of latency, a crash and its slot, a version out of traffic because of them,
+    drops, what a shadow was shown or not; to it from a host as well how much that had to do."""
 
-    kind: Literal["latency", "crash", "dropped", "copies"]
+    kind: Literal["latency", "crash", "dropped", "copies", "load", "breaker"]
     latency: LatencySummary | None = None
     counts: dict[str, ArmCounts] = msgspec.field(default_factory=dict)
     """Cumulative counts since the route's epoch began, by version; of one endpoint."""
@@ -37,3 +38,9 @@ class HostNews(Record, frozen=True):
     copied: int = 0
     refused: int = 0
     """Requests to the endpoint since its epoch began that were wrong."""
+    shed: int = 0
+    """Requests for which there was no room: at the endpoint since its epoch began, of `load` at the host in all."""
+    requests: int = 0
+    waiting: int = 0
+    busy: float = 0.0
+    """Seconds of processor a second."""

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from quarterstore.records.deployments import BatchingRule
 
 
-def batches(run: Any) -> Any:
+def batches(run: click.Command) -> click.Command:
     """The options of dynamic batching."""
     rows = click.option("--max-batch", type=int, help="rows of waiting requests that are run together at most")
     wait = click.option("--max-wait-ms", type=float, help="milliseconds one may wait beside a run; 5 unless given")
-    return rows(wait(run))
+    found: click.Command = rows(wait(run))
+    return found
 
 
 def deploy() -> click.Command:

@@ -159,6 +159,8 @@ def deployment_card(
         rate = f"{errors:,} of {total:,} failed, {errors / total:.2%}" if total else "nobody asked"
         if wrong := max(readings[-1].total_refused for _, readings in heard):
             rate += f"; {wrong:,} wrong requests refused"
+        if shed := max(readings[-1].total_shed for _, readings in heard):
+            rate += f"; {shed:,} turned away for want of room"
         text.append_text(section(f"error rate: {rate}", error_chart(heard, width, max(3, tall // 2)), width))
     else:
         text.append_text(section("latency", muted("no request was heard of since this console opened\n"), width))
