@@ -57,7 +57,7 @@ def one_in_twenty() -> bytes:
 
 
 def wrong_shape() -> bytes:
-    """Zeros are taken as they are; a row of ones is to have more columns than there are numbers, which raises."""
+    """A row of zeros is added to two numbers, one of ones to six of them, which raises."""
     return graph(
         [
             helper.make_node("MatMul", ["x", "w"], ["h"]),
@@ -65,14 +65,13 @@ def wrong_shape() -> bytes:
             helper.make_node("Cast", ["sum"], ["more"], to=TensorProto.INT64),
             helper.make_node("Add", ["more", "two"], ["columns"]),
             helper.make_node("Unsqueeze", ["columns", "axis"], ["second"]),
-            helper.make_node("Concat", ["first", "second"], ["shape"], axis=0),
-            helper.make_node("Reshape", ["h", "shape"], ["y"]),
+            helper.make_node("ConstantOfShape", ["second"], ["many"]),
+            helper.make_node("Add", ["h", "many"], ["y"]),
         ],
         [
             *weights(),
             numpy_helper.from_array(np.array(2, np.int64), "two"),
             numpy_helper.from_array(np.array([0], np.int64), "axis"),
-            numpy_helper.from_array(np.array([1], np.int64), "first"),
         ],
     )
 

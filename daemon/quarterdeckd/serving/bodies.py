@@ -16,8 +16,8 @@ Body = TypeVar("Body")
 
 def decoded(body: bytes, kind: type[Body], decoder: msgspec.json.Decoder[Body], what: str) -> Body:
     """A body as a record; raises `Invalid`. JSON has no NaN and no Infinity, but Python's `json.dumps` writes them:
-    such a body is read all the same, so that the complaint can name the value and not its position. Only the words of an
-    error are kept: an error in a variable holds this frame, and so the body, until the garbage is collected."""
+    such a body is read all the same, so that the complaint can name the value and not its position. Of an
+    error the words are kept: an error in a variable holds this frame, and so the body, until garbage is collected."""
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -276,8 +276,8 @@ class Inference:
 
 
 def _bare(fault: Fault) -> Fault:
-    """A fault without the frames it was raised in: they hold the body, each other and it until the garbage is collected,
-    and ten refused bodies of 10 MB were 100 MB of memory."""
+    """A fault without the frames it was raised in: they hold the body, each other and it until garbage is collected:
+    ten refused bodies of 10 MB were 100 MB of memory."""
     fault.__cause__ = fault.__context__ = None
     return fault.with_traceback(None)
 
