@@ -31,6 +31,16 @@ if not os.environ.get("QUARTERDECK_EXPLORE"):
 zmq.Context.__del__ = lambda self: None  # type: ignore[method-assign]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Whoever ends the tests before their time (`timeout`, a machine that stops) ends what they started as well: a
+    serving side, which has a session of its own, would go on for ever."""
+    signal.signal(signal.SIGTERM, _interrupted)
+
+
+def _interrupted(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 class Daemon:
     """One daemon process over one home; can be killed, frozen and started again."""
 

@@ -140,8 +140,8 @@ def test_golden_rows_that_are_no_json_are_refused(slot: Callable[..., Slot], tmp
         admission.run(_spec(slot("m@1"), golden), None)
 
 
-def _with_external_data(where: str) -> bytes:
-    """x + w, with the four numbers of w outside the file."""
+def _with_external_data(where: str, holder: str = "initializer") -> bytes:
+    """x + w, with the four numbers of w outside the file; held as ONNX can hold them."""
     weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
     weights.external_data.add(key="location", value=where)
     graph = helper.make_graph(
@@ -149,15 +149,21 @@ def _with_external_data(where: str) -> bytes:
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
-        [weights],
+        [weights] if holder == "initializer" else [],
     )
+    if holder == "constant":
+        graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=weights))
+    elif holder == "sparse":
+        places = helper.make_tensor("places", TensorProto.INT64, [4], [0, 1, 2, 3])
+        graph.sparse_initializer.append(helper.make_sparse_tensor(weights, places, [4]))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     return bytes(model.SerializeToString())
 
 
-@pytest.mark.parametrize("form", ["plain", "parent", "absolute", "hard link", "symbolic link"])
+@pytest.mark.parametrize("holder", ["initializer", "constant", "sparse"])
+@pytest.mark.parametrize("form", ["plain", "parent", "absolute", "hard link", "symbolic link", "linked parent"])
 def test_a_model_that_reads_another_file_is_never_admitted(
-    slot: Callable[..., Slot], tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+    slot: Callable[..., Slot], tmp_path: Path, form: str, holder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """V11: external data reads files of this machine into a model; ONNX Runtime by itself follows a hard link."""
     secret = tmp_path / "secret"
@@ -168,11 +174,13 @@ def test_a_model_that_reads_another_file_is_never_admitted(
         os.link(secret, folder / "w")
     elif form == "symbolic link":
         (folder / "w").symlink_to(secret)
+    elif form == "linked parent":
+        (folder / "there").symlink_to(tmp_path)
     else:
         (folder / "w").write_bytes(bytes(16))
-    where = {"parent": "../secret", "absolute": str(secret)}.get(form, "w")
+    where = {"parent": "../secret", "absolute": str(secret), "linked parent": "there/secret"}.get(form, "w")
     path = folder / "evil.onnx"
-    data = _with_external_data(where)
+    data = _with_external_data(where, holder)
     path.write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
     evil = msgspec.structs.replace(slot("m@1"), path=str(path), digest=digest)

@@ -22,6 +22,8 @@ class Answer(NamedTuple):
     host: int
     port: int
     retried: bool
+    epoch: int = 0
+    body: bytes = b""
 
 
 class Connection(asyncio.Protocol):
@@ -29,6 +31,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.lost = False
+        self.body = b""
+        """Of the last answer."""
         self._data = b""
         self._answer: asyncio.Future[bytes] | None = None
 
@@ -45,7 +49,7 @@ class Connection(asyncio.Protocol):
         self._data += data
         head, blank, body = self._data.partition(b"\r\n\r\n")
         if blank and len(body) >= int(_header(head, b"content-length") or 0):
-            self._data = b""
+            self._data, self.body = b"", body
             if self._answer is not None and not self._answer.done():
                 self._answer.set_result(head)
 
@@ -125,4 +129,6 @@ class Traffic:
         pid = int(prediction.partition("-")[0][12:], 16) if prediction else self.hosts.get(connection.port, 0)
         self.hosts[connection.port] = pid
         version = _header(head, b"quarterdeck-version").decode()
-        self.answers.append(Answer(sent, time.monotonic(), status, version, pid, connection.port, retried))
+        epoch = int(_header(head, b"quarterdeck-epoch") or 0)
+        body = connection.body if head else b""
+        self.answers.append(Answer(sent, time.monotonic(), status, version, pid, connection.port, retried, epoch, body))

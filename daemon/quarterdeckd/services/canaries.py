@@ -57,7 +57,9 @@ def _judge(state: State, act: deployments.JudgeStep, asking: Asking) -> Decision
     if canary is None or act.epoch != deployment.epoch:
         raise Conflict(f"{act.endpoint} is at epoch {deployment.epoch}, got counts of {act.epoch}", field="epoch")
     endpoint = act.endpoint
-    verdict = rollout.judge(canary.rule, act.live, act.candidate, asking.now - canary.step_since, act.readings)
+    elapsed = asking.now - canary.step_since
+    watched = elapsed if act.watched is None else min(elapsed, act.watched)
+    verdict = rollout.judge(canary.rule, act.live, act.candidate, watched, act.readings)
     move = rollout.next_step(canary, verdict)
     if move.what == "roll back":
         return call_off(deployment, canary, asking, verdict.why, verdict)

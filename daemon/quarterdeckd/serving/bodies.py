@@ -16,17 +16,20 @@ Body = TypeVar("Body")
 
 def decoded(body: bytes, kind: type[Body], decoder: msgspec.json.Decoder[Body], what: str) -> Body:
     """A body as a record; raises `Invalid`. JSON has no NaN and no Infinity, but Python's `json.dumps` writes them:
-    such a body is read all the same, so that the complaint can name the value and not its position."""
+    such a body is read all the same, so that the complaint can name the value and not its position. Of an
+    error the words are kept: an error in a variable holds this frame, and so the body, until garbage is collected."""
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        found = error
+        found = str(error)
     if b"NaN" in body or b"Infinity" in body:
         try:
             return msgspec.convert(json.loads(body), kind)
-        except (ValueError, RecursionError) as error:
-            found = error if isinstance(error, msgspec.ValidationError) else found
-    raise got("body", f"JSON that is no {what} ({str(found)[:150]})", f"a {what}") from found
+        except msgspec.ValidationError as error:
+            found = str(error)
+        except (ValueError, RecursionError):
+            pass  # the first complaint stands
+    raise got("body", f"JSON that is no {what} ({found[:150]})", f"a {what}")
 
 
 def refuse_encoded(request: Request) -> None:

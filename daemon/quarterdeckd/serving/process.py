@@ -22,7 +22,7 @@ log = logging.getLogger("quarterdeck.launcher")
 LAGGARD = 0.1
 """Seconds a host has to swap to routes whose sessions it holds."""
 GRACE = 1.0
-"""The same while a large batch holds its loop: what runs there ends on the arm it began with."""
+"""The same while it is busy; a large batch that holds its loop ends on the arm it began with."""
 LEAVE = signal.SIGUSR1
 LEFT_WITHIN = 15.0
 """Seconds that a host which was told to leave may take."""
@@ -82,9 +82,16 @@ class HostProcess:
             self.within = GRACE
         return self.asked + self.within - now
 
+    def excused(self, seconds: float) -> None:
+        """Whoever watches it stood still for so long, and it may have as well: that is not its lateness."""
+        self.asked += seconds
+
     def _busy(self) -> bool:
+        """Whether a model or a large body holds its loop, or its loop only waits for a processor: on a crowded machine
+        that takes longer than a swap, and to kill it would break calls for nothing."""
         try:
-            return status.busy(self.status_file)
+            words = Path(f"/proc/{self.process.pid}/stat").read_text()
+            return words.rpartition(")")[2].split()[0] == "R" or status.busy(self.status_file)
         except OSError:
             return False
 

@@ -16,6 +16,7 @@ from quarterdeckd.work.rollouts import Rollouts
 from quarterstore.ledger.opening import Ledger
 from quarterstore.ledger.state import State
 from quarterstore.records import store
+from quarterstore.records.deployments import ServingState
 
 FEW = 5 * 1024**3
 """Bytes free below which the doctor warns."""
@@ -67,7 +68,7 @@ class Health:
             read_only=self._writer.read_only,
             stale=tuple(f"{name}: {why}" for name, why in self._poster.stale.items()),
             recovered=self._ledger.recovered,
-            serving=_serving(serving.address, len(serving.hosts), self._rollouts.stopped()),
+            serving=serving_words(serving, self._rollouts.stopped()),
             alerts=sum(alert.resolved is None for alert in view.alerts),
             approvals=sum(approval.state == "WAITING" for approval in view.approvals),
             jobs=sum(job.state in ("QUEUED", "RUNNING") for job in view.jobs),
@@ -108,8 +109,8 @@ class Health:
             ("open files", files >= 1024, f"limit {files}", "raise LimitNOFILE"),
             (
                 "serving",
-                not live or bool(serving.hosts),
-                serving.error or _serving(serving.address, len(serving.hosts), self._rollouts.stopped()),
+                not live or (bool(serving.hosts) and not serving.out),
+                serving.error or serving_words(serving, self._rollouts.stopped()),
                 "qd serving start" if self._rollouts.stopped() else "qd serving status",
             ),
             self._stages(),
@@ -166,7 +167,14 @@ def _private(folder: Path) -> bool:
     return folder.exists() and folder.stat().st_mode & 0o077 == 0
 
 
-def _serving(address: str | None, hosts: int, stopped: bool) -> str:
+def serving_words(serving: ServingState, stopped: bool) -> str:
+    """How serving is, in a line: hosts, their bounds where they follow the load, what is out of traffic."""
     if stopped:
         return "stopped by a person (qd serving start)"
-    return f"{hosts} host{'s' * (hosts != 1)} at {address}" if hosts else "nothing is served"
+    if not serving.hosts:
+        return "nothing is served"
+    count = len(serving.hosts)
+    words = f"{count} host{'s' * (count != 1)} at {serving.address}"
+    if serving.most > serving.least:
+        words += f" ({serving.least} to {serving.most} by load)"
+    return f"{words}; out of traffic: {', '.join(serving.out)}" if serving.out else words

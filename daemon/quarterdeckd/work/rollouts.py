@@ -75,6 +75,8 @@ class Rollouts:
         self._wake = asyncio.Event()
         self._counted = asyncio.Event()
         self._speaking: set[asyncio.Task[None]] = set()
+        self._began = time.time()
+        """While no daemon watched a canary nobody would have taken it back: its soak begins anew."""
         self._deaths = Restarts()
         self._shedding = Shedding()
         bus.on_kept(self._kept)
@@ -244,7 +246,8 @@ class Rollouts:
             live = counts.get(deployment.live) or deployments.ArmCounts(version=deployment.live)
             candidate = counts.get(canary.candidate) or deployments.ArmCounts(version=canary.candidate)
             readings = self._gates.newest(deployment)
-            verdict = rollout.judge(canary.rule, live, candidate, time.time() - canary.step_since, readings)
+            watched = time.time() - max(canary.step_since, self._began)
+            verdict = rollout.judge(canary.rule, live, candidate, watched, readings)
             self._readings[deployment.endpoint] = (epoch, verdict)
             self._bus.pulse(deployments.CanaryReading(endpoint=deployment.endpoint, epoch=epoch, verdict=verdict))
             if not self._worth_saying(deployment.endpoint, canary, verdict):
@@ -255,6 +258,7 @@ class Rollouts:
                 live=live,
                 candidate=candidate,
                 readings=readings,
+                watched=watched,
             )
             try:
                 await self._dispatch.speak(act)
