@@ -29,6 +29,7 @@ from quarterdeckd.rules import ANSWERS, RULES
 from quarterdeckd.services import runs
 from quarterdeckd.serving.listener import refuse_taken
 from quarterdeckd.settings import Settings, host_and_port
+from quarterdeckd.work.fitting import Fitting
 from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
@@ -267,7 +268,7 @@ class Daemon:
         uploads = Uploads(self.artefacts)
         self.dispatch.prepare[RegisterVersion] = uploads.described
         self.dispatch.prepare[AddDataset] = uploads.kept
-        self.dispatch.prepare[StartBatch] = uploads.kept
+        self.dispatch.prepare[StartBatch] = Fitting(self.view, self.artefacts).checked
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
         self.dispatch.prepare[LogModelArtefact] = uploads.kept
         self.dispatch.prepare[AddHook] = self.hooks.prepared

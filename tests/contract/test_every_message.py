@@ -306,11 +306,12 @@ def about_features(life: Life) -> None:
 
 
 def ask_for_answers(life: Life) -> None:
-    """A batch over rows that lack what the version takes: it is asked for, and says what is missing."""
-    digest, _ = life.client.put(b"a,b\n1,2\n")
+    """A batch over rows of which one is no number: it is asked for, and says which."""
+    names = [each.name for each in life(registry.ShowVersion(version="life@1")).signature.features]
+    digest, _ = life.client.put(f"{','.join(names)}\n{','.join('much' for _ in names)}\n".encode())
     job = life(batches.StartBatch(version="life@1", digest=digest, format="csv"))
     ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
-    assert ended.state == "FAILED" and "data.column" in ended.error
+    assert ended.state == "FAILED" and "'much' in row 0" in ended.error
 
 
 def about_serving(life: Life, ana: Any) -> None:

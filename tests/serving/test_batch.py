@@ -119,6 +119,24 @@ def test_a_csv_file_gives_what_the_same_rows_give_as_parquet(here: Path) -> None
     assert done(asked(here, table(), "other", data=str(here / "rows.csv"), format="csv"))[1] == expected
 
 
+def test_kept_columns_of_a_csv_file_are_the_numbers_that_they_are_written_as(here: Path) -> None:
+    rows = ["n,part,code,gap,void,age,fee"]
+    rows += [f"{n - 3},{n / 4},{n:03d},{n if n % 2 else ''},,{n}, {n / 8} " for n in range(9)]
+    (here / "rows.csv").write_text("\n".join(rows))
+    keep = ("n", "part", "code", "gap", "void", "age")
+    result, _ = done(asked(here, table(), data=str(here / "rows.csv"), format="csv", keep=keep))
+    found = pl.read_parquet(result.output)
+    kinds = (pl.Int64, pl.Float64, pl.String, pl.Int64, pl.String, pl.Int64)
+    assert [found.schema[name] for name in keep] == list(kinds)
+    assert found["n"].to_list() == list(range(-3, 6)) and found["code"][1] == "001" and found["gap"][0] is None
+    assert found["y"].to_list() == [n * 1.125 / 2 for n in range(9)]
+
+
+def test_a_gap_in_what_is_kept_is_no_answer_that_is_not_finite(here: Path) -> None:
+    frame = table().with_columns(note=pl.lit(float("nan")))
+    assert done(asked(here, frame, keep=("note",)))[0].not_finite == 0
+
+
 def test_missing_numbers_are_nan_and_counted_where_the_answer_is_none(here: Path) -> None:
     frame = table().with_columns(pl.when(pl.col("age") < 3).then(None).otherwise(pl.col("age")).alias("age"))
     assert done(asked(here, frame))[0].not_finite == 3
@@ -175,4 +193,4 @@ def test_a_model_whose_input_is_no_row_of_columns_is_refused(here: Path) -> None
     loaded = Loaded(here / "model.onnx", hashlib.sha256((here / "model.onnx").read_bytes()).hexdigest())
     loaded.inputs = (Tensor(name="image", datatype="FP32", shape=(-1, 3, 8, 8)),)
     with pytest.raises(Fault, match=r"image is of shape \[-1, 3, 8, 8\]"):
-        needed(loaded)
+        needed(loaded.inputs, SIGNATURE)

@@ -21,6 +21,7 @@ from quarterdeckd.services.deciding import Answerer, Asking
 from quarterstore.ledger.book import Changes
 from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Query, tag_of
+from quarterstore.records.batches import StartBatch
 from quarterstore.records.datasets import CompareDatasets
 from quarterstore.records.faults import Failed, Fault, Full
 from quarterstore.records.ids import new_id
@@ -35,7 +36,7 @@ from quarterstore.shelf.files import NO_ROOM
 log = logging.getLogger(__name__)
 TAKES_ROOM = (LogMetrics, PutBlob, AddOutcomes)
 """What is written beside the journal: on a full disk it would eat the reserve."""
-LOOKED_AT = (RegisterVersion,)
+LOOKED_AT = (RegisterVersion, StartBatch)
 """What a process reads a file for, which takes seconds, or a minute of a bad one: in threads of its own, so that no
 question waits behind it."""
 COUNTED = (CompareDatasets, CheckPipeline, AddOutcomes)

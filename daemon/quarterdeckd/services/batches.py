@@ -17,7 +17,8 @@ GOOD = ("QUEUED", "RUNNING", "SUCCEEDED")
 CHUNK = (1, 4_194_304)
 
 
-def _start(state: State, act: batches.StartBatch, asking: Asking) -> Decision:
+def spec_of(state: State, act: batches.StartBatch) -> batches.BatchSpec:
+    """What the job of a batch is given, files by their hashes; a fault where the act is wrong by itself."""
     version = version_of(state, act.version)
     if version.format != "onnx" or not version.digest:
         raise Refused(f"{version.id} is {version.format}, expected an ONNX file that is here", field="version")
@@ -28,10 +29,7 @@ def _start(state: State, act: batches.StartBatch, asking: Asking) -> Decision:
         raise got("keep", ", ".join(keep), "each column once")
     asked = (version.id, version.digest, act.digest, act.format, keep, act.chunk)
     key = hashlib.sha256(encode(asked)).hexdigest()[:32]
-    same = next((job for job in state.jobs if job.spec.get("key") == key and job.state in GOOD), None)
-    if same is not None:
-        return Decision([], f"{same.id} is this batch already", lambda after: after.jobs[same.id])
-    spec = batches.BatchSpec(
+    return batches.BatchSpec(
         version=version.id,
         model=version.digest,
         digest=version.digest,
@@ -42,10 +40,17 @@ def _start(state: State, act: batches.StartBatch, asking: Asking) -> Decision:
         chunk=act.chunk,
         key=key,
     )
+
+
+def _start(state: State, act: batches.StartBatch, asking: Asking) -> Decision:
+    spec = spec_of(state, act)
+    same = next((job for job in state.jobs if job.spec.get("key") == spec.key and job.state in GOOD), None)
+    if same is not None:
+        return Decision([], f"{same.id} is this batch already", lambda after: after.jobs[same.id])
     job = jobs.Job(
         id=asking.id("job"),
         kind="batch",
-        subject=version.id,
+        subject=spec.version,
         state="QUEUED",
         created=asking.now,
         actor=asking.actor,
@@ -53,7 +58,7 @@ def _start(state: State, act: batches.StartBatch, asking: Asking) -> Decision:
         limits=LIMITS,
     )
     return Decision(
-        [jobs.JobQueued(job=job)], f"batch of {version.id} over {act.digest[:16]}", lambda after: after.jobs[job.id]
+        [jobs.JobQueued(job=job)], f"batch of {spec.version} over {act.digest[:16]}", lambda after: after.jobs[job.id]
     )
 
 

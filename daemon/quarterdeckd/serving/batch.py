@@ -15,10 +15,10 @@ import polars as pl
 
 from quarterdeckd.compression.onnx import checked_onnx
 from quarterdeckd.serving.columns import Column, answers_of, feed_of, joined, needed, tables_of
+from quarterdeckd.serving.fitting import check_columns, scanned, unread
 from quarterdeckd.serving.session import DTYPES, Loaded
 from quarterstore.records.batches import BatchResult, BatchSpec
-from quarterstore.records.faults import Invalid, got, missing
-from quarterstore.records.names import drawn
+from quarterstore.records.faults import Invalid, got
 from quarterstore.shelf.files import sync_folder
 
 NICE = 10
@@ -30,6 +30,8 @@ BLOCK = 512 * 1024
 """Bytes of input that are run at once, and the fewest and most rows of it: beyond that the layers between leave the
 second-level cache (131,072 rows of a 32-64-64-2 net took 1.5 times as long a row)."""
 FEWEST, MOST = 256, 4096
+KEPT = (pl.Int64(), pl.Float64())
+"""What a kept column of a CSV file may be, other than text."""
 
 
 def run(spec: BatchSpec, report: Any) -> BatchResult:
@@ -44,8 +46,10 @@ def run(spec: BatchSpec, report: Any) -> BatchResult:
     loaded = Loaded(Path(spec.model), spec.digest, spec.signature)
     work = Path(spec.work)
     work.mkdir(parents=True, exist_ok=True)
-    rows = _rows(spec, work)
-    _check_columns(spec, loaded, rows.collect_schema())
+    rows = scanned(Path(spec.data), spec.format)
+    check_columns(spec, loaded.inputs, rows.collect_schema())
+    if spec.format == "csv":
+        rows = _typed(_turned(rows, spec, work), spec.keep)
     total = int(rows.select(pl.len()).collect().item())
     if not total:
         raise got("data", "no row", "at least one row")
@@ -64,49 +68,41 @@ def run(spec: BatchSpec, report: Any) -> BatchResult:
     )
 
 
-def _rows(spec: BatchSpec, work: Path) -> pl.LazyFrame:
-    """The rows, to be read in slices. A CSV file is turned into Parquet once: a slice of it would be found by counting
-    lines from its start."""
-    path = Path(spec.data)
-    try:
-        if spec.format == "parquet":
-            rows = pl.scan_parquet(path)
-            rows.collect_schema()
-            return rows
-        turned = work / "rows.parquet"
-        if not turned.exists():
-            aside = work / "rows.part"
-            pl.scan_csv(path, infer_schema=False).sink_parquet(aside, compression="zstd", row_group_size=spec.chunk)
-            aside.rename(turned)
-        return pl.scan_parquet(turned)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        words = drawn(str(error).splitlines()[0], longest=200)
-        raise got("data", f"a file that Polars does not read ({words})", f"a {spec.format} file") from None
+def _turned(rows: pl.LazyFrame, spec: BatchSpec, work: Path) -> pl.LazyFrame:
+    """The rows of a CSV file, turned into Parquet once: a slice would be found by counting lines from the start."""
+    turned = work / "rows.parquet"
+    if not turned.exists():
+        aside = work / "rows.part"
+        try:
+            rows.sink_parquet(aside, compression="zstd", row_group_size=spec.chunk)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise unread(error, spec.format) from None
+        aside.rename(turned)
+    return pl.scan_parquet(turned)
 
 
-def _check_columns(spec: BatchSpec, loaded: Loaded, schema: pl.Schema) -> None:
-    """Before anything is answered: every column that the version takes is there and of a kind that can fit."""
-    columns = needed(loaded)
-    for column in columns.values():
-        kind = schema.get(column.name)
-        if kind is None:
-            if not column.optional:
-                raise missing("data.column", column.name, schema.names())
-            continue
-        fits = kind.is_numeric() or kind in (pl.String, pl.Boolean) or (kind.is_temporal() and not column.text)
-        if not fits or (column.text and kind not in (pl.String, pl.Categorical, pl.Enum, pl.Boolean)):
-            raise got(f"data.{column.name}", str(kind), "text" if column.text else f"numbers ({column.datatype})")
-    for name in spec.keep:
-        if name not in schema:
-            raise missing("keep", name, schema.names())
-        if name == "version":
-            raise got("keep", name, "a column of another name: the answers have one of this name")
+def _typed(rows: pl.LazyFrame, keep: tuple[str, ...]) -> pl.LazyFrame:
+    """Kept columns of text as the numbers that they are: of the first kind that writes each value as the file does, so
+    that `007` stays text; a column without any value stays what it is."""
+    same = [
+        pl.col(name).cast(kind, strict=False).cast(pl.String).eq_missing(pl.col(name)).all().alias(f"{place} {kind}")
+        for place, name in enumerate(keep)
+        for kind in KEPT
+    ]
+    counts = [pl.col(name).count().alias(f"{place}") for place, name in enumerate(keep)]
+    found = rows.select(*same, *counts).collect(engine="streaming").row(0, named=True) if keep else {}
+    typed = [
+        pl.col(name).cast(next(kind for kind in (*KEPT, pl.String()) if found.get(f"{place} {kind}", True)))
+        for place, name in enumerate(keep)
+        if found[f"{place}"]
+    ]
+    return rows.with_columns(typed)
 
 
 def _answer(spec: BatchSpec, loaded: Loaded, rows: pl.LazyFrame, parts: list[Path], report: Any) -> None:
     """Every part that is not there yet. Spans of chunks are read here, while threads answer the chunks of the span
     before; ONNX Runtime and Polars both let other threads run."""
-    columns = needed(loaded)
+    columns = needed(loaded.inputs, spec.signature)
     wanted = list(dict.fromkeys((*(each for each in columns if each in rows.collect_schema()), *spec.keep)))
     sliced = rows.select(wanted)
     span = max(1, SPAN // (_row_size(sliced) * spec.chunk))
@@ -176,8 +172,8 @@ def _chunk(
 def _block(loaded: Loaded) -> int:
     """Rows that are run at once: `BLOCK` bytes of input, whatever the chunk, so that the same chunk has the same
     answers to the last bit."""
-    size = int(
-        sum(max(1, math.prod(each.shape[1:])) * np.dtype(DTYPES[each.datatype]).itemsize for each in loaded.inputs)
+    size = sum(
+        max(1, math.prod(each.shape[1:])) * int(np.dtype(DTYPES[each.datatype]).itemsize) for each in loaded.inputs
     )
     return max(FEWEST, min(MOST, BLOCK // max(1, size)))
 
@@ -198,8 +194,7 @@ def _joined(spec: BatchSpec, parts: list[Path]) -> tuple[Path, int]:
     whole = pl.scan_ipc(parts)
     schema = whole.collect_schema()
     answers = [name for name in schema if name not in spec.keep]
-    columns = (*map(pl.col, spec.keep), pl.lit(spec.version).alias("version"), *map(pl.col, answers))
-    whole.select(columns).sink_parquet(
+    whole.select(*spec.keep, pl.lit(spec.version).alias("version"), *answers).sink_parquet(
         out / "answers.parquet", compression="zstd", compression_level=1, row_group_size=spec.chunk
     )
     floats = [name for name in answers if schema[name].is_float()]

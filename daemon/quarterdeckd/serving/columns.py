@@ -9,7 +9,7 @@ import polars as pl
 
 from quarterdeckd.serving.session import DTYPES, Loaded
 from quarterstore.records.faults import Refused, got
-from quarterstore.records.registry import Signature
+from quarterstore.records.registry import Signature, Tensor
 
 Array = np.ndarray[Any, Any]
 
@@ -29,21 +29,21 @@ class Column(NamedTuple):
         return self.datatype == "BYTES"
 
 
-def needed(loaded: Loaded) -> dict[str, Column]:
+def needed(inputs: tuple[Tensor, ...], signature: Signature) -> dict[str, Column]:
     """The columns of a version, by name: its features, else the tensors' own (`x`, or `x_0`, `x_1`, … where a tensor is
     wider than one). `Refused` where a tensor is no column or row of columns."""
-    tensors = {tensor.name: tensor for tensor in loaded.inputs}
-    optional = {tensor.name for tensor in loaded.signature.inputs if tensor.optional}
+    tensors = {tensor.name: tensor for tensor in inputs}
+    optional = {tensor.name for tensor in signature.inputs if tensor.optional}
     found = {}
-    for tensor in loaded.inputs:
+    for tensor in inputs:
         if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] < 1):
             raise Refused(f"{tensor.name} is of shape {list(tensor.shape)}, expected [-1] or [-1, n]", field="data")
-    if loaded.signature.features:
-        for each in loaded.signature.features:
+    if signature.features:
+        for each in signature.features:
             may = each.optional or each.input in optional
             found[each.name] = Column(each.name, each.input, each.index, tensors[each.input].datatype, may)
         return found
-    for tensor in loaded.inputs:
+    for tensor in inputs:
         width = tensor.shape[1] if len(tensor.shape) == 2 else 1
         for index in range(width):
             name = f"{tensor.name}_{index}" if width > 1 else tensor.name

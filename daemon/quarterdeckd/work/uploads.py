@@ -90,14 +90,14 @@ class Uploads:
         out = self._artefacts.incoming / f"whole-{secrets.token_hex(12)}"
         given = Beside(str(self._artefacts.checked(digest)), files, str(out))
         try:
-            if not _told_by("quarterdeckd.formats.gather", bool, given=msgspec.json.encode(given)):
+            if not told_by("quarterdeckd.formats.gather", bool, given=msgspec.json.encode(given)):
                 return digest
             return self._artefacts.adopt(out)[0]
         finally:
             out.unlink(missing_ok=True)
 
     def _looked_at(self, digest: str) -> Described:
-        found = _told_by("quarterdeckd.serving.describe", Described, str(self._artefacts.path(digest)), digest)
+        found = told_by("quarterdeckd.serving.describe", Described, str(self._artefacts.path(digest)), digest)
         with self._lock:
             while len(self._known) >= REMEMBERED:
                 del self._known[next(iter(self._known))]
@@ -108,7 +108,7 @@ class Uploads:
 Told = TypeVar("Told")
 
 
-def _told_by(module: str, kind: type[Told], *words: str, given: bytes = b"") -> Told:
+def told_by(module: str, kind: type[Told], *words: str, given: bytes = b"") -> Told:
     """What a process of that module prints about a file, or the fault that it prints."""
     command = [sys.executable, "-m", module, *words]
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
