@@ -19,7 +19,7 @@ from serving_bench import WIDTH, serve
 from quarterdeckd.serving.protocol import SERVICE, ModelInferRequest
 from quarterstore.records import deployments
 
-SECONDS = counted(3, 1)
+SECONDS = counted(2, 1)
 REPEATS = counted(5, 1)
 INFER = f"/{SERVICE}/ModelInfer"
 spawned = multiprocessing.get_context("spawn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -57,10 +58,14 @@ def checked_key(key: Any, field: str) -> str | None:
 
 def headers(stamp: Stamp) -> bytes:
     """Version, epoch, prediction and arm as header lines."""
-    return (
-        f"quarterdeck-version: {stamp.version}\r\nquarterdeck-epoch: {stamp.epoch}\r\n"
-        f"quarterdeck-prediction: {stamp.prediction}\r\nquarterdeck-arm: {stamp.arm}\r\n"
-    ).encode("latin-1", "replace")
+    about = _about(stamp.version, stamp.epoch, stamp.arm)
+    return b"%bquarterdeck-prediction: %b\r\n" % (about, stamp.prediction.encode())
+
+
+@lru_cache(256)
+def _about(version: str, epoch: int, arm: str) -> bytes:
+    words = f"quarterdeck-version: {version}\r\nquarterdeck-epoch: {epoch}\r\nquarterdeck-arm: {arm}\r\n"
+    return words.encode("latin-1", "replace")
 
 
 def refused(fault: Fault, stamp: Stamp | None = None) -> Response:

@@ -19,7 +19,7 @@ from quarterdeckd.serving.router import Dealt, Routes, Way
 from quarterdeckd.serving.running import INLINE, RUN_WITHIN, Ran, run
 from quarterdeckd.serving.session import THREADS, Loaded
 from quarterdeckd.serving.status import BUSY, LOOP, Status
-from quarterdeckd.serving.tensors import Feed, unknown
+from quarterdeckd.serving.tensors import Feed, rows_in, unknown
 from quarterstore.records.faults import MEANINGS, Failed, Fault, Overloaded, TimedOut
 from quarterstore.records.registry import Signature
 
@@ -107,7 +107,7 @@ class Asked(Generic[Reply]):
         self.feed = feed
         self.names = question.outputs or dealt.arm.loaded.names
         self.stamp = stamp
-        self.rows = max((len(array) for array in feed.values() if array.ndim), default=1)
+        self.rows = rows_in(feed) or 1
         self.counts = not question.version or len(way.arms) == 1
         """The routes chose the arm: one that a caller chose beside others is no evidence of how they compare."""
         self.shadow = None if question.version else way.shadow

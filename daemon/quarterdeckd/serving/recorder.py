@@ -204,7 +204,7 @@ def read_segment(path: Path, say: Callable[[str], None] = log.warning) -> Iterat
 
 def rows_of(frame: Frame) -> int:
     """How many rows a frame is kept as: one at least."""
-    return max([1, len(frame.predictions), *(len(values) for values in frame.features.values())])
+    return max(1, len(frame.predictions), *map(len, frame.features.values()))
 
 
 def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:

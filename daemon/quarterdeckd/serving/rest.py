@@ -111,7 +111,7 @@ class Infer:
     def answered(self, stamp: Stamp, outputs: dict[str, Any]) -> Response:
         """Tensors in JSON or, those that are asked for so, behind it."""
         body, tail = self._body, []
-        asked = {output.name: output.parameters for output in body.outputs}
+        asked = {output.name: output.parameters for output in body.outputs} if body.outputs else {}
         otherwise = body.parameters.get("binary_data_output", False) is True
         found = []
         for name, array in outputs.items():

@@ -12,6 +12,7 @@ from quarterdeckd.rollout.arms import arm_at, drawn, point_of
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import ArmCounts, Route, RoutingTable, Slot
 from quarterstore.records.faults import Overloaded, missing
+from quarterstore.records.registry import Signature
 
 if TYPE_CHECKING:
     from quarterdeckd.serving.batching import Batches
@@ -27,6 +28,7 @@ class Arm:
 
     __slots__ = (
         "batches",
+        "columns",
         "errors",
         "histogram",
         "loaded",
@@ -43,6 +45,7 @@ class Arm:
         self.slot = slot
         self.loaded = loaded
         self.number = number
+        self.columns = _columns(slot.signature)
         self.batches: Batches | None = None
         """Those of its requests that wait to be run together, once there was one."""
         self.requests = 0
@@ -66,6 +69,17 @@ class Arm:
         return ArmCounts(
             version=self.slot.version, requests=self.requests, errors=self.errors, histogram=tuple(self.histogram)
         )
+
+
+def _columns(signature: Signature) -> dict[str, list[str]] | None:
+    """The features' names by tensor, where they are its columns in order, as they nearly always are."""
+    found: dict[str, list[str]] = {}
+    for each in signature.features:
+        names = found.setdefault(each.input, [])
+        if each.index != len(names):
+            return None
+        names.append(each.name)
+    return found
 
 
 class Dealt(NamedTuple):

@@ -222,7 +222,7 @@ class Rpc:
     async def _infer(self, name: str, data: bytes, context: Any) -> bytes:
         door = Infer(data, dict(context.invocation_metadata() or ()))
         answer = self._inference.answer(door, len(data), time.perf_counter())
-        if isinstance(answer, Awaitable):
+        if not isinstance(answer, bytes | Refusal):
             # a caller that gives up ends its call, not what runs for it: a version that hangs is counted as one
             running = asyncio.ensure_future(answer)
             self._running.add(running)

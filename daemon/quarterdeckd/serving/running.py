@@ -6,10 +6,8 @@ import logging
 import time
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from quarterdeckd.serving.router import Arm
-from quarterdeckd.serving.tensors import Array, Feed
+from quarterdeckd.serving.tensors import Array, Feed, finite
 
 log = logging.getLogger("quarterdeck.host")
 INLINE = 0.002
@@ -49,9 +47,3 @@ def checked(found: list[Array]) -> Ran:
         if not finite(array):
             return Ran([], "the model's answer is not finite")
     return Ran(found)
-
-
-def finite(array: Array) -> bool:
-    """Whether an array has neither NaN nor infinity. By its bytes: numpy's own `all` costs three times as much on a
-    row (2.9 us here)."""
-    return array.dtype.kind != "f" or b"\0" not in np.isfinite(array).tobytes()

@@ -88,6 +88,7 @@ class Loaded:
                 raise got(f"model.{node.name}", node.type, f"one of {', '.join(ONNX_TYPES)}")
         self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
+        self.wanted = {tensor.name: tensor for tensor in self.inputs}
         self.signature = signature or Signature(inputs=self.inputs, outputs=self.outputs)
         self.names = [tensor.name for tensor in self.outputs]
         self.threads = ThreadPoolExecutor(THREADS, f"model-{digest[:8]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from array import array as packed_array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ LARGEST_SHAPE = 1 << 28
 DEEPEST = 8
 """Lists in lists."""
 _length = struct.Struct("<I")
+_CODES = {"FP32": "f", "FP64": "d"}
 _little = {name: np.dtype(kind).newbyteorder("<") for name, kind in DTYPES.items()}
 
 
@@ -45,7 +47,7 @@ def unknown(field: str, name: str, known: Iterable[str]) -> Invalid:
 def feed_of(given: Sequence[Given], loaded: Loaded, signature: Signature) -> Feed:
     """The tensors of a request by name, as the model takes them; raises `Invalid` naming the input. What may be left
     out is said by the version's signature: two versions can share one file, and so its session."""
-    wanted = {tensor.name: tensor for tensor in loaded.inputs}
+    wanted = loaded.wanted
     feed: Feed = {}
     for each in given:
         tensor = wanted.get(each.name)
@@ -53,9 +55,12 @@ def feed_of(given: Sequence[Given], loaded: Loaded, signature: Signature) -> Fee
             raise unknown("inputs.name", each.name, wanted)
         if each.name in feed:
             raise got("inputs.name", f"{each.name} twice", "each input once")
-        feed[each.name] = array_of(each, tensor, f"inputs.{each.name}")
-        refuse_missing(feed[each.name], tensor, signature, f"inputs.{each.name}.data")
-    rows = max((len(array) for array in feed.values() if array.ndim), default=0)
+        feed[each.name] = array = array_of(each, tensor, f"inputs.{each.name}")
+        if not finite(array):
+            refuse_missing(array, tensor, signature, f"inputs.{each.name}.data")
+    if len(feed) == len(wanted):
+        return feed
+    rows = rows_in(feed)
     for name, tensor in wanted.items():
         if name in feed:
             continue
@@ -63,6 +68,21 @@ def feed_of(given: Sequence[Given], loaded: Loaded, signature: Signature) -> Fee
             raise got("inputs", "no " + name, f"{name} as {tensor.datatype} of shape {list(tensor.shape)}")
         feed[name] = left_out(tensor, rows)
     return feed
+
+
+def rows_in(feed: Feed) -> int:
+    """How many rows there are; none where no tensor has rows."""
+    most = 0
+    for array in feed.values():
+        if array.ndim and len(array) > most:
+            most = len(array)
+    return most
+
+
+def finite(array: Array) -> bool:
+    """Whether an array has neither NaN nor infinity. By its bytes: numpy's own `all` costs three times as much on a
+    row (2.9 us here)."""
+    return array.dtype.kind != "f" or b"\0" not in np.isfinite(array).tobytes()
 
 
 def left_out(tensor: Tensor, rows: int) -> Array:
@@ -77,10 +97,11 @@ def array_of(given: Given, tensor: Tensor, field: str) -> Array:
     if given.datatype != tensor.datatype:
         raise got(f"{field}.datatype", given.datatype, tensor.datatype)
     shape = list(given.shape)
-    fits = len(shape) == len(tensor.shape) and all(
-        size >= 0 and wanted in (-1, size) for size, wanted in zip(shape, tensor.shape, strict=True)
-    )
-    count = _product(shape) if fits else 0
+    fits = len(shape) == len(tensor.shape)
+    count = 1
+    for size, wanted in zip(shape, tensor.shape, strict=False):
+        fits = fits and size >= 0 and wanted in (-1, size)
+        count *= size
     if not fits or count > LARGEST_SHAPE:
         raise got(f"{field}.shape", shape, f"{list(tensor.shape)} (-1 is any)")
     if count == 0:
@@ -98,28 +119,23 @@ def array_of(given: Given, tensor: Tensor, field: str) -> Array:
     return array.reshape(shape)
 
 
-def _product(sizes: Iterable[int]) -> int:
-    count = 1
-    for size in sizes:
-        count *= size
-    return count
-
-
 def listed(values: list[Any], datatype: str) -> Array:
     """Values, flat or nested, as an array of the datatype; a fraction for an integer, a number for a boolean, one out
     of range or anything else is a `ValueError`. The kind is given to numpy: of integers beyond 2^63 beside small ones
     it would make floats, of true beside 2 an integer."""
     if datatype == "BYTES":
         return np.array(list(_texts(values, 0)), dtype=np.object_)
-    kind, kinds = DTYPES[datatype], _kinds(values, 0) - {list}
-    if not kinds <= {bool, int, float}:
+    kind, kinds = DTYPES[datatype], _kinds(values, 0)
+    if not kinds <= {bool, int, float, list}:
         raise ValueError("not all of it is numbers")
     if datatype == "BOOL":
-        if not kinds <= {bool}:
+        if not kinds <= {bool, list}:
             raise ValueError("numbers among booleans")
         return np.asarray(values, kind)
     if bool in kinds:
         raise ValueError("booleans among numbers")
+    if datatype in _CODES and list not in kinds and finite(found := _read(values, datatype)):
+        return found
     if datatype.startswith("FP"):
         return _narrowed(np.asarray(values, np.float64), datatype)
     if float in kinds:
@@ -130,11 +146,17 @@ def listed(values: list[Any], datatype: str) -> Array:
         raise ValueError(f"beyond {np.iinfo(kind).min} to {np.iinfo(kind).max}") from error
 
 
-def _narrowed(array: Array, datatype: str) -> Array:
+def _read(values: list[float], datatype: str) -> Array:
+    """Flat numbers in one step; one beyond the type becomes infinite."""
+    found: Array = np.frombuffer(packed_array(_CODES[datatype], values), DTYPES[datatype])
+    return found
+
+
+def _narrowed(wide: Array, datatype: str) -> Array:
     with np.errstate(over="ignore"):
-        found: Array = array.astype(DTYPES[datatype])
+        found: Array = wide.astype(DTYPES[datatype])
     # an infinity made here would come back as the model's error and count against its version
-    if not np.isfinite(found).all() and (np.isinf(found) & np.isfinite(array)).any():
+    if not np.isfinite(found).all() and (np.isinf(found) & np.isfinite(wide)).any():
         raise ValueError(f"beyond the range of {datatype}")
     return found
 
@@ -196,7 +218,7 @@ def text_of(value: Any) -> str:
 def refuse_missing(array: Array, tensor: Tensor, signature: Signature, field: str) -> None:
     """Raise `Invalid` for an infinity, and for a NaN where a caller may leave nothing out: it would come back as the
     model's error and count against its version."""
-    if array.dtype.kind != "f" or np.isfinite(array).all():
+    if finite(array):
         return
     if any(each.optional and each.name == tensor.name for each in signature.inputs):
         bad = np.isinf(array)

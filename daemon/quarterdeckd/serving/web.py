@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import unquote
@@ -19,6 +20,11 @@ SERVER = {"name": "quarterdeck", "version": version("quarterdeck"), "extensions"
 Answer = Response | Awaitable[Response]
 
 
+@lru_cache(256)
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(unquote(part) for part in path.strip("/").split("/"))
+
+
 class Web:
     """Answers each request by its path; `ready` says whether everything is served as it was told."""
 
@@ -29,7 +35,7 @@ class Web:
 
     def handle(self, request: Request) -> Answer:
         """One request; a path in another method than its own is 405, an unknown one 404."""
-        parts = [unquote(part) for part in request.path.strip("/").split("/")]
+        parts = _parts(request.path)
         post = self._posted(request, parts)
         wanted = "GET" if post is None else "POST"
         if request.method != wanted:
@@ -39,7 +45,7 @@ class Web:
         except Fault as fault:
             return bodies.refused(fault)
 
-    def _posted(self, request: Request, parts: list[str]) -> Callable[[], Answer] | None:
+    def _posted(self, request: Request, parts: Sequence[str]) -> Callable[[], Answer] | None:
         size, began = len(request.body), request.began
         match parts:
             case ["v2", "models", endpoint, "infer"]:
@@ -52,7 +58,7 @@ class Web:
                 return self._index
         return None
 
-    def _looked(self, parts: list[str]) -> Response:
+    def _looked(self, parts: Sequence[str]) -> Response:
         match parts:
             case ["v2"]:
                 return _json(SERVER)
