@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import compression, deployments, jobs, monitoring, people, pipelines, registry
+from quarterstore.records import compression, deployments, jobs, monitoring, people, pipelines, registry, streams
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text
@@ -165,6 +165,11 @@ def _after_batch(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[
         yield _failed(job, act)
 
 
+def _after_stream(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    spec = msgspec.convert(job.spec, streams.StreamSpec)
+    yield streams.ResumeStream(stream=spec.stream, stopped=act.state == "CANCELLED", why=act.error or "")
+
+
 LEADS_TO: dict[jobs.JobKind, Led] = {
     "pipeline": _after_pipeline,
     "drift": _after_drift,
@@ -172,6 +177,7 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "admission": _after_admission,
     "convert": _after_convert,
     "batch": _after_batch,
+    "stream": _after_stream,
 }
 """What the end of each kind of job leads to."""
 

@@ -21,6 +21,7 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "admission": ("model", "golden"),
     "convert": ("model", "golden"),
     "batch": ("model", "data"),
+    "stream": ("model",),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": ("model", "reference", "golden"),
@@ -29,6 +30,7 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "admission": (),
     "convert": ("model", "golden"),
     "batch": ("output",),
+    "stream": (),
 }
 
 
@@ -57,6 +59,8 @@ class Handover:
             spec["current"] = [str(checked(path)) for path in self.predictions(spec["endpoint"])]
         if job.kind == "batch":
             spec["work"] = str(self._home.batches / spec["key"])
+        if job.kind == "stream":
+            spec |= {"folder": str(self._home.streams / spec["stream"]), "home": str(self._home.root)}
         return spec
 
     def predictions(self, endpoint: str) -> list[Path]:

@@ -113,12 +113,16 @@ class Supervisor:
                 await self._follow(watched)
             for job in [job for job in self._view.jobs if job.state == "RUNNING" and job.id not in self._watched]:
                 await self._adopt(job)
-            free = self._workers - len(self._watched)
+            lasting = sum(self._view.jobs[each].kind == "stream" for each in self._watched)
+            free = self._workers - (len(self._watched) - lasting)
             queued = sorted(
                 (job for job in self._view.jobs if job.state == "QUEUED"),
                 key=lambda job: (job.kind != "admission", job.created),
             )
-            for job in queued[: max(0, free)]:
+            # a stream lasts: it waits for no worker, and takes none from what ends
+            streams = [job for job in queued if job.kind == "stream"]
+            ending = [job for job in queued if job.kind != "stream"]
+            for job in [*streams, *ending[: max(0, free)]]:
                 await self._start(job)
 
     async def _start(self, job: jobs.Job) -> None:

@@ -26,6 +26,7 @@ from quarterstore.ledger import (
     schedules,
     search,
     store,
+    streams,
     transfer,
     trials,
 )
@@ -52,6 +53,7 @@ for _book in (
     deployments,
     outcomes,
     trials,
+    streams,
     monitoring,
     compression,
     hooks,

@@ -33,6 +33,7 @@ from quarterstore.records import (
     schedules,
     search,
     store,
+    streams,
     transfer,
     trials,
 )
@@ -53,6 +54,7 @@ NOUNS: tuple[ModuleType, ...] = (
     trials,
     predictions,
     batches,
+    streams,
     outcomes,
     monitoring,
     compression,
