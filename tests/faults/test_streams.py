@@ -73,9 +73,7 @@ def by_rest(client: Any, bodies: dict[bytes, bytes]) -> dict[bytes, dict[str, An
     """What the REST door answers to the same bodies."""
     address = client.ask(deployments.ShowServing()).address
     with httpx.Client() as http:
-        return {
-            key: http.post(f"{address}/v1/predict/small", content=body).json() for key, body in bodies.items()
-        }
+        return {key: http.post(f"{address}/v1/predict/small", content=body).json() for key, body in bodies.items()}
 
 
 def test_every_message_is_answered_over_kill_9_of_the_process_in_the_middle(served: Any) -> None:
