@@ -218,7 +218,9 @@ def test_a_sender_and_a_consumer_of_a_stream_work_as_the_page_has_them(daemon: A
     stream = json.loads(daemon.qd("--json", *words).stdout)["id"]
     (tmp_path / "rows.json").write_text(json.dumps({f"k{n}": {"x": [n, 1.0]} for n in range(450)}))
     found = [
-        subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for code, words in (
             (sender, (f"ipc://{daemon.home.streams}/in.sock", str(tmp_path / "rows.json"))),
             (consumer, (f"ipc://{daemon.home.streams}/out.sock", "450")),

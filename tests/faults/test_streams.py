@@ -12,8 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from quarterdeckd.serving.stream_counts import _NOTE, _RUNNING, _SUSPECT, NOBODY
+from quarterdeckd.work.adoption import born
 from quarterstore.records import deployments, jobs, predictions, streams
-from tests.faults.test_serving import deployed, live, until
+from tests.faults.test_serving import deployed, live, made, staged, until
 from tests.streaming import Consumer, Sender, free_port, rows
 
 pytestmark = pytest.mark.fault
@@ -185,7 +187,7 @@ def test_a_stream_outlives_its_daemon_and_stops_when_told(absent: Any) -> None:
         with absent.client() as client:
             assert process(client, stream) == pid and shown(client, stream).counts.answered == 300
             assert client.ask(streams.StopStream(stream=stream.id, reason="over")).state == "STOPPED"
-            until(lambda: not Path(f"/proc/{pid}").exists())
+            until(lambda: born(pid) is None)
             assert client.ask(streams.ListStreams(live=True)) == []
             assert shown(client, stream).why == "over"
 
@@ -218,6 +220,47 @@ def test_a_poison_message_is_an_answer_of_its_own_and_stops_nothing(served: Any)
     counts = shown(served, stream).counts
     assert (counts.errors, counts.answered) == (len(wrong), len(bodies)) and counts.refused >= 2
     assert "expected" in counts.last_error
+
+
+@pytest.mark.slow
+def test_a_process_that_was_told_to_end_as_its_daemon_died_is_ended_by_the_next_one(absent: Any) -> None:
+    absent.start()
+    with absent.client() as client:
+        version = deployed(client, 0.0)
+        until(lambda: live(client, version))
+        stream, _, _ = started(client)
+        pid = process(client, stream)
+        os.kill(pid, signal.SIGSTOP)  # it does not hear the SIGTERM
+        assert client.ask(streams.StopStream(stream=stream.id)).state == "STOPPED"
+    absent.stop(signal.SIGKILL)
+    assert born(pid) is not None
+    absent.start()
+    until(lambda: born(pid) is None)
+
+
+def suspected(counts: Path) -> tuple[bytes, bytes]:
+    """The digest that is being answered, and that of the message in which the process before ended."""
+    data = counts.read_bytes() if counts.exists() else bytes(_NOTE)
+    return data[_RUNNING:_SUSPECT], data[_SUSPECT:_NOTE]
+
+
+def test_a_message_that_ends_the_process_twice_is_an_error_and_not_tried_a_third_time(served: Any, daemon: Any) -> None:
+    """As the memory killer does it: SIGKILL while that message is being answered."""
+    version = staged(served, made.loop_bytes(1_000_000), made.Signature((), ()))
+    stream, source, sink = started(served, version)
+    slow = json.dumps({"rows": [{"x": [1, 2, 3, 4]}]}).encode()
+    counts = daemon.home.streams / stream.id / "counts"
+    with Consumer(sink) as consumer, Sender(source, {b"deadly": slow}) as sender:
+        until(lambda: suspected(counts)[0] != NOBODY)
+        killed(served, stream)
+        until(lambda: NOBODY not in suspected(counts))
+        killed(served, stream)
+        assert sender.done.wait(60)
+        status, body = consumer.answers[b"deadly"]
+        assert status == b"error" and "ended twice" in body["error"], body
+        assert consumer.times[b"deadly"] == 1
+    found = shown(served, stream)
+    assert (found.state, found.counts.errors, len(found.restarts)) == ("RUNNING", 1, 2)
 
 
 def test_a_stream_that_cannot_stay_up_is_given_up_with_its_reason(served: Any) -> None:

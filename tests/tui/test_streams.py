@@ -35,7 +35,14 @@ async def test_the_screen_of_jobs_shows_what_waits_and_why(
     app = console(full.home)
     async with app.run_test(size=size) as pilot:
         await made.gone_to(pilot, "5", "pipelines")
-        for words in ("stream churn@1", "40 wait", "40 of 40", "40 in, 0 out, lag", "full: the consumer is slower", "qd streams show"):
+        for words in (
+            "stream churn@1",
+            "40 wait",
+            "40 of 40",
+            "40 in, 0 out, lag",
+            "full: the consumer is slower",
+            "qd streams show",
+        ):
             await made.shown(pilot, words)
 
 

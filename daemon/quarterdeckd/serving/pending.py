@@ -93,8 +93,11 @@ class Pending:
 
     def late(self, now: float) -> None:
         """What is on its way for too long is to be sent again."""
-        while self._sent:
-            first = next(iter(self._sent.values()))
-            if first.sent is None or now - first.sent < AGAIN:
-                return
-            self._unsent.append(self._sent.pop(first.key))
+        late = []
+        for answer in self._sent.values():
+            if answer.sent is None or now - answer.sent < AGAIN:
+                break
+            late.append(answer)
+        for answer in reversed(late):
+            del self._sent[answer.key]
+            self._unsent.appendleft(answer)

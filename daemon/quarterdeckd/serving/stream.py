@@ -74,6 +74,7 @@ class Stream:
     def __init__(self, spec: StreamSpec, folder: Path, home: Home, context: zmq.Context[Any]) -> None:
         self._spec = spec
         self._context = context
+        self._folder = folder
         self._counts = Counts(folder / "counts")
         self._died_of = self._counts.begin()
         self._seen = Seen(folder, spec.window)
@@ -103,10 +104,13 @@ class Stream:
         self._poller.register(self._monitor, zmq.POLLIN)
 
     def beside(self) -> None:
-        """In a thread: follow the routes, bring predictions to the disk."""
+        """In a thread: follow the routes, bring predictions to the disk, leave with the home."""
         tended = 0.0
         while True:
             time.sleep(FOLLOW)
+            if not self._folder.exists():
+                log.critical("the home is gone: there is nobody to answer for")
+                os._exit(1)
             try:
                 self._answering.follow()
                 if time.monotonic() - tended >= SYNC:

@@ -40,8 +40,8 @@ class Counts:
         self.numbers[WAITING] = 0
         self.oldest(0.0)
         died, suspect = self._map[_RUNNING:_SUSPECT], self._map[_SUSPECT:_NOTE]
-        self._map[_SUSPECT:_NOTE] = died
         self.running(NOBODY)
+        self._map[_SUSPECT:_NOTE] = died
         return died if died == suspect else NOBODY
 
     def running(self, digest: bytes) -> None:
