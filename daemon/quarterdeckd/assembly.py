@@ -43,6 +43,7 @@ from quarterdeckd.work.rows import RowFiles
 from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.storing import Storing
+from quarterdeckd.work.streams import Streams
 from quarterdeckd.work.supervisor import Supervisor
 from quarterdeckd.work.trials import Trials
 from quarterdeckd.work.uploads import Uploads
@@ -56,6 +57,7 @@ from quarterstore.records import outcomes as outcome_records
 from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
+from quarterstore.records import streams as stream_records
 from quarterstore.records import trials as trial_records
 from quarterstore.records.batches import StartBatch
 from quarterstore.records.datasets import AddDataset, CompareDatasets
@@ -119,6 +121,7 @@ class Daemon:
         self.supervisor = Supervisor(
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
+        self.streams = Streams(home, self.view, self.bus)
         self.link = ServingLink(home, self._news, settings.http, settings.hosts, settings.grpc)
         readings = Readings(self.view, self.predictions, self.outcomes)
         self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path, readings)
@@ -260,6 +263,8 @@ class Daemon:
         quick[deployment_records.ShowDeployment] = lambda query, speaker: self.rollouts.read(
             deployment_of(self.view, query.endpoint)
         )
+        quick[stream_records.ListStreams] = lambda query, speaker: self.streams.listed(query)
+        quick[stream_records.ShowStream] = lambda query, speaker: self.streams.shown(query)
         quick[run_records.LogMetrics] = self._points
         quick[run_records.Beat] = self._beat
         add = with_metrics(lambda run: self.intake.latest.get(run, {}))
@@ -304,6 +309,7 @@ class Daemon:
             self.supervisor.run(),
             self.rollouts.run(self.settings.judge_every),
             self.trials.run(LOOKS * self.settings.judge_every),
+            self.streams.run(),
             self.hearing.watch(),
             self.scheduler.watch_jumps(),
             self._every(0.5, self._sync),

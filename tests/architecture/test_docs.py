@@ -22,6 +22,8 @@ from quarterdeck.cli.main import command
 from quarterdeckd.work.receivers import signature
 from quarterstore.records.deployments import ListDeployments, ShowServing
 from quarterstore.records.places import Home
+from quarterstore.records.registry import RegisterVersion, Signature
+from tests.small import onnx_file
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -204,6 +206,32 @@ def test_a_program_is_told_and_a_signature_is_checked_as_the_page_says(daemon: A
     assert names["genuine"](b"a secret", header, b'{"a": 1}')
     assert not names["genuine"](b"another", header, b'{"a": 1}')
     assert not names["genuine"](b"a secret", signature(b"a secret", 1, b"{}"), b"{}")
+
+
+def test_a_sender_and_a_consumer_of_a_stream_work_as_the_page_has_them(daemon: Any, tmp_path: Path) -> None:
+    sender, consumer = blocks(ROOT / "docs" / "how-to" / "answer-a-stream.md", "python")
+    with daemon.client() as client:
+        digest, size = client.put(onnx_file())
+        asked = RegisterVersion(model="m", digest=digest, size=size, format="onnx", signature=Signature((), ()))
+        client.ask(asked, timeout=60)
+    words = ("stream", "m@latest", "--in", "ipc://in", "--out", "ipc://out")
+    stream = json.loads(daemon.qd("--json", *words).stdout)["id"]
+    (tmp_path / "rows.json").write_text(json.dumps({f"k{n}": {"x": [n, 1.0]} for n in range(450)}))
+    found = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for code, words in (
+            (sender, (f"ipc://{daemon.home.streams}/in.sock", str(tmp_path / "rows.json"))),
+            (consumer, (f"ipc://{daemon.home.streams}/out.sock", "450")),
+        )
+    ]
+    said = [process.communicate(timeout=60) for process in found]
+    assert [process.returncode for process in found] == [0, 0], said
+    assert said[0][0] == "all acknowledged\n"
+    lines = said[1][0].splitlines()
+    assert len(lines) == 450 and all(" ok {'rows': [{'y': " in line and "'version': 'm@1'" in line for line in lines)
+    assert daemon.qd("stream", "stop", stream).returncode == 0
 
 
 def test_a_store_is_moved_as_the_page_says(absent: Any, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ SOCKET_FILES = {
     "daemon/quarterdeckd/serving/host.py",
     "daemon/quarterdeckd/serving/launcher.py",
     "daemon/quarterdeckd/serving/shadow.py",
+    "daemon/quarterdeckd/serving/stream.py",
     "daemon/quarterdeckd/work/serving_link.py",
 }
 """The files named for sockets or for the keys of sockets, and the daemon's assembly, which owns the context."""

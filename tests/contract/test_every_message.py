@@ -41,6 +41,7 @@ from quarterstore.records import (
     schedules,
     search,
     store,
+    streams,
     transfer,
     trials,
 )
@@ -312,6 +313,11 @@ def ask_for_answers(life: Life) -> None:
     job = life(batches.StartBatch(version="life@1", digest=digest, format="csv"))
     ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
     assert ended.state == "FAILED" and "'much' in row 0" in ended.error
+    stream = life(streams.StartStream(model="life", input="ipc://in", output="ipc://out"))
+    assert [each.id for each in life(streams.ListStreams(live=True))] == [stream.id]
+    running = life.until(streams.ShowStream(stream=stream.id), lambda found: found.counts.note == "")
+    assert running.input == "bind:ipc://in" and running.counts.waiting == 0
+    assert life(streams.StopStream(stream=stream.id)).state == "STOPPED"
 
 
 def about_serving(life: Life, ana: Any) -> None:

@@ -26,6 +26,7 @@ NOUNS = {
     "trials": "shadow, A/B and bandit beside the live version",
     "predictions": "what was asked and answered",
     "batches": "files of rows answered in a job",
+    "streams": "messages in and out over ZeroMQ, at least once",
     "outcomes": "labels and other outcomes, joined to the predictions",
     "monitoring": "drift, alerts, reactions",
     "compression": "smaller children, measured",

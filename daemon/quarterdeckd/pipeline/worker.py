@@ -25,6 +25,7 @@ from quarterstore.records.monitoring import DriftSpec
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import PipelineSpec
 from quarterstore.records.registry import ConvertSpec
+from quarterstore.records.streams import StreamSpec
 
 KINDS: dict[str, tuple[str, type]] = {
     "pipeline": ("quarterdeckd.pipeline.run", PipelineSpec),
@@ -35,6 +36,7 @@ KINDS: dict[str, tuple[str, type]] = {
     "batch": ("quarterdeckd.serving.batch", BatchSpec),
     "feature_rows": ("quarterdeckd.features.rows", RowsSpec),
     "training_set": ("quarterdeckd.features.training_set", JoinSpec),
+    "stream": ("quarterdeckd.serving.stream", StreamSpec),
 }
 """Kind of job -> the module whose `run(spec, report)` does it, and the record it is given. By name, so that a drift
 job loads no torch (2.2 s here) and the floors stay apart."""

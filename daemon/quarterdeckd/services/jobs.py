@@ -11,7 +11,17 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import compression, deployments, features, jobs, monitoring, people, pipelines, registry
+from quarterstore.records import (
+    compression,
+    deployments,
+    features,
+    jobs,
+    monitoring,
+    people,
+    pipelines,
+    registry,
+    streams,
+)
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text
@@ -178,6 +188,11 @@ def _after_join(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[A
         yield features.NoteTrainingSet(job=job.id, spec=job.spec, result=act.result)
 
 
+def _after_stream(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    spec = msgspec.convert(job.spec, streams.StreamSpec)
+    yield streams.ResumeStream(stream=spec.stream, stopped=act.state == "CANCELLED", why=act.error or "")
+
+
 LEADS_TO: dict[jobs.JobKind, Led] = {
     "pipeline": _after_pipeline,
     "drift": _after_drift,
@@ -187,6 +202,7 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "batch": _after_batch,
     "feature_rows": _after_rows,
     "training_set": _after_join,
+    "stream": _after_stream,
 }
 """What the end of each kind of job leads to."""
 

@@ -14,7 +14,7 @@ from quarterdeckd.serving.batching import Batches
 from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.features import features_of, said_of
 from quarterdeckd.serving.load import QUEUE, Load, Queue
-from quarterdeckd.serving.recorder import Frame, Recorder, kept, kept_key
+from quarterdeckd.serving.recorder import Frame, kept, kept_key
 from quarterdeckd.serving.router import Dealt, Routes, Way
 from quarterdeckd.serving.running import INLINE, RUN_WITHIN, Ran, run
 from quarterdeckd.serving.session import THREADS, Loaded
@@ -65,6 +65,13 @@ class Door(Protocol[Reply_co]):
 
     def refused(self, fault: Fault, stamp: Stamp | None) -> Reply_co:
         """What is wrong; with a stamp where a version took the request and failed."""
+
+
+class Keeper(Protocol):
+    """Where answered requests are kept."""
+
+    def write(self, frame: Frame) -> bool:
+        """Keep one; False when it was counted instead."""
 
 
 class Received(NamedTuple, Generic[Reply]):
@@ -131,7 +138,7 @@ class Inference:
     """Answers requests by the routes; `written` is called when something was recorded."""
 
     def __init__(
-        self, routes: Routes, recorder: Recorder, status: Status, copies: Copies, written: Callable[[], None]
+        self, routes: Routes, recorder: Keeper, status: Status, copies: Copies, written: Callable[[], None]
     ) -> None:
         self._copies = copies
         self._routes = routes

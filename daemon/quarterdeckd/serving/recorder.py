@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,8 @@ def adopt_segments(folder: Path) -> None:
     for path in folder.glob("*.seg"):
         pid = path.stem.split("-")[1]
         if not Path(f"/proc/{pid}").exists():
-            path.rename(path.with_suffix(".done"))
+            with suppress(FileNotFoundError):  # the launcher and the daemon both look
+                path.rename(path.with_suffix(".done"))
 
 
 def read_segment(path: Path, say: Callable[[str], None] = log.warning) -> Iterator[Frame]:

@@ -23,6 +23,7 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "batch": ("model", "data"),
     "feature_rows": ("data",),
     "training_set": ("entities",),
+    "stream": ("model",),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": ("model", "reference", "golden"),
@@ -33,6 +34,7 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "batch": ("output",),
     "feature_rows": ("output",),
     "training_set": ("output",),
+    "stream": (),
 }
 
 
@@ -66,6 +68,8 @@ class Handover:
             ]
         if job.kind == "batch":
             spec["work"] = str(self._home.batches / spec["key"])
+        if job.kind == "stream":
+            spec |= {"folder": str(self._home.streams / spec["stream"]), "home": str(self._home.root)}
         return spec
 
     def predictions(self, endpoint: str) -> list[Path]:

@@ -84,6 +84,7 @@ class Supervisor:
         self._bus = bus
         self._workers = workers
         self._watched: dict[str, Watched] = {}
+        self._looked = False
         self._looking = asyncio.Lock()
         self._wake = asyncio.Event()
         bus.on_kept(self._kept)
@@ -113,12 +114,22 @@ class Supervisor:
                 await self._follow(watched)
             for job in [job for job in self._view.jobs if job.state == "RUNNING" and job.id not in self._watched]:
                 await self._adopt(job)
-            free = self._workers - len(self._watched)
+            if not self._looked:
+                # cancelled as the daemon before ended, or before this look: nobody told its process yet
+                self._looked = True
+                for job in self._view.jobs:
+                    if job.state == "CANCELLED" and job.id not in self._watched and alive(job.pid, job.born):
+                        self._watch(job)
+            lasting = sum(self._view.jobs[each].kind == "stream" for each in self._watched)
+            free = self._workers - (len(self._watched) - lasting)
             queued = sorted(
                 (job for job in self._view.jobs if job.state == "QUEUED"),
                 key=lambda job: (job.kind != "admission", job.created),
             )
-            for job in queued[: max(0, free)]:
+            # a stream lasts: it waits for no worker, and takes none from what ends
+            streams = [job for job in queued if job.kind == "stream"]
+            ending = [job for job in queued if job.kind != "stream"]
+            for job in [*streams, *ending[: max(0, free)]]:
                 await self._start(job)
 
     async def _start(self, job: jobs.Job) -> None:
@@ -174,14 +185,17 @@ class Supervisor:
 
     async def _adopt(self, job: jobs.Job) -> None:
         if alive(job.pid, job.born):
-            assert job.pid is not None and job.born is not None
-            watched = Watched(job.id, job.pid, job.born, None)
-            watched.offset = self._offset_of(job.id)
-            self._watched[job.id] = watched
-            log.info("adopted %s, process %d", job.id, job.pid)
+            self._watch(job)
         else:
             end_left(job.pid, job.born)
             await self._ended(job.id)
+
+    def _watch(self, job: jobs.Job) -> None:
+        assert job.pid is not None and job.born is not None
+        watched = Watched(job.id, job.pid, job.born, None)
+        watched.offset = self._offset_of(job.id)
+        self._watched[job.id] = watched
+        log.info("adopted %s, process %d", job.id, job.pid)
 
     async def _follow(self, watched: Watched) -> None:
         job = self._view.jobs[watched.job]

@@ -27,6 +27,7 @@ from quarterstore.ledger import (
     schedules,
     search,
     store,
+    streams,
     transfer,
     trials,
 )
@@ -54,6 +55,7 @@ for _book in (
     deployments,
     outcomes,
     trials,
+    streams,
     monitoring,
     compression,
     hooks,

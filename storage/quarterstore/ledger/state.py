@@ -28,6 +28,7 @@ from quarterstore.records import (
     runs,
     schedules,
     search,
+    streams,
     trials,
 )
 from quarterstore.records.base import Event, Record
@@ -116,6 +117,7 @@ class State:
         self.admissions = book("admissions", Admission, lambda r: r.version)
         self.uploads = book("uploads", outcomes.OutcomeUpload, lambda r: r.id)
         self.trials = book("trials", trials.Trial, lambda r: r.id)
+        self.streams = book("streams", streams.Stream, lambda r: r.id)
         self.drifts = book("drifts", monitoring.Drift, lambda r: r.id)
         self.alerts = book("alerts", monitoring.Alert, lambda r: r.id)
         self.reactions = book("reactions", monitoring.Reaction, lambda r: r.endpoint)

@@ -9,7 +9,9 @@ import msgspec
 from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
 
 JobState = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
-JobKind = Literal["pipeline", "drift", "optimise", "admission", "convert", "batch", "feature_rows", "training_set"]
+JobKind = Literal[
+    "pipeline", "drift", "optimise", "admission", "convert", "batch", "stream", "feature_rows", "training_set"
+]
 
 
 class Limits(Record, frozen=True):

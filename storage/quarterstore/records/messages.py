@@ -34,6 +34,7 @@ from quarterstore.records import (
     schedules,
     search,
     store,
+    streams,
     transfer,
     trials,
 )
@@ -55,6 +56,7 @@ NOUNS: tuple[ModuleType, ...] = (
     trials,
     predictions,
     batches,
+    streams,
     outcomes,
     monitoring,
     compression,

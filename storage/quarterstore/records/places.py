@@ -92,6 +92,11 @@ class Home:
         return self.root / "batches"
 
     @property
+    def streams(self) -> Path:
+        """A folder a stream, with its counts and the keys it saw; the ipc sockets of streams."""
+        return self.root / "streams"
+
+    @property
     def serving(self) -> Path:
         """The launcher's own folder: last routing table, prediction spool, log."""
         return self.root / "serving"

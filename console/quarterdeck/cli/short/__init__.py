@@ -24,6 +24,7 @@ from quarterdeck.cli.short.labelling import labels_group, outcome_group
 from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
 from quarterdeck.cli.short.retaining import hold_group, retention, retention_group
+from quarterdeck.cli.short.streaming import stream
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
 from quarterdeck.cli.short.trying import ab, bandit, shadow
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Made] = {
     "drift": drift,
     "optimise": optimise,
     "batch": batch,
+    "stream": stream,
     "backup": backup,
     "restore": restore,
     "undo": undo,
@@ -106,6 +108,7 @@ HELP = {
     "outcome": "what came of predictions, as numbers",
     "optimise": "make an int8 child and measure it",
     "batch": "answer a whole file of rows",
+    "stream": "answer messages as they come, at least once each",
     "pipeline": "run a pipeline file",
     "audit": "verify the journal, show its head",
     "serving": "the serving side, without the daemon too",

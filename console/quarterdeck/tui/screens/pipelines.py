@@ -27,10 +27,12 @@ from quarterdeck.tui.widgets.drawing import (
     title,
 )
 from quarterdeck.tui.widgets.record_table import Column
+from quarterdeck.tui.widgets.stream_lines import stream_lines
 from quarterdeck.wording import command_text
 from quarterstore.records.jobs import Job, JobLog, ListJobs, Progress, ShowJob
 from quarterstore.records.pipelines import ListPipelineRuns, PipelineRun, ShowPipelineRun
 from quarterstore.records.schedules import ListSchedules, Schedule
+from quarterstore.records.streams import ListStreams, ShowStream, Stream
 
 LOG = 12
 """Lines of a log's tail."""
@@ -40,7 +42,7 @@ class PipelinesScreen(NounScreen):
     """Pipeline runs and the jobs that belong to none, the newest first; schedules in every card."""
 
     name_of_screen = "pipelines"
-    nouns = frozenset({"pipelines", "jobs", "schedules"})
+    nouns = frozenset({"pipelines", "jobs", "schedules", "streams"})
     pulses = (Progress,)
     empty = "no pipeline ran yet\n\nqd train TABLE.csv --target COLUMN"
     columns = (
@@ -55,9 +57,15 @@ class PipelinesScreen(NounScreen):
     keys = (("enter l", "steps, log and schedules"),)
     BINDINGS: ClassVar[list[BindingType]] = [Binding("l", "log", "log")]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.streams: dict[str, Stream] = {}
+        """Streams that run, by the job of each."""
+
     async def fetch(self) -> Sequence[tuple[str, PipelineRun | Job]]:
         """Pipeline runs and other jobs."""
         ask = self.deck_app.deck.ask
+        self.streams = {found.job: found for found in await ask(ListStreams(live=True))}
         runs: list[PipelineRun] = await ask(ListPipelineRuns(limit=150))
         known = {run.job for run in runs}
         jobs = [job for job in await ask(ListJobs(limit=100)) if job.id not in known]
@@ -67,7 +75,9 @@ class PipelinesScreen(NounScreen):
     def cells(self, record: PipelineRun | Job, now: float) -> tuple[Text, ...]:
         """Where it is now."""
         if isinstance(record, Job):
-            what, step, version = f"{record.kind} {record.subject}", "job", "-"
+            stream = self.streams.get(record.id)
+            step = f"{stream.counts.waiting:,} wait" if stream else "job"
+            what, version = f"{record.kind} {record.subject}", "-"
         else:
             running = next((each.name for each in record.steps if each.state == "RUNNING"), "")
             done = sum(each.state in ("DONE", "SKIPPED") for each in record.steps)
@@ -90,7 +100,8 @@ class PipelinesScreen(NounScreen):
         lines = await ask(JobLog(job=job, lines=LOG))
         schedules = await ask(ListSchedules())
         progress = self.deck_app.snapshot.progress.get(job) if record.state == "RUNNING" else None
-        return lambda width, height: pipeline_card(record, progress, lines, schedules, now, width)
+        stream = self.streams.get(job)
+        return lambda width, height: pipeline_card(record, progress, lines, schedules, now, width, stream)
 
     def subject(self) -> tuple[str, str] | None:
         """The run under the cursor."""
@@ -98,6 +109,8 @@ class PipelinesScreen(NounScreen):
         if found is None:
             return None
         asked: Any = ShowJob(job=found.id) if isinstance(found, Job) else ShowPipelineRun(pipeline_run=found.id)
+        if found.id in self.streams:
+            asked = ShowStream(stream=self.streams[found.id].id)
         return found.id, command_text(asked)
 
     def action_log(self) -> None:
@@ -114,12 +127,15 @@ def pipeline_card(
     schedules: Sequence[Schedule],
     now: float,
     width: int,
+    stream: Stream | None = None,
 ) -> Text:
-    """A pipeline run, or a job, in full."""
+    """A pipeline run, or a job, in full; that of a stream with how the stream stands."""
     name = f"{found.kind} {found.subject}" if isinstance(found, Job) else found.pipeline
     cause = f"because of {found.cause}" if found.cause else f"by {found.actor}"
     text = title(name, [state(found.state)], f"{found.id} · {cause} · {clock(found.created, now)}", width)
-    if progress is not None:
+    if stream is not None:
+        text.append_text(section(stream.id, stream_lines(stream, width), width))
+    elif progress is not None:
         done = Text.assemble(bar(progress.fraction or 0.0, 24), " ", safe(f"{progress.step} {progress.words}"))
         text.append_text(fit(done, width))
         text.append("\n\n")
