@@ -35,6 +35,7 @@ from quarterstore.records import (
     pipelines,
     predictions,
     registry,
+    replays,
     retention,
     runs,
     schedules,
@@ -323,6 +324,7 @@ def about_serving(life: Life, ana: Any) -> None:
     life(monitoring.AckAlert(alert=alert.id))
     life(monitoring.ResolveAlert(alert=alert.id))
     ask_for_answers(life)
+    about_rehearsals(life)
     job = life(compression.Optimise(version="life@1"))
     life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
     assert len(life(compression.ListOptimisations())) <= 1
@@ -336,6 +338,15 @@ def about_serving(life: Life, ana: Any) -> None:
     about_trials(life, ana, serving.address)
     life(deployments.StopEndpoint(endpoint="life"))
     life(deployments.StopServing())
+
+
+def about_rehearsals(life: Life) -> None:
+    """What was recorded, answered again by the version that answered it."""
+    job = life(replays.StartReplay(version="life@1", window=3600, limit=100))
+    assert life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    [replay] = life(replays.ListReplays(version="life@1"))
+    assert (replay.found.rows, replay.found.agreed) == (100, 100)
+    assert life(replays.ShowReplay(replay=replay.id)) == replay
 
 
 def about_trials(life: Life, ana: Any, address: str) -> None:

@@ -25,6 +25,7 @@ NOUNS = {
     "trials": "shadow, A/B and bandit beside the live version",
     "predictions": "what was asked and answered",
     "batches": "files of rows answered in a job",
+    "replays": "recorded traffic answered again by another version",
     "outcomes": "labels and other outcomes, joined to the predictions",
     "monitoring": "drift, alerts, reactions",
     "compression": "smaller children, measured",

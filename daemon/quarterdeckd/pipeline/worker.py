@@ -24,6 +24,7 @@ from quarterstore.records.monitoring import DriftSpec
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import PipelineSpec
 from quarterstore.records.registry import ConvertSpec
+from quarterstore.records.replays import ReplaySpec
 
 KINDS: dict[str, tuple[str, type]] = {
     "pipeline": ("quarterdeckd.pipeline.run", PipelineSpec),
@@ -32,6 +33,7 @@ KINDS: dict[str, tuple[str, type]] = {
     "admission": ("quarterdeckd.serving.admission", AdmissionSpec),
     "convert": ("quarterdeckd.pipeline.convert", ConvertSpec),
     "batch": ("quarterdeckd.serving.batch", BatchSpec),
+    "replay": ("quarterdeckd.serving.replay", ReplaySpec),
 }
 """Kind of job -> the module whose `run(spec, report)` does it, and the record it is given. By name, so that a drift
 job loads no torch (2.2 s here) and the floors stay apart."""

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import compression, deployments, jobs, monitoring, people, pipelines, registry
+from quarterstore.records import compression, deployments, jobs, monitoring, people, pipelines, registry, replays
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text
@@ -165,6 +165,24 @@ def _after_batch(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[
         yield _failed(job, act)
 
 
+def _after_replay(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is None:
+        if act.state != "CANCELLED":
+            yield _failed(job, act)
+        return
+    spec = msgspec.convert(job.spec, replays.ReplaySpec)
+    yield replays.RecordReplay(
+        job=job.id,
+        endpoint=spec.endpoint,
+        version=spec.version,
+        since=spec.since,
+        until=spec.until,
+        limit=spec.limit,
+        tolerance=spec.tolerance,
+        found=msgspec.convert(act.result, replays.ReplayResult),
+    )
+
+
 LEADS_TO: dict[jobs.JobKind, Led] = {
     "pipeline": _after_pipeline,
     "drift": _after_drift,
@@ -172,6 +190,7 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "admission": _after_admission,
     "convert": _after_convert,
     "batch": _after_batch,
+    "replay": _after_replay,
 }
 """What the end of each kind of job leads to."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs
 from quarterstore.records.faults import got
+from quarterstore.records.outcomes import LABEL
 from quarterstore.records.places import Home
 from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.parquet import checked
@@ -21,6 +22,7 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "admission": ("model", "golden"),
     "convert": ("model", "golden"),
     "batch": ("model", "data"),
+    "replay": ("model", "live_model"),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": ("model", "reference", "golden"),
@@ -29,6 +31,7 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "admission": (),
     "convert": ("model", "golden"),
     "batch": ("output",),
+    "replay": (),
 }
 
 
@@ -57,7 +60,23 @@ class Handover:
             spec["current"] = [str(checked(path)) for path in self.predictions(spec["endpoint"])]
         if job.kind == "batch":
             spec["work"] = str(self._home.batches / spec["key"])
+        if job.kind == "replay":
+            spec |= self._traffic(spec["endpoint"])
         return spec
+
+    def _traffic(self, endpoint: str) -> dict[str, Any]:
+        """What is recorded of an endpoint, its labels, and what each version takes that may have answered there."""
+        model = self._view.deployments[endpoint].model
+        labels = sorted((self._home.samples / "outcomes" / f"metric={LABEL}").glob("*.parquet"))
+        return {
+            "predictions": [str(checked(path)) for path in self.predictions(endpoint)],
+            "labels": [str(checked(path)) for path in labels],
+            "features": {
+                each.id: [feature.name for feature in each.signature.features]
+                for each in self._view.versions
+                if each.model == model and each.signature.features
+            },
+        }
 
     def predictions(self, endpoint: str) -> list[Path]:
         """The Parquet files of an endpoint's recorded predictions, oldest first."""

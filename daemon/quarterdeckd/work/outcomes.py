@@ -212,7 +212,7 @@ class Outcomes:
         """What came of the answers of each version of an endpoint, of those that were given under the routing epoch
         `since_epoch` or a later one. Reads files: from a thread; the same question again costs nothing until there is
         more."""
-        from quarterdeckd.pipeline.holding import by_arm
+        from quarterdeckd.measures.holding import by_arm
 
         files = tuple(self.files(metric))
         asked = (endpoint, metric, since_epoch)
@@ -224,7 +224,7 @@ class Outcomes:
 
     def summary(self, query: outcomes.ShowOutcomes, speaker: Speaker, seen: int) -> outcomes.OutcomeSummary:
         """The same with how many rows were answered."""
-        from quarterdeckd.pipeline.holding import answered
+        from quarterdeckd.measures.holding import answered
 
         deployment_of(self._view, query.endpoint)
         self._predictions.fold()

@@ -22,6 +22,7 @@ from quarterdeck.cli.short.keeping import (
 from quarterdeck.cli.short.labelling import labels_group, outcome_group
 from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
+from quarterdeck.cli.short.rehearsing import replay
 from quarterdeck.cli.short.retaining import hold_group, retention, retention_group
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Made] = {
     "ab": ab,
     "bandit": bandit,
     "rollback": rollback,
+    "replay": replay,
     "drift": drift,
     "optimise": optimise,
     "batch": batch,
@@ -98,6 +100,7 @@ HELP = {
     "ab": "compare outcomes of two versions",
     "bandit": "deal requests by what each version earned",
     "rollback": "give the traffic back",
+    "replay": "answer recorded traffic again with another version",
     "drift": "compare live traffic with the training rows",
     "labels": "the true labels of predictions, and how often each version was right",
     "outcome": "what came of predictions, as numbers",
