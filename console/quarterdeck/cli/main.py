@@ -26,6 +26,7 @@ NOUNS = {
     "predictions": "what was asked and answered",
     "batches": "files of rows answered in a job",
     "replays": "recorded traffic answered again by another version",
+    "drills": "rollbacks rehearsed in a sandbox",
     "outcomes": "labels and other outcomes, joined to the predictions",
     "monitoring": "drift, alerts, reactions",
     "compression": "smaller children, measured",

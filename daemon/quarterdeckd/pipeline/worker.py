@@ -18,6 +18,7 @@ from quarterdeckd.pipeline.watch import Outcome, Watch, set_limits
 from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
 from quarterstore.records.deployments import AdmissionSpec
+from quarterstore.records.drills import DrillSpec
 from quarterstore.records.faults import Fault
 from quarterstore.records.jobs import JobResult, JobSpec
 from quarterstore.records.monitoring import DriftSpec
@@ -34,6 +35,7 @@ KINDS: dict[str, tuple[str, type]] = {
     "convert": ("quarterdeckd.pipeline.convert", ConvertSpec),
     "batch": ("quarterdeckd.serving.batch", BatchSpec),
     "replay": ("quarterdeckd.serving.replay", ReplaySpec),
+    "drill": ("quarterdeckd.serving.drill", DrillSpec),
 }
 """Kind of job -> the module whose `run(spec, report)` does it, and the record it is given. By name, so that a drift
 job loads no torch (2.2 s here) and the floors stay apart."""

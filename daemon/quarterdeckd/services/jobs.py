@@ -11,7 +11,17 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import compression, deployments, jobs, monitoring, people, pipelines, registry, replays
+from quarterstore.records import (
+    compression,
+    deployments,
+    drills,
+    jobs,
+    monitoring,
+    people,
+    pipelines,
+    registry,
+    replays,
+)
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text
@@ -183,6 +193,25 @@ def _after_replay(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act
     )
 
 
+def _after_drill(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is None:
+        if act.state != "CANCELLED":
+            yield _failed(job, act)
+        return
+    spec = msgspec.convert(job.spec, drills.DrillSpec)
+    yield drills.RecordDrill(
+        job=job.id,
+        endpoint=spec.endpoint,
+        live=spec.live,
+        to=spec.to,
+        rate=spec.rate,
+        seconds=spec.seconds,
+        hosts=spec.hosts,
+        within=spec.within,
+        found=msgspec.convert(act.result, drills.DrillResult),
+    )
+
+
 LEADS_TO: dict[jobs.JobKind, Led] = {
     "pipeline": _after_pipeline,
     "drift": _after_drift,
@@ -191,6 +220,7 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "convert": _after_convert,
     "batch": _after_batch,
     "replay": _after_replay,
+    "drill": _after_drill,
 }
 """What the end of each kind of job leads to."""
 

@@ -23,6 +23,7 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "convert": ("model", "golden"),
     "batch": ("model", "data"),
     "replay": ("model", "live_model"),
+    "drill": (),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": ("model", "reference", "golden"),
@@ -32,6 +33,7 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "convert": ("model", "golden"),
     "batch": ("output",),
     "replay": (),
+    "drill": (),
 }
 
 
@@ -61,22 +63,37 @@ class Handover:
         if job.kind == "batch":
             spec["work"] = str(self._home.batches / spec["key"])
         if job.kind == "replay":
-            spec |= self._traffic(spec["endpoint"])
+            spec |= self._traffic(spec["endpoint"]) | {"labels": self._labels()}
+        if job.kind == "drill":
+            spec |= self._traffic(spec["endpoint"]) | self._placed(spec)
         return spec
 
     def _traffic(self, endpoint: str) -> dict[str, Any]:
-        """What is recorded of an endpoint, its labels, and what each version takes that may have answered there."""
+        """What is recorded of an endpoint, and what each version takes that may have answered there."""
         model = self._view.deployments[endpoint].model
-        labels = sorted((self._home.samples / "outcomes" / f"metric={LABEL}").glob("*.parquet"))
         return {
             "predictions": [str(checked(path)) for path in self.predictions(endpoint)],
-            "labels": [str(checked(path)) for path in labels],
             "features": {
                 each.id: [feature.name for feature in each.signature.features]
                 for each in self._view.versions
                 if each.model == model and each.signature.features
             },
         }
+
+    def _labels(self) -> list[str]:
+        labels = sorted((self._home.samples / "outcomes" / f"metric={LABEL}").glob("*.parquet"))
+        return [str(checked(path)) for path in labels]
+
+    def _placed(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Routes and golden rows with the places of their files, unchecked: whether they are sound is what a drill
+        finds out."""
+        found: dict[str, Any] = {}
+        for side in ("before", "after"):
+            slots = [slot | {"path": str(self._artefacts.path(slot["digest"]))} for slot in spec[side]["slots"]]
+            found[side] = spec[side] | {"slots": slots}
+        if spec.get("golden"):
+            found["golden"] = str(self._artefacts.path(spec["golden"]))
+        return found
 
     def predictions(self, endpoint: str) -> list[Path]:
         """The Parquet files of an endpoint's recorded predictions, oldest first."""

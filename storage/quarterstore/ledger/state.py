@@ -12,6 +12,7 @@ from quarterstore.records import (
     compression,
     datasets,
     deployments,
+    drills,
     experiments,
     governance,
     hooks,
@@ -123,6 +124,7 @@ class State:
         )
         self.optimisations = book("optimisations", compression.Optimisation, lambda r: r.id)
         self.replays = book("replays", replays.Replay, lambda r: r.id)
+        self.drills = book("drills", drills.Drill, lambda r: r.id)
         self.retentions = book("retentions", retention.Retention, lambda r: r.kind)
         self.holds = book("holds", retention.Hold, lambda r: r.id)
         self.undo = book("undo", Step, lambda r: f"{r.entry:012d}")

@@ -9,7 +9,7 @@ import msgspec
 from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
 
 JobState = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
-JobKind = Literal["pipeline", "drift", "optimise", "admission", "convert", "batch", "replay"]
+JobKind = Literal["pipeline", "drift", "optimise", "admission", "convert", "batch", "replay", "drill"]
 
 
 class Limits(Record, frozen=True):

@@ -22,7 +22,7 @@ from quarterdeck.cli.short.keeping import (
 from quarterdeck.cli.short.labelling import labels_group, outcome_group
 from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
-from quarterdeck.cli.short.rehearsing import replay
+from quarterdeck.cli.short.rehearsing import drill_group, gate, replay
 from quarterdeck.cli.short.retaining import hold_group, retention, retention_group
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
@@ -49,6 +49,7 @@ COMMANDS: dict[str, Made] = {
     "bandit": bandit,
     "rollback": rollback,
     "replay": replay,
+    "gate": gate,
     "drift": drift,
     "optimise": optimise,
     "batch": batch,
@@ -72,6 +73,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "outcome": outcome_group,
     "audit": audit_group,
     "serving": serving_group,
+    "drill": drill_group,
     "keys": keys_group,
     "hook": hook_group,
     "service": service_group,
@@ -101,6 +103,8 @@ HELP = {
     "bandit": "deal requests by what each version earned",
     "rollback": "give the traffic back",
     "replay": "answer recorded traffic again with another version",
+    "drill": "rehearse a rollback in a sandbox",
+    "gate": "what a version has to show before Production",
     "drift": "compare live traffic with the training rows",
     "labels": "the true labels of predictions, and how often each version was right",
     "outcome": "what came of predictions, as numbers",

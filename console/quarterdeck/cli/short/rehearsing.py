@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.keeping import seconds
-from quarterdeck.cli.short.making import command
+from quarterdeck.cli.short.making import Made, command
 
 if TYPE_CHECKING:
     from quarterstore.records.replays import Replay
@@ -82,3 +83,53 @@ def _shown(context: Context, replay: Replay) -> None:
         if listed := list(rows):
             print(f"\n{title}")
             table(listed, columns)
+
+
+def drill_group() -> dict[str, Made]:
+    return {"rollback": _rollback}
+
+
+def _rollback() -> click.Command:
+    @click.option("--rate", default=50.0, show_default=True, help="requests a second")
+    @click.option("--seconds", "each", default=2.0, show_default=True, help="how long before the switch, and after it")
+    @click.option("--hosts", default=1, show_default=True, help="hosts of the sandbox")
+    @click.option("--within", default=1.0, show_default=True, help="seconds that the switch may take")
+    @click.argument("endpoint")
+    @command("rollback", "Rehearse a rollback beside the live endpoint, which it does not touch; exit 1 if it fails.")
+    def run(context: Context, endpoint: str, rate: float, each: float, hosts: int, within: float) -> None:
+        from quarterdeck.cli.waiting import to_the_end
+        from quarterstore.records.drills import DrillRollback, ListDrills
+
+        act = DrillRollback(endpoint=endpoint, rate=rate, seconds=each, hosts=hosts, within=within)
+        job = to_the_end(context, context.client.ask(act))
+        found = next(drill for drill in context.client.ask(ListDrills(endpoint=endpoint)) if drill.job == job.id)
+        context.out(found)
+        context.say(found.found.words)
+        if not found.found.ok:
+            sys.exit(1)
+
+    return run
+
+
+def gate() -> click.Command:
+    @click.option("--drill-within", help="the rollback must have been drilled well within, such as 7d; 0d lifts it")
+    @click.argument("model")
+    @command("gate", "What a version must show before Production; its other rules: qd governance set-gate.")
+    def run(context: Context, model: str, drill_within: str | None) -> None:
+        from quarterstore.records.drills import DRILLED
+        from quarterstore.records.faults import NotFound
+        from quarterstore.records.governance import GateRule, SetGate, ShowGate
+
+        if drill_within is None:
+            context.out(context.client.ask(ShowGate(model=model)))
+            return
+        days = seconds("drill_within", drill_within) / 86_400
+        try:
+            before = context.client.ask(ShowGate(model=model)).rules
+        except NotFound:
+            before = ()
+        others = tuple(rule for rule in before if rule.against != "drill")
+        wanted = (GateRule(metric=DRILLED, op="<=", limit=days, against="drill"),) if days else ()
+        context.out(context.client.ask(SetGate(model=model, rules=(*others, *wanted))))
+
+    return run
