@@ -302,6 +302,8 @@ class Daemon:
         await self._react_again()
         await asyncio.to_thread(self.outcomes.settle)
         self.supervisor.before_start["drift"] = self.predictions.fold
+        self.supervisor.before_start["replay"] = self.predictions.fold_all
+        self.supervisor.before_start["drill"] = self.predictions.fold
         self.scheduler.start()
         self.bus.on_kept(self.hooks.kept)
         self.hooks.start()

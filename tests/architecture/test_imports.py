@@ -33,6 +33,7 @@ SOCKET_FILES = {
     "daemon/quarterdeckd/serving/copies.py",
     "daemon/quarterdeckd/serving/host.py",
     "daemon/quarterdeckd/serving/launcher.py",
+    "daemon/quarterdeckd/serving/sandbox.py",
     "daemon/quarterdeckd/serving/shadow.py",
     "daemon/quarterdeckd/serving/stream.py",
     "daemon/quarterdeckd/work/serving_link.py",

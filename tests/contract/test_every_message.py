@@ -20,6 +20,7 @@ from quarterstore.records import (
     compression,
     datasets,
     deployments,
+    drills,
     experiments,
     faults,
     features,
@@ -36,6 +37,7 @@ from quarterstore.records import (
     pipelines,
     predictions,
     registry,
+    replays,
     retention,
     runs,
     schedules,
@@ -350,6 +352,7 @@ def about_serving(life: Life, ana: Any) -> None:
     life(monitoring.AckAlert(alert=alert.id))
     life(monitoring.ResolveAlert(alert=alert.id))
     ask_for_answers(life)
+    about_rehearsals(life)
     job = life(compression.Optimise(version="life@1"))
     life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
     assert len(life(compression.ListOptimisations())) <= 1
@@ -359,10 +362,29 @@ def about_serving(life: Life, ana: Any) -> None:
     life(governance.Approve(approval=asked.id, evidence=asked.evidence), by=ana)
     life.asked.add(deployments.StartCanary)  # done by the approval, which carries it
     life.until(deployments.ShowDeployment(endpoint="life"), lambda found: found.canary is not None)
+    about_drills(life)
     assert life(deployments.RollBack(endpoint="life", reason="enough")).canary is None
     about_trials(life, ana, serving.address)
     life(deployments.StopEndpoint(endpoint="life"))
     life(deployments.StopServing())
+
+
+def about_rehearsals(life: Life) -> None:
+    """What was recorded, answered again by the version that answered it."""
+    job = life(replays.StartReplay(version="life@1", window=3600, limit=100))
+    assert life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    [replay] = life(replays.ListReplays(version="life@1"))
+    assert (replay.found.rows, replay.found.agreed) == (100, 100)
+    assert life(replays.ShowReplay(replay=replay.id)) == replay
+
+
+def about_drills(life: Life) -> None:
+    """The rollback of the canary that runs, rehearsed."""
+    job = life(drills.DrillRollback(endpoint="life", seconds=0.5, within=30))
+    assert life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    [drill] = life(drills.ListDrills(endpoint="life"))
+    assert (drill.to, drill.found.ok) == ("life@1", True), drill.found.words
+    assert life(drills.ShowDrill(drill=drill.id)) == drill
 
 
 def about_trials(life: Life, ana: Any, address: str) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quarterdeckd.measures.holding import answered, by_arm
 from quarterdeckd.pipeline import outcome_rows
-from quarterdeckd.pipeline.holding import answered, by_arm
 from quarterdeckd.pipeline.outcomes import join
 from quarterdeckd.serving.recorder import Frame, columns
 from quarterstore.records.faults import Fault

@@ -27,6 +27,8 @@ NOUNS = {
     "predictions": "what was asked and answered",
     "batches": "files of rows answered in a job",
     "streams": "messages in and out over ZeroMQ, at least once",
+    "replays": "recorded traffic answered again by another version",
+    "drills": "rollbacks rehearsed in a sandbox",
     "outcomes": "labels and other outcomes, joined to the predictions",
     "monitoring": "drift, alerts, reactions",
     "compression": "smaller children, measured",

@@ -11,7 +11,7 @@ import polars as pl
 from quarterdeckd.measures.calibration import calibration
 from quarterdeckd.measures.drift import shift
 from quarterdeckd.measures.fairness import MOST_GROUPS, equalised_odds
-from quarterdeckd.pipeline.holding import ANSWERED, holding, right, values
+from quarterdeckd.measures.holding import ANSWERED, holding, right, values
 from quarterstore.records.canaries import CanaryGate, GateReading, Measured
 from quarterstore.records.faults import Invalid
 from quarterstore.records.outcomes import LABEL

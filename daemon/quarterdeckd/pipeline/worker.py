@@ -18,6 +18,7 @@ from quarterdeckd.pipeline.watch import Outcome, Watch, set_limits
 from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
 from quarterstore.records.deployments import AdmissionSpec
+from quarterstore.records.drills import DrillSpec
 from quarterstore.records.faults import Fault
 from quarterstore.records.features import JoinSpec, RowsSpec
 from quarterstore.records.jobs import JobResult, JobSpec
@@ -25,6 +26,7 @@ from quarterstore.records.monitoring import DriftSpec
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import PipelineSpec
 from quarterstore.records.registry import ConvertSpec
+from quarterstore.records.replays import ReplaySpec
 from quarterstore.records.streams import StreamSpec
 
 KINDS: dict[str, tuple[str, type]] = {
@@ -37,6 +39,8 @@ KINDS: dict[str, tuple[str, type]] = {
     "feature_rows": ("quarterdeckd.features.rows", RowsSpec),
     "training_set": ("quarterdeckd.features.training_set", JoinSpec),
     "stream": ("quarterdeckd.serving.stream", StreamSpec),
+    "replay": ("quarterdeckd.serving.replay", ReplaySpec),
+    "drill": ("quarterdeckd.serving.drill", DrillSpec),
 }
 """Kind of job -> the module whose `run(spec, report)` does it, and the record it is given. By name, so that a drift
 job loads no torch (2.2 s here) and the floors stay apart."""

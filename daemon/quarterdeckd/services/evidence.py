@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Asking
-from quarterstore.ledger.finding import production_of
+from quarterstore.ledger.finding import production_of, rollback_target
 from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import NeedsApproval, Refused
@@ -19,12 +19,13 @@ from quarterstore.records.governance import Check, GateOutcome, GateOverridden, 
 from quarterstore.records.hooks import Hook, answer_key
 from quarterstore.records.registry import Metric, Version
 
+DAY = 86_400.0
 ANSWER_HOLDS = 60.0
 """Seconds for which a gate's answer is good, for one move."""
 
 
 def judge(
-    state: State, version: Version, further: tuple[GateRule, ...] = (), environment: str | None = None
+    state: State, version: Version, now: float, further: tuple[GateRule, ...] = (), environment: str | None = None
 ) -> GateOutcome:
     """Judge a version by its model's gate as it stands, and by that of each model it was made from: a child has to pass
     what its parent passed, each beside the champion of that gate's model (in the environment that it is to go to, else
@@ -33,11 +34,15 @@ def judge(
     checks: tuple[Check, ...] = ()
     for model in _models_of(state, version):
         gate = state.gates.get(model)
-        champion = production_of(state, model, environment or version.environment)
+        place = environment or version.environment
+        champion = production_of(state, model, place)
         rules = gate.rules if gate else ()
         if model == version.model:
             rules += tuple(rule for rule in further if rule not in rules)
-        found = tuple(_check(rule, version, champion) for rule in rules)
+        found = tuple(
+            _drilled(state, rule, model, place, now) if rule.against == "drill" else _check(rule, version, champion)
+            for rule in rules
+        )
         checks += found if model == version.model else tuple(_named(check, model) for check in found)
     return GateOutcome(
         version=version.id, ok=all(check.ok for check in checks), checks=checks, evidence=_hash(version, checks)
@@ -57,7 +62,7 @@ def cleared_for_production(
     `solo`: a failed gate is passed over only with a reason, and that is kept. `team`, `regulated`: the gate must hold
     and the act must come from an approval of another person.
     """
-    outcome = judge(state, version, environment=environment)
+    outcome = judge(state, version, asking.now, environment=environment)
     failed = tuple(f"{check.rule.metric}: {check.why}" for check in outcome.checks if not check.ok)
     if asking.profile == "solo":
         if not failed:
@@ -137,6 +142,31 @@ def _check(rule: GateRule, version: Version, champion: Version | None) -> Check:
     return Check(
         rule=rule, found=found, ok=ok, why=f"{found:.4g} {'meets' if ok else 'misses'} {rule.op} {limit:.4g}{beside}"
     )
+
+
+def _drilled(state: State, rule: GateRule, model: str, environment: str, now: float) -> Check:
+    """Whether each rollback that could be needed was drilled lately and well. Said without ages and ids, so that the
+    evidence of an approval stays the same while it holds."""
+    able = [
+        each.endpoint
+        for each in state.deployments
+        if (each.model, each.environment) == (model, environment)
+        and each.live is not None
+        and rollback_target(state, each) is not None
+    ]
+    for endpoint in able:
+        last = max((each for each in state.drills if each.endpoint == endpoint), key=lambda each: each.at, default=None)
+        if last is None:
+            why = f"no drill at {endpoint}"
+        elif not last.found.ok:
+            why = f"the last drill at {endpoint} failed"
+        elif now - last.at > rule.limit * DAY:
+            why = f"the last drill at {endpoint} is older than {rule.limit:g} days"
+        else:
+            continue
+        return Check(rule=rule, found=None, ok=False, why=f"{why}, expected a good one: qd drill rollback {endpoint}")
+    why = f"drilled within {rule.limit:g} days at {', '.join(able)}" if able else "nothing to roll back to yet"
+    return Check(rule=rule, found=None, ok=True, why=why)
 
 
 def _metric(version: Version | None, name: str) -> Metric | None:

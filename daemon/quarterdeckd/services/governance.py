@@ -45,6 +45,8 @@ def _set_gate(state: State, act: governance.SetGate, asking: Asking) -> Decision
         checked_text("rules.metric", rule.metric)
         if not math.isfinite(rule.limit):
             raise got("rules.limit", rule.limit, "a finite number")
+        if rule.against == "drill" and not (rule.op == "<=" and rule.limit > 0):
+            raise got("rules", f"{rule.op} {rule.limit:g} of a drill", "<= and days above 0")
     gate = governance.Gate(model=model, rules=act.rules, set_by=asking.actor, at=asking.now)
     words = ", ".join(f"{rule.metric} {rule.op} {rule.limit:g}" for rule in act.rules) or "none"
     return Decision([governance.GateSet(gate=gate)], f"set the gate of {model}: {words}", lambda after: gate)
@@ -57,7 +59,7 @@ def _propose(state: State, act: governance.Propose, asking: Asking) -> Decision:
     for waiting in state.approvals:
         if waiting.state == "WAITING" and waiting.request == request:
             raise Conflict(f"{waiting.id} asks for this already", field="act", next=f"qd approve {waiting.id}")
-    outcome = judge(state, version)
+    outcome = judge(state, version, asking.now)
     if not outcome.ok and asking.profile != "solo":
         failed = "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks if not check.ok)
         raise Refused(f"the gate says no ({failed})", field="gate")
@@ -117,7 +119,7 @@ def _approve(state: State, act: governance.Approve, asking: Asking) -> Decision:
         raise Refused(
             f"got {act.evidence[:16]}, expected the hash that was shown, {approval.evidence[:16]}", field="evidence"
         )
-    now = judge(state, version_of(state, inner.version))  # type: ignore[attr-defined]
+    now = judge(state, version_of(state, inner.version), asking.now)  # type: ignore[attr-defined]
     if now.evidence != approval.evidence:
         raise Refused("the evidence has changed since this was asked", field="evidence", next="reject it and ask again")
     event = governance.Approved(
@@ -162,7 +164,7 @@ def _gate(state: State, query: governance.ShowGate, asking: Asking) -> governanc
 
 def _judged(state: State, query: governance.JudgeGate, asking: Asking) -> governance.GateOutcome:
     version: Version = version_of(state, query.version)
-    return judge(state, version)
+    return judge(state, version, asking.now)
 
 
 RULES: Rules = {

@@ -14,12 +14,14 @@ from quarterstore.ledger.state import State
 from quarterstore.records import (
     compression,
     deployments,
+    drills,
     features,
     jobs,
     monitoring,
     people,
     pipelines,
     registry,
+    replays,
     streams,
 )
 from quarterstore.records.base import Act, Event
@@ -193,6 +195,43 @@ def _after_stream(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act
     yield streams.ResumeStream(stream=spec.stream, stopped=act.state == "CANCELLED", why=act.error or "")
 
 
+def _after_replay(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is None:
+        if act.state != "CANCELLED":
+            yield _failed(job, act)
+        return
+    spec = msgspec.convert(job.spec, replays.ReplaySpec)
+    yield replays.RecordReplay(
+        job=job.id,
+        endpoint=spec.endpoint,
+        version=spec.version,
+        since=spec.since,
+        until=spec.until,
+        limit=spec.limit,
+        tolerance=spec.tolerance,
+        found=msgspec.convert(act.result, replays.ReplayResult),
+    )
+
+
+def _after_drill(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is None:
+        if act.state != "CANCELLED":
+            yield _failed(job, act)
+        return
+    spec = msgspec.convert(job.spec, drills.DrillSpec)
+    yield drills.RecordDrill(
+        job=job.id,
+        endpoint=spec.endpoint,
+        live=spec.live,
+        to=spec.to,
+        rate=spec.rate,
+        seconds=spec.seconds,
+        hosts=spec.hosts,
+        within=spec.within,
+        found=msgspec.convert(act.result, drills.DrillResult),
+    )
+
+
 LEADS_TO: dict[jobs.JobKind, Led] = {
     "pipeline": _after_pipeline,
     "drift": _after_drift,
@@ -203,6 +242,8 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "feature_rows": _after_rows,
     "training_set": _after_join,
     "stream": _after_stream,
+    "replay": _after_replay,
+    "drill": _after_drill,
 }
 """What the end of each kind of job leads to."""
 

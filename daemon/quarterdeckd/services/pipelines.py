@@ -164,7 +164,8 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
         noted = replace(step, words=f"{version.id} is {version.semver} ({version.reason})")
         yield pipelines.NoteStep(pipeline_run=pipeline_run.id, step=noted), chained
         if definition.gate.set and definition.gate.limits:
-            yield governance.SetGate(model=definition.model, rules=_rules(definition)), chained
+            drilled = _drill_rules(after, definition.model)
+            yield governance.SetGate(model=definition.model, rules=(*_rules(definition), *drilled)), chained
         ok, gate_step = _gate_step(after, definition, version, asked.now)
         yield pipelines.NoteStep(pipeline_run=pipeline_run.id, step=gate_step), chained
         yield from _sent_on(after, definition, pipeline_run, version, ok, chained)
@@ -209,10 +210,16 @@ def _rules(definition: pipelines.Definition) -> tuple[governance.GateRule, ...]:
     )
 
 
+def _drill_rules(state: State, model: str) -> tuple[governance.GateRule, ...]:
+    """What a person asks of the rollback is no matter of a definition's limits, and stays."""
+    gate = state.gates.get(model)
+    return tuple(rule for rule in gate.rules if rule.against == "drill") if gate else ()
+
+
 def _gate_step(
     state: State, definition: pipelines.Definition, version: registry.Version, now: float
 ) -> tuple[bool, pipelines.Step]:
-    outcome = judge(state, version, _rules(definition))
+    outcome = judge(state, version, now, _rules(definition))
     words = "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks) or "no gate is set"
     step = pipelines.Step(name="gate", state="DONE" if outcome.ok else "FAILED", started=now, ended=now, words=words)
     return outcome.ok, step

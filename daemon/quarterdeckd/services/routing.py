@@ -14,29 +14,30 @@ def table_of(state: State, path_of: Any) -> deployments.RoutingTable:
     """The routing table that the deployments ask for; `path_of(digest)` is where a model's file lies. Level-triggered:
     it is worked out from the state whenever it may have changed, and pushed when it differs from what the hosts
     have."""
-    routes = [route for found in state.deployments if (route := _route(state, found, path_of)) is not None]
+    routes = [route for found in state.deployments if (route := route_of(state, found, path_of)) is not None]
     epoch = max((route.epoch for route in routes), default=0)
     stopped = max((found.epoch for found in state.deployments), default=0)
     waiting = retention.waiting(retention_of(state, "predictions"))
     return deployments.RoutingTable(epoch=max(epoch, stopped), routes=tuple(routes), waiting=waiting)
 
 
-def _route(state: State, deployment: deployments.Deployment, path_of: Any) -> deployments.Route | None:
+def route_of(state: State, deployment: deployments.Deployment, path_of: Any) -> deployments.Route | None:
+    """The route of one endpoint, None where nothing is live there."""
     if deployment.live is None:
         return None
     share = deployment.canary.share if deployment.canary else 0
-    slots = [_slot(state, deployment.live, 100 - share, "live", path_of)]
+    slots = [slot_of(state, deployment.live, 100 - share, "live", path_of)]
     if deployment.canary is not None:
-        slots.append(_slot(state, deployment.canary.candidate, share, "candidate", path_of))
+        slots.append(slot_of(state, deployment.canary.candidate, share, "candidate", path_of))
     trial = trial_at(state, deployment.endpoint)
     if trial is not None and trial.state == "RUNNING" and trial.kind == "shadow":
-        slots.append(_slot(state, trial.versions[1], round(trial.shares[1]), "shadow", path_of))
+        slots.append(slot_of(state, trial.versions[1], round(trial.shares[1]), "shadow", path_of))
     salt = deployment.salt
     weights: tuple[float, ...] = ()
     if trial is not None and trial.state == "RUNNING" and trial.kind != "shadow":
         roles = ("live", *("candidate" for _ in trial.versions[1:]))
         arms = zip(trial.versions, trial.shares, roles, strict=True)
-        slots = [_slot(state, version, round(share), role, path_of) for version, share, role in arms]
+        slots = [slot_of(state, version, round(share), role, path_of) for version, share, role in arms]
         salt = trial.salt
         if trial.bandit is not None:
             salt, weights = f"bandit/{trial.bandit.seed}", tuple(share / 100 for share in trial.shares)
@@ -52,7 +53,8 @@ def _route(state: State, deployment: deployments.Deployment, path_of: Any) -> de
     )
 
 
-def _slot(state: State, version_id: str, share: int, role: Any, path_of: Any) -> deployments.Slot:
+def slot_of(state: State, version_id: str, share: int, role: Any, path_of: Any) -> deployments.Slot:
+    """One version as hosts are given it."""
     version = state.versions[version_id]
     return deployments.Slot(
         version=version.id,

@@ -25,15 +25,15 @@ def run(spec: AdmissionSpec, report: Any) -> AdmissionResult:
     """Load the file, answer the golden rows, compare, time one row; raises a fault that says what differs."""
     loaded = admitted(Path(spec.model), spec.digest, spec.signature)
     _same_signature(spec, loaded)
-    golden = _golden(Path(spec.golden)) if spec.golden else None
-    feed = _feed(golden, loaded) if golden else _zeros(loaded)
+    golden = golden_of(Path(spec.golden)) if spec.golden else None
+    feed = golden_feed(golden, loaded) if golden else zeros(loaded)
     try:
         found = dict(zip(loaded.names, loaded.run(feed), strict=True))
     except Exception as error:
         raise Failed(
             f"the model raised an error on its golden rows ({' '.join(str(error).split())[:200]})", field="golden"
         ) from error
-    largest = _compare(golden, found) if golden else 0.0
+    largest = compare(golden, found) if golden else 0.0
     one = {name: array[:1] if array.ndim else array for name, array in feed.items()}
     rows = max((len(array) for array in feed.values() if array.ndim), default=1)
     return AdmissionResult(rows=rows if golden else 0, largest_difference=largest, p50=_p50(lambda: loaded.run(one)))
@@ -47,7 +47,8 @@ def admitted(path: Path, digest: str, signature: Signature | None = None) -> Loa
     return Loaded(path, digest, signature)
 
 
-def _golden(path: Path) -> Golden:
+def golden_of(path: Path) -> Golden:
+    """Golden rows as they are kept; `Invalid` for what is none."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Golden)
     except msgspec.DecodeError as error:
@@ -65,7 +66,7 @@ def _same_signature(spec: AdmissionSpec, loaded: Loaded) -> None:
             raise got(f"signature.{side}", wanted, f"what the file has, {there}")
 
 
-def _feed(golden: Golden, loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
+def golden_feed(golden: Golden, loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
     """The golden inputs as the model takes them; another set of names, shape, type or number of rows is `Invalid`."""
     wanted = {each.name: each for each in loaded.inputs}
     if golden.inputs.keys() != wanted.keys():
@@ -93,7 +94,7 @@ def _array(values: Any, kind: Any, field: str) -> np.ndarray[Any, Any]:
         raise got(field, f"values that do not fit ({str(error)[:100]})", f"nested lists of {kind.__name__}") from error
 
 
-def _zeros(loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
+def zeros(loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
     """One row of zeros, for a version without golden rows: it must at least run."""
     shapes = {each.name: [1 if size < 0 else size for size in each.shape] for each in loaded.inputs}
     return {
@@ -104,7 +105,7 @@ def _zeros(loaded: Loaded) -> dict[str, np.ndarray[Any, Any]]:
     }
 
 
-def _compare(golden: Golden, found: dict[str, Any]) -> float:
+def compare(golden: Golden, found: dict[str, Any]) -> float:
     """The largest difference of a number; `Failed` names the output and the row that is worst."""
     if not golden.outputs:
         raise got("golden.outputs", "none", f"some of {', '.join(found)}")

@@ -10,6 +10,7 @@ from typing import Any
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs
 from quarterstore.records.faults import got
+from quarterstore.records.outcomes import LABEL
 from quarterstore.records.places import Home
 from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.parquet import checked
@@ -24,6 +25,8 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "feature_rows": ("data",),
     "training_set": ("entities",),
     "stream": ("model",),
+    "replay": ("model", "live_model"),
+    "drill": (),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": ("model", "reference", "golden"),
@@ -35,6 +38,8 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "feature_rows": ("output",),
     "training_set": ("output",),
     "stream": (),
+    "replay": (),
+    "drill": (),
 }
 
 
@@ -70,7 +75,38 @@ class Handover:
             spec["work"] = str(self._home.batches / spec["key"])
         if job.kind == "stream":
             spec |= {"folder": str(self._home.streams / spec["stream"]), "home": str(self._home.root)}
+        if job.kind == "replay":
+            spec |= self._traffic(spec["endpoint"]) | {"labels": self._labels()}
+        if job.kind == "drill":
+            spec |= self._traffic(spec["endpoint"]) | self._placed(spec)
         return spec
+
+    def _traffic(self, endpoint: str) -> dict[str, Any]:
+        """What is recorded of an endpoint, and what each version takes that may have answered there."""
+        model = self._view.deployments[endpoint].model
+        return {
+            "predictions": [str(checked(path)) for path in self.predictions(endpoint)],
+            "features": {
+                each.id: [feature.name for feature in each.signature.features]
+                for each in self._view.versions
+                if each.model == model and each.signature.features
+            },
+        }
+
+    def _labels(self) -> list[str]:
+        labels = sorted((self._home.samples / "outcomes" / f"metric={LABEL}").glob("*.parquet"))
+        return [str(checked(path)) for path in labels]
+
+    def _placed(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Routes and golden rows with the places of their files, unchecked: whether they are sound is what a drill
+        finds out."""
+        found: dict[str, Any] = {}
+        for side in ("before", "after"):
+            slots = [slot | {"path": str(self._artefacts.path(slot["digest"]))} for slot in spec[side]["slots"]]
+            found[side] = spec[side] | {"slots": slots}
+        if spec.get("golden"):
+            found["golden"] = str(self._artefacts.path(spec["golden"]))
+        return found
 
     def predictions(self, endpoint: str) -> list[Path]:
         """The Parquet files of an endpoint's recorded predictions, oldest first."""

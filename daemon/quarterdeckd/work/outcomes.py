@@ -192,7 +192,7 @@ class Outcomes:
     def _rewrite(self, folder: Path, files: list[Path]) -> None:
         import polars as pl
 
-        from quarterdeckd.pipeline.holding import scanned
+        from quarterdeckd.measures.holding import scanned
 
         days = {found.endpoint: found.rule.days for found in self._view.recordings}
         kept_for = pl.col("endpoint").replace_strict(days, default=DAYS, return_dtype=pl.Float64) * 86400
@@ -218,7 +218,7 @@ class Outcomes:
         """What came of the answers of each version of an endpoint, of those that were given under the routing epoch
         `since_epoch` or a later one, counted by `unit`. Reads files: from a thread; the same question again costs
         nothing until there is more."""
-        from quarterdeckd.pipeline.holding import by_arm
+        from quarterdeckd.measures.holding import by_arm
 
         files = tuple(self.files(metric))
         asked = (endpoint, metric, unit, since_epoch)
@@ -230,7 +230,7 @@ class Outcomes:
 
     def summary(self, query: outcomes.ShowOutcomes, speaker: Speaker, seen: int) -> outcomes.OutcomeSummary:
         """The same with how many rows were answered."""
-        from quarterdeckd.pipeline.holding import answered
+        from quarterdeckd.measures.holding import answered
 
         deployment_of(self._view, query.endpoint)
         self._predictions.fold()
@@ -253,7 +253,7 @@ class Outcomes:
     def _values_of(self, query: outcomes.ListValues) -> Iterator[outcomes.OutcomeValue]:
         import polars as pl
 
-        from quarterdeckd.pipeline.holding import scanned
+        from quarterdeckd.measures.holding import scanned
 
         files = self.files(query.metric)
         if not files:

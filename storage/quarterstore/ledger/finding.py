@@ -110,6 +110,16 @@ def version_before(state: State, deployment: Deployment) -> Version | None:
     return None
 
 
+def rollback_target(state: State, deployment: Deployment) -> Version | None:
+    """The version that answers everything after a rollback: the live one where another is on trial beside it, else the
+    one before it, if any."""
+    trial = trial_at(state, deployment.endpoint)
+    dealt = trial is not None and trial.state == "RUNNING" and trial.kind != "shadow"
+    if deployment.live is not None and (deployment.canary is not None or dealt):
+        return state.versions[deployment.live]
+    return version_before(state, deployment)
+
+
 def trial_at(state: State, endpoint: str) -> Trial | None:
     """The trial that runs at an endpoint, or waits to, if any."""
     return next((each for each in state.trials if each.endpoint == endpoint and each.state != "ENDED"), None)

@@ -12,6 +12,7 @@ from quarterstore.records import (
     compression,
     datasets,
     deployments,
+    drills,
     experiments,
     features,
     governance,
@@ -24,6 +25,7 @@ from quarterstore.records import (
     people,
     pipelines,
     registry,
+    replays,
     retention,
     runs,
     schedules,
@@ -127,6 +129,8 @@ class State:
             "gate_answers", hooks.GateAnswer, lambda r: hooks.answer_key(r.hook, r.version, r.stage, r.environment)
         )
         self.optimisations = book("optimisations", compression.Optimisation, lambda r: r.id)
+        self.replays = book("replays", replays.Replay, lambda r: r.id)
+        self.drills = book("drills", drills.Drill, lambda r: r.id)
         self.retentions = book("retentions", retention.Retention, lambda r: r.kind)
         self.holds = book("holds", retention.Hold, lambda r: r.id)
         self.undo = book("undo", Step, lambda r: f"{r.entry:012d}")

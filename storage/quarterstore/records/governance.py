@@ -14,13 +14,14 @@ ApprovalState = Literal["WAITING", "APPROVED", "REJECTED", "EXPIRED", "VOID"]
 class GateRule(Record, frozen=True):
     """One limit of a gate: `metric` must be at least (`>=`) or at most (`<=`) `limit`; with `bound` the interval's
     worse end is judged, not the value; with `against` = production, `limit` is the loss allowed against the
-    champion."""
+    champion; with `against` = drill it is the days since the last good drill of the rollback, at every endpoint of the
+    model that has something to go back to, and `metric` only a name."""
 
     metric: str
     op: Literal[">=", "<="]
     limit: float
     bound: bool = False
-    against: Literal["value", "production"] = "value"
+    against: Literal["value", "production", "drill"] = "value"
 
 
 class Gate(Record, frozen=True):

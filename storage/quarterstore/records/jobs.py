@@ -10,7 +10,17 @@ from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
 
 JobState = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
 JobKind = Literal[
-    "pipeline", "drift", "optimise", "admission", "convert", "batch", "stream", "feature_rows", "training_set"
+    "pipeline",
+    "drift",
+    "optimise",
+    "admission",
+    "convert",
+    "batch",
+    "stream",
+    "feature_rows",
+    "training_set",
+    "replay",
+    "drill",
 ]
 
 

@@ -23,6 +23,7 @@ from quarterdeck.cli.short.keeping import (
 from quarterdeck.cli.short.labelling import labels_group, outcome_group
 from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
+from quarterdeck.cli.short.rehearsing import drill_group, gate, replay
 from quarterdeck.cli.short.retaining import hold_group, retention, retention_group
 from quarterdeck.cli.short.streaming import stream
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
@@ -49,6 +50,8 @@ COMMANDS: dict[str, Made] = {
     "ab": ab,
     "bandit": bandit,
     "rollback": rollback,
+    "replay": replay,
+    "gate": gate,
     "drift": drift,
     "optimise": optimise,
     "batch": batch,
@@ -74,6 +77,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "outcome": outcome_group,
     "audit": audit_group,
     "serving": serving_group,
+    "drill": drill_group,
     "keys": keys_group,
     "hook": hook_group,
     "service": service_group,
@@ -102,6 +106,9 @@ HELP = {
     "ab": "compare outcomes of two versions",
     "bandit": "deal requests by what each version earned",
     "rollback": "give the traffic back",
+    "replay": "answer recorded traffic again with another version",
+    "drill": "rehearse a rollback in a sandbox",
+    "gate": "what a version has to show before Production",
     "drift": "compare live traffic with the training rows",
     "features": "values of entities over time, and training sets of them",
     "labels": "the true labels of predictions, and how often each version was right",

@@ -10,6 +10,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from quarterdeck.tui.screens.noun import NounScreen
+from quarterdeck.tui.screens.replay_cards import drill_words
 from quarterdeck.tui.snapshot import Snapshot, judged
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import age, ago, beside, facts, muted, number, right, safe, section, state, title
@@ -27,6 +28,7 @@ from quarterstore.records.deployments import (
     RollBack,
     ShowDeployment,
 )
+from quarterstore.records.drills import Drill, ListDrills
 from quarterstore.records.trials import ListTrials, Trial, TrialReading
 
 
@@ -34,7 +36,7 @@ class DeploymentsScreen(NounScreen):
     """Every endpoint."""
 
     name_of_screen = "deployments"
-    nouns = frozenset({"deployments", "registry", "trials"})
+    nouns = frozenset({"deployments", "registry", "trials", "drills"})
     pulses = (CanaryReading, LatencySummary, TrialReading)
     empty = "nothing is deployed\n\nqd deploy MODEL@VERSION"
     columns = (
@@ -55,9 +57,11 @@ class DeploymentsScreen(NounScreen):
         super().__init__()
         self.trials: dict[str, Trial] = {}
         """What is tried, by endpoint."""
+        self.drills: list[Drill] = []
 
     async def fetch(self) -> Sequence[tuple[str, Deployment]]:
         """Every endpoint, and what is tried there."""
+        self.drills = await self.deck_app.deck.ask(ListDrills())
         self.trials = {found.endpoint: found for found in await self.deck_app.deck.ask(ListTrials())}
         return [(found.endpoint, found) for found in await self.deck_app.deck.ask(ListDeployments())]
 
@@ -83,7 +87,13 @@ class DeploymentsScreen(NounScreen):
     async def card(self, record: Deployment, now: float) -> Drawing:
         """Traffic, canary, then the last two minutes as charts."""
         snapshot, trial = self.deck_app.snapshot, self.trials.get(record.endpoint)
-        return lambda width, height: deployment_card(record, trial, snapshot, now, width, height)
+        drill = drill_words(self.drills, record.endpoint, now)
+
+        def drawn(width: int, height: int) -> Text:
+            card = deployment_card(record, trial, snapshot, now, width, height)
+            return card.append_text(facts((("rollback", drill),), room=width))
+
+        return drawn
 
     def concerns(self, pulse: Pulse) -> bool:
         """Every endpoint is in the table."""

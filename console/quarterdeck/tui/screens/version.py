@@ -18,6 +18,7 @@ from quarterdeck.tui.screens import version_cards as cards
 from quarterdeck.tui.screens.base import CardScreen
 from quarterdeck.tui.screens.hook_cards import LISTED, hooks_card
 from quarterdeck.tui.screens.relative import RelativeScreen, below, relative_card, relative_command
+from quarterdeck.tui.screens.replay_cards import replays_card
 from quarterdeck.tui.screens.version_acts import VersionActs
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.drawing import MUTED, muted, safe, state
@@ -37,6 +38,7 @@ from quarterstore.records.registry import (
     ShowVersion,
     Version,
 )
+from quarterstore.records.replays import ListReplays
 
 VERSIONS = ("parent", "child", "version")
 """Kinds of a lineage that are versions themselves."""
@@ -62,7 +64,7 @@ class LineageScreen(CardScreen):
     """A lineage as a tree whose nodes are rows: enter opens one, the card tells of the one under the cursor."""
 
     name_of_screen = "registry"
-    nouns = frozenset({"registry", "models", "deployments", "monitoring", "runs", "governance", "hooks"})
+    nouns = frozenset({"registry", "models", "deployments", "monitoring", "runs", "governance", "hooks", "replays"})
 
     def __init__(self, path: tuple[str, ...]) -> None:
         super().__init__()
@@ -195,6 +197,7 @@ class VersionScreen(LineageScreen, VersionActs):
             "history": self._history,
             "evidence": self._evidence,
             "hooks": self._hooks,
+            "replays": self._replays,
         }
 
     def body(self) -> ComposeResult:
@@ -265,6 +268,11 @@ class VersionScreen(LineageScreen, VersionActs):
         now = time.time()
         return lambda width, height: hooks_card(version, hooks, deliveries, now, width)
 
+    async def _replays(self, version: Version) -> Drawing:
+        found = await self.deck_app.deck.ask(ListReplays(version=version.id))
+        now = time.time()
+        return lambda width, height: replays_card(version, found, now, width)
+
     def _diff(self) -> DiffVersions:
         return DiffVersions(after=self._asked, before=self._against)
 
@@ -286,6 +294,7 @@ class VersionScreen(LineageScreen, VersionActs):
             "history": ListStageMoves(model=model, version=self._asked),
             "evidence": JudgeGate(version=self._asked),
             "hooks": ListHooks(model=model),
+            "replays": ListReplays(version=self._asked),
         }
         return self._asked, command_text(commands.get(self._pane) or ShowVersion(version=self._asked))
 
