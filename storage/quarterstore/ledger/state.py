@@ -23,6 +23,7 @@ from quarterstore.records import (
     people,
     pipelines,
     registry,
+    remotes,
     retention,
     runs,
     schedules,
@@ -120,6 +121,10 @@ class State:
         self.gate_answers = book(
             "gate_answers", hooks.GateAnswer, lambda r: hooks.answer_key(r.hook, r.version, r.stage, r.environment)
         )
+        self.remotes = book("remotes", remotes.Remote, lambda r: r.name)
+        self.remote_changes = book("remote_changes", remotes.RemoteChange, lambda r: r.id)
+        self.senders = book("senders", remotes.Sender, lambda r: r.name)
+        self.bundles = book("bundles", remotes.Bundle, lambda r: r.id)
         self.optimisations = book("optimisations", compression.Optimisation, lambda r: r.id)
         self.retentions = book("retentions", retention.Retention, lambda r: r.kind)
         self.holds = book("holds", retention.Hold, lambda r: r.id)
