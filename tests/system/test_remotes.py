@@ -1,87 +1,15 @@
-"""Two real decks on one machine: a version is sent, cut off, gone on with, deployed, rolled back; and a remote that is
-silent, hangs up or drips holds up nobody."""
+"""Two real decks on one machine: a version is sent, deployed and rolled back; both are killed on the way."""
 
 from __future__ import annotations
 
 import json
 import signal
-import tempfile
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from quarterdeck import keys
-from quarterdeck.client import Client
 from quarterstore.records import deployments, registry, remotes
-from quarterstore.records.people import AddKey
-from tests.conftest import Daemon
-from tests.doors.test_mlflow import free_port
-from tests.small import onnx_file
-
-SIGNATURE = registry.Signature(
-    inputs=(registry.Tensor(name="x", datatype="FP32", shape=(-1, 2)),),
-    outputs=(registry.Tensor(name="y", datatype="FP32", shape=(-1, 1)),),
-)
-GOLDEN = {"inputs": {"x": [[1.0, 1.0]]}, "outputs": {"y": [[1.0]]}}
-
-
-def made() -> Daemon:
-    return Daemon(Path(tempfile.mkdtemp(prefix="qd", dir="/tmp")))
-
-
-def until(true: Callable[[], Any], seconds: float = 30) -> Any:
-    """What it is, once it is so."""
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-    return found
-
-
-def produced(client: Client, mark: str, size: int = 0) -> str:
-    """A new version of `m` in Production, with a golden row."""
-    digest, length = client.put(onnx_file(mark, size=size))
-    golden, _ = client.put(json.dumps(GOLDEN).encode())
-    asked = registry.RegisterVersion(
-        model="m", digest=digest, size=length, format="onnx", signature=SIGNATURE, golden=golden
-    )
-    version = client.ask(asked, timeout=60).id
-    client.ask(registry.MoveStage(version=version, stage="Production", skip_stage=True, reason="a test"))
-    return version
-
-
-class Pair:
-    """A deck that sends and one that takes; the first knows the second as `prod`."""
-
-    def __init__(self, *options: str) -> None:
-        self.ours, self.theirs, self.port = made(), made(), free_port()
-        self.ours.start(QUARTERDECK_REMOTES_EVERY="0.2")
-        self.open(*options)
-
-    def open(self, *options: str) -> None:
-        """Start the other deck, or start it again."""
-        self.theirs.start("--remote", f"127.0.0.1:{self.port}", *options)
-
-    def meet(self, role: str = "operator") -> None:
-        """The other deck gives a token and trusts our key."""
-        with self.theirs.client() as owner:
-            public = keys.make(self.theirs.home, "sender")
-            owner.ask(AddKey(public=public, person="sender", roles=(role,)))  # type: ignore[arg-type]
-        token = self.theirs.home.secret_key("sender").read_text()
-        words = ("remote", "add", "prod", f"http://127.0.0.1:{self.port}", "--allow-private", "--within", "5")
-        added = self.ours.qd(*words, stdin=token)
-        assert added.returncode == 0, added.stderr
-        key = self.ours.qd("remote", "key").stdout.strip()
-        trusted = self.theirs.qd("remote", "trust", key, "laptop")
-        assert trusted.returncode == 0, trusted.stderr
-
-    def end(self) -> None:
-        self.ours.end()
-        self.theirs.end()
+from tests.decks import Pair, answered, produced, until
 
 
 @pytest.fixture
@@ -90,17 +18,6 @@ def pair() -> Iterator[Pair]:
     found.meet()
     yield found
     found.end()
-
-
-def answered(daemon: Daemon, endpoint: str = "m") -> list[float]:
-    """What a deck's serving side answers to one row."""
-    with daemon.client() as client:
-        address = client.ask(deployments.ShowServing()).address
-    body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 1.0]}]}
-    request = urllib.request.Request(f"{address}/v2/models/{endpoint}/infer", json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        found: list[float] = json.load(answer)["outputs"][0]["data"]
-    return found
 
 
 def test_a_version_is_sent_deployed_and_rolled_back_and_both_journals_say_so(pair: Pair) -> None:

@@ -21,7 +21,7 @@ from quarterdeckd.work import receivers
 from quarterdeckd.work.breaker import Breaker
 from quarterdeckd.work.remote_line import Line
 from quarterdeckd.work.sending import Sending
-from quarterdeckd.work.tokens import certificates_in, secret_in, sender_key
+from quarterdeckd.work.tokens import certificates_in, checked_token, secret_in, sender_key
 from quarterstore.ledger.state import State
 from quarterstore.records import remotes
 from quarterstore.records.faults import Conflict, Fault, NotFound, Unreachable, got
@@ -81,7 +81,8 @@ class Remotes:
         token = str(act.kept)
         if act.token_file is not None:
             token = new_id("remotetoken").lower()
-            write_whole(self._home.remote_token(token), secret_in("token_file", act.token_file))
+            secret = checked_token("token_file", secret_in("token_file", act.token_file))
+            write_whole(self._home.remote_token(token), secret.encode())
         return replace(act, token=token, ca=ca, token_file=None, ca_file=None)
 
     def reached(self, act: remotes.SendVersion | remotes.RollBackThere) -> Any:

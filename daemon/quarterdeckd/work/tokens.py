@@ -36,14 +36,19 @@ def secret_in(field: str, text: str) -> bytes:
         secret = os.read(descriptor, 2 * LONGEST).strip()
     finally:
         os.close(descriptor)
-    return checked_secret(field, secret)
-
-
-def checked_secret(field: str, secret: bytes) -> bytes:
-    """A secret of a length that can be one, of characters that a header may carry."""
     if not SHORTEST <= len(secret) <= LONGEST:
         raise got(field, f"{len(secret)} bytes", f"{SHORTEST} to {LONGEST}")
     return secret
+
+
+def checked_token(field: str, secret: bytes) -> str:
+    """A token as a header may carry it (RFC 6750: no blanks, nothing but ASCII)."""
+    text = secret.decode("latin-1").strip()
+    if not SHORTEST <= len(text) <= LONGEST or not text.isascii() or not text.isprintable() or " " in text:
+        raise got(
+            field, f"{len(text)} characters that are no token", "the secret of a key, as qd keys add kept it there"
+        )
+    return text
 
 
 def certificates_in(field: str, text: str) -> str:
@@ -72,15 +77,13 @@ def token_of(home: Home, remote: Remote, environ: Mapping[str, str] = os.environ
     else:
         path = home.remote_token(remote.token)
     try:
-        return checked_secret("token", path.read_bytes().strip()).decode("ascii")
+        return checked_token("token", path.read_bytes())
     except OSError as error:
         raise NotFound(
             f"the token of {remote.name} is not in {path} ({error.strerror})",
             field="token",
             next=f"qd remote rm {remote.name}, and add it again",
         ) from error
-    except UnicodeDecodeError as error:
-        raise got("token", "bytes that are no text", "the secret of a key") from error
 
 
 def _from_keyring(home: Home, remote: Remote) -> str:
@@ -101,7 +104,7 @@ def _from_keyring(home: Home, remote: Remote) -> str:
         ) from error
     if not found:
         raise NotFound(f"the keyring holds no token of {remote.name}", field="token")
-    return str(found)
+    return checked_token("token", str(found).encode())
 
 
 def sender_key(home: Home) -> bytes:
