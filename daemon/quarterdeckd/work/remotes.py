@@ -108,7 +108,7 @@ class Remotes:
     async def _asked(self, name: str) -> remotes.RemoteStatus:
         """How a remote is now; remembered, and told to whoever looks."""
         remote = remote_of(self._view, name)
-        before = self._heard.get(name) or remotes.RemoteStatus(remote=name, url=remote.url, state="UNREACHABLE")
+        before = self._heard.get(name) or self._remembered(remote)
         try:
             async with self.line(remote) as line:
                 there = await line.ask("GET", "/v1/status", remotes.DeckThere)
@@ -127,6 +127,16 @@ class Remotes:
         self._heard[name] = status
         self._bus.pulse(remotes.RemoteReading(status=status))
         return status
+
+    def _remembered(self, remote: remotes.Remote) -> remotes.RemoteStatus:
+        """What is known of a remote before it was asked: what was deployed there last."""
+        sent = sorted(self._view.remote_changes, key=lambda each: each.serial)
+        last = {each.endpoint: each.there for each in sent if each.remote == remote.name and each.state == "DONE"}
+        endpoints = tuple(
+            remotes.EndpointThere(endpoint=endpoint, state="UNREACHABLE", live=live, epoch=0)
+            for endpoint, live in last.items()
+        )
+        return remotes.RemoteStatus(remote=remote.name, url=remote.url, state="UNREACHABLE", endpoints=endpoints)
 
     def _reached(self) -> list[remotes.RemoteStatus]:
         found = (self._heard.get(each.name) for each in sorted(self._view.remotes, key=lambda each: each.name))
