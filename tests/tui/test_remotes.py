@@ -31,7 +31,7 @@ def test_what_is_not_known_is_a_dash_and_never_a_nought() -> None:
     known = [cell.plain for cell in there_cells(there(requests=0, errors=0, p95=1.5), 100.0)]
     assert known[0] == "churn on prod" and known[5:8] == ["0", "1.5", "0"]
     unknown = [cell.plain for cell in there_cells(there("UNREACHABLE"), 100.0)]
-    assert unknown[1] == "? UNREACHABLE" and unknown[5:8] == ["-", "-", "-"]
+    assert unknown[1] == "UNREACHABLE" and unknown[5:8] == ["-", "-", "-"]
     assert "heard of 10 s ago" in there_card(there("UNREACHABLE"), 100.0)(78, 20).plain
 
 
@@ -60,7 +60,7 @@ async def test_a_remote_that_died_is_shown_as_unreachable(made: Any, console: An
                 await made.shown(pilot, "m on prod")
                 await made.shown(pilot, "● LIVE")
                 pair.theirs.stop(signal.SIGKILL)
-                found = await made.shown(pilot, "? UNREACHABLE")
+                found = await made.shown(pilot, "  UNREACHABLE")
                 await made.shown(pilot, "does not answer")
                 assert "qd remotes status --remote prod" in found
                 assert {cell_len(line) for line in made.lines(pilot)} == {size[0]}

@@ -41,7 +41,7 @@ class DeploymentsScreen(NounScreen):
     empty = "nothing is deployed\n\nqd deploy MODEL@VERSION"
     columns = (
         Column("endpoint", 10, flex=2),
-        Column("state", 13),
+        Column("state", 11),
         Column("live", 10, flex=1),
         Column("candidate", 10, flex=1, drop=2),
         Column("share", 5, right=True, drop=1),

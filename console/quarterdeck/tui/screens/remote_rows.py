@@ -54,7 +54,8 @@ def there_cells(found: There, now: float) -> tuple[Text, ...]:
     there = found.endpoint
     return (
         safe(found.name, 60),
-        state(there.state),
+        # the longest state fills its column without a glyph: a wider one would cost the column of requests
+        safe(there.state, 20, "red") if there.state == "UNREACHABLE" else state(there.state),
         safe(there.live or "-", 60),
         safe(there.pending or "-", 60),
         right("-"),
