@@ -13,7 +13,7 @@ import zmq
 from quarterdeckd.api.broadcast import Broadcast
 from quarterdeckd.api.dispatch import Dispatch, with_metrics
 from quarterdeckd.api.gateway import Gateway, Handshakes, bind_privately, curve_server
-from quarterdeckd.api.identity import enrol_owner, public_of, server_secret
+from quarterdeckd.api.identity import deck_name, enrol_owner, public_of, server_secret
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.api.points import PointPulses
@@ -25,6 +25,7 @@ from quarterdeckd.api.syncing import Syncing
 from quarterdeckd.api.writer import Writer
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.doors.outcomes import Door as OutcomesDoor
+from quarterdeckd.doors.remote.bundles import Bundles
 from quarterdeckd.rules import ANSWERS, RULES
 from quarterdeckd.services import runs
 from quarterdeckd.serving.listener import refuse_taken
@@ -37,6 +38,7 @@ from quarterdeckd.work.hooks import Hooks
 from quarterdeckd.work.outcomes import Outcomes
 from quarterdeckd.work.predictions import Predictions
 from quarterdeckd.work.readings import Readings
+from quarterdeckd.work.remotes import Remotes
 from quarterdeckd.work.retaining import Retaining
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.rows import RowFiles
@@ -67,6 +69,7 @@ from quarterstore.records.hosts import HostNews
 from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.pipelines import CheckPipeline
 from quarterstore.records.registry import RegisterVersion
+from quarterstore.records.remotes import AddRemote, CheckBundle, RollBackThere, SendVersion, TakeBundle
 from quarterstore.shelf.artefacts import Artefacts
 
 log = logging.getLogger(__name__)
@@ -95,6 +98,7 @@ class Daemon:
         self.bus = Bus()
         self._mlflow: Any = None
         self._rest: OutcomesDoor | None = None
+        self._remote: Any = None
         kept = self.view.cursors.get("profile")
         self._kept_profile = kept.value if kept else None
         self.profile = settings.profile or self._kept_profile or FIRST_PROFILE
@@ -130,6 +134,7 @@ class Daemon:
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
         self.reactions = Reactions(self.dispatch)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
+        self.remotes = Remotes(home, self.view, self.dispatch, self.bus, self.artefacts)
         self.dispatch.hold = Gates(self.view, self.dispatch, self.hooks, RULES).held
         self.ticked = time.monotonic()
         self._full = asyncio.Event()
@@ -163,12 +168,13 @@ class Daemon:
         """Open the sockets: from here the daemon answers. With `enrol` the owner gets a key again."""
         home = self.ledger.home
         self.link.refuse_taken()
-        refuse_taken(home, {"mlflow": self.settings.mlflow, "rest": self.settings.rest})
+        refuse_taken(home, {door: getattr(self.settings, door) for door in ("mlflow", "rest", "remote")})
         self.writer.start()
         self.poster.start()
         self._context: zmq.Context[Any] = zmq.Context()
         secret = server_secret(home)
         self.hooks.drop_secrets()
+        self.remotes.drop_tokens()
         await enrol_owner(home, self.view, self.dispatch, again=enrol)
         await self._keep_profile()
         self.handshakes = Handshakes(self._context, self._known)
@@ -196,6 +202,8 @@ class Daemon:
             await self._open_mlflow(*host_and_port("mlflow", self.settings.mlflow))
         if self.settings.rest is not None:
             await self._open_rest(*host_and_port("rest", self.settings.rest))
+        if self.settings.remote is not None:
+            await self._open_remote(*host_and_port("remote", self.settings.remote))
         self.gateway.start()
 
     async def _keep_profile(self) -> None:
@@ -220,6 +228,15 @@ class Daemon:
         found = await self._rest.open(host, port)
         log.info("labels and outcomes are taken at http://%s:%d", host, found)
 
+    async def _open_remote(self, host: str, port: int) -> None:
+        from quarterdeckd.doors.remote.door import Door  # not on the way of a start without it
+
+        tls = self.settings.remote_tls()
+        self._remote = Door(self.dispatch, self.artefacts, deck_name(self.ledger.home), tls)
+        self.bus.on_pulse(self._remote.heard)
+        found = await self._remote.open(host, port)
+        log.info("other decks are answered at %s://%s:%d", "https" if tls else "http", host, found)
+
     def _known(self, public: str) -> bool:
         key = self.view.keys.get(public)
         return key is not None and key.revoked is None
@@ -232,7 +249,10 @@ class Daemon:
         self.searching = found.searching
         self.dispatch.on_changes = self.searching.follow
         self.intake.on_points = self._newer
-        wide[store_records.Diagnose] = lambda query, speaker, seen: self.health.findings()
+        wide[store_records.Diagnose] = lambda query, speaker, seen: [
+            *self.health.findings(),
+            *self.remotes.findings(),
+        ]
         storing = Storing(
             self.ledger,
             self.view,
@@ -244,6 +264,7 @@ class Daemon:
             self.retaining,
         )
         wide.update(storing.readers())
+        wide.update(self.remotes.readers())
         row_files = RowFiles(self.view, self.artefacts)
         wide[CompareDatasets] = row_files.difference
         wide[CheckPipeline] = row_files.check
@@ -277,6 +298,11 @@ class Daemon:
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
         self.dispatch.prepare[LogModelArtefact] = uploads.kept
         self.dispatch.prepare[AddHook] = self.hooks.prepared
+        bundles = Bundles(self.ledger.home, self.view, self.artefacts, uploads.described)
+        wide[CheckBundle] = lambda query, speaker, seen: bundles.plan(query)
+        self.dispatch.prepare[TakeBundle] = bundles.prepared
+        self.dispatch.prepare[AddRemote] = self.remotes.prepared
+        self.dispatch.prepare[SendVersion] = self.dispatch.prepare[RollBackThere] = self.remotes.reached
 
     def _newer(self, run: str) -> None:
         self.searching.touch(run)
@@ -313,6 +339,7 @@ class Daemon:
             self.trials.run(LOOKS * self.settings.judge_every),
             self.streams.run(),
             self.hearing.watch(),
+            self.remotes.run(self.settings.remotes_every),
             self.scheduler.watch_jumps(),
             self._every(0.5, self._sync),
             self._every(FOLD_EVERY, self._fold),
@@ -391,12 +418,15 @@ class Daemon:
             await self._mlflow.close()
         if self._rest is not None:
             await self._rest.close()
+        if self._remote is not None:
+            await self._remote.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._tasks:
             self.scheduler.stop()
         self.hooks.stop()
+        self.remotes.stop()
         await asyncio.to_thread(self.writer.stop)
         await asyncio.sleep(0)  # the last group settles on this loop
         await asyncio.to_thread(self.poster.stop)

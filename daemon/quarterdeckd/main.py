@@ -44,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
         "--grpc", metavar="HOST:PORT", default=None, help="where predictions are answered over gRPC too"
     )
     options.add_argument("--rest", metavar="HOST:PORT", default=None, help="where labels and outcomes are taken")
+    options.add_argument("--remote", metavar="HOST:PORT", default=None, help="where other decks send versions to")
+    options.add_argument("--remote-cert", metavar="FILE", default=None, help="certificate of that door, in PEM")
+    options.add_argument("--remote-key", metavar="FILE", default=None, help="key of that certificate")
     options.add_argument("--metrics", metavar="HOST:PORT", default=None, help="not built yet")
     options.add_argument("--hosts", metavar="MIN[:MAX]", default=None, help="serving hosts; up to MAX by load")
     options.add_argument("--workers", type=int, default=None, help="jobs that run at once")

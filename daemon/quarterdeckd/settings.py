@@ -4,6 +4,7 @@ names."""
 from __future__ import annotations
 
 import os
+import ssl
 import tomllib
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -32,6 +33,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """HOST:PORT where MLflow's clients are answered."""
     rest: str | None = None
     """HOST:PORT where labels and outcomes are taken."""
+    remote: str | None = None
+    """HOST:PORT where other decks send versions to; beyond loopback with a certificate."""
+    remote_cert: str | None = None
+    remote_key: str | None = None
+    """Files of the certificate (PEM, with its chain) of that door, and of its key."""
     grpc: str | None = None
     """HOST:PORT where predictions are answered over gRPC as well."""
     metrics: str | None = None
@@ -44,7 +50,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     judge_every: float = 1.0
     hook_within: float = 60.0
     """Seconds that the program of a hook has; as a gate at most 20."""
+    remotes_every: float = 5.0
+    """Seconds between two looks at a remote that something was deployed on."""
     log_level: str = "info"
+
+    def remote_tls(self) -> ssl.SSLContext | None:
+        """What the door of other decks speaks TLS with; `Invalid` where its files are no certificate and key."""
+        if self.remote_cert is None or self.remote_key is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.remote_cert, self.remote_key)
+        except (OSError, ValueError) as error:
+            raise got("remote_cert", f"{self.remote_cert} ({error})", "a certificate and its key in PEM") from error
+        return context
 
 
 def load(path: Path, flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -77,7 +97,7 @@ def _checked(settings: Settings) -> Settings:
     for door in NOT_BUILT:
         if getattr(settings, door) is not None:
             raise Invalid(f"the {door} door is not built yet", field=door, next="leave it out")
-    for door in ("http", "mlflow", "rest", "grpc"):
+    for door in ("http", "mlflow", "rest", "grpc", "remote"):
         if (address := getattr(settings, door)) is not None:
             host_and_port(door, address)
     if settings.grpc is not None and find_spec("grpc") is None:
@@ -85,6 +105,10 @@ def _checked(settings: Settings) -> Settings:
     if not 1 <= settings.workers <= 64:
         raise got("workers", settings.workers, "1 to 64")
     least_and_most(settings.hosts)
+    if (settings.remote_cert is None) != (settings.remote_key is None):
+        raise got("remote_cert", "one file", "both: remote_cert and remote_key")
+    if not 0.05 <= settings.remotes_every <= 3600:
+        raise got("remotes_every", settings.remotes_every, "0.05 to 3600 seconds")
     if not 0 < settings.hook_within <= 3600:
         raise got("hook_within", settings.hook_within, "seconds, more than 0 and at most an hour")
     if settings.listen is not None and not settings.listen.startswith("tcp://"):

@@ -15,6 +15,7 @@ import pytest
 import zmq
 
 from quarterdeck import keys
+from quarterdeckd.services.signing import sign
 from quarterstore.records import (
     batches,
     compression,
@@ -37,6 +38,7 @@ from quarterstore.records import (
     pipelines,
     predictions,
     registry,
+    remotes,
     replays,
     retention,
     runs,
@@ -49,6 +51,7 @@ from quarterstore.records import (
 )
 from quarterstore.records.base import answer_type, tag_of
 from quarterstore.records.wire import PROTOCOL, Answer, Ask, decode, encode
+from tests.doors.test_mlflow import free_port
 
 OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
 
@@ -432,6 +435,54 @@ def about_hooks(life: Life) -> None:
     assert life(hooks.ListHooks()) == []
 
 
+def about_remotes(life: Life, there: Any, port: int) -> None:
+    """Another deck under a name, a version sent to it, and a bundle that is taken."""
+    token = str(there.home.secret_key("owner"))
+    remote = life(remotes.AddRemote(name="prod", url=f"http://127.0.0.1:{port}", token_file=token, allow_private=True))
+    assert life(remotes.ListRemotes()) == [remote]
+    own = life(remotes.ShowIdentity())
+    with there.client() as other:
+        other.ask(remotes.TrustSender(key=own.key, name="life"))
+    sent = life(remotes.SendVersion(version="life@Production", remote="prod"))
+    over = life.until(remotes.ShowChange(change=sent.id), lambda found: found.state != "WAITING")
+    assert (over.state, over.there) == ("DONE", "life@1"), over.why
+    back = life(remotes.RollBackThere(remote="prod", endpoint="life"))
+    over = life.until(remotes.ShowChange(change=back.id), lambda found: found.state != "WAITING")
+    assert (over.state, over.fault) == ("FAILED", "NotFound")
+    assert [each.id for each in life(remotes.ListChanges(remote="prod"))] == [back.id, sent.id]
+    assert life(remotes.ShowRemote(remote="prod")).endpoints[0].live == "life@1"
+    assert [each.state for each in life(remotes.ListReached())] == ["REACHABLE"]
+    life(remotes.RemoveRemote(remote="prod"))
+    assert life(remotes.TrustSender(key=own.key, name="self")) == life(remotes.ListSenders())[0]
+    about_a_bundle(life, own)
+    life(remotes.DistrustSender(name="self"))
+
+
+def about_a_bundle(life: Life, own: Any) -> None:
+    """One of our own, whose file is here."""
+    version = life(registry.ShowVersion(version="life@1"))
+    manifest = remotes.Manifest(
+        form=remotes.FORM,
+        receiver=own.deck,
+        serial=int(time.time() * 1000),
+        at=time.time(),
+        sent_by="ana",
+        model="came",
+        version="life@1",
+        semver="1.0.0",
+        digest=version.digest,
+        size=version.size,
+        format="onnx",
+        signature=version.signature,
+    )
+    text = msgspec.json.encode(manifest).decode()
+    bundle = {"manifest": text, "signature": sign(life.client.home.sender_key.read_bytes(), text), "key": own.key}
+    plan = life(remotes.CheckBundle(**bundle))
+    assert plan.files == {version.digest: (version.size, version.size)}
+    assert life(remotes.TakeBundle(**bundle)).version == "came@1"
+    assert [each.id for each in life(remotes.ListBundles())] == [plan.id]
+
+
 def about_retention(life: Life) -> None:
     """Limits, a plan of others, a hold that is set and released."""
     limit = life(retention.SetRetention(kind="points", size=50_000_000, days=7))
@@ -465,8 +516,10 @@ def about_people_and_the_store(life: Life, home: Any) -> None:
     assert life(transfer.Import(records={}, dry_run=True)).points == 0
 
 
-def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any) -> None:
+def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any, absent: Any) -> None:
     """A message that is added without a place here fails by its name."""
+    port = free_port()
+    absent.start("--remote", f"127.0.0.1:{port}")
     with team.client(timeout=30) as owner, team.client("ana") as ana:
         life = Life(owner)
         about_runs(life)
@@ -477,6 +530,7 @@ def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any
         about_features(life)
         about_serving(life, ana)
         about_hooks(life)
+        about_remotes(life, absent, port)
         about_retention(life)
         about_people_and_the_store(life, team.home)
     spoken_by_the_daemon = {kind for kind in messages.ASKABLE if kind.role == "daemon"}

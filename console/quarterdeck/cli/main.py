@@ -33,6 +33,7 @@ NOUNS = {
     "monitoring": "drift, alerts, reactions",
     "compression": "smaller children, measured",
     "hooks": "programs and receivers told of what happens",
+    "remotes": "other decks that versions are sent to, senders whose bundles are taken",
     "governance": "gates, approvals, audit",
     "people": "keys and roles",
     "retention": "limits of what is kept, holds",

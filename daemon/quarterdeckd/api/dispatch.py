@@ -28,6 +28,7 @@ from quarterstore.records.ids import new_id
 from quarterstore.records.outcomes import AddOutcomes
 from quarterstore.records.pipelines import CheckPipeline
 from quarterstore.records.registry import RegisterVersion
+from quarterstore.records.remotes import RollBackThere, SendVersion, ShowRemote, TakeBundle
 from quarterstore.records.runs import LogMetrics
 from quarterstore.records.store import PutBlob
 from quarterstore.records.wire import decode, encode
@@ -36,11 +37,13 @@ from quarterstore.shelf.files import NO_ROOM
 log = logging.getLogger(__name__)
 TAKES_ROOM = (LogMetrics, PutBlob, AddOutcomes)
 """What is written beside the journal: on a full disk it would eat the reserve."""
-LOOKED_AT = (RegisterVersion, StartBatch)
+LOOKED_AT = (RegisterVersion, StartBatch, TakeBundle)
 """What a process reads a file for, which takes seconds, or a minute of a bad one: in threads of its own, so that no
 question waits behind it."""
 COUNTED = (CompareDatasets, CheckPipeline, AddOutcomes)
 """What a child may work on for minutes: in a thread of their own, so that nobody else's waits behind them."""
+AWAY = (ShowRemote, SendVersion, RollBackThere)
+"""What waits for another machine: in threads of their own, or one that is silent would hold up what is asked here."""
 Reply = Callable[[Outcome], None]
 Wide = Callable[[Any, Speaker, int], Any]
 """A reader that may take a while: message, speaker, the seq that must be visible; runs in a thread."""
@@ -76,6 +79,7 @@ class Dispatch:
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="reader")
         self._lookers = ThreadPoolExecutor(2, thread_name_prefix="looker")
         self._counters = ThreadPoolExecutor(1, thread_name_prefix="counter")
+        self._away = ThreadPoolExecutor(8, thread_name_prefix="away")
         self._under_way: dict[str, list[Reply]] = {}
 
     def ask(self, message: Any, request: str, speaker: Speaker, seen: int, reply: Reply) -> None:
@@ -160,8 +164,7 @@ class Dispatch:
                 fault = error if isinstance(error, Fault) else _own_error(type(act), error)
                 asked.done(Outcome(None, self.seq, fault))
 
-        pool = self._lookers if type(act) in LOOKED_AT else self._readers
-        self._loop.run_in_executor(pool, prepare, act).add_done_callback(queue)
+        self._loop.run_in_executor(self._pool(type(act)), prepare, act).add_done_callback(queue)
 
     def _once(self, name: str, reply: Reply) -> Reply | None:
         """What tells everybody who sent this request (a client that waits sends it again after 2 s), or None when the
@@ -191,9 +194,13 @@ class Dispatch:
             except Exception as error:
                 return Outcome(None, seen, _own_error(type(message), error))
 
-        pool = self._counters if type(message) in COUNTED else self._readers
-        future = self._loop.run_in_executor(pool, read)
+        future = self._loop.run_in_executor(self._pool(type(message)), read)
         future.add_done_callback(lambda done: None if done.cancelled() else told(done.result()))
+
+    def _pool(self, kind: type) -> ThreadPoolExecutor:
+        """The threads in which a message of this kind may take its time."""
+        special = ((LOOKED_AT, self._lookers), (COUNTED, self._counters), (AWAY, self._away))
+        return next((pool for kinds, pool in special if kind in kinds), self._readers)
 
     def on_group(self, group: Group) -> None:
         """From the writer's thread: make a certain group visible and answer it, on the loop."""
@@ -233,7 +240,7 @@ class Dispatch:
 
     def close(self) -> None:
         """Wait for the readers that still run."""
-        for pool in (self._readers, self._lookers, self._counters):
+        for pool in (self._readers, self._lookers, self._counters, self._away):
             pool.shutdown(cancel_futures=True)
 
 

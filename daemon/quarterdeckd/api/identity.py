@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
 import logging
 from pathlib import Path
 
@@ -60,6 +61,11 @@ def public_half(secret: bytes) -> str:
         return zmq.curve_public(secret).decode()
     except zmq.ZMQError as error:
         raise ValueError("no key of CURVE") from error
+
+
+def deck_name(home: Home) -> str:
+    """What other decks call this one: made of its public key, so that two never share one."""
+    return hashlib.sha256(home.server_public.read_bytes().strip()).hexdigest()[:32]
 
 
 async def enrol_owner(home: Home, view: State, dispatch: Dispatch, *, again: bool = False) -> None:

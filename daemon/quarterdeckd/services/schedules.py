@@ -22,9 +22,20 @@ from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.messages import ACTS, BY_TAG
 from quarterstore.records.names import checked_word
 from quarterstore.records.registry import RegisterVersion
+from quarterstore.records.remotes import AddRemote, SendVersion, TakeBundle
 from quarterstore.records.runs import LogArtefact
 
-LOOKED_AT = (RegisterVersion, AddDataset, LogArtefact, LogModelArtefact, AddHook, StartBatch)
+LOOKED_AT = (
+    RegisterVersion,
+    AddDataset,
+    LogArtefact,
+    LogModelArtefact,
+    AddHook,
+    StartBatch,
+    AddRemote,
+    SendVersion,
+    TakeBundle,
+)
 """Acts that the daemon looks at something for before they are decided, which the clock's own acts pass by."""
 SHORTEST = 1.0
 MOST_CAUGHT_UP = 1000

@@ -1,4 +1,4 @@
-"""Where a webhook may go: what an address may look like, and which IP addresses the daemon connects to."""
+"""Where the daemon may go for a person: what an address may look like, and which IP addresses it connects to."""
 
 from __future__ import annotations
 
@@ -54,60 +54,63 @@ class Place(NamedTuple):
 DEFAULTS = {"http": 80, "https": 443}
 
 
-def checked_url(url: str) -> Place:
+def checked_url(url: str, field: str = "target") -> Place:
     """The parts of an http or https URL; `Invalid` for other schemes, user names, fragments, odd hosts and odd forms of
     an IP address."""
     if len(url) > LONGEST:
-        raise got("target", f"{len(url)} characters", f"at most {LONGEST}")
+        raise got(field, f"{len(url)} characters", f"at most {LONGEST}")
     if not url.isascii() or any(char <= " " or char == "\x7f" or char in '\\<>"{}|^`' for char in url):
-        raise got("target", url, "a URL of plain ASCII, without blanks; other names in their xn-- form")
+        raise got(field, url, "a URL of plain ASCII, without blanks; other names in their xn-- form")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise got("target", url, f"a URL ({error})") from error
+        raise got(field, url, f"a URL ({error})") from error
     if parts.scheme not in DEFAULTS or not url.lower().startswith((f"{parts.scheme}://",)):
-        raise got("target", url, "exec:/path, https://HOST/PATH or http://HOST/PATH")
+        programs = "exec:/path, " if field == "target" else ""
+        raise got(field, url, f"{programs}https://HOST/PATH or http://HOST/PATH")
     if "@" in parts.netloc:
-        raise got("target", "a user name before the host", "none: receivers know us by the signature")
+        raise got(field, "a user name before the host", "none: nobody is told a password in an address")
     if parts.fragment or "#" in url:
-        raise got("target", "a fragment", "none: it is never sent")
+        raise got(field, "a fragment", "none: it is never sent")
     if port == 0 or parts.netloc.endswith(":"):
-        raise got("target", url, "a port from 1 to 65535")
-    literal = _literal(host)
+        raise got(field, url, "a port from 1 to 65535")
+    literal = _literal(host, field)
     if "[" in parts.netloc and not isinstance(literal, IPv6Address):
-        raise got("target", parts.netloc, "an IPv6 address between the brackets")
+        raise got(field, parts.netloc, "an IPv6 address between the brackets")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Place(parts.scheme, host.rstrip("."), port or DEFAULTS[parts.scheme], path, literal)
 
 
-def _literal(host: str) -> Address | None:
+def _literal(host: str, field: str) -> Address | None:
     if "%" in host:
-        raise got("target", host, "an address without a zone")
+        raise got(field, host, "an address without a zone")
     try:
         return ipaddress.ip_address(host)
     except ValueError:
         pass
     if not _name.match(host) or len(host) > 253:
-        raise got("target", host, "a host name or an IP address")
+        raise got(field, host, "a host name or an IP address")
     if _numeric.match(host.rstrip(".").rpartition(".")[2]):
-        raise got("target", host, "an IPv4 address as four decimal numbers without leading zeros")
+        raise got(field, host, "an IPv4 address as four decimal numbers without leading zeros")
     return None
 
 
-def check_address(address: Address, scheme: str, *, allow_private: bool, allow_http: bool) -> None:
+def check_address(
+    address: Address, scheme: str, *, allow_private: bool, allow_http: bool, field: str = "target"
+) -> None:
     """`Refused` unless the daemon may connect to this address. Link-local, multicast, unspecified, reserved and
-    metadata addresses are never connected to; loopback and private ones only when the hook was added so; http leaves
-    loopback only when the hook was added so."""
+    metadata addresses are never connected to; loopback and private ones only when that was allowed; http leaves
+    loopback only when that was allowed."""
     found = _unwrapped(address)
     why = _never(found)
     if why:
-        raise Refused(f"{address} is {why}, where no hook goes", field="target")
+        raise Refused(f"{address} is {why}, where the daemon never goes", field=field)
     if not found.is_global and not allow_private:
         kind = "loopback" if found.is_loopback else "a private address"
-        raise Refused(f"{address} is {kind}", field="target", next="add the hook with --allow-private")
+        raise Refused(f"{address} is {kind}", field=field, next="add it with --allow-private")
     if scheme == "http" and not found.is_loopback and not allow_http:
-        raise Refused(f"http to {address} can be read on its way", field="target", next="https, or --allow-http")
+        raise Refused(f"http to {address} can be read on its way", field=field, next="https, or --allow-http")
 
 
 def _unwrapped(address: Address) -> Address:

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from quarterdeckd.serving import admission
-from quarterdeckd.serving.columns import feed_of, needed
+from quarterdeckd.serving.columns import feed_of, needed, tables_of
 from quarterdeckd.serving.recorded import Window, named, recorded
 from quarterdeckd.serving.sandbox import Sandbox
 from quarterdeckd.serving.session import Loaded, checked
@@ -84,14 +84,15 @@ def _requests(spec: DrillSpec, live: Loaded) -> tuple[Source, list[Body]]:
     """What callers asked lately, as far as it was kept; else the golden rows of the former version where the live one
     takes the same tensors; else a row of zeros."""
     try:
-        columns = needed(live)
+        columns = needed(live.inputs, live.signature)
     except Refused:  # a tensor that is no row of columns is recorded as none
         columns = {}
     if columns:
         found = recorded(spec.predictions, Window(0.0, time.time(), REQUESTS), columns, spec.features).rows
         rows = named(found.filter(found["why"].is_null()), columns)
         if rows.height:
-            return "recorded", [body_of(feed_of(row, columns, live)) for row in rows.iter_slices(1)]
+            tables = tables_of(rows, columns, live)
+            return "recorded", [body_of(feed_of(tables, live, at, 1)) for at in range(rows.height)]
     if spec.golden:
         golden = admission.golden_of(Path(spec.golden))
         if golden.inputs.keys() == {tensor.name for tensor in live.inputs}:

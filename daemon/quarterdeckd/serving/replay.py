@@ -20,7 +20,7 @@ from quarterdeckd.measures.holding import holding, right, values
 from quarterdeckd.measures.quality import wilson
 from quarterdeckd.rollout import shadow
 from quarterdeckd.serving.admission import admitted
-from quarterdeckd.serving.columns import Column, feed_of, needed
+from quarterdeckd.serving.columns import Column, feed_of, needed, tables_of
 from quarterdeckd.serving.features import said_of
 from quarterdeckd.serving.recorded import Window, named, recorded
 from quarterdeckd.serving.session import Loaded
@@ -50,7 +50,7 @@ def run(spec: replays.ReplaySpec, report: Any) -> replays.ReplayResult:
     """Read, answer, compare. One thread of ONNX Runtime and an order that is given by the rows: the same rows, file and
     question give the same result but for the times. `Invalid` or `Refused` for a file that is no model of rows."""
     loaded = admitted(Path(spec.model), spec.digest, spec.signature)
-    columns = needed(loaded)
+    columns = needed(loaded.inputs, loaded.signature)
     report.progress("read", 0.0, f"{len(spec.predictions)} files")
     window = Window(spec.since, spec.until, spec.limit)
     found = recorded(spec.predictions, window, columns, spec.features)
@@ -125,7 +125,7 @@ class _Raised(Exception):
 
 
 def _run(loaded: Loaded, columns: Mapping[str, Column], chunk: pl.DataFrame) -> list[tuple[Said, str | None]]:
-    feed = feed_of(chunk, dict(columns), loaded)
+    feed = feed_of(tables_of(chunk, dict(columns), loaded), loaded, 0, chunk.height)
     try:
         outputs = dict(zip(loaded.names, loaded.run(feed), strict=True))
     except Exception as error:
@@ -270,7 +270,7 @@ def _timed(
     chosen = rows.gather_every(max(1, rows.height // TIMED)).head(TIMED)
     times: dict[str, list[float]] = {spec.version: []}
     checked = reproduced = 0
-    own = needed(live) if live is not None else {}
+    own = needed(live.inputs, live.signature) if live is not None else {}
     able = live is not None and own.keys() <= columns.keys()
     for row in chosen.iter_slices(1):
         _, seconds = _once(loaded, columns, row)
@@ -305,7 +305,7 @@ def _live(spec: replays.ReplaySpec) -> Loaded | None:
 
 
 def _once(loaded: Loaded, columns: Mapping[str, Column], row: pl.DataFrame) -> tuple[dict[str, Any] | None, float]:
-    feed = feed_of(named(row, columns), dict(columns), loaded)
+    feed = feed_of(tables_of(named(row, columns), dict(columns), loaded), loaded, 0, row.height)
     began = time.perf_counter()
     try:
         outputs = loaded.run(feed)

@@ -83,7 +83,8 @@ class Health:
         """Everything worth looking at when something is wrong, each with what to do."""
         home = self._ledger.home
         free = shutil.disk_usage(home.root).free
-        secrets = [*home.keys.glob("*.secret"), *home.keys.glob("*.hook")]
+        kinds = ("secret", "hook", "token", "key")
+        secrets = [path for kind in kinds for path in home.keys.glob(f"*.{kind}")]
         loose = [path.name for path in secrets if path.stat().st_mode & 0o077]
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         serving = self._rollouts.serving

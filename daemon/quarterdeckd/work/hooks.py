@@ -10,7 +10,6 @@ import logging
 import os
 import secrets
 import signal
-import stat
 import sys
 import time
 from collections.abc import Callable
@@ -28,12 +27,13 @@ from quarterdeckd.bus import Kept
 from quarterdeckd.services.targets import checked_url
 from quarterdeckd.work import receivers
 from quarterdeckd.work.programs import checked_program, run_program
+from quarterdeckd.work.tokens import secret_in
 from quarterstore.ledger.folding import events_of
 from quarterstore.ledger.journal import Entry
 from quarterstore.ledger.state import State
 from quarterstore.records import hooks
 from quarterstore.records.base import tag_of
-from quarterstore.records.faults import Conflict, Fault, Invalid, NotFound, Refused, got
+from quarterstore.records.faults import Conflict, Fault, NotFound, Refused
 from quarterstore.records.ids import new_id
 from quarterstore.records.names import drawn
 from quarterstore.records.places import Home
@@ -48,7 +48,6 @@ GATE_WITHIN = 20.0
 """Seconds a program has at most as a gate, because somebody waits (a console for 30 s)."""
 NOTE_AGAIN = 5.0
 """Seconds until an outcome is noted again that the store had no room for."""
-SHORTEST_SECRET, LONGEST_SECRET = 16, 4096
 PATH = f"/usr/local/bin:/usr/bin:/bin:{Path(sys.executable).parent}"
 """Where a program finds others; qd is beside us."""
 
@@ -264,7 +263,9 @@ class Hooks:
         if act.target.startswith("exec:"):
             return replace(act, program=checked_program(act.target.removeprefix("exec:")), secret=None)
         checked_url(act.target)  # before anything is written
-        secret = secrets.token_hex(32).encode() if act.secret_file is None else _secret_in(act.secret_file)
+        secret = (
+            secrets.token_hex(32).encode() if act.secret_file is None else secret_in("secret_file", act.secret_file)
+        )
         name = new_id("hooksecret").lower()
         write_whole(self._home.hook_secret(name), secret)
         return replace(act, program=None, secret=name)
@@ -292,25 +293,3 @@ def _lifted(event: Any) -> Any:
 
 def _line(error: Fault | OSError) -> str:
     return drawn(error.line() if isinstance(error, Fault) else str(error.strerror or error), longest=500)
-
-
-def _secret_in(text: str) -> bytes:
-    """The secret in a file of the daemon's user that nobody else may read, without blanks at its ends."""
-    if not os.path.isabs(text):
-        raise got("secret_file", text, "an absolute path on the daemon's machine")
-    try:
-        descriptor = os.open(Path(text), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        raise Invalid(f"got {drawn(text, longest=200)} ({error}), expected a file", field="secret_file") from error
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise got("secret_file", text, "a regular file")
-        if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o077:
-            raise Refused(f"others may read {text}", field="secret_file", next="chmod 600 it")
-        secret = os.read(descriptor, 2 * LONGEST_SECRET).strip()
-    finally:
-        os.close(descriptor)
-    if not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET:
-        raise got("secret_file", f"{len(secret)} bytes", f"{SHORTEST_SECRET} to {LONGEST_SECRET}")
-    return secret

@@ -61,25 +61,27 @@ async def post(hook: Hook, body: bytes, secret: bytes, resolve: Resolve = resolv
     context = await asyncio.to_thread(_tls) if place.scheme == "https" else False
     try:
         async with asyncio.timeout(WITHIN):
-            address = await _address_of(hook, place, resolve)
+            address = await address_of(
+                place, resolve, allow_private=hook.allow_private, allow_http=hook.allow_http, field="target"
+            )
             return await _post(httpx, context, place, address, body, secret)
     except TimeoutError as error:
         raise Failed(f"no answer within {WITHIN:g} s", field="target") from error
 
 
-async def _address_of(hook: Hook, place: Place, resolve: Resolve) -> Address:
-    """The first address of the receiver; every one of them must be allowed, or a name could be used to choose."""
+async def address_of(place: Place, resolve: Resolve, *, allow_private: bool, allow_http: bool, field: str) -> Address:
+    """The first address of a host; every one of them must be allowed, or a name could be used to choose."""
     if place.literal is not None:
         found = [place.literal]
     else:
         try:
             found = await resolve(place.host, place.port)
         except OSError as error:
-            raise Failed(f"{place.host} has no address ({error.strerror or error})", field="target") from error
+            raise Failed(f"{place.host} has no address ({error.strerror or error})", field=field) from error
     if not found:
-        raise Failed(f"{place.host} has no address", field="target")
+        raise Failed(f"{place.host} has no address", field=field)
     for address in found:
-        check_address(address, place.scheme, allow_private=hook.allow_private, allow_http=hook.allow_http)
+        check_address(address, place.scheme, allow_private=allow_private, allow_http=allow_http, field=field)
     return found[0]
 
 
@@ -93,8 +95,7 @@ async def _post(httpx: Any, context: Any, place: Place, address: Address, body: 
         "Connection": "close",
         SIGNATURE: signature(secret, at, body),
     }
-    number = f"[{address}]" if address.version == 6 else str(address)
-    url = f"{place.scheme}://{number}:{place.port}{place.path}"
+    url = pinned(place, address) + place.path
     options: dict[str, Any] = {"sni_hostname": place.host} if place.scheme == "https" else {}
     try:
         async with (
@@ -104,6 +105,12 @@ async def _post(httpx: Any, context: Any, place: Place, address: Address, body: 
             return Told(answer.status_code, await _start_of(answer))
     except httpx.HTTPError as error:
         raise Failed(str(error) or type(error).__name__, field="target") from error
+
+
+def pinned(place: Place, address: Address) -> str:
+    """The start of a URL at the very address that was checked."""
+    number = f"[{address}]" if address.version == 6 else str(address)
+    return f"{place.scheme}://{number}:{place.port}"
 
 
 async def _start_of(answer: Any) -> bytes:

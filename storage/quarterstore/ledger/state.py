@@ -25,6 +25,7 @@ from quarterstore.records import (
     people,
     pipelines,
     registry,
+    remotes,
     replays,
     retention,
     runs,
@@ -128,6 +129,10 @@ class State:
         self.gate_answers = book(
             "gate_answers", hooks.GateAnswer, lambda r: hooks.answer_key(r.hook, r.version, r.stage, r.environment)
         )
+        self.remotes = book("remotes", remotes.Remote, lambda r: r.name)
+        self.remote_changes = book("remote_changes", remotes.RemoteChange, lambda r: r.id)
+        self.senders = book("senders", remotes.Sender, lambda r: r.name)
+        self.bundles = book("bundles", remotes.Bundle, lambda r: r.id)
         self.optimisations = book("optimisations", compression.Optimisation, lambda r: r.id)
         self.replays = book("replays", replays.Replay, lambda r: r.id)
         self.drills = book("drills", drills.Drill, lambda r: r.id)

@@ -163,6 +163,15 @@ class Home:
         """The 0600 file that holds the CURVE secret of one caller."""
         return self.keys / f"{name}.secret"
 
+    def remote_token(self, name: str) -> Path:
+        """The 0600 file that holds the token of one remote."""
+        return self.keys / f"{name}.token"
+
+    @property
+    def sender_key(self) -> Path:
+        """The 0600 file of the key that signs what is sent to other decks."""
+        return self.keys / "sender.key"
+
     def hook_secret(self, name: str) -> Path:
         """The 0600 file that holds what signs the requests of one hook."""
         return self.keys / f"{name}.hook"

@@ -24,6 +24,7 @@ from quarterdeck.cli.short.labelling import labels_group, outcome_group
 from quarterdeck.cli.short.making import Made
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
 from quarterdeck.cli.short.rehearsing import drill_group, gate, replay
+from quarterdeck.cli.short.remoting import remote_group
 from quarterdeck.cli.short.retaining import hold_group, retention, retention_group
 from quarterdeck.cli.short.streaming import stream
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
@@ -80,6 +81,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "drill": drill_group,
     "keys": keys_group,
     "hook": hook_group,
+    "remote": remote_group,
     "service": service_group,
     "retention": retention_group,
     "hold": hold_group,
@@ -121,6 +123,7 @@ HELP = {
     "serving": "the serving side, without the daemon too",
     "keys": "make keys for people",
     "hook": "run or tell something when an event happens",
+    "remote": "other decks that versions are sent to",
     "service": "systemd units",
     "backup": "the store into one file",
     "restore": "a backup into an empty home",

@@ -28,8 +28,12 @@ def deploy() -> click.Command:
     @click.option("--environment", default="default")
     @click.option("--wait", is_flag=True)
     @batches
+    @click.option("--to", "remote", help="on this remote (qd remote add), as a signed bundle; waits for its end")
+    @click.option("--for", "target", type=click.Choice(["kserve"]), help="only write what that platform deploys")
+    @click.option("-o", "--out", type=click.Path(path_type=Path), help="with --for: the folder, empty or new")
+    @click.option("--storage-uri", help="with --for: where the folder will lie, s3://BUCKET/PATH say")
     @click.argument("version")
-    @command("deploy", "Give all traffic of an endpoint to a Production version.")
+    @command("deploy", "Give all traffic of an endpoint to a Production version, here or on a remote.")
     def run(
         context: Context,
         version: str,
@@ -38,8 +42,27 @@ def deploy() -> click.Command:
         wait: bool,
         max_batch: int | None,
         max_wait_ms: float | None,
+        remote: str | None,
+        target: str | None,
+        out: Path | None,
+        storage_uri: str | None,
     ) -> None:
         from quarterstore.records.deployments import Deploy, ShowServing
+        from quarterstore.records.faults import got
+
+        if (target is None) != (out is None) or (target is not None and remote is not None):
+            raise got("out", str(out or "none"), "a folder with --for kserve, none without; and no --to")
+        whole = version if "@" in version else f"{version}@Production"
+        if target is not None and out is not None:
+            from quarterdeck.cli.kserve import written
+
+            written(context, whole, endpoint, out, storage_uri)
+            return
+        if remote is not None:
+            from quarterdeck.cli.short.remoting import deployed
+
+            deployed(context, whole, remote, endpoint, environment)
+            return
 
         rule = _batching(max_batch, max_wait_ms)
         act = Deploy(version=version, endpoint=endpoint, environment=environment, batching=rule)

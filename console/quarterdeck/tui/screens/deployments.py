@@ -10,6 +10,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from quarterdeck.tui.screens.noun import NounScreen
+from quarterdeck.tui.screens.remote_rows import There, remote_rows, there_card, there_cells
 from quarterdeck.tui.screens.replay_cards import drill_words
 from quarterdeck.tui.snapshot import Snapshot, judged
 from quarterdeck.tui.widgets.card_view import Drawing
@@ -29,15 +30,16 @@ from quarterstore.records.deployments import (
     ShowDeployment,
 )
 from quarterstore.records.drills import Drill, ListDrills
+from quarterstore.records.remotes import RemoteReading
 from quarterstore.records.trials import ListTrials, Trial, TrialReading
 
 
 class DeploymentsScreen(NounScreen):
-    """Every endpoint."""
+    """Every endpoint, ours first, then those of remotes."""
 
     name_of_screen = "deployments"
-    nouns = frozenset({"deployments", "registry", "trials", "drills"})
-    pulses = (CanaryReading, LatencySummary, TrialReading)
+    nouns = frozenset({"deployments", "registry", "remotes", "trials", "drills"})
+    pulses = (CanaryReading, LatencySummary, RemoteReading, TrialReading)
     empty = "nothing is deployed\n\nqd deploy MODEL@VERSION"
     columns = (
         Column("endpoint", 10, flex=2),
@@ -59,14 +61,17 @@ class DeploymentsScreen(NounScreen):
         """What is tried, by endpoint."""
         self.drills: list[Drill] = []
 
-    async def fetch(self) -> Sequence[tuple[str, Deployment]]:
-        """Every endpoint, and what is tried there."""
+    async def fetch(self) -> Sequence[tuple[str, Deployment | There]]:
+        """Every endpoint, and what is tried there; those of remotes as they were last."""
         self.drills = await self.deck_app.deck.ask(ListDrills())
         self.trials = {found.endpoint: found for found in await self.deck_app.deck.ask(ListTrials())}
-        return [(found.endpoint, found) for found in await self.deck_app.deck.ask(ListDeployments())]
+        ours = [(found.endpoint, found) for found in await self.deck_app.deck.ask(ListDeployments())]
+        return [*ours, *await remote_rows(self.deck_app.deck)]
 
-    def cells(self, record: Deployment, now: float) -> tuple[Text, ...]:
+    def cells(self, record: Deployment | There, now: float) -> tuple[Text, ...]:
         """Live figures from the pulses."""
+        if isinstance(record, There):
+            return there_cells(record, now)
         kept = self.deck_app.snapshot.latency.get((record.endpoint, record.live or ""), ())
         latest = kept[-1] if kept and now - kept[-1].at < 3.0 else None
         canary, trial = record.canary, self.trials.get(record.endpoint)
@@ -84,8 +89,10 @@ class DeploymentsScreen(NounScreen):
             right(ago(record.changed, now)),
         )
 
-    async def card(self, record: Deployment, now: float) -> Drawing:
+    async def card(self, record: Deployment | There, now: float) -> Drawing:
         """Traffic, canary, then the last two minutes as charts."""
+        if isinstance(record, There):
+            return there_card(record, now)
         snapshot, trial = self.deck_app.snapshot, self.trials.get(record.endpoint)
         drill = drill_words(self.drills, record.endpoint, now)
 
@@ -102,13 +109,18 @@ class DeploymentsScreen(NounScreen):
     def subject(self) -> tuple[str, str] | None:
         """The endpoint under the cursor."""
         found = self.selected()
+        if isinstance(found, There):
+            return found.name, found.command
         return (found.endpoint, command_text(ShowDeployment(endpoint=found.endpoint))) if found else None
 
     @work
     async def action_roll_back(self) -> None:
         """Confirmed by typing the endpoint's name: it moves live traffic."""
-        found: Deployment | None = self.selected()
+        found: Deployment | There | None = self.selected()
         if found is None:
+            return
+        if isinstance(found, There):
+            await self._roll_back_there(found)
             return
         trial = self.trials.get(found.endpoint)
         if trial is not None:
@@ -129,6 +141,16 @@ class DeploymentsScreen(NounScreen):
         )
         if typed is not None:
             await self.act(act, f"{found.endpoint} is rolled back")
+
+    async def _roll_back_there(self, found: There) -> None:
+        """Confirmed by typing the endpoint's name with that of its remote."""
+        act = found.way_back
+        body = safe(f"{found.endpoint.live or 'what answers'} is taken out there, the one before answers", 400)
+        body.append("\n\n")
+        body.append_text(safe("$ " + command_text(act), 300, "grey62"))
+        typed = await self.asked(f"roll back {found.name}", body, f"type {found.name} to do it", expected=found.name)
+        if typed is not None:
+            await self.act(act, f"{found.name} shall be rolled back: qd remote changes {found.status.remote}")
 
 
 def _beside(found: Deployment, trial: Trial | None) -> tuple[str | None, int]:

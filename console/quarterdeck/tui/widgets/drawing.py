@@ -47,6 +47,8 @@ STATES: dict[str, tuple[str, str]] = {
     "VOID": ("○", MUTED),
     "STOPPED": ("■", MUTED),
     "REFUSED": ("✗", "red"),
+    "UNREACHABLE": ("?", "red"),
+    "REACHABLE": ("●", "green"),
     "DRIFT": ("▲", "red"),
     "NEGLIGIBLE": ("△", "yellow"),
     "NONE": ("✓", "green"),
