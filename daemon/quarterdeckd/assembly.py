@@ -43,6 +43,7 @@ from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.storing import Storing
 from quarterdeckd.work.supervisor import Supervisor
+from quarterdeckd.work.traffic import Traffic
 from quarterdeckd.work.trials import Trials
 from quarterdeckd.work.uploads import Uploads
 from quarterstore.ledger import journal
@@ -119,6 +120,7 @@ class Daemon:
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
         self.link = ServingLink(home, self._news, settings.http, settings.hosts, settings.grpc)
+        self.traffic = Traffic(self.view)
         readings = Readings(self.view, self.predictions, self.outcomes)
         self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path, readings)
         self.trials = Trials(self.view, self.dispatch, self.bus, self.predictions, self.outcomes.by_arm)
@@ -153,6 +155,7 @@ class Daemon:
         return found is not None and found.state in ("RUNNING", "LOST")
 
     def _news(self, news: HostNews) -> None:
+        self.traffic.heard(news)
         self.rollouts.news(news)
 
     async def start(self, *, enrol: bool = False) -> None:
@@ -255,6 +258,7 @@ class Daemon:
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving
+        quick[deployment_records.ShowTraffic] = lambda query, speaker: self.traffic.history(query)
         quick[deployment_records.ListDeployments] = lambda query, speaker: self.rollouts.listed()
         quick[deployment_records.ShowDeployment] = lambda query, speaker: self.rollouts.read(
             deployment_of(self.view, query.endpoint)

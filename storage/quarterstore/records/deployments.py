@@ -10,6 +10,7 @@ from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
 from quarterstore.records.canaries import CanaryRule as CanaryRule
 from quarterstore.records.canaries import CanaryVerdict as CanaryVerdict
 from quarterstore.records.canaries import GateReading
+from quarterstore.records.histories import TrafficHistory
 from quarterstore.records.registry import Signature
 from quarterstore.records.retention import Waiting
 
@@ -220,6 +221,14 @@ class ShowDeployment(Query[Deployment], tag="deployments.show", frozen=True):
     """One endpoint."""
 
     endpoint: str
+
+
+class ShowTraffic(Query[TrafficHistory], tag="deployments.history", frozen=True):
+    """What each version of an endpoint did over the last `window` seconds (a day at most): requests, errors, P50, P95
+    and P99 by the second, by ten from ten minutes on, by the minute from an hour on."""
+
+    endpoint: str
+    window: float = 600.0
 
 
 class ShowServing(Query[ServingState], tag="deployments.serving", frozen=True):

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quarterdeck.cli.short.deploying import batch, canary, deploy, drift, optimise, rollback, serve, serving_group
+from quarterdeck.cli.short.deploying import (
+    batch,
+    canary,
+    deploy,
+    deployment_group,
+    drift,
+    optimise,
+    rollback,
+    serve,
+    serving_group,
+)
 from quarterdeck.cli.short.explaining import compare, diff, lineage, model_group, version_group
 from quarterdeck.cli.short.hooking import hook_group
 from quarterdeck.cli.short.keeping import (
@@ -70,6 +80,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "outcome": outcome_group,
     "audit": audit_group,
     "serving": serving_group,
+    "deployment": deployment_group,
     "keys": keys_group,
     "hook": hook_group,
     "service": service_group,
@@ -98,6 +109,7 @@ HELP = {
     "ab": "compare outcomes of two versions",
     "bandit": "deal requests by what each version earned",
     "rollback": "give the traffic back",
+    "deployment": "what each version answered over time",
     "drift": "compare live traffic with the training rows",
     "labels": "the true labels of predictions, and how often each version was right",
     "outcome": "what came of predictions, as numbers",
