@@ -9,7 +9,7 @@ import msgspec
 from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
 from quarterstore.records.canaries import CanaryRule as CanaryRule
 from quarterstore.records.canaries import CanaryVerdict as CanaryVerdict
-from quarterstore.records.canaries import GateReading
+from quarterstore.records.canaries import GateReading, PassedStep
 from quarterstore.records.histories import TrafficHistory
 from quarterstore.records.registry import Signature
 from quarterstore.records.retention import Waiting
@@ -41,6 +41,8 @@ class Canary(Record, frozen=True):
     approval: str | None = None
     approved_by: str | None = None
     judged: CanaryVerdict | None = None
+    passed: tuple[PassedStep, ...] = ()
+    """The steps before this one, as they went on."""
 
     @property
     def share(self) -> int:
