@@ -60,7 +60,7 @@ class Hosts:
         """Count from zero again."""
         self.requests, self.errors, self.histogram = 0, 0, latency.empty()
 
-    def shown(self, window: float = 600) -> ArmHistory:
+    def shown(self, window: float = 180) -> ArmHistory:
         [arm] = self.traffic.history(ShowTraffic("m", window)).arms
         return arm
 
@@ -117,10 +117,10 @@ def test_counts_that_begin_at_zero_again_are_all_new(hosts: Hosts) -> None:
 
 
 def test_what_is_kept_is_bounded_in_readings_and_in_arms(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    stretches = Stretches(1.0, 600)
+    stretches = Stretches(1.0, 180)
     for second in range(2000):
         stretches.add(float(second), 1, 0, ())
-    assert [each.at for each in stretches.readings(0)] == [float(each) for each in range(1399, 2000)]
+    assert [each.at for each in stretches.readings(0)] == [float(each) for each in range(1819, 2000)]
     monkeypatch.setattr(module, "MOST_ARMS", 2)
     for number in (1, 2, 1, 3):
         hosts.anew()

@@ -17,8 +17,8 @@ from quarterstore.records.faults import got
 from quarterstore.records.histories import ArmHistory, TrafficHistory
 from quarterstore.records.hosts import HostNews
 
-LENGTHS: Final = ((1.0, 600), (10.0, 360), (60.0, 1440))
-"""Seconds of a reading, and how many are kept: ten minutes by the second, an hour by ten, a day by the minute."""
+LENGTHS: Final = ((1.0, 180), (10.0, 360), (60.0, 1440))
+"""Seconds of a reading, and how many are kept: three minutes by the second, an hour by ten, a day by the minute."""
 LONGEST: Final = 86_400.0
 MOST_ARMS: Final = 100
 """Versions at endpoints that are remembered; beyond them the one unheard of for longest is forgotten. Each takes 0.2 MB

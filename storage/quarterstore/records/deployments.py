@@ -227,7 +227,7 @@ class ShowDeployment(Query[Deployment], tag="deployments.show", frozen=True):
 
 class ShowTraffic(Query[TrafficHistory], tag="deployments.history", frozen=True):
     """What each version of an endpoint did over the last `window` seconds (a day at most): requests, errors, P50, P95
-    and P99 by the second, by ten from ten minutes on, by the minute from an hour on."""
+    and P99 of each second, above three minutes of each ten, above an hour of each minute."""
 
     endpoint: str
     window: float = 600.0
