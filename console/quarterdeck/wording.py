@@ -107,6 +107,14 @@ def _drift(message: Any) -> Words:
     )
 
 
+def _traffic(message: Any) -> Words:
+    window = message.window
+    span = (
+        f"{window / 3600:.0f}h" if not window % 3600 else f"{window / 60:.0f}m" if not window % 60 else f"{window:.0f}s"
+    )
+    return ["qd", "deployment", "history", message.endpoint, "--window", span], ("endpoint", "window")
+
+
 def _compare(message: Any) -> Words:
     return ["qd", "compare", *message.runs], ("runs",)
 
@@ -158,6 +166,7 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     deployments.Deploy: _with("deploy", "version"),
     deployments.StartCanary: _canary,
     deployments.RollBack: _with("rollback", "endpoint"),
+    deployments.ShowTraffic: _traffic,
     trials.StartShadow: _with("shadow", "version"),
     trials.ReportShadow: _with("shadow report", "endpoint"),
     compression.Optimise: _optimise,

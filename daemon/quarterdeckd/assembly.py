@@ -47,6 +47,7 @@ from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.storing import Storing
 from quarterdeckd.work.streams import Streams
 from quarterdeckd.work.supervisor import Supervisor
+from quarterdeckd.work.traffic import Traffic
 from quarterdeckd.work.trials import Trials
 from quarterdeckd.work.uploads import Uploads
 from quarterstore.ledger import journal
@@ -127,6 +128,7 @@ class Daemon:
         )
         self.streams = Streams(home, self.view, self.bus)
         self.link = ServingLink(home, self._news, settings.http, settings.hosts, settings.grpc)
+        self.traffic = Traffic(self.view)
         readings = Readings(self.view, self.predictions, self.outcomes)
         self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path, readings)
         self.trials = Trials(self.view, self.dispatch, self.bus, self.predictions, self.outcomes.by_arm)
@@ -162,6 +164,7 @@ class Daemon:
         return found is not None and found.state in ("RUNNING", "LOST")
 
     def _news(self, news: HostNews) -> None:
+        self.traffic.heard(news)
         self.rollouts.news(news)
 
     async def start(self, *, enrol: bool = False) -> None:
@@ -280,6 +283,7 @@ class Daemon:
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving
+        quick[deployment_records.ShowTraffic] = lambda query, speaker: self.traffic.history(query)
         quick[deployment_records.ListDeployments] = lambda query, speaker: self.rollouts.listed()
         quick[deployment_records.ShowDeployment] = lambda query, speaker: self.rollouts.read(
             deployment_of(self.view, query.endpoint)

@@ -344,6 +344,8 @@ def about_serving(life: Life, ana: Any) -> None:
     assert len(life(predictions.ListPredictions(endpoint="life", limit=5))) == 5
     assert life(predictions.ShowPrediction(prediction=ids[0])).version == "life@1"
     assert life(deployments.ListDeployments())[0].endpoint == "life"
+    traffic = deployments.ShowTraffic(endpoint="life", window=60)
+    life.until(traffic, lambda found: sum(sum(arm.requests) for arm in found.arms) == len(ids))
     about_outcomes(life, ids)
     life(monitoring.SetReaction(endpoint="life", pipeline="life", enabled=False))
     assert len(life(monitoring.ListReactions())) == 1

@@ -88,3 +88,13 @@ def test_what_agrees_and_what_does_not_add_up(rows: list[tuple[str, str, int]]) 
 def test_a_report_that_makes_no_sense_is_refused_by_its_field(field: str, values: tuple[float, int, int]) -> None:
     with pytest.raises(Invalid, match=rf"^{field}: got"):
         checked(*values)
+
+
+def test_models_that_give_scores_only_are_compared_by_those() -> None:
+    """Without a label both say nothing, which is no agreement."""
+    pairs = [
+        Pair(f"p-{number}", 0, float(number), None, None, 0.5, 0.5 + number / 10, {"a": number}) for number in range(4)
+    ]
+    found = compare(pairs, 0.01, 20)
+    assert found.agreed == 1
+    assert [each.prediction for each in found.disagreements] == ["p-3", "p-2", "p-1"]

@@ -268,3 +268,34 @@ def test_what_cannot_be_tried_is_refused_and_changes_nothing(act: Any, fault: ty
 def test_a_trial_that_never_was_is_not_found() -> None:
     with pytest.raises(NotFound, match="endpoint: got m"):
         ready().ask(trials.ShowTrial(endpoint="m"))
+
+
+def test_a_trial_keeps_how_it_stood_over_time_and_the_list_leaves_that_out() -> None:
+    ruling = ready()
+    begin(ruling, "ab")
+    for n in (50, 400, 800):
+        found = judged(ruling, ("m@1", n, n // 4), ("m@2", n, n // 4))
+    assert [each.have for each in found.history] == [50, 400, 800]
+    assert [each.at for each in found.history] == sorted(each.at for each in found.history)
+    first, *others = found.history
+    assert first.low is None and all(each.low < 0 < each.high for each in others)  # type: ignore[operator]
+    assert found.judged and found.judged.callers == (500, 500) and found.judged.ratio == 1.0
+    assert ruling.ask(trials.ShowTrial(endpoint="m")).history == found.history
+    assert ruling.ask(trials.ListTrials())[0].history == ()
+
+
+def test_a_bandits_shares_are_kept_from_its_first_request_on() -> None:
+    ruling = ready()
+    begin(ruling, "bandit")
+    found = judged(ruling, ("m@1", 500, 50), ("m@2", 500, 200))
+    assert [each.shares for each in found.history] == [(50.0, 50.0), found.shares] and found.shares[1] == 95
+
+
+def test_a_history_is_bounded_and_still_begins_where_it_began() -> None:
+    ruling = ready()
+    begin(ruling, "ab")
+    for look in range(1000):
+        found = judged(ruling, ("m@1", 400 + look, 100), ("m@2", 400 + look, 100))
+    haves = [each.have for each in found.history]
+    assert len(haves) <= 200 and haves[0] == 400 and haves[-100:] == list(range(1300, 1400))
+    assert haves == sorted(set(haves))

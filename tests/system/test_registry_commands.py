@@ -136,3 +136,16 @@ def test_a_stage_is_skipped_only_when_asked_with_a_reason_and_then_it_is_told(ho
     told(home, *skipped, "--reason", "tonight")
     (move,) = records(home, "registry", "moves", "small")
     assert move["skipped"] and move["reason"] == "tonight" and move["before"] == "None"
+
+
+def test_every_model_is_listed_with_what_is_live_and_in_staging(home: Any) -> None:
+    with home.client() as owner:
+        owner.ask(registry.MoveStage(version="small@1", stage="Staging", reason="looks well"))
+    head, *rows = told(home, "registry", "models").splitlines()
+    assert head.split() == ["MODEL", "PRODUCTION", "STAGING", "LATEST", "VERSIONS", "CHANGED"]
+    found = {row.split()[0]: row.split()[1:5] for row in rows}
+    assert found == {"churn": ["@2", "-", "@3", "3"], "small": ["-", "@1", "@1", "1"]}
+    assert max(map(len, [head, *rows])) <= 80
+    assert json.loads(told(home, "registry", "models", "--json").splitlines()[0])["production"] == {"default": 2}
+    shown = told(home, "model", "show", "churn")
+    assert "PRODUCTION" in shown and "Production  default" in shown

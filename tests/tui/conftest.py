@@ -35,13 +35,13 @@ SIGNATURE = registry.Signature(
 )
 
 
-def model_bytes(bias: float = 0.0, why: bool = False) -> bytes:
-    """y = x @ W + bias, as ONNX; with `why` the rows again as a second output."""
+def model_bytes(bias: float = 0.0, why: bool = False, lean: float = 0.0) -> bytes:
+    """y = x @ W + bias, as ONNX, and `lean` more for the second class; with `why` the rows again as a second output."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     weights = numpy_helper.from_array(np.full((4, 2), 0.25, np.float32), "w")
-    added = numpy_helper.from_array(np.full(2, bias, np.float32), "b")
+    added = numpy_helper.from_array(np.array([bias, bias + lean], np.float32), "b")
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Add", ["h", "b"], ["y"])],
         "small",
@@ -68,9 +68,9 @@ def recorded(client: Client, runs: int) -> None:
     client.ask(registry.MoveStage(version="churn@1", stage="Staging", reason="looks well"))
 
 
-def register(client: Client, bias: float) -> str:
+def register(client: Client, bias: float, lean: float = 0.0) -> str:
     """A version of `churn`."""
-    digest, size = client.put(model_bytes(bias))
+    digest, size = client.put(model_bytes(bias, lean=lean))
     metric = registry.Metric(name="accuracy", value=0.9, low=0.85, high=0.94, n=200)
     asked = registry.RegisterVersion(
         model="churn", digest=digest, size=size, format="onnx", signature=SIGNATURE, metrics=(metric,)

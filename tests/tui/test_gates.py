@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quarterdeck.tui.widgets.traffic_bar import canary_lines
+from quarterdeck.tui.widgets.canary_lines import canary_lines
 from quarterstore.records.canaries import CanaryGate, CanaryRule, CanaryVerdict, GateVerdict
 from quarterstore.records.deployments import LADDER, Canary
 

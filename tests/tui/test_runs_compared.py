@@ -90,6 +90,7 @@ async def test_the_best_are_in_parallel_and_nan_is_never_one_of_them(many: Any, 
         found = await made.shown(pilot, "in parallel")
         assert [row.key for row in screen.rows] == [f"run-{n:04}" for n in range(COUNT - 1, COUNT - 11, -1)]
         assert "◆" in found and "├" in found and "log" in found and "●" in found
+        await made.shown(pilot, "1 without a finite value left out")
         await pilot.press("S")
         await made.shown(pilot, "best 10 by acc, lowest first")
         await made.until(pilot, lambda: screen.rows[0].key == "run-0000", "the lowest")

@@ -14,16 +14,17 @@ from quarterstore.records.runs import CurvePoint
 from quarterstore.records.trials import TrialReading
 
 KEPT = 120
-"""Seconds of latency that are remembered for each arm."""
+"""Seconds of latency that are remembered for each arm, and looks at each trial."""
 
 
 class Snapshot(Record, frozen=True):
-    """The passing readings of now: latency by (endpoint, version), canaries by endpoint, trials by id, progress by job,
-    the last points by run."""
+    """The passing readings of now: latency by (endpoint, version), canaries by endpoint, trials and how they were
+    judged by id, progress by job, the last points by run."""
 
     latency: dict[tuple[str, str], tuple[LatencySummary, ...]] = {}
     canaries: dict[str, CanaryReading] = {}
     trials: dict[str, TrialReading] = {}
+    looks: dict[str, tuple[TrialReading, ...]] = {}
     progress: dict[str, Progress] = {}
     points: dict[str, dict[str, tuple[int, float]]] = {}
 
@@ -37,7 +38,11 @@ def fold(snapshot: Snapshot, pulse: Pulse) -> Snapshot:
     if isinstance(pulse, CanaryReading):
         return replace(snapshot, canaries={**snapshot.canaries, pulse.endpoint: pulse})
     if isinstance(pulse, TrialReading):
-        return replace(snapshot, trials={**snapshot.trials, pulse.trial: pulse})
+        found = replace(snapshot, trials={**snapshot.trials, pulse.trial: pulse})
+        if pulse.verdict is None:
+            return found
+        looks = (*snapshot.looks.get(pulse.trial, ()), pulse)[-KEPT:]
+        return replace(found, looks={**snapshot.looks, pulse.trial: looks})
     if isinstance(pulse, Progress):
         return replace(snapshot, progress={**snapshot.progress, pulse.job: pulse})
     if isinstance(pulse, CurvePoint):

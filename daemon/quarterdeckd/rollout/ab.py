@@ -14,6 +14,8 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from quarterdeckd.measures import sequential
 from quarterstore.records.faults import got
 from quarterstore.records.outcomes import ArmOutcome
@@ -46,8 +48,21 @@ def judge(
     """Judge a trial by the outcomes of both arms, the callers each had, and the shares they were dealt by. Depends on
     nothing else, so it says the same after a restart."""
     sequential.checked(live), sequential.checked(candidate)
-    have = min(live.n, candidate.n)
     square, p = sequential.sample_ratio(callers, dealt)
+    verdict = _judged(rule, live, candidate, callers, dealt, square, p)
+    return replace(verdict, callers=tuple(callers), ratio=p if sum(callers) else None)
+
+
+def _judged(
+    rule: AbRule,
+    live: ArmOutcome,
+    candidate: ArmOutcome,
+    callers: Sequence[int],
+    dealt: Sequence[float],
+    square: float,
+    p: float,
+) -> TrialVerdict:
+    have = min(live.n, candidate.n)
     if p < RATIO_LEVEL:
         why = (
             f"sample ratio: {callers[0]:,} callers against {callers[1]:,}, dealt {dealt[0]:g} to {dealt[1]:g} "

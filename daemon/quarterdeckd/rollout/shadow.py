@@ -54,9 +54,9 @@ def checked(tolerance: float, top: int, newest: int) -> None:
 
 def compare(pairs: Sequence[Pair], tolerance: float, top: int) -> Compared:
     """Compare pair by pair. Whole numbers and texts are labels, which agree when they are the same; other numbers agree
-    within `tolerance` of the larger one. The intervals of the slices are Wilson's, at 95 % for all of them together
-    (Bonferroni)."""
-    agree = [agrees(pair.live, pair.shadow, tolerance) for pair in pairs]
+    within `tolerance` of the larger one, and so do the scores of models that give nothing else. The intervals of the
+    slices are Wilson's, at 95 % for all of them together (Bonferroni)."""
+    agree = [_agree(pair, tolerance) for pair in pairs]
     apart = [pair for pair, same in zip(pairs, agree, strict=True) if not same]
     apart.sort(key=_distance, reverse=True)
     return Compared(sum(agree), _slices(pairs, agree), tuple(map(_told, apart[:top])))
@@ -69,6 +69,16 @@ def agrees(live: str | None, shadow: str | None, tolerance: float) -> bool:
     one, other = _number(live), _number(shadow)
     if one is None or other is None or (_whole(live) and _whole(shadow)):
         return False
+    return _near(one, other, tolerance)
+
+
+def _agree(pair: Pair, tolerance: float) -> bool:
+    if pair.live is None and pair.shadow is None and pair.live_score is not None and pair.shadow_score is not None:
+        return _near(pair.live_score, pair.shadow_score, tolerance)
+    return agrees(pair.live, pair.shadow, tolerance)
+
+
+def _near(one: float, other: float, tolerance: float) -> bool:
     return abs(one - other) <= tolerance * max(abs(one), abs(other))
 
 
@@ -87,6 +97,8 @@ def _whole(text: str | None) -> bool:
 def _distance(pair: Pair) -> float:
     """How far apart two answers are: numbers by their difference, labels by how sure both were of theirs."""
     one, other = _number(pair.live), _number(pair.shadow)
+    if pair.live is None and pair.shadow is None:
+        one, other = pair.live_score, pair.shadow_score
     if one is not None and other is not None and not (_whole(pair.live) and _whole(pair.shadow)):
         return abs(one - other)
     return (pair.live_score or 0.0) + (pair.shadow_score or 0.0)

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from quarterdeckd.rollout import ab, bandit
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.endpoints import cleared_to_try, free_endpoint
@@ -193,7 +195,7 @@ def _stop(state: State, act: trials.StopTrial, asking: Asking) -> Decision:
 
 
 def _list(state: State, query: trials.ListTrials, asking: Asking) -> list[trials.Trial]:
-    found = [each for each in state.trials if not query.running or each.state != "ENDED"]
+    found = [replace(each, history=()) for each in state.trials if not query.running or each.state != "ENDED"]
     return sorted(found, key=lambda each: each.since, reverse=True)
 
 

@@ -90,7 +90,7 @@ class Trials:
             shares = bandit.shares(trial.bandit, outcomes)
             verdict = bandit.verdict(trial.bandit, outcomes, shares)
             news = bandit.worth_routes([share / 100 for share in trial.shares], shares)
-        self._bus.pulse(trials.TrialReading(trial=trial.id, endpoint=trial.endpoint, verdict=verdict))
+        self._bus.pulse(trials.TrialReading(trial=trial.id, endpoint=trial.endpoint, verdict=verdict, at=time.time()))
         if news:
             self._said[trial.id] = now
             await self._dispatch.speak(trials.JudgeTrial(trial=trial.id, outcomes=outcomes, callers=callers))

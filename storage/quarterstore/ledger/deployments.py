@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quarterstore.ledger.state import Admission, Cursor, Fold, Recording, State, copy_of
 from quarterstore.records import deployments
+from quarterstore.records.canaries import PassedStep
 
 KEPT_BEHIND = 8
 
@@ -91,7 +92,9 @@ def _judged(state: State, event: deployments.CanaryJudged) -> None:
 def _advanced(state: State, event: deployments.CanaryAdvanced) -> None:
     deployment = state.deployments[event.endpoint]
     assert deployment.canary is not None
-    canary = copy_of(deployment.canary, step=event.step, step_since=event.at, judged=event.verdict)
+    before = deployment.canary
+    done = PassedStep(share=before.share, since=before.step_since, until=event.at, verdict=event.verdict)
+    canary = copy_of(before, step=event.step, step_since=event.at, judged=event.verdict, passed=(*before.passed, done))
     state.deployments.put(copy_of(deployment, canary=canary, epoch=event.epoch, changed=event.at))
 
 

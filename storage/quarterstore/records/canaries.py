@@ -107,3 +107,12 @@ class CanaryVerdict(Record, frozen=True):
     limit: float | None = None
     unit: str = "requests"
     gates: tuple[GateVerdict, ...] = ()
+
+
+class PassedStep(Record, frozen=True):
+    """A step that a canary is beyond: its share, how long it took, and the verdict that let it go on."""
+
+    share: int
+    since: float
+    until: float
+    verdict: CanaryVerdict

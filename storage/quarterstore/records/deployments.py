@@ -9,7 +9,8 @@ import msgspec
 from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
 from quarterstore.records.canaries import CanaryRule as CanaryRule
 from quarterstore.records.canaries import CanaryVerdict as CanaryVerdict
-from quarterstore.records.canaries import GateReading
+from quarterstore.records.canaries import GateReading, PassedStep
+from quarterstore.records.histories import TrafficHistory
 from quarterstore.records.registry import Signature
 from quarterstore.records.retention import Waiting
 
@@ -48,6 +49,8 @@ class Canary(Record, frozen=True):
     approval: str | None = None
     approved_by: str | None = None
     judged: CanaryVerdict | None = None
+    passed: tuple[PassedStep, ...] = ()
+    """The steps before this one, as they went on."""
 
     @property
     def share(self) -> int:
@@ -261,6 +264,14 @@ class ShowDeployment(Query[Deployment], tag="deployments.show", frozen=True):
     """One endpoint."""
 
     endpoint: str
+
+
+class ShowTraffic(Query[TrafficHistory], tag="deployments.history", frozen=True):
+    """What each version of an endpoint did over the last `window` seconds (a day at most): requests, errors, P50, P95
+    and P99 of each second, above three minutes of each ten, above an hour of each minute."""
+
+    endpoint: str
+    window: float = 600.0
 
 
 class ShowServing(Query[ServingState], tag="deployments.serving", frozen=True):

@@ -52,6 +52,23 @@ class TrialVerdict(Record, frozen=True):
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    callers: tuple[int, ...] = ()
+    """Distinct callers of each arm of an A/B trial, as far as they were counted."""
+    ratio: float | None = None
+    """The p of their chi-square against the split: how likely it is that the arms are as they were dealt."""
+
+
+class TrialPoint(Record, frozen=True):
+    """A trial as it stood at one time: of A/B the difference with its interval and the outcomes of the smaller arm, of
+    a bandit the percent of each arm."""
+
+    at: float
+    verdict: str
+    have: int = 0
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    shares: tuple[float, ...] = ()
 
 
 class Trial(Record, frozen=True):
@@ -78,6 +95,8 @@ class Trial(Record, frozen=True):
     judged: TrialVerdict | None = None
     ended: float | None = None
     why: str = ""
+    history: tuple[TrialPoint, ...] = ()
+    """How it stood, the oldest first: at most 200 times, the older ones ever further apart. `trials.show` has it."""
 
     @property
     def metric(self) -> str:
@@ -143,7 +162,7 @@ class StopTrial(Act[Trial], tag="trials.stop", frozen=True):
 
 
 class ListTrials(Query[list[Trial]], tag="trials.list", frozen=True):
-    """Every trial, newest first; `running` ones only unless told otherwise."""
+    """Every trial without its history, newest first; `running` ones only unless told otherwise."""
 
     running: bool = True
 
@@ -269,3 +288,4 @@ class TrialReading(Pulse, tag="trials.reading", frozen=True):
     copied: int = 0
     dropped: int = 0
     verdict: TrialVerdict | None = None
+    at: float = 0.0

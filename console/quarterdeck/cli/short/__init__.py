@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quarterdeck.cli.short.deploying import batch, canary, deploy, drift, optimise, rollback, serve, serving_group
+from quarterdeck.cli.short.deploying import (
+    batch,
+    canary,
+    deploy,
+    deployment_group,
+    drift,
+    optimise,
+    rollback,
+    serve,
+    serving_group,
+)
 from quarterdeck.cli.short.explaining import compare, diff, lineage, model_group, version_group
 from quarterdeck.cli.short.featuring import features_group
 from quarterdeck.cli.short.hooking import hook_group
@@ -79,6 +89,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "audit": audit_group,
     "serving": serving_group,
     "drill": drill_group,
+    "deployment": deployment_group,
     "keys": keys_group,
     "hook": hook_group,
     "remote": remote_group,
@@ -111,6 +122,7 @@ HELP = {
     "replay": "answer recorded traffic again with another version",
     "drill": "rehearse a rollback in a sandbox",
     "gate": "what a version has to show before Production",
+    "deployment": "what each version answered over time",
     "drift": "compare live traffic with the training rows",
     "features": "values of entities over time, and training sets of them",
     "labels": "the true labels of predictions, and how often each version was right",

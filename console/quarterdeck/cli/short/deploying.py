@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from quarterdeck.cli.short.making import Made, command, do_or_propose
 
 if TYPE_CHECKING:
     from quarterstore.records.deployments import BatchingRule
+    from quarterstore.records.histories import TrafficHistory
 
 
 def batches(run: click.Command) -> click.Command:
@@ -170,6 +172,45 @@ def _canary_status(context: Context, endpoint: str) -> None:
     print(drawn(f"{judged.verdict}  {judged.why}"))
     if judged.gates:
         table([plain(gate) for gate in judged.gates], ("gate", "verdict", "value", "limit", "n", "need", "why"))
+
+
+def deployment_group() -> dict[str, Made]:
+    def history() -> click.Command:
+        @click.option("--window", default="10m", show_default=True, help="how far back: 10m, 1h, 24h at most")
+        @click.argument("endpoint")
+        @command("history", "What each version of an endpoint did over time: requests, errors, latency in ms.")
+        def run(context: Context, endpoint: str, window: str) -> None:
+            from quarterdeck.cli.short.keeping import seconds
+            from quarterstore.records.deployments import ShowTraffic
+
+            found = context.client.ask(ShowTraffic(endpoint=endpoint, window=seconds("window", window)))
+            if context.json:
+                context.out(found)
+            else:
+                _history(context, found)
+
+        return run
+
+    return {"history": history}
+
+
+def _history(context: Context, found: TrafficHistory) -> None:
+    """A row a reading, by version; what nobody was asked has a dash."""
+    from quarterdeck.cli.printing import table
+    from quarterstore.records.names import drawn
+
+    names = ("at", "requests", "errors", "p50", "p95", "p99")
+    rows = []
+    for arm in found.arms:
+        columns = zip(arm.at, arm.heard, arm.requests, arm.errors, arm.p50, arm.p95, arm.p99, strict=True)
+        for at, heard, requests, errors, *times in columns:
+            values = (at, requests, errors, *(f"{each:.3g}" if each is not None else None for each in times))
+            rows.append(
+                {"version": arm.version, **dict(zip(names, values, strict=True)), "/s": f"{requests / heard:.3g}"}
+            )
+    table(rows, ("version", "at", "requests", "/s", *names[2:]))
+    heard = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.since))
+    context.say(drawn(f"readings of {found.step:g} s; the daemon listens since {heard}"))
 
 
 def rollback() -> click.Command:

@@ -12,7 +12,7 @@ from quarterdeck.cli.short.making import Made, command
 from quarterdeck.cli.short.rows import with_rows
 
 if TYPE_CHECKING:
-    from quarterstore.records.registry import VersionDiff
+    from quarterstore.records.registry import Model, Version, VersionDiff
     from quarterstore.records.runs import Comparison
 
 SIDE_BY_SIDE = 6
@@ -172,15 +172,23 @@ def model_group() -> dict[str, Made]:
             found = context.client.ask(ShowModel(model=model))
             context.out(found)
             if not context.json and found.removed is None and found.latest:
+                from quarterdeck.cli.printing import plain, table
+
                 print()
-                context.out(context.client.ask(ListVersions(model=found.name)), VERSION_COLUMNS)
+                versions = context.client.ask(ListVersions(model=found.name))
+                table([{**plain(each), "production": _where(found, each)} for each in versions], VERSION_COLUMNS)
 
         return run
 
     return {"show": show}
 
 
-VERSION_COLUMNS = ("id", "semver", "stage", "format", "size", "run", "created_by", "created", "reason")
+def _where(model: Model, version: Version) -> str | None:
+    """The environments in whose Production a version is."""
+    return ", ".join(name for name, at in sorted(model.production.items()) if at == version.number) or None
+
+
+VERSION_COLUMNS = ("id", "semver", "stage", "production", "format", "size", "run", "created_by", "created", "reason")
 
 
 def _versions(context: Context, found: VersionDiff) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command, do_or_propose
+
+if TYPE_CHECKING:
+    from quarterstore.records.registry import Model, Version
 
 PATIENCE = 180.0
 """Seconds: a file is looked at in a process of its own before it is registered."""
@@ -174,4 +179,38 @@ def registry_group() -> dict[str, Made]:
 
         return run
 
-    return {"at": at, "history": history, "moves": moves}
+    def models() -> click.Command:
+        @click.option("--removed/--no-removed", default=False, help="those that were removed, too")
+        @command("models", "Every model: what is in Production and in Staging, the newest, when it changed.")
+        def run(context: Context, removed: bool) -> None:
+            from quarterstore.records.registry import ListModels, ListVersions
+
+            found = context.client.ask(ListModels(removed=removed))
+            if context.json:
+                context.out(found)
+                return
+            from quarterdeck.cli.printing import table
+
+            versions = context.client.ask(ListVersions(removed=removed))
+            columns = ("model", "production", "staging", "latest", "versions", "changed")
+            rows = [_row(model, [each for each in versions if each.model == model.name]) for model in found]
+            table(rows, (*columns, "removed") if removed else columns)
+
+        return run
+
+    return {"at": at, "history": history, "models": models, "moves": moves}
+
+
+def _row(model: Model, versions: Sequence[Version]) -> dict[str, object]:
+    """A model on a line: numbers, and the environments of what is in Production of others than the usual one."""
+    live = [f"@{at}" + (f" {name}" if name != "default" else "") for name, at in sorted(model.production.items())]
+    staging = [f"@{each.number}" for each in versions if each.stage == "Staging"]
+    return {
+        "model": model.name,
+        "production": ", ".join(live) or None,
+        "staging": ", ".join(staging) or None,
+        "latest": f"@{model.latest}" if model.latest else None,
+        "versions": len(versions),
+        "changed": model.updated or model.created,
+        "removed": model.removed,
+    }

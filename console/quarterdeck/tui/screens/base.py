@@ -30,6 +30,8 @@ QUIET = 0.25
 SMALLEST = (60, 16)
 WIDE = 110
 """Columns from which on the card stands beside the table, not below it."""
+BROAD = 140
+"""Columns from which on the table has more of the width than the card."""
 
 
 class DeckScreen(Screen[None]):
@@ -117,7 +119,8 @@ class DeckScreen(Screen[None]):
             line.tell(words, severity)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Too small for a table: say so instead."""
+        """Too small for a table: say so instead; large enough for all columns: give them the room."""
+        self.set_class(event.size.width >= BROAD, "-broad")
         self.set_class(event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1], "-tiny")
 
     def on_entry_arrived(self, message: EntryArrived) -> None:

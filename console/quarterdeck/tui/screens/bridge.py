@@ -13,6 +13,7 @@ from textual.containers import Horizontal, Vertical
 
 from quarterdeck.tui.screens.base import DeckScreen
 from quarterdeck.tui.snapshot import Snapshot, judged, worst_first
+from quarterdeck.tui.widgets.canary_lines import canary_lines, ladder
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.drawing import (
     age,
@@ -30,13 +31,15 @@ from quarterdeck.tui.widgets.drawing import (
     spark,
     state,
 )
-from quarterdeck.tui.widgets.traffic_bar import canary_lines, traffic_bar
+from quarterdeck.tui.widgets.traffic_bar import shares_of, traffic_bar
+from quarterdeck.tui.widgets.trial_lines import kind, trial_brief
 from quarterstore.records.deployments import CanaryReading, Deployment, LatencySummary, ListDeployments
 from quarterstore.records.governance import Approval, ListApprovals
 from quarterstore.records.jobs import Job, ListJobs, Progress
 from quarterstore.records.monitoring import Alert, ListAlerts
 from quarterstore.records.runs import ListRuns, Run
 from quarterstore.records.store import ShowStatus, Status
+from quarterstore.records.trials import ListTrials, Trial, TrialReading
 
 PANELS = (
     (("runs", "what runs", "runs"), ("serves", "what serves", "deployments")),
@@ -65,7 +68,7 @@ class BridgeScreen(DeckScreen):
 
     AUTO_FOCUS = "#runs"
     name_of_screen = "bridge"
-    pulses = (CanaryReading, LatencySummary, Progress)
+    pulses = (CanaryReading, LatencySummary, Progress, TrialReading)
     keys = (("tab", "the next panel"), ("enter", "open the screen behind a panel"))
 
     def body(self) -> ComposeResult:
@@ -82,11 +85,12 @@ class BridgeScreen(DeckScreen):
         jobs = await ask(ListJobs(live=True, limit=20))
         runs = (await ask(ListRuns(limit=30))).runs
         deployments = await ask(ListDeployments())
+        trials = {found.endpoint: found for found in await ask(ListTrials())}
         alerts, approvals = await ask(ListAlerts()), await ask(ListApprovals())
         status = await ask(ShowStatus())
         now, snapshot = time.time(), self.deck_app.snapshot
         self._show("runs", running(jobs, runs, snapshot, now))
-        self._show("serves", serving(deployments, snapshot, now))
+        self._show("serves", serving(deployments, trials, snapshot, now))
         self._show("burns", burning(alerts, approvals, now))
         self._show("daemon", daemon(status, now))
 
@@ -141,24 +145,28 @@ def _run(run: Run, now: float) -> tuple[Text, ...]:
     return glyph(run.state), safe(f"{run.experiment} {run.name}", 80), safe(shown, 40), right(ago(run.started, now))
 
 
-def serving(found: Sequence[Deployment], snapshot: Snapshot, now: float) -> Drawing:
-    """Each endpoint: its traffic, its canary and why it holds, latency of the last seconds."""
+def serving(found: Sequence[Deployment], trials: dict[str, Trial], snapshot: Snapshot, now: float) -> Drawing:
+    """Each endpoint: its traffic, what is tried there and how it stands, latency of the last seconds."""
 
     def draw(width: int, height: int) -> Text:
         if not found:
             return muted("nothing is deployed:  qd deploy MODEL@VERSION\n")
         text = Text()
         for each in found:
-            canary = each.canary
-            head = Text.assemble(safe(each.endpoint, 60, "bold"), "  ", state(each.state), "  ")
+            canary, trial = each.canary, trials.get(each.endpoint)
+            word = state(kind(trial) if trial else each.state)
+            head = Text.assemble(safe(each.endpoint, 60, "bold"), "  ", word, "  ")
             text.append_text(fit(head + muted(f"since {age(now - each.changed)}"), width))
             text.append("\n")
-            text.append_text(
-                traffic_bar(each.live, canary.candidate if canary else None, canary.share if canary else 0, width)
-            )
+            text.append_text(traffic_bar(shares_of(each, trial), width))
             if canary is not None:
+                text.append_text(fit(ladder(canary.ladder, canary.step), width)).append("\n")
                 text.append_text(canary_lines(canary, judged(snapshot, each), width))
-            for version in (each.live, canary.candidate if canary else None):
+            if trial is not None:
+                text.append_text(fit(safe(trial.words(), 200, "grey62"), width)).append("\n")
+                text.append_text(trial_brief(trial, snapshot.trials.get(trial.id)))
+            tried = (canary.candidate,) if canary else trial.versions[1:] if trial else ()
+            for version in (each.live, *tried):
                 kept = snapshot.latency.get((each.endpoint, version or ""), ())
                 if version and kept:
                     text.append_text(_latency(version, kept, width))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -9,16 +10,16 @@ from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 
+from quarterdeck.tui.screens.deployment_cards import Shown, deployment_card
+from quarterdeck.tui.screens.disagreements import DisagreementsScreen
 from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.screens.remote_rows import There, remote_rows, there_card, there_cells
 from quarterdeck.tui.screens.replay_cards import drill_words
-from quarterdeck.tui.snapshot import Snapshot, judged
 from quarterdeck.tui.widgets.card_view import Drawing
-from quarterdeck.tui.widgets.drawing import age, ago, beside, facts, muted, number, right, safe, section, state, title
-from quarterdeck.tui.widgets.latency_chart import error_chart, latency_chart
+from quarterdeck.tui.widgets.drawing import ago, number, right, safe, state
+from quarterdeck.tui.widgets.latency_chart import Look
 from quarterdeck.tui.widgets.record_table import Column
-from quarterdeck.tui.widgets.traffic_bar import canary_lines, traffic_bar
-from quarterdeck.tui.widgets.trial_lines import kind, trial_lines
+from quarterdeck.tui.widgets.trial_lines import kind
 from quarterdeck.wording import command_text
 from quarterstore.records.base import Pulse
 from quarterstore.records.deployments import (
@@ -28,10 +29,15 @@ from quarterstore.records.deployments import (
     ListDeployments,
     RollBack,
     ShowDeployment,
+    ShowTraffic,
 )
 from quarterstore.records.drills import Drill, ListDrills
+from quarterstore.records.faults import Fault, NotFound
 from quarterstore.records.remotes import RemoteReading
-from quarterstore.records.trials import ListTrials, Trial, TrialReading
+from quarterstore.records.trials import ListTrials, ReportShadow, ShadowReport, ShowTrial, Trial, TrialReading
+
+REPORTED_EVERY = 10.0
+"""Seconds between two reports of a shadow: each reads what is kept of it."""
 
 
 class DeploymentsScreen(NounScreen):
@@ -52,14 +58,27 @@ class DeploymentsScreen(NounScreen):
         Column("errors", 6, right=True, drop=3),
         Column("since", 10, right=True, drop=5, value=lambda found: found.changed),
     )
-    keys = (("x", "roll back, after typing the endpoint's name"),)
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("x", "roll_back", "roll back")]
+    keys = (
+        ("m", "the chart: P50, P95, P99, rate, errors"),
+        ("w", "how far it reaches back: 2 min, 10 min, 1 h, 6 h, a day"),
+        ("d", "what a shadow would have answered otherwise"),
+        ("x", "roll back, after typing the endpoint's name"),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "roll_back", "roll back"),
+        Binding("m", "measure", "measure"),
+        Binding("w", "window", "window"),
+        Binding("d", "disagreements", "disagreements", show=False),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
         self.trials: dict[str, Trial] = {}
         """What is tried, by endpoint."""
         self.drills: list[Drill] = []
+        self.look = Look()
+        self._reports: dict[str, tuple[float, ShadowReport | None]] = {}
+        """When a shadow was reported on last, and how; by trial."""
 
     async def fetch(self) -> Sequence[tuple[str, Deployment | There]]:
         """Every endpoint, and what is tried there; those of remotes as they were last."""
@@ -90,17 +109,37 @@ class DeploymentsScreen(NounScreen):
         )
 
     async def card(self, record: Deployment | There, now: float) -> Drawing:
-        """Traffic, canary, then the last two minutes as charts."""
+        """Traffic, what is tried, then what every version did."""
         if isinstance(record, There):
             return there_card(record, now)
-        snapshot, trial = self.deck_app.snapshot, self.trials.get(record.endpoint)
+        ask = self.deck_app.deck.ask
+        history = await ask(ShowTraffic(endpoint=record.endpoint, window=self.look.window))
+        try:
+            trial: Trial | None = await ask(ShowTrial(endpoint=record.endpoint))
+        except NotFound:
+            trial = None  # nothing was ever tried there
         drill = drill_words(self.drills, record.endpoint, now)
+        shown = Shown(record, self.deck_app.snapshot, trial, history, self._report(trial, now), self.look, drill)
+        return lambda width, height: deployment_card(shown, now, width, height)
 
-        def drawn(width: int, height: int) -> Text:
-            card = deployment_card(record, trial, snapshot, now, width, height)
-            return card.append_text(facts((("rollback", drill),), room=width))
+    def _report(self, trial: Trial | None, now: float) -> ShadowReport | None:
+        """The last report on a shadow; a newer one is asked for behind the drawing."""
+        if trial is None or trial.kind != "shadow" or trial.state == "ADMITTING":
+            return None
+        at, report = self._reports.get(trial.id, (0.0, None))
+        if now - at > REPORTED_EVERY and (trial.ended is None or report is None):
+            self._reports[trial.id] = (now, report)
+            self._ask_for_report(trial)
+        return report
 
-        return drawn
+    @work(exclusive=True, group="report")
+    async def _ask_for_report(self, trial: Trial) -> None:
+        try:
+            report = await self.deck_app.deck.ask(ReportShadow(endpoint=trial.endpoint))
+        except Fault:
+            return  # asked again with the next look; what the screen itself asks says the fault
+        self._reports = {trial.id: (time.time(), report)}
+        self.soon()
 
     def concerns(self, pulse: Pulse) -> bool:
         """Every endpoint is in the table."""
@@ -112,6 +151,23 @@ class DeploymentsScreen(NounScreen):
         if isinstance(found, There):
             return found.name, found.command
         return (found.endpoint, command_text(ShowDeployment(endpoint=found.endpoint))) if found else None
+
+    def action_measure(self) -> None:
+        """Draw the next measure."""
+        self.look = self.look.next_measure()
+        self.load()
+
+    def action_window(self) -> None:
+        """Reach further back."""
+        self.look = self.look.next_window()
+        self.load()
+
+    def action_disagreements(self) -> None:
+        """Those of the shadow at the endpoint under the cursor."""
+        found: Deployment | There | None = self.selected()
+        if found is None or isinstance(found, There):
+            return
+        self.app.push_screen(DisagreementsScreen(found.endpoint))
 
     @work
     async def action_roll_back(self) -> None:
@@ -151,56 +207,3 @@ class DeploymentsScreen(NounScreen):
         typed = await self.asked(f"roll back {found.name}", body, f"type {found.name} to do it", expected=found.name)
         if typed is not None:
             await self.act(act, f"{found.name} shall be rolled back: qd remote changes {found.status.remote}")
-
-
-def _beside(found: Deployment, trial: Trial | None) -> tuple[str | None, int]:
-    """Who answers beside the live version, and how much of the traffic that is."""
-    if found.canary is not None:
-        return found.canary.candidate, found.canary.share
-    if trial is not None and trial.state == "RUNNING" and trial.kind != "shadow":
-        return ", ".join(trial.versions[1:]), round(100 - trial.shares[0])
-    return None, 0
-
-
-def deployment_card(
-    found: Deployment, trial: Trial | None, snapshot: Snapshot, now: float, width: int, height: int
-) -> Text:
-    """An endpoint in full."""
-    canary = found.canary
-    text = title(found.endpoint, [state(found.state)], f"epoch {found.epoch} · {ago(found.changed, now)}", width)
-    text.append_text(traffic_bar(found.live, *_beside(found, trial), width))
-    text.append("\n")
-    if trial is not None:
-        lines = trial_lines(trial, snapshot.trials.get(trial.id), width)
-        text.append_text(section(f"{trial.words()}, for {age(now - trial.since)}", lines, width))
-    if canary is not None:
-        text.append_text(
-            section(f"canary of {canary.candidate}", canary_lines(canary, judged(snapshot, found), width), width)
-        )
-    tried = trial.versions[1:] if trial else ()
-    arms = [version for version in (found.live, canary.candidate if canary else None, *tried) if version]
-    kept = [(version, snapshot.latency.get((found.endpoint, version), ())) for version in arms]
-    heard = [(version, readings) for version, readings in kept if any(each.requests for each in readings)]
-    tall = max(4, min(10, (height - 16) // 2))
-    for version, readings in heard:
-        chart = latency_chart(readings, width, tall)
-        text.append_text(section(f"latency of {version}", chart, width))
-    if heard:
-        total = sum(each.requests for _, readings in heard for each in readings)
-        errors = sum(each.errors for _, readings in heard for each in readings)
-        rate = f"{errors:,} of {total:,} failed, {errors / total:.2%}" if total else "nobody asked"
-        if wrong := max(readings[-1].total_refused for _, readings in heard):
-            rate += f"; {wrong:,} wrong requests refused"
-        if shed := max(readings[-1].total_shed for _, readings in heard):
-            rate += f"; {shed:,} turned away for want of room"
-        text.append_text(section(f"error rate: {rate}", error_chart(heard, width, max(3, tall // 2)), width))
-    else:
-        text.append_text(section("latency", muted("no request was heard of since this console opened\n"), width))
-    approved = found.approved_by or (canary.approved_by if canary else None)
-    people = facts(
-        (("asked by", found.asked_by), ("approved by", approved or "nobody had to"), ("note", found.why or "-"))
-    )
-    behind = ", ".join(reversed(found.previous)) or "nothing to go back to"
-    things = facts((("model", found.model), ("environment", found.environment), ("behind it", behind)))
-    text.append_text(beside(people, things, width))
-    return text

@@ -64,3 +64,4 @@ class DetailScreen(DeckScreen):
             if isinstance(each, Binding) and each.key == event.key:
                 event.stop()
                 await self._origin.run_action(each.action)
+                self.load()

@@ -10,13 +10,14 @@ from textual.app import ComposeResult
 
 from quarterdeck.tui.messages import Console
 from quarterdeck.tui.screens.base import DeckScreen
-from quarterdeck.tui.screens.deployments import deployment_card
+from quarterdeck.tui.screens.deployment_cards import Shown, deployment_card
 from quarterdeck.tui.screens.monitoring import alert_card, drift_card
 from quarterdeck.tui.screens.run_card import POINTS, run_card
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.drawing import clock, facts, grid, muted, number, right, safe, section, title
+from quarterdeck.tui.widgets.latency_chart import Look
 from quarterdeck.wording import command_text
-from quarterstore.records.deployments import ShowDeployment
+from quarterstore.records.deployments import ShowDeployment, ShowTraffic
 from quarterstore.records.monitoring import ListAlerts, ListReactions, ShowDrift
 from quarterstore.records.predictions import ListPredictions
 from quarterstore.records.registry import LineageNode, ListTenures, ShowLineage, ShowVersion
@@ -97,7 +98,9 @@ async def _code(console: Console, node: LineageNode, now: float) -> Drawing:
 async def _deployment(console: Console, node: LineageNode, now: float) -> Drawing:
     found = await console.deck.ask(ShowDeployment(endpoint=node.id))
     trial = next((each for each in await console.deck.ask(ListTrials()) if each.endpoint == node.id), None)
-    return lambda width, height: deployment_card(found, trial, console.snapshot, now, width, height)
+    history = await console.deck.ask(ShowTraffic(endpoint=node.id, window=Look().window))
+    shown = Shown(found, console.snapshot, trial, history)
+    return lambda width, height: deployment_card(shown, now, width, height)
 
 
 async def _predictions(console: Console, node: LineageNode, now: float) -> Drawing:

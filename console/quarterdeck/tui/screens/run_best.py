@@ -53,6 +53,8 @@ class BestScreen(MatrixScreen):
         self._lowest: dict[str, bool] = {}
         self._runs: list[Run] = []
         self._names: list[str] = []
+        self._endless = 0
+        """Runs whose value of the metric is NaN or infinite."""
 
     @property
     def lowest(self) -> bool:
@@ -63,18 +65,27 @@ class BestScreen(MatrixScreen):
     def crumbs(self) -> tuple[str, ...]:
         """What is the best here."""
         words = f"best {self._count} by {self.metric}, {'lowest' if self.lowest else 'highest'} first"
-        return ("runs", words, *self.crumbs_of_columns())
+        left = (f"{self._endless} without a finite value left out",) if self._endless else ()
+        return ("runs", words, *left, *self.crumbs_of_columns())
 
     def _asked(self) -> SearchRuns:
         column = finding.column("metrics", self.metric)
-        has = f"{column} is not null"
-        where = f"({self._where}) and {has}" if self._where.strip() else has
-        return SearchRuns(where=where, order=(column if self.lowest else f"-{column}",), limit=self._count)
+        order = (column if self.lowest else f"-{column}",)
+        return SearchRuns(where=self._which(f"{column} is not null"), order=order, limit=self._count)
+
+    def _asked_endless(self) -> SearchRuns:
+        column = finding.column("metrics", self.metric)
+        return SearchRuns(where=self._which(f"({column} = nan or {column} = inf or {column} = -inf)"), limit=1)
+
+    def _which(self, condition: str) -> str:
+        return f"({self._where}) and {condition}" if self._where.strip() else condition
 
     async def fill(self) -> None:
-        """The daemon sorts; NaN comes last there and is left out here: it is never the best."""
+        """The daemon sorts; what is NaN or infinite is never the best: it is left out here, and how many that are is
+        said."""
         page: RunPage = await self.deck_app.deck.ask(self._asked())
         self._runs = [run for run in page.runs if math.isfinite(run.metrics.get(self.metric, math.nan))]
+        self._endless = (await self.deck_app.deck.ask(self._asked_endless())).total
         names = dict.fromkeys(name for run in self._runs for name in run.params)
         differing = [name for name in names if len({repr(run.params.get(name)) for run in self._runs}) > 1]
         self._names = differing or list(names)

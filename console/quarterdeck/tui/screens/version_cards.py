@@ -56,6 +56,11 @@ def aliases_of(model: Model | None, version: Version) -> list[str]:
     return [alias for alias, at in sorted(model.aliases.items()) if at == version.number] if model else []
 
 
+def environments_of(model: Model | None, version: Version) -> list[str]:
+    """The environments in whose Production a version is."""
+    return [name for name, at in sorted(model.production.items()) if at == version.number] if model else []
+
+
 def tags_of(tags: dict[str, str]) -> str:
     """Tags on a line."""
     return "  ".join(f"{name}={value}" if value else name for name, value in sorted(tags.items())) or "-"

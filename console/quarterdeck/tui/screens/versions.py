@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.screens.version import VersionScreen
 from quarterdeck.tui.screens.version_acts import RemovedKey, VersionActs
-from quarterdeck.tui.screens.version_cards import aliases_of, first_metric, overview_card
+from quarterdeck.tui.screens.version_cards import aliases_of, environments_of, first_metric, overview_card
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import ago, faded, right, safe, size, state
 from quarterdeck.tui.widgets.record_table import Column, RecordTable
@@ -31,6 +31,7 @@ class VersionsScreen(VersionActs, RemovedKey, NounScreen):
         Column("no", 4, right=True, value=lambda found: found.number),
         Column("semver", 8),
         Column("stage", 12),
+        Column("environment", 11, flex=1, drop=7),
         Column("aliases", 9, flex=2, drop=2),
         Column("metric", 18, flex=2),
         Column("why", 16, flex=4, drop=4),
@@ -77,6 +78,7 @@ class VersionsScreen(VersionActs, RemovedKey, NounScreen):
             right(f"{record.number}"),
             safe(record.semver, 20),
             state(record.stage if record.removed is None else "removed"),
+            safe(", ".join(environments_of(self._model, record)) or "-", 80),
             safe(", ".join(aliases_of(self._model, record)) or "-", 80),
             safe(first_metric(record), 60),
             safe(record.reason, 200),

@@ -72,11 +72,12 @@ def plot(
     floor: float | None = None,
     log: bool = False,
     lines: int = 1,
+    across: tuple[float, float] | None = None,
 ) -> Text:
     """A chart of `width` cells and `height` rows of canvas, a legend of up to `lines` above and the ends of x below.
 
-    `ends` names the first and the last x; `floor` is a y that is always in sight; with `log` y is drawn by its
-    logarithm, and what has none is a gap. Says so when there is nothing.
+    `ends` names the first and the last x: those of the points, unless `across` says others; `floor` is a y that is
+    always in sight; with `log` y is drawn by its logarithm, and what has none is a gap. Says so when there is nothing.
     """
     series = said = series[: len(MARKS)]
     if log:
@@ -84,6 +85,8 @@ def plot(
     frame = framed(series, height, floor)
     if frame is None:
         return Text("nothing to draw yet\n", style=MUTED)
+    if across is not None:
+        frame = frame._replace(start=across[0], end=across[1])
     labels = _labels(frame, height, log)
     left = max(len(label) for label in labels.values())
     canvas = _Canvas(max(8, width - left - 1), height, frame)
@@ -185,7 +188,7 @@ class _Canvas:
 
     def mark(self, index: int, count: int) -> None:
         """Set the mark of a series on its line now and then, apart from the other series' marks."""
-        every = max(12, self.columns // 4)
+        every = max(12, self.columns // 8)
         wanted = every * (index + 1) // (count + 1)
         for row, column in self._paths.get(index, ()):
             if column >= wanted:

@@ -1,86 +1,70 @@
-"""Who has how much of the traffic, and how far a canary is; readable without colour."""
+"""Who has how much of the traffic of an endpoint; readable without colour."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 from rich.text import Text
 
-from quarterdeck.tui.widgets.drawing import MUTED, bar, fit, muted, safe, state
-from quarterstore.records.canaries import GateVerdict
-from quarterstore.records.deployments import Canary, CanaryVerdict
+from quarterdeck.tui.widgets.drawing import MUTED, fit, muted, safe
+from quarterstore.records.deployments import Deployment
+from quarterstore.records.trials import Trial
+
+FILLS = (
+    ("█", "green"),
+    ("▒", "yellow"),
+    ("░", "cyan"),
+    ("▓", "magenta"),
+    ("▚", "blue"),
+    ("▤", "red"),
+    ("▥", "green"),
+    ("▦", "yellow"),
+    ("▧", "cyan"),
+    ("▨", "magenta"),
+)
+"""Of the live version first; as many as a bandit may have arms."""
+Shares = Sequence[tuple[str, float]]
+"""Versions with the percent of the requests that each answers, the live one first."""
 
 
-def traffic_bar(live: str | None, candidate: str | None, share: int, width: int) -> Text:
+def shares_of(found: Deployment, trial: Trial | None) -> Shares:
+    """Who answers at an endpoint now; a shadow answers nobody."""
+    if found.live is None:
+        return ()
+    if found.canary is not None:
+        return ((found.live, 100 - found.canary.share), (found.canary.candidate, found.canary.share))
+    if trial is not None and trial.state == "RUNNING" and trial.kind != "shadow":
+        return tuple(zip(trial.versions, trial.shares, strict=True))
+    return ((found.live, 100),)
+
+
+def traffic_bar(shares: Shares, width: int) -> Text:
     """`█████████▒▒` over the whole width, and below it who is which, in percent."""
-    if live is None and candidate is None:
+    if not shares:
         return muted("no traffic: nothing is live here\n")
-    text = strip(live, candidate, share, width)
+    text = strip([share for _, share in shares], width)
     text.append("\n")
-    names = Text(no_wrap=True)
-    if live is not None:
-        names.append("█ ", style="green")
-        names.append_text(safe(live, 60, "bold"))
-        names.append(f" {100 - share if candidate else 100} %")
-    if candidate is not None:
-        names.append("   ▒ ", style="yellow")
-        names.append_text(safe(candidate, 60, "bold"))
-        names.append(f" {share} %", style="yellow")
-    text.append_text(fit(names, width))
-    text.append("\n")
-    return text
+    line = Text(no_wrap=True)
+    for (version, share), (mark, colour) in zip(shares, FILLS, strict=False):
+        one = Text.assemble((f"{mark} ", colour), safe(version, 60, "bold"), f" {share:.0f} %")
+        if line.cell_len and line.cell_len + 3 + one.cell_len > width:
+            text.append_text(line).append("\n")
+            line = Text(no_wrap=True)
+        line.append("   " if line.cell_len else "")
+        line.append_text(fit(one, width))
+    return text.append_text(line).append("\n")
 
 
-def strip(live: str | None, candidate: str | None, share: int, width: int) -> Text:
-    """The bar alone; a candidate with any share has at least one cell of it."""
-    if live is None and candidate is None:
-        return Text("·" * width, style=MUTED, no_wrap=True)
-    taken = 0 if candidate is None else max(1 if share else 0, round(share / 100 * width))
-    text = Text("█" * (width - taken), style="green", no_wrap=True)
-    text.append("▒" * taken, style="yellow")
-    return text
-
-
-def ladder(steps: tuple[int, ...], at: int) -> Text:
-    """The steps of a canary with the one it is at."""
+def strip(shares: Sequence[float], width: int) -> Text:
+    """The bar alone; who has any share has at least one cell of it."""
+    ends = [round(sum(shares[: index + 1]) / 100 * width) for index in range(len(shares))]
+    cells = [end - start for start, end in itertools.pairwise((0, *ends))]
+    for index, share in enumerate(shares):
+        if share and not cells[index]:
+            cells[index] = 1
+            cells[cells.index(max(cells))] -= 1
     text = Text(no_wrap=True)
-    for index, step in enumerate(steps):
-        done, here = index < at, index == at
-        mark = "✓" if done else "◉" if here else "○"
-        text.append(f"{mark} {step} %", style="green" if done else "bold yellow" if here else MUTED)
-        if index < len(steps) - 1:
-            text.append(" ── ", style="green" if done else MUTED)
-    return text
-
-
-def canary_lines(canary: Canary, judged: CanaryVerdict | None, width: int) -> Text:
-    """The ladder, the verdict on its step and why, and how many requests there are of those it needs."""
-    text = fit(ladder(canary.ladder, canary.step), width)
-    text.append("\n")
-    if judged is None:
-        text.append_text(muted("this step was not judged yet\n"))
-        return text
-    text.append_text(state(judged.verdict))
-    text.append("  ")
-    why = safe(judged.why, 400)
-    why.no_wrap = False
-    text.append_text(why)
-    text.append("\n")
-    text.append_text(bar(judged.have / max(1, judged.need), max(8, min(40, width - 40))))
-    text.append(f" {judged.have:,} of {judged.need:,} {judged.unit} needed\n")
-    if judged.gates:
-        text.append_text(_gates(judged.gates, width))
-    return text
-
-
-def _gates(gates: tuple[GateVerdict, ...], width: int) -> Text:
-    """A line a gate: its verdict, what it is, the value against the limit on how many, or why there is none."""
-    text = Text()
-    longest = min(24, max(len(gate.gate) for gate in gates))
-    for gate in gates:
-        line = state(gate.verdict)
-        line.append("  ")
-        line.append_text(safe(gate.gate, longest))
-        line.append(" " * max(0, longest - len(gate.gate)) + "  ")
-        line.append_text(safe(gate.why, 400, MUTED))
-        text.append_text(fit(line, width))
-        text.append("\n")
-    return text
+    for count, (mark, colour) in zip(cells, FILLS, strict=False):
+        text.append(mark * count, style=colour)
+    return text if text.plain else Text("·" * width, style=MUTED, no_wrap=True)
