@@ -32,7 +32,7 @@ class Shown(NamedTuple):
     history: TrafficHistory | None = None
     report: ShadowReport | None = None
     look: Look = Look()
-    drill: str = ""
+    drill: Text | None = None
     """When the way back was rehearsed last, and how that went."""
 
 
