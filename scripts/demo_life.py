@@ -37,6 +37,7 @@ from quarterstore.records import (
     runs,
     schedules,
 )
+from quarterstore.records.admission import Golden
 from quarterstore.records.base import Act
 from quarterstore.records.faults import NeedsApproval, Unreachable
 from quarterstore.records.people import AddKey
@@ -273,10 +274,10 @@ class Life:
     def serving(self) -> deployments.ServingState:
         return self.deck.ask(deployments.ShowServing())
 
-    def golden(self, record: registry.Version) -> deployments.Golden:
+    def golden(self, record: registry.Version) -> Golden:
         path = self.home.parent / "golden.json"
         self.deck.get(str(record.golden), path)
-        return msgspec.json.decode(path.read_bytes(), type=deployments.Golden)
+        return msgspec.json.decode(path.read_bytes(), type=Golden)
 
     # 7
     def canary(self) -> dict[str, Any]:
@@ -508,7 +509,7 @@ class Life:
             print(f"jobs were not cancelled: {fault.line()}", file=sys.stderr)
 
 
-def break_for_some(path: Path, golden: deployments.Golden) -> tuple[bytes, deployments.Golden, float]:
+def break_for_some(path: Path, golden: Golden) -> tuple[bytes, Golden, float]:
     """The model with a look-up that leaves its table where `mean concave points` is high; the golden rows without
     those."""
     import numpy as np
@@ -543,7 +544,7 @@ def break_for_some(path: Path, golden: deployments.Golden) -> tuple[bytes, deplo
         ]
     )
     kept = [index for index, hit in enumerate(hits) if not hit]
-    left = deployments.Golden(
+    left = Golden(
         inputs={"x": [golden.inputs["x"][index] for index in kept]},
         outputs={name: [values[index] for index in kept] for name, values in golden.outputs.items()},
         labels=[golden.labels[index] for index in kept] if golden.labels else None,

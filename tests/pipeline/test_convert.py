@@ -23,7 +23,7 @@ from quarterdeckd.compression.onnx import checked_onnx
 from quarterdeckd.pipeline.convert import run
 from quarterdeckd.services.samples import schema_of
 from quarterdeckd.services.signatures import diff
-from quarterstore.records.deployments import Golden
+from quarterstore.records.admission import Golden
 from quarterstore.records.faults import Corrupt, Failed, Fault, Invalid
 from quarterstore.records.registry import ConvertSpec
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeckd.services.samples import schema_of
-from quarterstore.records.deployments import Golden
+from quarterstore.records.admission import Golden
 from quarterstore.records.faults import Invalid
 from quarterstore.records.registry import Tensor
 

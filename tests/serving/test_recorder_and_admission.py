@@ -15,7 +15,8 @@ from onnx import TensorProto, helper
 
 from quarterdeckd.serving import admission, describe, session
 from quarterdeckd.serving.recorder import Frame, Recorder, columns, kept, read_segment
-from quarterstore.records.deployments import AdmissionSpec, Golden, RecordingRule, Slot
+from quarterstore.records.admission import AdmissionSpec, Golden
+from quarterstore.records.deployments import RecordingRule, Slot
 from quarterstore.records.faults import Corrupt, Fault
 
 FRAME = Frame("p1", 1.0, "e", "m@1", "live", 1, 200, 0.5, {"a": [1.0]}, [], [0.5])

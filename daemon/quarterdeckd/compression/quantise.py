@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from quarterdeckd.compression.onnx import arrays, checked_onnx, lists, opened
 from quarterdeckd.measures import quality
+from quarterstore.records.admission import Golden
 from quarterstore.records.compression import Measured, OptimiseResult, OptimiseSpec
-from quarterstore.records.deployments import Golden
 from quarterstore.records.faults import Refused, got
 from quarterstore.records.registry import Metric
 

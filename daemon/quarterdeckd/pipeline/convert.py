@@ -16,8 +16,8 @@ from quarterdeckd.learning import adapters
 from quarterdeckd.learning.fitted import Meaning, signature
 from quarterdeckd.measures import quality
 from quarterdeckd.pipeline.export import TOLERANCE, compared
+from quarterstore.records.admission import Golden
 from quarterstore.records.datasets import Column
-from quarterstore.records.deployments import Golden
 from quarterstore.records.faults import Corrupt, Failed, got
 from quarterstore.records.names import drawn
 from quarterstore.records.registry import ConvertResult, ConvertSpec, Metric, Signature

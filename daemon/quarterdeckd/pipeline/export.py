@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from quarterdeckd.compression.onnx import checked_onnx, lists, opened
 from quarterdeckd.learning.fitted import Fitted, Meaning, matrix, signature
-from quarterstore.records.deployments import Golden
+from quarterstore.records.admission import Golden
 from quarterstore.records.faults import Failed
 from quarterstore.records.registry import Signature
 

@@ -15,9 +15,9 @@ import msgspec
 
 from quarterdeckd.pipeline.progress import Report
 from quarterdeckd.pipeline.watch import Outcome, Watch, set_limits
+from quarterstore.records.admission import AdmissionSpec
 from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
-from quarterstore.records.deployments import AdmissionSpec
 from quarterstore.records.drills import DrillSpec
 from quarterstore.records.faults import Fault
 from quarterstore.records.features import JoinSpec, RowsSpec

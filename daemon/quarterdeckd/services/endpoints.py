@@ -13,6 +13,7 @@ from quarterdeckd.services.signatures import diff
 from quarterstore.ledger.finding import places_of, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, jobs, monitoring, registry
+from quarterstore.records.admission import AdmissionSpec
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, Refused, got
 from quarterstore.records.names import checked_word
@@ -95,7 +96,7 @@ def breaks_callers(state: State, deployment: deployments.Deployment | None, vers
 
 def admission(endpoint: str, version: registry.Version, asking: Asking) -> jobs.JobQueued:
     """The job in which a version answers its golden rows, in a process of its own."""
-    spec = deployments.AdmissionSpec(
+    spec = AdmissionSpec(
         endpoint=endpoint,
         version=version.id,
         model=version.digest,

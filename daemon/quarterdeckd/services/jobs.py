@@ -24,6 +24,7 @@ from quarterstore.records import (
     replays,
     streams,
 )
+from quarterstore.records.admission import AdmissionSpec
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text
@@ -155,7 +156,7 @@ def _in_sight(state: State, run: str | None) -> str | None:
 
 
 def _after_admission(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
-    spec = msgspec.convert(job.spec, deployments.AdmissionSpec)
+    spec = msgspec.convert(job.spec, AdmissionSpec)
     ok = act.state == "SUCCEEDED"
     yield deployments.AdmitVersion(
         endpoint=spec.endpoint, version=spec.version, ok=ok, why=act.error or "", figures=act.result or {}

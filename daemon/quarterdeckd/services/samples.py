@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quarterstore.records.deployments import Golden
+from quarterstore.records.admission import Golden
 from quarterstore.records.faults import got
 from quarterstore.records.registry import Signature, Tensor
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from quarterdeckd.compression.onnx import checked_onnx
 from quarterdeckd.serving.session import DTYPES, Loaded, checked
-from quarterstore.records.deployments import AdmissionResult, AdmissionSpec, Golden
+from quarterstore.records.admission import AdmissionResult, AdmissionSpec, Golden
 from quarterstore.records.faults import Failed, got, missing
 from quarterstore.records.registry import Signature
 

@@ -18,7 +18,8 @@ from quarterdeckd.serving.recorded import Window, named, recorded
 from quarterdeckd.serving.sandbox import Sandbox
 from quarterdeckd.serving.session import Loaded, checked
 from quarterdeckd.serving.steady import Answer, Body, Caller, Steady, body_of
-from quarterstore.records.deployments import AdmissionSpec, Route, RoutingTable, Slot
+from quarterstore.records.admission import AdmissionSpec
+from quarterstore.records.deployments import Route, RoutingTable, Slot
 from quarterstore.records.drills import DrillResult, DrillSpec, Source
 from quarterstore.records.faults import Fault, Refused
 from quarterstore.records.names import drawn

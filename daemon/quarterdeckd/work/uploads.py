@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from quarterdeckd.formats.gather import Beside
 from quarterdeckd.services.registry import ALLOW, ALLOW_SKOPS, CODE
 from quarterdeckd.services.samples import schema_of
-from quarterstore.records.deployments import Golden
+from quarterstore.records.admission import Golden
 from quarterstore.records.faults import Failed, FaultRecord, NotFound, Refused, TimedOut, TooLarge, got, raised
 from quarterstore.records.registry import Described, RegisterVersion, Signature, Tensor
 from quarterstore.shelf.artefacts import Artefacts
