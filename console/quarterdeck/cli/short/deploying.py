@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,8 +15,10 @@ from quarterdeck.cli.short.making import Made, command, do_or_propose
 if TYPE_CHECKING:
     from quarterstore.records.deployments import BatchingRule
 
+Given = TypeVar("Given", bound=Callable[..., Any] | click.Command)
 
-def batches(run: Any) -> Any:
+
+def batches(run: Given) -> Given:
     """The options of dynamic batching."""
     rows = click.option("--max-batch", type=int, help="rows of waiting requests that are run together at most")
     wait = click.option("--max-wait-ms", type=float, help="milliseconds one may wait beside a run; 5 unless given")
