@@ -236,3 +236,17 @@ async def test_every_door_and_both_arms_of_a_canary_answer_as_without_batches(
         for value, (version, answer) in zip(values, answers, strict=True):
             assert answer == pytest.approx(value + bias[version])
         assert {version for version, _ in answers} == set(bias)
+
+
+def test_another_rule_of_the_same_epoch_loses_no_counts(made: Any, tmp_path: Path) -> None:
+    """The daemon's tallies go up only; a canary is judged by all of its epoch."""
+    routes = Routes()
+    slot = made.slot_of(tmp_path, "m@1", sums(), ANY)
+    routes.hold(routes.load(slot))
+    for rule, epoch, requests in ((BatchingRule(), 1, 1), (BatchingRule(max_batch=8), 1, 2), (BatchingRule(), 2, 1)):
+        routes.swap(RoutingTable(epoch=epoch, routes=(Route("e", epoch, (slot,), "s", batching=rule),)))
+        way = routes.ways["e"]
+        way.arms[0].count(1.0, failed=True)
+        way.refused += 1
+        counts = way.arms[0].counts()
+        assert (counts.requests, counts.errors, sum(counts.histogram), way.refused) == (requests,) * 4

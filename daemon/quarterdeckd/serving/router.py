@@ -64,6 +64,12 @@ class Arm:
             self.errors += 1
             self.recent_errors += 1
 
+    def go_on(self, before: Arm) -> None:
+        """Count on from where the same version was, under another rule of the same epoch."""
+        self.requests, self.errors = before.requests, before.errors
+        self.histogram = list(before.histogram)
+        self.recent, self.recent_errors = list(before.recent), before.recent_errors
+
     def counts(self) -> ArmCounts:
         """The counts as a record."""
         return ArmCounts(
@@ -117,6 +123,14 @@ class Way:
         point = point_of(self.route.salt, key or prediction)
         index = arm_at(point, self.shares)
         return Dealt(self.arms[index], point, self.shares[index] / 100)
+
+    def go_on(self, before: Way) -> None:
+        """Keep what was counted in this epoch: what is recorded, and how requests are batched, may change within it."""
+        self.refused = before.refused
+        earlier = {each.slot.version: each for each in before.arms}
+        for each in self.arms:
+            if each.slot.version in earlier:
+                each.go_on(earlier[each.slot.version])
 
     def named(self, version: str) -> Arm:
         """The arm of `name@3`, or of `3` alone; raises `NotFound` with those that answer callers."""
@@ -185,7 +199,9 @@ class Routes:
                 ways[route.endpoint] = before
             elif whole:
                 arms = [Arm(route, slot, self._sessions[slot.digest], next(self._numbers)) for slot in slots]
-                ways[route.endpoint] = Way(route, arms)
+                ways[route.endpoint] = way = Way(route, arms)
+                if before is not None and before.route.epoch == route.epoch:
+                    way.go_on(before)
         self.ways, self.epoch = ways, table.epoch
         self.whole = len(ways) == len(table.routes) and all(ways[each.endpoint].route == each for each in table.routes)
         wanted = {slot.digest for route in table.routes for slot in answering(route) if slot.digest in self._sessions}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from quarterstore.records.deployments import BatchingRule
     from quarterstore.records.histories import TrafficHistory
 
+Given = TypeVar("Given", bound=Callable[..., Any] | click.Command)
 
-def batches(run: click.Command) -> click.Command:
+def batches(run: Given) -> Given:
     """The options of dynamic batching."""
     rows = click.option("--max-batch", type=int, help="rows of waiting requests that are run together at most")
     wait = click.option("--max-wait-ms", type=float, help="milliseconds one may wait beside a run; 5 unless given")
