@@ -96,7 +96,9 @@ def bare(folder: Path, number: int) -> float:
 
 def alone() -> float:
     """Calls of session.run a second, one row each."""
-    session = onnxruntime.InferenceSession(network(0), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(network(0), options, providers=["CPUExecutionProvider"])
     feed = {"x": np.zeros((1, WIDTH), np.float32)}
     began = time.perf_counter()
     for _ in range(MESSAGES):

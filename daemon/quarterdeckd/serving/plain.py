@@ -114,10 +114,28 @@ def feed_of_rows(rows: Sequence[dict[str, Any]], loaded: Loaded, signature: Sign
             ((name, column),) = own.items()
             feed[tensor.name] = _whole(rows, name, column, signature)
         else:
-            values = [_values(rows, name, column) for name, column in own.items()]
-            table = np.stack([each for _, each in sorted(zip(own.values(), values, strict=True), key=_place)], axis=1)
+            table = _at_once(rows, own, tensor)
+            if table is None:
+                values = [_values(rows, name, column) for name, column in own.items()]
+                placed = sorted(zip(own.values(), values, strict=True), key=_place)
+                table = np.stack([each for _, each in placed], axis=1)
             feed[tensor.name] = _shaped(table, tensor)
     return feed
+
+
+def _at_once(rows: Sequence[dict[str, Any]], own: dict[str, Column], tensor: Tensor) -> Array | None:
+    """All columns of numbers as one table, much quicker for a row of many than one by one; None where a value is absent
+    or does not fit, so that its column has to be found."""
+    if tensor.datatype == "BYTES":
+        return None
+    names = sorted(own, key=lambda name: own[name].at or 0)
+    try:
+        table = listed([[row[name] for name in names] for row in rows], tensor.datatype)
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+    if table.ndim != 2 or (table.dtype.kind == "f" and not np.isfinite(table).all()):
+        return None
+    return table
 
 
 def _place(pair: tuple[Column, Array]) -> int:

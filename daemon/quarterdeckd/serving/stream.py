@@ -92,9 +92,8 @@ class Stream:
         self._input = self._context.socket(zmq.ROUTER if source.binds else zmq.DEALER)
         self._input.setsockopt(zmq.RCVHWM, QUEUED)
         if source.binds:
-            self._input.setsockopt(
-                zmq.ROUTER_HANDOVER, 1
-            )  # a sender that restarted under its own name is taken at once
+            # a sender that restarted under its own name is taken at once
+            self._input.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._output = self._context.socket(zmq.DEALER)
         # nothing is queued for a consumer that is not there: what waits is held, counted and bounded here
         self._output.setsockopt(zmq.IMMEDIATE, 1)
@@ -118,6 +117,9 @@ class Stream:
                     self._answering.tend()
             except OSError as error:
                 log.error("predictions or routes: %s", error.strerror)
+            except Exception:
+                log.critical("the routes are followed no more; the stream gives up", exc_info=True)
+                os._exit(1)
 
     def turn(self) -> None:
         """Whatever can be done now, or a moment's wait for it."""
