@@ -24,7 +24,7 @@ from quarterstore.shelf.artefacts import Artefacts
 from tests.small import onnx_file
 
 pytestmark = pytest.mark.fault
-ROWS = 400_000
+ROWS = 200_000
 CHUNK = "1000"
 
 

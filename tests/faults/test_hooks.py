@@ -126,16 +126,46 @@ def test_a_promotion_is_told_signed_and_the_secret_stays_in_its_file(absent: Any
     until(lambda: not kept.exists(), 10, "end of the secret")
 
 
+@pytest.fixture(scope="module")
+def brief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A daemon that gives programs two seconds."""
+    from tests.conftest import _made
+
+    made = _made()
+    made.start(QUARTERDECK_HOOK_WITHIN="2", DATABASE_PASSWORD="hunter2")
+    yield made
+    made.end()
+
+
 BAD = ["500", "404", "redirect", "hang up", "no HTTP"]
+
+
+@pytest.fixture(scope="module")
+def badly(brief: Any) -> Iterator[dict[str, tuple[Receiver, str]]]:
+    """A receiver of each manner and its hook, all told of the same run: their pauses pass together."""
+    told = {}
+    with brief.client() as client:
+        for manner in BAD:
+            receiver = Receiver(manner)
+            hook = client.ask(hooks.AddHook(event="run-ended", target=receiver.url, allow_private=True)).id
+            told[manner] = receiver, hook
+        client.ask(runs.EndRun(run=client.ask(runs.StartRun(experiment="e")).id))
+    yield told
+    for receiver, _ in told.values():
+        receiver.close()
 
 
 @pytest.mark.parametrize("manner", BAD)
 def test_a_bad_answer_is_tried_three_times_and_then_a_dead_letter(
-    daemon: Any, client: Any, receiver: Receiver, manner: str
+    brief: Any, badly: dict[str, tuple[Receiver, str]], manner: str
 ) -> None:
-    receiver.manner = manner
-    hook = client.ask(hooks.AddHook(event="run-ended", target=receiver.url, allow_private=True)).id
-    client.ask(runs.EndRun(run=client.ask(runs.StartRun(experiment="e")).id))
+    receiver, hook = badly[manner]
+    with brief.client() as client:
+        three_times(brief, client, receiver, hook)
+
+
+def three_times(daemon: Any, client: Any, receiver: Receiver, hook: str) -> None:
+    """What became of the only delivery of a hook whose receiver answers badly, until it answers well."""
     [delivery] = deliveries(client, hook)
     dead = over(client, delivery.id)
     assert (dead.state, len(dead.attempts), len(receiver.requests)) == ("FAILED", 3, 3)
@@ -155,11 +185,11 @@ def test_a_bad_answer_is_tried_three_times_and_then_a_dead_letter(
 
 
 def test_stuck_receivers_delay_no_act_and_no_alert(absent: Any, report: Any) -> None:
-    """Twenty hooks whose receivers accept and never answer: eight calls at a time, five seconds each."""
+    """Ten hooks whose receivers accept and never answer: eight calls at a time, five seconds each."""
     absent.start()
     stuck, good = Receiver("stall"), Receiver()
     with absent.client() as client:
-        for index in range(20):
+        for index in range(10):
             client.ask(hooks.AddHook(event="promote", target=f"{stuck.url}&n={index}", allow_private=True))
         [version] = registered(client, "m")
         moved(client, version, "Staging")
@@ -248,23 +278,25 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.fixture(scope="module")
-def brief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A daemon that gives programs two seconds."""
-    from tests.conftest import _made
-
-    made = _made()
-    made.start(QUARTERDECK_HOOK_WITHIN="2", DATABASE_PASSWORD="hunter2")
-    yield made
-    made.end()
+def behaving(brief: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str, str]]:
+    """The folder, the hook and a delivery of each program, all begun: their pauses pass together."""
+    begun = {}
+    with brief.client() as client:
+        for how, (text, _, _) in PROGRAMS.items():
+            folder = tmp_path_factory.mktemp("program")
+            program = script(folder, f"echo $$ >> {folder}/pids; {text}")
+            hook = client.ask(hooks.AddHook(event="promote", target=f"exec:{program}")).id
+            begun[how] = folder, hook, client.ask(hooks.TestHook(hook=hook)).id
+    return begun
 
 
 @pytest.mark.parametrize("how", PROGRAMS)
-def test_a_program_however_it_behaves_is_over_and_noted(brief: Any, tmp_path: Path, how: str) -> None:
-    text, state, words = PROGRAMS[how]
-    program = script(tmp_path, f"echo $$ >> {tmp_path}/pids; {text}")
+def test_a_program_however_it_behaves_is_over_and_noted(
+    brief: Any, behaving: dict[str, tuple[Path, str, str]], how: str
+) -> None:
+    _, state, words = PROGRAMS[how]
+    folder, hook, delivery = behaving[how]
     with brief.client() as client:
-        hook = client.ask(hooks.AddHook(event="run-ended", target=f"exec:{program}")).id
-        delivery = client.ask(hooks.TestHook(hook=hook)).id
         found = over(client, delivery)
         assert found.state == state and words in found.attempts[-1].words
         assert len(found.attempts) == (1 if state == "MADE" else 3)
@@ -272,7 +304,7 @@ def test_a_program_however_it_behaves_is_over_and_noted(brief: Any, tmp_path: Pa
             assert not set("\x1b\x07") & set(attempt.output)
         assert "\x1b" not in brief.qd("hook", "deliveries", hook).stdout + brief.qd("--json", "hook", "ls").stdout
         client.ask(hooks.RemoveHook(hook=hook))
-    for pid in (tmp_path / "pids").read_text().split():
+    for pid in (folder / "pids").read_text().split():
         until(lambda pid=pid: _group_gone(int(pid)), 10, "end of what it started")
 
 
