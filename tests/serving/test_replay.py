@@ -41,17 +41,18 @@ def signature(*names: str, optional: tuple[str, ...] = ()) -> Signature:
     )
 
 
-def model(*weights: float, cut: float = 0.5) -> bytes:
+def model(*weights: float, cut: float = 0.5, whole: bool = False) -> bytes:
     """score = x . weights, label = score > cut; a weight of infinity makes an answer that is not finite."""
     width = len(weights)
     graph = helper.make_graph(
         [
-            helper.make_node("MatMul", ["x", "w"], ["score"]),
+            helper.make_node("Cast", ["x"], ["numbers"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", ["numbers", "w"], ["score"]),
             helper.make_node("Greater", ["score", "cut"], ["above"]),
             helper.make_node("Cast", ["above"], ["label"], to=TensorProto.INT64),
         ],
         "cut",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", width])],
+        [helper.make_tensor_value_info("x", TensorProto.INT64 if whole else TensorProto.FLOAT, ["n", width])],
         [
             helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]),
             helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n"]),
@@ -196,6 +197,14 @@ def test_a_row_the_candidate_fails_on_is_left_out_alone(ask: Any) -> None:
     frames = [frame(number) for number in range(10)] + [frame(11, features={"age": [3e38], "fee": [3e38]})]
     found = ask(frames, model(2.0, 2.0))
     assert (found.rows, found.left_out) == (10, {"the answer is not finite": 1})
+
+
+def test_a_value_that_the_candidate_does_not_take_is_counted_without_being_told(ask: Any) -> None:
+    """It takes whole numbers; what was kept of a person is in no reason."""
+    known = signature(*NAMES)
+    whole = msgspec.structs.replace(known, inputs=(Tensor(name="x", datatype="INT64", shape=(-1, 2)),))
+    found = ask([frame(number) for number in range(98, 103)], model(1.0, 0.0, whole=True), signature=whole)
+    assert (found.rows, found.left_out) == (1, {"age holds what does not fit": 4})
 
 
 def test_the_window_and_the_limit_keep_the_newest_rows(ask: Any) -> None:

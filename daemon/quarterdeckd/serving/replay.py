@@ -25,7 +25,7 @@ from quarterdeckd.serving.features import said_of
 from quarterdeckd.serving.recorded import Window, named, recorded
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records import replays
-from quarterstore.records.faults import Fault, Invalid, Refused
+from quarterstore.records.faults import Invalid, Refused
 from quarterstore.records.names import drawn
 from quarterstore.records.registry import Signature
 
@@ -113,8 +113,7 @@ def _of_chunk(loaded: Loaded, columns: Mapping[str, Column], chunk: pl.DataFrame
         return
     except (Invalid, _Raised) as error:
         if chunk.height == 1:
-            words = error.line() if isinstance(error, Fault) else "the candidate raised an error"
-            yield Said(None, None), drawn(words, longest=120)
+            yield Said(None, None), _why(error)
             return
     for number in range(chunk.height):
         yield from _of_chunk(loaded, columns, chunk.slice(number, 1))
@@ -122,6 +121,13 @@ def _of_chunk(loaded: Loaded, columns: Mapping[str, Column], chunk: pl.DataFrame
 
 class _Raised(Exception):
     """ONNX Runtime gave no answer to these rows."""
+
+
+def _why(error: Exception) -> str:
+    """Without the value: a reason is counted, and kept for ever."""
+    if isinstance(error, Invalid):
+        return f"{drawn((error.field or 'a feature').removeprefix('data.'), longest=60)} holds what does not fit"
+    return "the candidate raised an error"
 
 
 def _run(loaded: Loaded, columns: Mapping[str, Column], chunk: pl.DataFrame) -> list[tuple[Said, str | None]]:

@@ -130,6 +130,6 @@ class Steady:
             status, headers, data = caller.ask(body)
         except (OSError, HTTPException) as error:
             return Answer(due, sent, time.perf_counter(), 0, "", -1, f"{type(error).__name__}: {error}")
-        words = data[:200].decode(errors="replace") if status != 200 else ""
+        words = data[:200].decode(errors="replace") if status >= 500 else f"status {status}"  # 4xx may quote a value
         epoch = int(headers.get("quarterdeck-epoch", "-1"))
         return Answer(due, sent, time.perf_counter(), status, headers.get("quarterdeck-version", ""), epoch, words)

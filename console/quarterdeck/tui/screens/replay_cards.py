@@ -105,7 +105,9 @@ def _parts(found: ReplayResult, width: int) -> list[tuple[str, Text]]:
             )
             for each in found.slices[:LISTED]
         ]
-        parts.append(("worst slices: agreement, interval, rows", grid(slices, (max(16, width - 42), 7, 17, 8))))
+        parts.append(
+            ("worst slices: agreement, interval, rows", grid(slices, (max(16, min(40, width - 42)), 7, 17, 8)))
+        )
     if found.timings:
         times = [
             (
@@ -117,7 +119,7 @@ def _parts(found: ReplayResult, width: int) -> list[tuple[str, Text]]:
             )
             for each in found.timings
         ]
-        parts.append(("milliseconds: P50, P95, rows", grid(times, (max(12, width - 48), 14, 8, 8, 7))))
+        parts.append(("milliseconds: P50, P95, rows", grid(times, (max(12, min(40, width - 48)), 14, 8, 8, 7))))
     if found.differences:
         rows_ = [
             (safe(each.prediction, 40), safe(_said(each.recorded, each.recorded_score), 24), safe("→"),
@@ -125,7 +127,7 @@ def _parts(found: ReplayResult, width: int) -> list[tuple[str, Text]]:
             for each in found.differences
         ]  # fmt: skip
         parts.append(
-            ("differ most: qd predictions show --prediction ID", grid(rows_, (max(20, width - 44), 18, 1, 18)))
+            ("differ most: qd predictions show --prediction ID", grid(rows_, (max(20, min(40, width - 44)), 18, 1, 18)))
         )
     return parts
 
