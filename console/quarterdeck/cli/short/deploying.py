@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given", bound=Callable[..., Any] | click.Command)
 
+
 def batches(run: Given) -> Given:
     """The options of dynamic batching."""
     rows = click.option("--max-batch", type=int, help="rows of waiting requests that are run together at most")
     wait = click.option("--max-wait-ms", type=float, help="milliseconds one may wait beside a run; 5 unless given")
-    found: click.Command = rows(wait(run))
-    return found
+    return rows(wait(run))
 
 
 def deploy() -> click.Command:
