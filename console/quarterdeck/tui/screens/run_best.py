@@ -65,8 +65,7 @@ class BestScreen(MatrixScreen):
     def crumbs(self) -> tuple[str, ...]:
         """What is the best here."""
         words = f"best {self._count} by {self.metric}, {'lowest' if self.lowest else 'highest'} first"
-        left = (f"{self._endless} without a finite value left out",) if self._endless else ()
-        return ("runs", words, *left, *self.crumbs_of_columns())
+        return ("runs", words, *self.crumbs_of_columns())
 
     def _asked(self) -> SearchRuns:
         column = finding.column("metrics", self.metric)
@@ -120,11 +119,13 @@ class BestScreen(MatrixScreen):
         here = next((place for place, run in enumerate(self._runs) if run.id == key), None)
         rows, axes, runs = [self._values(run) for run in self._runs], self._axes, self._runs
 
+        left = f", {self._endless} without a finite value left out" if self._endless else ""
+
         def drawing(width: int, height: int) -> Text:
             if not runs:
                 return muted(f"no run has {self.metric}; m takes another metric\n")
             name = label(runs[here]) if here is not None else ""
-            text = section("in parallel", parallel(axes, rows, here, width), width)
+            text = section(f"in parallel{left}", parallel(axes, rows, here, width), width)
             words = f"◆ {name}   • a run   2-9 so many at one place"
             text.append_text(muted(words + "\n"))
             return text
