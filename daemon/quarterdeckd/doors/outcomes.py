@@ -6,7 +6,6 @@ import asyncio
 import csv
 import hashlib
 import io
-import ipaddress
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,7 +14,8 @@ import msgspec
 from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.identity import public_half
 from quarterdeckd.api.permissions import Speaker, check, speaker_of
-from quarterdeckd.http.server import Limits, Protocol, Request, Response, refusal
+from quarterdeckd.http.listening import LOOPBACK, Listening, is_loopback
+from quarterdeckd.http.server import Limits, Request, Response, refusal
 from quarterstore.records.faults import MEANINGS, Fault, Forbidden, TooLarge, got, missing
 from quarterstore.records.ids import new_id
 from quarterstore.records.outcomes import LABEL, WINDOW, AddOutcomes, OutcomeUpload
@@ -28,7 +28,6 @@ SLOW = 600.0
 PATHS = ("/v1/labels", "/v1/outcomes")
 KINDS = {"text/csv": "csv", "application/vnd.apache.parquet": "parquet", "application/json": "json"}
 ASKED = ("endpoint", "metric", "window")
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class Unauthenticated(Exception):
@@ -52,28 +51,18 @@ class Door:
         self._dispatch = dispatch
         self._kept = kept
         self._owner = owner
-        self._connections: set[Protocol] = set()
-        self._server: asyncio.Server | None = None
+        self._listening = Listening()
 
     async def open(self, host: str, port: int) -> int:
         """Listen; answers the port. A name that is not this machine's own needs a token from everybody."""
         self._hosts = frozenset((*LOOPBACK, host.lower()))
-        self._open_to_all = not _is_loopback(host)
+        self._open_to_all = not is_loopback(host)
         limits = Limits(body=BODY, slow=SLOW, hosts=self._hosts, spool=self._kept.incoming, admit=self._admit)
-        try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: Protocol(self.handle, self._connections, limits), host, port, reuse_address=True
-            )
-        except OSError as error:
-            raise got("rest", f"{host}:{port} ({error.strerror})", "a free address of this machine") from error
-        return int(self._server.sockets[0].getsockname()[1])
+        return await self._listening.open("rest", (host, port), self.handle, limits)
 
     async def close(self) -> None:
         """Answer what was asked, take no more."""
-        if self._server is not None:
-            self._server.close()
-            for connection in list(self._connections):
-                connection.drain()
+        self._listening.close()
 
     async def handle(self, request: Request) -> Response:
         """One request."""
@@ -173,10 +162,3 @@ def _refused(error: Unauthenticated | Fault) -> Response:
     if isinstance(error, Unauthenticated):
         return refusal(401, str(error))
     return refusal(next(MEANINGS[kind].http for kind in type(error).__mro__ if kind in MEANINGS), error.line())
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

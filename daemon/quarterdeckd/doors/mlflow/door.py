@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -26,8 +25,9 @@ from quarterdeckd.doors.mlflow import (
 )
 from quarterdeckd.doors.mlflow.caller import Caller, Newest, speaker_at
 from quarterdeckd.doors.mlflow.errors import MlflowError, answered, invalid
-from quarterdeckd.http.server import Limits, Protocol, Request, Response
-from quarterstore.records.faults import Fault, got
+from quarterdeckd.http.listening import LOOPBACK, Listening, is_loopback
+from quarterdeckd.http.server import Limits, Request, Response
+from quarterstore.records.faults import Fault
 from quarterstore.shelf.artefacts import Artefacts
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,6 @@ BODY = 16 * 1024**3
 JSON = 64 * 1024 * 1024
 """Bytes of a request that is read whole."""
 SLOW = 600.0
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 PREFIXES = tuple(f"/{api}/{version}/mlflow" for api in ("api", "ajax-api") for version in ("2.0", "3.0"))
 PROXIED = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 UNSUPPORTED = {
@@ -102,32 +101,20 @@ class Door:
             ("POST", "runs/create-promptlab-run"): promptlab.Creator(self._store.keep).create,
         }
         self._graph: Any = None
-        self._connections: set[Protocol] = set()
+        self._listening = Listening()
         self._hosts: frozenset[str] = frozenset()
-        self._server: asyncio.Server | None = None
 
     async def open(self, host: str, port: int) -> int:
         """Listen; answers the port. A name that is not this machine's own needs a token from everybody."""
         names = {*LOOPBACK, host.lower()}
         self._hosts = frozenset(names)
-        self._open_to_all = not _is_loopback(host)
+        self._open_to_all = not is_loopback(host)
         limits = Limits(body=BODY, slow=SLOW, hosts=self._hosts, spool=self._incoming, admit=self._admit)
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(
-                lambda: Protocol(self.handle, self._connections, limits), host, port, reuse_address=True
-            )
-        except OSError as error:
-            raise got("mlflow", f"{host}:{port} ({error.strerror})", "a free address of this machine") from error
-        return int(self._server.sockets[0].getsockname()[1])
+        return await self._listening.open("mlflow", (host, port), self.handle, limits)
 
     async def close(self) -> None:
         """Answer what was asked, take no more."""
-        if self._server is None:
-            return
-        self._server.close()
-        for connection in list(self._connections):
-            connection.drain()
+        self._listening.close()
 
     async def handle(self, request: Request) -> Response:
         """One request."""
@@ -240,13 +227,6 @@ def _unsupported(route: str) -> MlflowError:
 
 def _json(told: dict[str, Any]) -> Response:
     return Response(200, msgspec.json.encode(told))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _query(request: Request) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import re
 import ssl
 import time
@@ -18,7 +17,8 @@ import msgspec
 from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.identity import public_half
 from quarterdeckd.api.permissions import Speaker, check, speaker_of
-from quarterdeckd.http.server import Limits, Protocol, Request, Response
+from quarterdeckd.http.listening import LOOPBACK, Listening, is_loopback
+from quarterdeckd.http.server import Limits, Request, Response
 from quarterdeckd.services.remotes import bundle_of
 from quarterdeckd.services.signing import upload_name
 from quarterstore.ledger.finding import deployment_of, places_of
@@ -45,7 +45,6 @@ FRESH = 3.0
 """Seconds for which the figures of a second are those of now."""
 UNDER_WAY = 64
 """Bundles that may come at a time; the one that began first is forgotten, and its sender begins again."""
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _piece = re.compile(r"/v1/bundles/([0-9a-f]{64})/files/([0-9a-f]{64})\Z")
 _finish = re.compile(r"/v1/bundles/([0-9a-f]{64})/finish\Z")
 _endpoint = re.compile(r"/v1/endpoints/([^/]+)/(deploy|rollback)\Z")
@@ -90,31 +89,21 @@ class Door:
         self._tls = tls
         self._begun: dict[str, Begun] = {}
         self._latest: dict[str, LatencySummary] = {}
-        self._connections: set[Protocol] = set()
-        self._server: asyncio.Server | None = None
+        self._listening = Listening()
 
     async def open(self, host: str, port: int) -> int:
         """Listen; answers the port. Beyond this machine only with TLS: a token is sent with every request."""
-        if self._tls is None and not _is_loopback(host):
+        if self._tls is None and not is_loopback(host):
             raise got(
                 "remote", f"{host} without a certificate", "a loopback address, or --remote-cert and --remote-key"
             )
         hosts = None if self._tls else frozenset((*LOOPBACK, host.lower()))
         limits = Limits(body=BODY, slow=SLOW, hosts=hosts)
-        try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: Protocol(self.handle, self._connections, limits), host, port, reuse_address=True, ssl=self._tls
-            )
-        except OSError as error:
-            raise got("remote", f"{host}:{port} ({error.strerror})", "a free address of this machine") from error
-        return int(self._server.sockets[0].getsockname()[1])
+        return await self._listening.open("remote", (host, port), self.handle, limits, self._tls)
 
     async def close(self) -> None:
         """Answer what was asked, take no more."""
-        if self._server is not None:
-            self._server.close()
-            for connection in list(self._connections):
-                connection.drain()
+        self._listening.close()
 
     def heard(self, pulse: Pulse) -> None:
         """Remember the last second of each endpoint that had requests."""
@@ -290,10 +279,3 @@ def _body(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(request.body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise got("body", str(error)[:200], f"the JSON of {kind.__name__}") from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
