@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from quarterstore.shelf.files import write_whole
 
 SHORTEST, LONGEST = 16, 4096
 LARGEST_CA = 256 * 1024
+_making = threading.Lock()
 
 
 def secret_in(field: str, text: str) -> bytes:
@@ -110,8 +112,9 @@ def _from_keyring(home: Home, remote: Remote) -> str:
 def sender_key(home: Home) -> bytes:
     """The key that signs what this deck sends; made at its first use. `Corrupt` where the file holds none."""
     path = home.sender_key
-    if not path.exists():
-        write_whole(path, new_secret())
+    with _making:  # asked for by threads: of two first uses one would show a key that the other replaces
+        if not path.exists():
+            write_whole(path, new_secret())
     secret = path.read_bytes().strip()
     try:
         public_of(secret)
