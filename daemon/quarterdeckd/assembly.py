@@ -172,6 +172,17 @@ class Daemon:
         refuse_taken(home, {door: getattr(self.settings, door) for door in ("mlflow", "rest", "remote")})
         self.writer.start()
         self.poster.start()
+        try:
+            await self._open(enrol)
+        except BaseException:
+            # the threads end before the ledger is closed under them
+            await self.doors.close()
+            await asyncio.to_thread(self.writer.stop)
+            await asyncio.to_thread(self.poster.stop)
+            raise
+
+    async def _open(self, enrol: bool) -> None:
+        home = self.ledger.home
         self._context: zmq.Context[Any] = zmq.Context()
         secret = server_secret(home)
         self.hooks.drop_secrets()
