@@ -403,7 +403,7 @@ class Daemon:
         await asyncio.sleep(0)  # the last group settles on this loop
         await asyncio.to_thread(self.poster.stop)
         await self.dispatch.syncing.close()
-        self.dispatch.close()
+        await asyncio.to_thread(self.dispatch.close)  # a reader may wait for this loop
         self.searching.close()
         self.point_pulses.close()
         self.link.close()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from quarterdeck.client import Client
 from quarterdeckd.work.breaker import FAILURES
 from quarterstore.records import deployments, remotes
-from quarterstore.records.faults import Unreachable
+from quarterstore.records.faults import Fault, Unreachable
+from tests.conftest import Daemon
 from tests.decks import Pair, Way, answered, produced, until
 
 WITHIN = 2.0
@@ -109,3 +113,27 @@ def test_nothing_listens_there_and_it_is_said(between: tuple[Pair, Way]) -> None
         assert done.returncode == 3 and "does not answer" in done.stderr, done.stderr
     assert "UNREACHABLE" in pair.ours.qd("remote", "status", "prod").stdout
     assert "remotes" in pair.ours.qd("doctor").stdout
+
+
+def test_a_daemon_that_is_told_to_end_does_not_wait_for_a_silent_remote(absent: Daemon) -> None:
+    """The thread of the question waits for the loop, and the end of the daemon for the thread: it once never came."""
+    absent.start()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        words = ("remote", "add", "prod", f"http://127.0.0.1:{silent.getsockname()[1]}", "--allow-private")
+        added = absent.qd(*words, "--within", "300", stdin="a-token-of-nobody-at-all")
+        assert added.returncode == 0, added.stderr
+        with absent.client() as client:
+            asking = threading.Thread(target=lambda: suppressed(client))
+            asking.start()
+            connection, _ = silent.accept()
+            began = time.monotonic()
+            absent.stop()
+            assert time.monotonic() - began < 10
+            connection.close()
+            asking.join(30)
+
+
+def suppressed(client: Client) -> None:
+    """Ask how the remote is; nobody answers."""
+    with contextlib.suppress(Fault):
+        client.ask(remotes.ShowRemote(remote="prod"), timeout=5)

@@ -250,3 +250,20 @@ def test_another_rule_of_the_same_epoch_loses_no_counts(made: Any, tmp_path: Pat
         way.refused += 1
         counts = way.arms[0].counts()
         assert (counts.requests, counts.errors, sum(counts.histogram), way.refused) == (requests,) * 4
+
+
+@pytest.mark.parametrize("quick", [True, False])
+async def test_an_error_of_our_own_reaches_whoever_waits_and_the_next_batch_runs(
+    bench: Bench, made: Any, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    """A caller who hung up meanwhile once left its mates waiting, and every batch after them."""
+    batches = bench.batches(made, sums(), BatchingRule(max_batch=8, max_wait_ms=1000), quick=quick)
+    row = np.ones((1, 2), np.float32)
+    with monkeypatch.context() as patch:
+        patch.setattr(batching, "checked", lambda found: 1 / 0)
+        gone, waits = (batches.run({"x": row}, 1) for _ in range(2))
+        gone.cancel()
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(waits, 5)
+    [found] = await asyncio.wait_for(ran(batches, row), 5)
+    assert found is not None and found.found[0].tolist() == [2.0]

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import zmq
+import zmq.asyncio
 
 from quarterdeckd.work import serving_link
 from quarterstore.records.deployments import Slot
@@ -117,3 +119,18 @@ async def test_a_launcher_that_cannot_read_its_last_routes_takes_those_of_the_da
     await link.start()
     assert (await link.push(made.table(2, slot("m@1")))).epoch == 2
     assert "the last routes could not be read" in (home.serving / "launcher.log").read_text()
+
+
+@pytest.mark.parametrize("frames", [[b"ack", b"x"], [b"push", b"{"], [b"ask"], [b"hello", b"none"]])
+async def test_a_launcher_goes_on_listening_after_what_it_cannot_do(
+    link: Any, home: Home, slot: Callable[..., Slot], made: Any, frames: list[bytes]
+) -> None:
+    """One that listened no more would keep its hosts and answer no push: a rollback would reach nobody."""
+    context = zmq.asyncio.Context()
+    with context.socket(zmq.DEALER) as stranger:
+        stranger.setsockopt(zmq.LINGER, 1000)
+        stranger.connect(home.serving_address)
+        await stranger.send_multipart(frames)
+        await made.until(lambda: "could not be done" in (home.serving / "launcher.log").read_text())
+        assert (await asyncio.wait_for(link.push(made.table(1, slot("m@1"))), 20)).epoch == 1
+    context.term()

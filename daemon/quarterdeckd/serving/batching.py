@@ -107,7 +107,10 @@ class Batches:
         group.timer.cancel()
         loaded = self._arm.loaded
         if loaded.expected(group.rows) <= INLINE:
-            _give(group.waiting, self._run(group.waiting, LOOP))
+            try:
+                _give(group.waiting, self._run(group.waiting, LOOP))
+            except Exception as error:
+                _fail(group.waiting, error)
             return
         self._running += 1
         work = self._loop.run_in_executor(loaded.threads, self._run_aside, group.waiting)
@@ -123,8 +126,7 @@ class Batches:
         except TimeoutError:
             log.warning("%s: a batch took more than %g s", self._arm.slot.version, RUN_WITHIN)
         except Exception as error:
-            for each in waiting:
-                each.answer.set_exception(error)
+            _fail(waiting, error)
         self._running -= 1
         self._start_oldest()
         _give(waiting, found)
@@ -185,6 +187,13 @@ def _near(one: Array, other: Array) -> bool:
     if one.dtype.kind != "f":
         return bool((one == other).all())
     return bool(np.allclose(one, other, rtol=1e-3, atol=1e-3 * max(1e-6, float(np.abs(other).max()))))
+
+
+def _fail(waiting: list[Waiting], error: Exception) -> None:
+    """An error of our own, to each that still waits: a caller that was left without would wait for ever."""
+    for each in waiting:
+        if not each.answer.done():
+            each.answer.set_exception(error)
 
 
 def _give(waiting: list[Waiting], found: list[Ran] | list[None]) -> None:

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import zmq
 import zmq.asyncio
 
@@ -50,8 +49,7 @@ class Launcher:
     """Keeps as many hosts as the load wants on one listener; answers pushes and questions; passes news on.
 
     Frames from a link: kind, payload and, from one that wants its answers told apart and the news, a number, which the
-    answer carries as well. Nothing is polled: hosts
-    are waited for by pidfd, deadlines are timers.
+    answer carries as well. Nothing is polled: hosts are waited for by pidfd, deadlines are timers.
     """
 
     def __init__(
@@ -134,8 +132,8 @@ class Launcher:
             try:
                 identity, kind, payload, *rest = frames
                 await self._take(identity, kind, payload, rest)
-            except (msgspec.DecodeError, ValueError, IndexError) as error:
-                log.error("a message of %d frames could not be read: %s", len(frames), error)
+            except Exception:  # whoever asked is not answered in time; one that listened no more would answer nobody
+                log.exception("a message of %d frames could not be done", len(frames))
 
     async def _take(self, identity: bytes, kind: bytes, payload: bytes, rest: list[bytes]) -> None:
         if kind == b"hello":
@@ -147,7 +145,7 @@ class Launcher:
         elif kind == b"loading":
             if (host := self._host(identity)) is not None:
                 host.within = LOADING
-                host.slots.update(decode(payload, dict[int, str]))
+                host.has(decode(payload, dict[int, str]))
         elif kind == b"ack":
             await self._acknowledged(identity, payload, *rest)
         elif kind == b"news":
@@ -214,7 +212,7 @@ class Launcher:
             return
         came = host.fresh
         host.acknowledged(int(number), int(epoch), lost.decode())
-        host.slots.update(decode(slots, dict[int, str]))
+        host.has(decode(slots, dict[int, str]))
         if not host.unanswered and host.timer is not None:
             host.timer.cancel()
             host.timer = None

@@ -23,6 +23,8 @@ LAGGARD = 0.1
 """Seconds a host has to swap to routes whose sessions it holds."""
 GRACE = 1.0
 """The same while it is busy; a large batch that holds its loop ends on the arm it began with."""
+FORMER = 1000
+"""Slots that a host had before, of which it is still known whose they were."""
 LEAVE = signal.SIGUSR1
 LEFT_WITHIN = 15.0
 """Seconds that a host which was told to leave may take."""
@@ -48,7 +50,7 @@ class HostProcess:
         self.within = LOADING
         self.error = ""
         self.slots: dict[int, str] = {}
-        """Endpoint and version of each slot it ever had, by its number."""
+        """Endpoint and version of each slot it had lately, by its number."""
         self.load = Measured(0.0, 0, 0, 0)
         self.came = 0
         """Requests in that second."""
@@ -75,6 +77,14 @@ class HostProcess:
         """It serves by a table and so by none before it, or says what it lacks for it."""
         self.acknowledged_tables = number
         self.epoch, self.error, self.fresh = epoch, error, False
+
+    def has(self, slots: dict[int, str]) -> None:
+        """It holds these slots now. Those before are kept for what still runs on them, but not all: a bandit makes
+        new ones whenever it weighs its arms."""
+        self.slots.update(slots)
+        former = sorted(self.slots.keys() - slots.keys())
+        for number in former[:-FORMER]:
+            del self.slots[number]
 
     def patience(self, now: float) -> float:
         """Seconds until it is late, not above zero when it is."""

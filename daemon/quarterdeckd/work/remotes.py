@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -56,6 +57,9 @@ class Remotes:
         self._heard: dict[str, remotes.RemoteStatus] = {}
         self._going: dict[str, asyncio.Task[None]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._waiting: set[asyncio.Task[Any]] = set()
+        """What threads wait for."""
+        self._stopping = False
         self._loop = asyncio.get_running_loop()
         self.resolve = receivers.resolved
 
@@ -92,11 +96,21 @@ class Remotes:
             raise Unreachable(status.why, field=status.remote, next=f"qd remote status {status.remote}")
         return act
 
-    def _waited(self, doing: Awaitable[T]) -> T:
-        async def done() -> T:
-            return await doing
+    def _waited(self, doing: Coroutine[Any, Any, T]) -> T:
+        """What a coroutine finds, for a thread; `Unreachable` as soon as the daemon ends."""
 
-        return asyncio.run_coroutine_threadsafe(done(), self._loop).result()
+        async def done() -> T:
+            task = self._loop.create_task(doing)
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+            if self._stopping:
+                task.cancel()
+            return await task
+
+        try:
+            return asyncio.run_coroutine_threadsafe(done(), self._loop).result()
+        except CancelledError:
+            raise Unreachable("the daemon ends, and waits for no other one", field="remote") from None
 
     # how remotes are
 
@@ -241,7 +255,8 @@ class Remotes:
 
     def stop(self) -> None:
         """Let go: what is on its way goes on at the next start."""
-        for task in (*self._going.values(), *self._asking.values()):
+        self._stopping = True
+        for task in (*self._going.values(), *self._asking.values(), *self._waiting):
             task.cancel()
 
 

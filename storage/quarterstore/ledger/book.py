@@ -55,7 +55,8 @@ class Book(Generic[R]):
         return key in self.rows
 
     def __iter__(self) -> Iterator[R]:
-        return iter(self.rows.values())
+        # copied in one step: readers in threads go through a view that the loop changes meanwhile
+        return iter(list(self.rows.values()))
 
     def __len__(self) -> int:
         return len(self.rows)
