@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -117,10 +116,13 @@ class Answering:
     def answer(self, body: bytes) -> Response:
         """One body, answered; what is wrong with it is the answer too."""
         began = time.perf_counter()
-        request = Request("POST", "", {}, body, began)
-        door = self._door(request)
-        found = self._inference.answer(door, len(body), began)
-        return found if isinstance(found, Response) else self._loop.run_until_complete(_awaited(found))
+        door = self._door(Request("POST", "", {}, body, began))
+        return self._loop.run_until_complete(self._answered(door, len(body), began))
+
+    async def _answered(self, door: Infer | Predict, size: int, began: float) -> Response:
+        """In the loop from the start: what counts the load and what waits in batches belong to one that runs."""
+        found = self._inference.answer(door, size, began)
+        return found if isinstance(found, Response) else await found
 
     def _door(self, request: Request) -> Infer | Predict:
         try:
@@ -133,8 +135,3 @@ class Answering:
         """Bring to the disk what was recorded."""
         if self._recorder is not None:
             self._recorder.tend()
-
-
-async def _awaited(found: Any) -> Response:
-    answer: Response = await found
-    return answer
