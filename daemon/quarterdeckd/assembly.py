@@ -23,7 +23,7 @@ from quarterdeckd.api.reading import Readers, readers
 from quarterdeckd.api.remembering import Remembered
 from quarterdeckd.api.syncing import Syncing
 from quarterdeckd.api.writer import Writer
-from quarterdeckd.bus import Bus, Kept
+from quarterdeckd.bus import Bus
 from quarterdeckd.doors.opened import Doors
 from quarterdeckd.doors.remote.bundles import Bundles
 from quarterdeckd.rules import ANSWERS, RULES
@@ -52,7 +52,6 @@ from quarterdeckd.work.trials import Trials
 from quarterdeckd.work.uploads import Uploads
 from quarterstore.ledger import journal
 from quarterstore.ledger.finding import deployment_of
-from quarterstore.ledger.folding import events_of
 from quarterstore.ledger.opening import Ledger, keep_reserve
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments as deployment_records
@@ -74,8 +73,6 @@ from quarterstore.records.remotes import AddRemote, CheckBundle, RollBackThere, 
 from quarterstore.shelf.artefacts import Artefacts
 
 log = logging.getLogger(__name__)
-CAUGHT_UP = 1000
-"""Entries of before the start whose reactions are asked again; their ids make what was done harmless."""
 FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
 LOOKS = 10
@@ -172,6 +169,17 @@ class Daemon:
         refuse_taken(home, {door: getattr(self.settings, door) for door in ("mlflow", "rest", "remote")})
         self.writer.start()
         self.poster.start()
+        try:
+            await self._open(enrol)
+        except BaseException:
+            # the threads end before the ledger is closed under them
+            await self.doors.close()
+            await asyncio.to_thread(self.writer.stop)
+            await asyncio.to_thread(self.poster.stop)
+            raise
+
+    async def _open(self, enrol: bool) -> None:
+        home = self.ledger.home
         self._context: zmq.Context[Any] = zmq.Context()
         secret = server_secret(home)
         self.hooks.drop_secrets()
@@ -299,7 +307,7 @@ class Daemon:
     async def work(self) -> None:
         """Behind the first answer: adopt, schedule, watch, until cancelled."""
         await self._remember()
-        await self._react_again()
+        await self.reactions.catch_up(self.ledger.home.journal, self.ledger.journal.head.seq)
         await asyncio.to_thread(self.outcomes.settle)
         self.supervisor.before_start["drift"] = self.predictions.fold
         self.supervisor.before_start["replay"] = self.predictions.fold_all
@@ -331,11 +339,6 @@ class Daemon:
             except Corrupt as fault:
                 log.warning("request ids are not read yet: %s", fault.line())
                 await asyncio.sleep(REMEMBER_EVERY)
-
-    async def _react_again(self) -> None:
-        after = max(0, self.ledger.journal.head.seq - CAUGHT_UP)
-        found = await asyncio.to_thread(lambda: list(journal.read(self.ledger.home.journal, after)))
-        self.reactions.catch_up([Kept(each.entry, events_of(each.entry.events)) for each in found])
 
     async def _every(self, seconds: float, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:

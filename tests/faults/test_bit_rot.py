@@ -20,6 +20,7 @@ from quarterstore.ledger.opening import open_ledger
 from quarterstore.records import governance, predictions, runs, store
 from quarterstore.records.faults import Corrupt, Fault
 from quarterstore.records.places import Home
+from tests.decks import until
 
 pytestmark = pytest.mark.fault
 SEED = 19
@@ -310,6 +311,32 @@ def test_a_damaged_entry_is_not_read_out_of_the_journal_by_a_running_daemon(
     daemon.stop(signal.SIGKILL)
     report("F8-entries", count, len(wrong), SEED)
     assert wrong == []
+
+
+def test_an_entry_that_was_damaged_before_the_newest_segment_ends_no_daemon(filled: tuple[Any, Truth]) -> None:
+    """A start verifies the newest segment alone, and then reads the thousand newest entries, to react to them again:
+    under load the test above met that reading, and the daemon was gone before the first question."""
+    daemon, truth = filled
+    install(daemon)
+    ledger = open_ledger(daemon.home)
+    ledger.journal.roll()
+    ledger.close()
+    path, _ = sorted(daemon.home.journal.glob("*.journal"))
+    offset, _, payload = list(journal._frames(journal.segments_of(path.parent)[0]))[9]
+    data = bytearray(path.read_bytes())
+    data[offset + 36 + len(payload) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    daemon.start()
+    with daemon.client() as client:
+        told = answers(client, truth.digest, truth.runs)
+        assert isinstance(told["audit"], Corrupt) and isinstance(told["replay"], Corrupt), told
+        verdict = client.ask(governance.VerifyAudit())
+        assert (verdict.ok, verdict.first_bad) == (False, 10)
+        run = client.ask(runs.StartRun(experiment="rot")).id
+        assert client.ask(runs.ShowRun(run=run)).id == run
+    until(lambda: "are not reacted to again: journal: entry 10" in daemon.log())
+    assert daemon.process.poll() is None
+    daemon.stop(signal.SIGKILL)
 
 
 def install(daemon: Any) -> None:

@@ -8,7 +8,7 @@ import time
 import pytest
 import uvloop
 
-from quarterdeckd.serving.load import AFTER_MOST, QUEUE, SLOW, Load, Queue
+from quarterdeckd.serving.load import AFTER_MOST, QUEUE, SLOW, Load, Queue, Single
 
 
 @pytest.mark.parametrize("run", [0.001, 0.004])
@@ -70,3 +70,9 @@ def test_a_queue_is_as_long_as_what_stands_in_it_also_where_that_fails() -> None
         assert queue.waiting == 2
         raise ZeroDivisionError
     assert queue.waiting == 0 and load.measured().waiting == 2 and load.measured().waiting == 0
+
+
+def test_a_stream_asks_without_a_loop_and_there_is_always_room() -> None:
+    load = Single()
+    assert all(load.room(time.perf_counter()) for _ in range(3 * QUEUE))
+    assert load.requests == 3 * QUEUE

@@ -78,6 +78,7 @@ class Traffic:
             f"POST /v2/models/{endpoint}/infer HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
             + body
         )
+        self._rate = rate
         self._every = connections / rate
         self._retry = retry
         self._stopping = False
@@ -90,9 +91,9 @@ class Traffic:
         return self.answers
 
     async def until(self, count: int) -> None:
-        """Wait for so many more answers."""
+        """Wait for so many more answers: the time that they take at this rate, and 20 seconds."""
+        deadline = time.monotonic() + 20 + count / self._rate
         count += len(self.answers)
-        deadline = time.monotonic() + 20
         while len(self.answers) < count:
             assert time.monotonic() < deadline, "no answers came"
             await asyncio.sleep(0.005)

@@ -90,3 +90,13 @@ def test_four_eyes_are_not_lost_by_a_restart_that_names_no_profile(team: Daemon)
     team.start()
     with team.client() as owner:
         assert owner.status().profile == "solo"
+
+
+def test_a_door_that_cannot_be_opened_ends_the_start_in_one_line_each_time(absent: Daemon) -> None:
+    """The threads that write and post end before the ledger is closed under them."""
+    command = [sys.executable, "-m", "quarterdeckd", "--home", str(absent.home.root), "--remote", "0.0.0.0:0"]
+    for _ in range(5):
+        done = subprocess.run(command, env=absent.environ, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: remote: got 0.0.0.0 without a certificate")
+        assert done.stderr.count("\n") == 1

@@ -7,15 +7,20 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.bus import Kept
+from quarterstore.ledger import journal
+from quarterstore.ledger.folding import events_of
 from quarterstore.records.base import Act, Event
-from quarterstore.records.faults import Fault
+from quarterstore.records.faults import Corrupt, Fault
 from quarterstore.records.monitoring import DriftFound, React
 
 log = logging.getLogger(__name__)
+CAUGHT_UP = 1000
+"""Entries of before a start that are reacted to again."""
 
 
 class Reaction(NamedTuple):
@@ -56,7 +61,22 @@ class Reactions:
         except Fault as fault:
             log.info("reaction %s to entry %d: %s", reaction.name, seq, fault.line())
 
-    def catch_up(self, recent: list[Kept]) -> None:
-        """React again to the newest entries of before the start; ids make what was done already harmless."""
+    async def catch_up(self, folder: Path, newest: int) -> None:
+        """React again to the newest entries of before the start; ids make what was done already harmless. An entry that
+        is damaged ends this reading and not the daemon: most of what it does needs no entry of before."""
+        recent, fault = await asyncio.to_thread(_newest, folder, max(0, newest - CAUGHT_UP))
+        if fault is not None:
+            log.error("the entries from there on are not reacted to again: %s", fault.line())
         for kept in recent:
             self.kept(kept)
+
+
+def _newest(folder: Path, after: int) -> tuple[list[Kept], Corrupt | None]:
+    """The entries beyond `after`, up to one that is damaged, and what is said of that."""
+    found: list[Kept] = []
+    try:
+        for each in journal.read(folder, after):
+            found.append(Kept(each.entry, events_of(each.entry.events)))
+    except Corrupt as fault:
+        return found, fault
+    return found, None

@@ -17,6 +17,7 @@ from quarterdeckd.measures import quality
 from quarterstore.records.admission import Golden
 from quarterstore.records.compression import Measured, OptimiseResult, OptimiseSpec
 from quarterstore.records.faults import Refused, got
+from quarterstore.records.names import drawn
 from quarterstore.records.registry import Metric
 
 QUANTISED: Final = ("MatMul", "Gemm", "Conv", "Attention", "LSTM", "Gather")
@@ -67,8 +68,12 @@ def _quantised(parent: Path, out: Path) -> Path:
 
     prepared, child = Path("prepared.onnx"), out / "model.onnx"
     quant_pre_process(str(parent), str(prepared), skip_symbolic_shape=True)
-    quantize_dynamic(str(prepared), str(child), weight_type=QuantType.QInt8)
-    prepared.unlink()
+    try:
+        quantize_dynamic(str(prepared), str(child), weight_type=QuantType.QInt8)
+    except ValueError as error:  # weights that are whole numbers already, among those of `QUANTISED`
+        raise Refused(f"its weights cannot be quantised ({drawn(str(error), longest=120)})", field="recipe") from error
+    finally:
+        prepared.unlink()
     return child
 
 

@@ -15,6 +15,7 @@ from quarterdeckd.http.server import Request, Response
 from quarterdeckd.serving import last_routes, status
 from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.inference import Inference, Keeper
+from quarterdeckd.serving.load import Single
 from quarterdeckd.serving.plain import Predict
 from quarterdeckd.serving.recorder import Frame, Recorder
 from quarterdeckd.serving.rest import Infer
@@ -73,7 +74,7 @@ class Answering:
         marks = Path("status").absolute()
         status.fresh(marks)
         keeper: Keeper = self._recorder or Unrecorded()
-        self._inference = Inference(self.routes, keeper, status.Status(marks), copies, lambda: None)
+        self._inference = Inference(self.routes, keeper, status.Status(marks), copies, lambda: None, Single())
         self._loop = asyncio.new_event_loop()
         self.follow()
 

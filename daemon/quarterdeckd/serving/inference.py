@@ -138,14 +138,20 @@ class Inference:
     """Answers requests by the routes; `written` is called when something was recorded."""
 
     def __init__(
-        self, routes: Routes, recorder: Keeper, status: Status, copies: Copies, written: Callable[[], None]
+        self,
+        routes: Routes,
+        recorder: Keeper,
+        status: Status,
+        copies: Copies,
+        written: Callable[[], None],
+        load: Load | None = None,
     ) -> None:
         self._copies = copies
         self._routes = routes
         self._recorder = recorder
         self._status = status
         self._written = written
-        self.load = Load()
+        self.load = load or Load()
         self._reading = Queue()
         self._prefix = f"p{time.time_ns() // 1_000_000:x}{os.getpid():x}-"
         self._numbers = count()

@@ -94,3 +94,13 @@ class Load:
         found = Measured(busy, self._longest, self.requests, self.shed)
         self._looked, self._used, self._longest = now, used, 0
         return found
+
+
+class Single(Load):
+    """Counts of whoever asks one request at a time, without a loop: what waits is bounded elsewhere, as by the queue of
+    a stream, so there is always room."""
+
+    def room(self, now: float) -> bool:
+        """A request came, and is taken."""
+        self.requests += 1
+        return True
