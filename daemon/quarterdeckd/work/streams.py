@@ -24,6 +24,8 @@ class Streams:
     def __init__(self, home: Home, view: State, bus: Bus) -> None:
         self._home, self._view, self._bus = home, view, bus
         self._told: dict[str, streams.StreamCounts] = {}
+        self._over: set[str] = set()
+        """Streams that ended and whose keys are forgotten."""
 
     def _with_counts(self, stream: streams.Stream) -> streams.Stream:
         counts = read(self._home.streams / stream.id / "counts")
@@ -48,11 +50,22 @@ class Streams:
             await asyncio.sleep(EVERY)
             if not len(self._view.streams):
                 continue
+            self._forget_keys()
             for stream in self.listed(streams.ListStreams(live=True)):
                 if self._told.get(stream.id) != stream.counts:
                     self._told[stream.id] = stream.counts
                     self._bus.pulse(Progress(job=stream.job, step="stream", words=words(stream.counts)))
             await asyncio.to_thread(adopt_segments, self._home.serving / "predictions")
+
+    def _forget_keys(self) -> None:
+        """Those of a stream that is over: nobody sends to it again, and its counts stay."""
+        for stream in self._view.streams:
+            if stream.state == "RUNNING" or stream.id in self._over:
+                continue
+            self._over.add(stream.id)
+            self._told.pop(stream.id, None)
+            for name in ("keys", "keys.before"):
+                (self._home.streams / stream.id / name).unlink(missing_ok=True)
 
 
 def words(counts: streams.StreamCounts) -> str:
