@@ -1,15 +1,18 @@
-"""The key that signs what a deck sends."""
+"""Secrets that the daemon needs towards others, and the key that signs what it sends."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from quarterdeckd.work import tokens
+from quarterstore.records.faults import Invalid
 from quarterstore.records.places import Home
 
 
@@ -29,3 +32,11 @@ def test_first_uses_at_the_same_time_make_one_key(tmp_path: Path, monkeypatch: p
     with ThreadPoolExecutor(2) as pool:
         found = {each.result() for each in [pool.submit(tokens.sender_key, home) for _ in range(2)]}
     assert found == {home.sender_key.read_bytes().strip()}
+
+
+@pytest.mark.parametrize("reads", [tokens.secret_in, tokens.certificates_in])
+def test_a_pipe_is_no_file_and_nobody_waits_for_what_it_says(tmp_path: Path, reads: Any) -> None:
+    """Opened as a file is, it would hold one of the daemon's few readers until somebody writes."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(Invalid, match="expected a regular file"):
+        reads("field", str(tmp_path / "pipe"))
