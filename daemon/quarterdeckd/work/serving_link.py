@@ -198,17 +198,23 @@ class ServingLink:
 
     async def _read(self, socket: Any) -> None:
         while True:
-            kind, payload, *number = await socket.recv_multipart()
-            if kind == b"news":
-                self._on_news(decode(payload, HostNews))
-            elif kind == b"state":
-                state = decode(payload, ServingState)
-                if state.launcher is not None:
-                    self._watch(state.launcher)
-                future = self._asking.get(int(number[0])) if number else None
-                if future is not None and not future.done():
-                    future.set_result(state)
-                self.on_state(state)
+            frames = await socket.recv_multipart()
+            try:
+                self._take(*frames)
+            except Exception:  # deaf to what comes next, nobody would judge a canary or hear that a push was taken
+                log.exception("what the launcher said could not be taken")
+
+    def _take(self, kind: bytes, payload: bytes, *number: bytes) -> None:
+        if kind == b"news":
+            self._on_news(decode(payload, HostNews))
+        elif kind == b"state":
+            state = decode(payload, ServingState)
+            if state.launcher is not None:
+                self._watch(state.launcher)
+            future = self._asking.get(int(number[0])) if number else None
+            if future is not None and not future.done():
+                future.set_result(state)
+            self.on_state(state)
 
     async def _asked(self, message: Any, kind: bytes, seconds: float) -> ServingState:
         number = next(self._numbers)
