@@ -57,7 +57,7 @@ def replays_card(version: Version, replays: Sequence[Replay], now: float, width:
 def _figures(found: ReplayResult, width: int) -> Text:
     share = Text("-")
     if found.rate is not None:
-        share = bar(found.rate, max(8, min(24, width - 50)))
+        share = bar(found.rate, max(4, min(24, width - 62)))  # the words beside it on the same line
         share.append(f" {found.rate:.2%} of {found.rows:,} rows, 95 % {found.low:.2%} to {found.high:.2%}")
     apart = f"mean {number(found.mean_difference, 3)}, largest {number(found.largest_difference, 3)}"
     rows: list[tuple[str, object]] = [("agreement", share), ("scores apart", apart), ("PSI", number(found.psi, 3))]
