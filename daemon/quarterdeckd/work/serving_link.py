@@ -200,7 +200,7 @@ class ServingLink:
         while True:
             kind, payload, *number = await socket.recv_multipart()
             if kind == b"news":
-                self._on_news(decode(payload, HostNews))
+                self._take(decode(payload, HostNews))
             elif kind == b"state":
                 state = decode(payload, ServingState)
                 if state.launcher is not None:
@@ -209,6 +209,14 @@ class ServingLink:
                 if future is not None and not future.done():
                     future.set_result(state)
                 self.on_state(state)
+
+    def _take(self, news: HostNews) -> None:
+        """Hand on one piece of news. Whoever fails at it is logged with it: the next one, of a canary or a crash, must
+        be heard all the same."""
+        try:
+            self._on_news(news)
+        except Exception:
+            log.exception("news of the hosts could not be taken: %s of %s", news.kind, news.version or "all")
 
     async def _asked(self, message: Any, kind: bytes, seconds: float) -> ServingState:
         number = next(self._numbers)
