@@ -17,12 +17,17 @@ import uvloop
 from quarterdeckd import notify
 from quarterdeckd.assembly import Daemon, words
 from quarterdeckd.background import start_apart
-from quarterdeckd.settings import Settings, load
+from quarterdeckd.settings import PROFILES, Settings, load
 from quarterstore.ledger.opening import open_ledger
 from quarterstore.records.faults import MEANINGS, Fault
 from quarterstore.records.places import Home, default_home
 
 log = logging.getLogger("quarterdeckd")
+
+
+ABOUT = """Quarterdeck's daemon: answers qd and the console, serves predictions, follows jobs. Each setting can also be
+set in the home's quarterdeck.toml or as QUARTERDECK_<NAME>; an option is the strongest. Exit codes: 2 wrong settings,
+5 an address or the home is taken."""
 
 
 class _Options(argparse.ArgumentParser):
@@ -34,9 +39,9 @@ class _Options(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The options; each but --home can also be set in `quarterdeck.toml` or as `QUARTERDECK_*`."""
-    options = _Options(prog="quarterdeckd", description=__doc__, allow_abbrev=False)
+    options = _Options(prog="quarterdeckd", description=ABOUT, allow_abbrev=False)
     options.add_argument("--home", type=Path, default=None, help="the store's folder (QUARTERDECK_HOME, else XDG)")
-    options.add_argument("--profile", choices=("solo", "team", "regulated"), default=None)
+    options.add_argument("--profile", choices=PROFILES, default=None, help="the rules of approval")
     options.add_argument("--http", metavar="HOST:PORT", default=None, help="where predictions are answered")
     options.add_argument("--listen", metavar="tcp://HOST:PORT", default=None, help="answer on tcp as well, with CURVE")
     options.add_argument("--mlflow", metavar="HOST:PORT", default=None, help="where MLflow's clients are answered")
@@ -51,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--hosts", metavar="MIN[:MAX]", default=None, help="serving hosts; up to MAX by load")
     options.add_argument("--workers", type=int, default=None, help="jobs that run at once")
     options.add_argument("--lost-after", type=float, default=None, help="seconds of silence after which a run is LOST")
-    options.add_argument("--log-level", default=None)
+    options.add_argument("--log-level", default=None, help="debug, info, warning, error or critical")
     options.add_argument(
         "--background", action="store_true", help="start apart from this terminal and return once it answers"
     )

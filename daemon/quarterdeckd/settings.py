@@ -16,6 +16,8 @@ import msgspec
 from quarterstore.records.faults import Invalid, got, missing
 
 PROFILES = ("solo", "team", "regulated")
+LEVELS = ("debug", "info", "warning", "error", "critical")
+DOORS = ("http", "mlflow", "rest", "grpc", "remote")
 NOT_BUILT = ("metrics",)
 """Doors that later versions bring; asking for one says so."""
 
@@ -97,9 +99,7 @@ def _checked(settings: Settings) -> Settings:
     for door in NOT_BUILT:
         if getattr(settings, door) is not None:
             raise Invalid(f"the {door} door is not built yet", field=door, next="leave it out")
-    for door in ("http", "mlflow", "rest", "grpc", "remote"):
-        if (address := getattr(settings, door)) is not None:
-            host_and_port(door, address)
+    _check_doors(settings)
     if settings.grpc is not None and find_spec("grpc") is None:
         raise Invalid("got no grpcio, expected the extra grpc", field="grpc", next="pip install 'quarterdeck[grpc]'")
     if not 1 <= settings.workers <= 64:
@@ -107,13 +107,28 @@ def _checked(settings: Settings) -> Settings:
     least_and_most(settings.hosts)
     if (settings.remote_cert is None) != (settings.remote_key is None):
         raise got("remote_cert", "one file", "both: remote_cert and remote_key")
-    if not 0.05 <= settings.remotes_every <= 3600:
-        raise got("remotes_every", settings.remotes_every, "0.05 to 3600 seconds")
+    if settings.log_level.lower() not in LEVELS:
+        raise got("log_level", settings.log_level, " or ".join(LEVELS))
+    for name in ("lost_after", "judge_every", "remotes_every"):
+        if not 0.05 <= getattr(settings, name) <= 3600:
+            raise got(name, getattr(settings, name), "0.05 to 3600 seconds")
     if not 0 < settings.hook_within <= 3600:
         raise got("hook_within", settings.hook_within, "seconds, more than 0 and at most an hour")
     if settings.listen is not None and not settings.listen.startswith("tcp://"):
         raise got("listen", settings.listen, "tcp://HOST:PORT")
     return settings
+
+
+def _check_doors(settings: Settings) -> None:
+    """Each has HOST:PORT, no two the same: of two that wait for one port the second would only fail later."""
+    taken: dict[tuple[str, int], str] = {}
+    for door in DOORS:
+        if (address := getattr(settings, door)) is None:
+            continue
+        place = host_and_port(door, address)
+        if place[1] and place in taken:
+            raise got(door, f"{address}, which {taken[place]} has too", "an address of its own")
+        taken[place] = door
 
 
 def least_and_most(hosts: int | str) -> tuple[int, int]:
@@ -128,6 +143,6 @@ def least_and_most(hosts: int | str) -> tuple[int, int]:
 def host_and_port(field: str, text: str) -> tuple[str, int]:
     """`127.0.0.1:8080` -> ("127.0.0.1", 8080)."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise got(field, text, "HOST:PORT")
     return host, int(port)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import zmq
 
-from quarterdeck.cli.serving import NOTHING, ask_launcher
+from quarterdeck.cli.context import Context
+from quarterdeck.cli.serving import NOTHING, ask_launcher, show
+from quarterstore.records.deployments import HostState, ServingState
 from quarterstore.records.faults import Unreachable
 from quarterstore.records.places import Home
 
@@ -49,3 +51,25 @@ def test_a_launcher_that_runs_and_is_silent_is_said_to_be_so(home: Home) -> None
         with pytest.raises(Unreachable, match="does not answer"):
             ask_launcher(home, "state", 0.5)
     context.term()
+
+
+def test_hosts_are_a_row_each_within_80_columns_and_none_is_said_as_that(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of it was one line of 118 columns, and a home where nothing runs looked like one with a host."""
+    hosts = (
+        HostState(pid=4_194_301, epoch=123_456, started=1.7e9, requests=12_345_678, ready=True, busy=0.25, waiting=64),
+        HostState(pid=4_194_302, epoch=-1, started=1.7e9),
+        HostState(pid=4_194_303, epoch=123_456, started=1.7e9, leaving=True, ready=True),
+    )
+    state = ServingState(launcher=7, address="http://127.0.0.1:80", epoch=123_456, hosts=hosts, most=3, wanted=2)
+    context = Context()
+    context.home = str(home.root)
+    show(context, state)
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= 80, told
+    assert "hosts     2 wanted, 1 to 3 by load" in told and " -1 " not in told
+    assert [line.split()[1] for line in told.splitlines()[-3:]] == ["ready", "starting", "draining"]
+    show(context, NOTHING)
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith(f"nothing is served at {home.root}; qd serving start")

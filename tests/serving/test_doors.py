@@ -516,13 +516,17 @@ WRONG: list[tuple[Any, str]] = [
     ({**GOOD, "v": 1}, "rows[1].v.data: got"),
     ({name: value for name, value in GOOD.items() if name != "age"}, "rows[1].age: got no value, expected a number"),
     ({}, "rows[1].age: got no value"),
-    (7, "body: got JSON that is no prediction request"),
+    (7, "body: got JSON that is no prediction request (Expected `object`, got `int` - at `$.rows[1]`), expected {"),
 ]
 
 
 async def test_a_wrong_value_in_a_row_is_told_by_row_and_column(named: httpx.AsyncClient) -> None:
-    """Type, lack, surplus, NaN as Python writes it: what came and what was expected, and the good rows beside it do
-    not hide it."""
+    """Type, lack, surplus, NaN as Python writes it, a number beyond all: what came and what was expected, and the
+    good rows beside it do not hide it."""
+    beyond = await named.post(
+        "/v1/predict/e", content=json.dumps({"rows": [{**GOOD, "income": 12345.5}]}).replace("12345.5", "1e999")
+    )
+    assert beyond.status_code == 400 and "rows[0].income: got inf (float)" in beyond.json()["error"], beyond.text
     for row, words in WRONG:
         answer = await named.post("/v1/predict/e", content=json.dumps({"rows": [GOOD, row]}))
         assert answer.status_code == 400 and words in answer.json()["error"], answer.text
@@ -537,7 +541,7 @@ async def test_an_optional_column_may_lack_or_be_null(named: httpx.AsyncClient) 
 
 
 async def test_a_body_that_is_no_rows_is_told_the_form(named: httpx.AsyncClient) -> None:
-    form = 'expected a prediction request, {"rows": [{"NAME": VALUE, ...}, ...]}'
+    form = 'expected {"rows": [{"NAME": VALUE, ...}, ...]}'
     wrong = [
         (b'{"rows": []}', "rows: got none, expected at least one"),
         (b"", form),

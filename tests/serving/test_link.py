@@ -17,6 +17,7 @@ import zmq.asyncio
 from quarterdeckd.work import serving_link
 from quarterstore.records.deployments import Slot
 from quarterstore.records.faults import Unreachable
+from quarterstore.records.hosts import HostNews
 from quarterstore.records.places import Home
 
 
@@ -77,6 +78,23 @@ async def test_a_launcher_that_somebody_else_started_is_adopted_unasked(
     assert (await link.push(made.table(2, slot("m@2", 7.0)))).launcher == other.pid
     other.terminate()
     assert await asyncio.wait_for(other.wait(), 20) == 0
+
+
+async def test_news_that_nobody_can_take_deafens_nobody(
+    link: Any, slot: Callable[..., Slot], made: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One figure that could not be drawn, and no crash, no canary and no overload was heard of any more."""
+    heard = link._on_news
+
+    def once(news: HostNews) -> None:
+        link._on_news = heard
+        raise ValueError("a figure below zero")
+
+    await link.push(made.table(1, slot("m@1")))
+    link._on_news = once
+    before = len(link.news)
+    await made.until(lambda: any(each.kind == "latency" for each in link.news[before:]))
+    assert "news of the hosts could not be taken" in caplog.text and "a figure below zero" in caplog.text
 
 
 async def test_a_launcher_of_somebody_else_is_given_time_to_come_back(

@@ -63,6 +63,28 @@ def test_one_that_cannot_start_in_the_background_says_why(absent: Daemon) -> Non
     assert done.stderr.startswith("error: settings: got profil")
 
 
+WRONG = [
+    (("--log-level", "loud"), "error: log_level: got loud, expected debug or info or warning or error or critical"),
+    (("--http", "127.0.0.1:\u00b2"), "error: http: got 127.0.0.1:\u00b2, expected HOST:PORT"),
+    (("--lost-after", "nan"), "error: lost_after: got nan, expected 0.05 to 3600 seconds"),
+    (("--lost-after", "-1"), "error: lost_after: got -1.0, expected 0.05 to 3600 seconds"),
+    (
+        ("--http", "127.0.0.1:80", "--grpc", "127.0.0.1:80"),
+        "error: grpc: got 127.0.0.1:80, which http has too, expected an address of its own",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "complaint"), WRONG)
+def test_a_wrong_setting_is_said_in_one_line_before_anything_is_made(
+    absent: Daemon, words: tuple[str, ...], complaint: str
+) -> None:
+    command = [sys.executable, "-m", "quarterdeckd", "--home", str(absent.home.root), *words]
+    done = subprocess.run(command, env=absent.environ, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, f"{complaint}\n")
+    assert not absent.home.root.exists()
+
+
 def test_a_caller_never_meets_half_of_the_first_start(absent: Daemon) -> None:
     """The server's key is there a moment before the owner's: that is no daemon yet, not an unknown name."""
     absent.home.keys.mkdir(mode=0o700, parents=True)

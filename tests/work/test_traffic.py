@@ -116,6 +116,15 @@ def test_counts_that_begin_at_zero_again_are_all_new(hosts: Hosts) -> None:
     assert hosts.shown().requests == (3, 4, 1)
 
 
+def test_another_launcher_that_has_counted_more_already_begins_anew_all_the_same(hosts: Hosts) -> None:
+    """Its sum is higher, yet not the same answers are in it: taken for more of them, a bucket came out below zero and
+    the daemon heard no news any more."""
+    hosts.tell(NOW - 5, 1, 1, 1)
+    hosts.anew()
+    hosts.tell(NOW - 3, 1, 8, 8, 8, 8)
+    assert hosts.shown().requests == (3, 5)
+
+
 def test_what_is_kept_is_bounded_in_readings_and_in_arms(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
     stretches = Stretches(1.0, 180)
     for second in range(2000):

@@ -16,6 +16,7 @@ from quarterstore.records.runs import Curve
 
 SCHEMA = 1
 TIMES = {
+    "added",
     "at",
     "created",
     "started",

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import zmq
 
 from quarterdeck.cli.context import Context
+from quarterdeck.cli.printing import lines, plain, table
 from quarterdeck.cli.waiting import to_the_end
 from quarterdeck.transport import Sockets
 from quarterstore.records.base import Record
@@ -17,6 +18,7 @@ from quarterstore.records.deployments import (
     BatchingRule,
     Deploy,
     Deployment,
+    HostState,
     ListDeployments,
     ServingState,
     SetBatching,
@@ -56,6 +58,29 @@ def ask_launcher(home: Home, what: str, timeout: float) -> ServingState:
         raise Unreachable("the serving launcher does not answer", field="serving")
     finally:
         sockets.close()
+
+
+def show(context: Context, state: ServingState) -> None:
+    """The serving side for a person: what is known, then a row a host; nothing runs is said as that."""
+    if context.json:
+        context.out(state)
+        return
+    if state.launcher is None:
+        context.say(f"nothing is served at {context.place().root}; qd serving start, or qd serve VERSION")
+        return
+    fields = {name: value for name, value in plain(state).items() if name not in ("hosts", "least", "most", "wanted")}
+    number = f"{state.wanted} wanted, {state.least} to {state.most} by load"
+    lines({**fields, "epoch": _epoch(state.epoch), "hosts": number if state.least < state.most else str(state.least)})
+    columns = ("pid", "state", "epoch", "started", "requests", "shed", "busy", "waiting")
+    table([{**plain(host), "state": _doing(host), "epoch": _epoch(host.epoch)} for host in state.hosts], columns)
+
+
+def _epoch(number: int) -> str:
+    return "-" if number < 0 else str(number)
+
+
+def _doing(host: HostState) -> str:
+    return "draining" if host.leaving else "ready" if host.ready else "starting"
 
 
 class Served(Record, frozen=True):

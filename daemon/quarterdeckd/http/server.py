@@ -208,7 +208,7 @@ class Protocol(asyncio.Protocol):
         self._heading = False
         length = self._headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._limits.body:
-            self._refuse(413, f"got a body of {int(length)} bytes, expected at most {self._limits.body}")
+            self._refuse(413, f"body: got {int(length)} bytes, expected at most {self._limits.body}")
         elif not self._known_host():
             self._refuse(403, "host: got a name that is not served here")
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._closing:
@@ -223,7 +223,7 @@ class Protocol(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.body:
-            self._refuse(413, f"got a body of more than {self._limits.body} bytes")
+            self._refuse(413, f"body: got more than {self._limits.body} bytes, expected fewer")
         elif not self._closing:
             self._keep(body)
 

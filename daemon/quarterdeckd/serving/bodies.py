@@ -15,22 +15,22 @@ from quarterstore.records.faults import MEANINGS, Fault, Overloaded, got
 Body = TypeVar("Body")
 
 
-def decoded(body: bytes, kind: type[Body], decoder: msgspec.json.Decoder[Body], what: str) -> Body:
-    """A body as a record; raises `Invalid`. JSON has no NaN and no Infinity, but Python's `json.dumps` writes them:
-    such a body is read all the same, so that the complaint can name the value and not its position. Of an
+def decoded(body: bytes, kind: type[Body], decoder: msgspec.json.Decoder[Body], what: str, form: str) -> Body:
+    """A body as a record; raises `Invalid`. JSON has no NaN and no Infinity, but Python's `json.dumps` writes them, and
+    1e999 is beyond every number: such a body is read all the same, so that the complaint can name the value. Of an
     error the words are kept: an error in a variable holds this frame, and so the body, until garbage is collected."""
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         found = str(error)
-    if b"NaN" in body or b"Infinity" in body:
+    if b"NaN" in body or b"Infinity" in body or "out of range" in found:
         try:
             return msgspec.convert(json.loads(body), kind)
         except msgspec.ValidationError as error:
             found = str(error)
         except (ValueError, RecursionError):
             pass  # the first complaint stands
-    raise got("body", f"JSON that is no {what} ({found[:150]})", f"a {what}")
+    raise got("body", f"JSON that is no {what} ({found[:150]})", form)
 
 
 def refuse_encoded(request: Request) -> None:

@@ -51,8 +51,8 @@ class Predict:
     def read(self) -> Question:
         """What is asked; raises `Invalid`."""
         bodies.refuse_encoded(self._request)
-        what = 'prediction request, {"rows": [{"NAME": VALUE, ...}, ...]}'
-        body = bodies.decoded(self._request.body, PredictRequest, _request, what)
+        form = '{"rows": [{"NAME": VALUE, ...}, ...]}'
+        body = bodies.decoded(self._request.body, PredictRequest, _request, "prediction request", form)
         if not body.rows:
             raise got("rows", "none", "at least one")
         self._rows = len(body.rows)

@@ -87,7 +87,8 @@ class Infer:
         """What is asked; raises `Invalid`."""
         bodies.refuse_encoded(self._request)
         head, tail = self._parts()
-        body = self._body = bodies.decoded(head, InferRequest, _request, "inference request")
+        form = '{"inputs": [{"name": NAME, "shape": [...], "datatype": TYPE, "data": [...]}]}'
+        body = self._body = bodies.decoded(head, InferRequest, _request, "inference request", form)
         for number, output in enumerate(body.outputs):
             refuse_elsewhere(label("outputs", number, output.name), output.parameters)
         given = _given(body.inputs, tail)

@@ -110,7 +110,7 @@ class Health:
             ("open files", files >= 1024, f"limit {files}", "raise LimitNOFILE"),
             (
                 "serving",
-                not live or (bool(serving.hosts) and not serving.out),
+                not live or serves(serving),
                 serving.error or serving_words(serving, self._rollouts.stopped()),
                 "qd serving start" if self._rollouts.stopped() else "qd serving status",
             ),
@@ -166,6 +166,11 @@ class Health:
 
 def _private(folder: Path) -> bool:
     return folder.exists() and folder.stat().st_mode & 0o077 == 0
+
+
+def serves(serving: ServingState) -> bool:
+    """Whether what is deployed answers, all of it, by the routes it should have."""
+    return bool(serving.hosts) and not serving.out and not serving.error
 
 
 def serving_words(serving: ServingState, stopped: bool) -> str:

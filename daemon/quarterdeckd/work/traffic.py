@@ -92,7 +92,7 @@ class Arm:
         self._epoch, self._counted, self.role = news.epoch, now, news.latency.role
         if before is None and now.requests != news.latency.requests:
             return
-        if before is None or news.epoch != epoch or now.requests < before.requests:
+        if before is None or news.epoch != epoch or _fewer(now, before):
             before = ArmCounts(version=now.version)
         zeros = before.histogram or (0,) * len(now.histogram)
         histogram = tuple(map(int.__sub__, now.histogram, zeros))
@@ -135,6 +135,13 @@ class Traffic:
         )
         arms = sorted((each for each in found if each.at), key=lambda each: (each.at[0], each.version))
         return TrafficHistory(endpoint, query.window, step, now, self._since, tuple(arms))
+
+
+def _fewer(now: ArmCounts, before: ArmCounts) -> bool:
+    """Whether the hosts began to count anew: they have answered as many again after a launcher's death where the sum
+    alone would not tell, but never the same ones."""
+    longer = zip(now.histogram, before.histogram, strict=False)
+    return now.requests < before.requests or now.errors < before.errors or any(new < old for new, old in longer)
 
 
 def _columns(version: str, role: str, readings: list[Reading]) -> ArmHistory:

@@ -297,27 +297,27 @@ def serving_group() -> dict[str, Made]:
     def state() -> click.Command:
         @command("status", "The launcher and its hosts; works without the daemon.")
         def run(context: Context) -> None:
-            from quarterdeck.cli.serving import ask_launcher
+            from quarterdeck.cli.serving import ask_launcher, show
 
-            context.out(ask_launcher(context.place(), "state", context.timeout))
+            show(context, ask_launcher(context.place(), "state", context.timeout))
 
         return run
 
     def stop() -> click.Command:
         @command("stop", "Stop the launcher and its hosts; works without the daemon.")
         def run(context: Context) -> None:
-            from quarterdeck.cli.serving import stop_serving
+            from quarterdeck.cli.serving import show, stop_serving
 
-            context.out(stop_serving(context))
+            show(context, stop_serving(context))
 
         return run
 
     def start() -> click.Command:
         @command("start", "Serve again what is deployed, after qd serving stop.")
         def run(context: Context) -> None:
-            from quarterdeck.cli.serving import start_serving
+            from quarterdeck.cli.serving import show, start_serving
 
-            context.out(start_serving(context))
+            show(context, start_serving(context))
 
         return run
 
