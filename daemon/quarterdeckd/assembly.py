@@ -13,7 +13,7 @@ import zmq
 from quarterdeckd.api.broadcast import Broadcast
 from quarterdeckd.api.dispatch import Dispatch, with_metrics
 from quarterdeckd.api.gateway import Gateway, Handshakes, bind_privately, curve_server
-from quarterdeckd.api.identity import deck_name, enrol_owner, public_of, server_secret
+from quarterdeckd.api.identity import enrol_owner, server_secret
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.api.points import PointPulses
@@ -24,12 +24,12 @@ from quarterdeckd.api.remembering import Remembered
 from quarterdeckd.api.syncing import Syncing
 from quarterdeckd.api.writer import Writer
 from quarterdeckd.bus import Bus, Kept
-from quarterdeckd.doors.outcomes import Door as OutcomesDoor
+from quarterdeckd.doors.opened import Doors
 from quarterdeckd.doors.remote.bundles import Bundles
 from quarterdeckd.rules import ANSWERS, RULES
 from quarterdeckd.services import runs
 from quarterdeckd.serving.listener import refuse_taken
-from quarterdeckd.settings import Settings, host_and_port
+from quarterdeckd.settings import Settings
 from quarterdeckd.work.fitting import Fitting
 from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
@@ -97,9 +97,6 @@ class Daemon:
         for name, book in ledger.state.books().items():
             self.view.books()[name].rows.update(book.rows)
         self.bus = Bus()
-        self._mlflow: Any = None
-        self._rest: OutcomesDoor | None = None
-        self._remote: Any = None
         kept = self.view.cursors.get("profile")
         self._kept_profile = kept.value if kept else None
         self.profile = settings.profile or self._kept_profile or FIRST_PROFILE
@@ -137,6 +134,7 @@ class Daemon:
         self.reactions = Reactions(self.dispatch)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
         self.remotes = Remotes(home, self.view, self.dispatch, self.bus, self.artefacts)
+        self.doors = Doors(home, self.dispatch, self.artefacts, self.intake, self.bus)
         self.dispatch.hold = Gates(self.view, self.dispatch, self.hooks, RULES).held
         self.ticked = time.monotonic()
         self._full = asyncio.Event()
@@ -201,12 +199,7 @@ class Daemon:
         self.gateway.bind(home.ask_address, home.ask_socket)
         if self.settings.listen is not None:
             self.gateway.bind(self.settings.listen)
-        if self.settings.mlflow is not None:
-            await self._open_mlflow(*host_and_port("mlflow", self.settings.mlflow))
-        if self.settings.rest is not None:
-            await self._open_rest(*host_and_port("rest", self.settings.rest))
-        if self.settings.remote is not None:
-            await self._open_remote(*host_and_port("remote", self.settings.remote))
+        await self.doors.open(self.settings)
         self.gateway.start()
 
     async def _keep_profile(self) -> None:
@@ -216,29 +209,6 @@ class Daemon:
             return
         log.warning("profile %s, before %s: said in the journal", self.profile, before or FIRST_PROFILE)
         await self.dispatch.speak(store_records.SetProfile(profile=self.profile, before=before))
-
-    async def _open_mlflow(self, host: str, port: int) -> None:
-        from quarterdeckd.doors.mlflow.door import Door  # not on the way of a start without it
-
-        owner = public_of(self.ledger.home.secret_key("owner")).decode()
-        self._mlflow = Door(self.dispatch, self.artefacts, lambda run: self.intake.newest.get(run, {}), owner)
-        found = await self._mlflow.open(host, port)
-        log.info("MLflow's clients are answered at http://%s:%d", host, found)
-
-    async def _open_rest(self, host: str, port: int) -> None:
-        owner = public_of(self.ledger.home.secret_key("owner")).decode()
-        self._rest = OutcomesDoor(self.dispatch, self.artefacts, owner)
-        found = await self._rest.open(host, port)
-        log.info("labels and outcomes are taken at http://%s:%d", host, found)
-
-    async def _open_remote(self, host: str, port: int) -> None:
-        from quarterdeckd.doors.remote.door import Door  # not on the way of a start without it
-
-        tls = self.settings.remote_tls()
-        self._remote = Door(self.dispatch, self.artefacts, deck_name(self.ledger.home), tls)
-        self.bus.on_pulse(self._remote.heard)
-        found = await self._remote.open(host, port)
-        log.info("other decks are answered at %s://%s:%d", "https" if tls else "http", host, found)
 
     def _known(self, public: str) -> bool:
         key = self.view.keys.get(public)
@@ -418,12 +388,7 @@ class Daemon:
     async def stop(self) -> None:
         """Take nothing new, finish what is queued, post, close. Jobs and serving go on."""
         self.gateway.stop()
-        if self._mlflow is not None:
-            await self._mlflow.close()
-        if self._rest is not None:
-            await self._rest.close()
-        if self._remote is not None:
-            await self._remote.close()
+        await self.doors.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
