@@ -37,6 +37,7 @@ TIMES = {
     "freed",
     "resolved",
     "revoked",
+    "restarts",
 }
 WIDEST = 60
 EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
