@@ -94,7 +94,7 @@ async def test_news_that_nobody_can_take_deafens_nobody(
     link._on_news = once
     before = len(link.news)
     await made.until(lambda: any(each.kind == "latency" for each in link.news[before:]))
-    assert "news of the hosts could not be taken" in caplog.text and "a figure below zero" in caplog.text
+    assert "what the launcher said could not be taken" in caplog.text and "a figure below zero" in caplog.text
 
 
 async def test_a_launcher_of_somebody_else_is_given_time_to_come_back(
