@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from quarterdeck.tui.screens.deployment_cards import Shown, deployment_card
 from quarterdeck.tui.snapshot import Snapshot, fold
 from quarterdeck.tui.widgets import trial_lines
-from quarterdeck.tui.widgets.latency_chart import UNITS, measure_chart
+from quarterdeck.tui.widgets.latency_chart import UNITS, measure_chart, pace
 from quarterdeck.tui.widgets.traffic_bar import strip
 from quarterstore.records.canaries import PassedStep
 from quarterstore.records.deployments import LADDER, Canary, CanaryRule, CanaryVerdict, Deployment
@@ -188,3 +188,11 @@ def test_a_value_of_a_request_is_said_as_it_was_written() -> None:
         assert trial_lines.given(value) == words
     for value in (0.1, 1234567.89, 1e300, float("inf"), 3, "a", None):
         assert trial_lines.given(value) == value
+
+
+def test_how_soon_a_canary_has_its_requests_is_reckoned_from_its_own_step() -> None:
+    """It was live before the canary, with ten times the requests."""
+    arm = ArmHistory("m@2", "candidate", (NOW - 40, NOW - 30, NOW - 20, NOW - 10), (10.0,) * 4, (900, 500, 20, 20),
+                     (0,) * 4, *((1.0,) * 4,) * 3)  # fmt: skip
+    assert pace(history(arm), "m@2", NOW - 25) == 2.0
+    assert pace(history(arm), "m@2", NOW - 5) is None and pace(history(arm), "m@1", 0.0) is None

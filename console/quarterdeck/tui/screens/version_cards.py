@@ -78,8 +78,11 @@ def model_card(model: Model, versions: Sequence[Version], now: float, width: int
     named = "  ".join(f"{alias} @{at}" for alias, at in sorted(model.aliases.items())) or "-"
     text.append_text(facts((("Production", live), ("aliases", named), ("tags", tags_of(model.tags))), room=width))
     text.append("\n")
-    widths = (5, 8, 12, max(10, width - 47), 10)
-    head = tuple(safe(word, style="grey62") for word in ("no", "semver", "stage", "metric", "created"))
+    numbers = max((len(f"@{each.number}") for each in versions[:LISTED]), default=2)
+    semver = max((6, *(min(12, len(each.semver)) for each in versions[:LISTED])))
+    widths = (numbers, semver, 12, max(10, min(40, width - numbers - semver - 30)), 10)
+    heads = ("no", "semver", "stage", "metric")
+    head = (*(safe(word, style="grey62") for word in heads), right("created", "grey62"))
     rows: list[tuple[Text, ...]] = [
         (
             safe(f"@{each.number}"),

@@ -93,9 +93,12 @@ def figures(history: TrafficHistory, width: int) -> Text:
     return grid(rows, (max(8, min(28, width - sum(widths) - gap * len(widths))), *widths), gap)
 
 
-def pace(history: TrafficHistory | None, version: str) -> float | None:
-    """Requests a second that a version had in the window; `None` where nobody was heard of."""
+def pace(history: TrafficHistory | None, version: str, since: float) -> float | None:
+    """Requests a second that a version had since then, in the window; `None` where nobody was heard of. What it had
+    before, with another share, says nothing of what comes."""
     for arm in history.arms if history else ():
-        if arm.version == version and arm.heard:
-            return sum(arm.requests) / math.fsum(arm.heard)
+        readings = zip(arm.at, arm.requests, arm.heard, strict=True)
+        later = [(requests, heard) for at, requests, heard in readings if at >= since]
+        if arm.version == version and later:
+            return sum(requests for requests, _ in later) / math.fsum(heard for _, heard in later)
     return None
