@@ -196,6 +196,10 @@ def deployment_group() -> dict[str, Made]:
     return {"history": history}
 
 
+def _figure(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
 def _history(context: Context, found: TrafficHistory) -> None:
     """A row a reading, by version; what nobody was asked has a dash."""
     from quarterdeck.cli.printing import table
@@ -206,9 +210,9 @@ def _history(context: Context, found: TrafficHistory) -> None:
     for arm in found.arms:
         columns = zip(arm.at, arm.heard, arm.requests, arm.errors, arm.p50, arm.p95, arm.p99, strict=True)
         for at, heard, requests, errors, *times in columns:
-            values = (at, requests, errors, *(f"{each:.3g}" if each is not None else None for each in times))
+            values = (at, requests, errors, *(_figure(each) if each is not None else None for each in times))
             rows.append(
-                {"version": arm.version, **dict(zip(names, values, strict=True)), "/s": f"{requests / heard:.3g}"}
+                {"version": arm.version, **dict(zip(names, values, strict=True)), "/s": _figure(requests / heard)}
             )
     table(rows, ("version", "at", "requests", "/s", *names[2:]))
     heard = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.since))
