@@ -56,6 +56,8 @@ def deploy() -> click.Command:
 
         if (target is None) != (out is None) or (target is not None and remote is not None):
             raise got("out", str(out or "none"), "a folder with --for kserve, none without; and no --to")
+        if (remote or target) and (max_batch, max_wait_ms) != (None, None):
+            raise got("max-batch", "it with --to or --for", "neither: batches are said where the version answers")
         whole = version if "@" in version else f"{version}@Production"
         if target is not None and out is not None:
             from quarterdeck.cli.kserve import written
