@@ -7,17 +7,17 @@ from typing import get_args
 import msgspec
 
 from quarterstore.records.canaries import CanaryGate, GateKind
-from quarterstore.records.faults import got, missing
+from quarterstore.records.faults import got
 
 FORMS = "KIND:LIMIT or KIND:OF:LIMIT, then ,coverage=SHARE where labels are counted"
 
 
 def gate_of(text: str) -> CanaryGate:
-    """The gate; raises `Invalid` or `NotFound` on `gate`. What its limit may be is the daemon's to say."""
+    """The gate; raises `Invalid` on `gate`. What its limit may be is the daemon's to say."""
     words, *options = text.split(",")
     kind, *rest = words.split(":")
     if kind not in get_args(GateKind):
-        raise missing("gate", kind, get_args(GateKind))
+        raise got("gate", text, f"one of {', '.join(get_args(GateKind))}, then :LIMIT")
     if not 1 <= len(rest) <= 2:
         raise got("gate", text, FORMS)
     *of, limit = rest

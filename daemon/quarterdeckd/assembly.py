@@ -266,6 +266,7 @@ class Daemon:
         quick[deployment_records.ShowDeployment] = lambda query, speaker: self.rollouts.read(
             deployment_of(self.view, query.endpoint)
         )
+        quick[trial_records.ShowTrial] = lambda query, speaker: self.trials.shown(query)
         quick[stream_records.ListStreams] = lambda query, speaker: self.streams.listed(query)
         quick[stream_records.ShowStream] = lambda query, speaker: self.streams.shown(query)
         quick[run_records.LogMetrics] = self._points

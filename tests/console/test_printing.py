@@ -68,3 +68,17 @@ def test_runs_side_by_side_stand_under_their_ids_with_what_their_versions_were_m
     first, *_ = daemon.qd("compare", "side@1", "side@2").stdout.splitlines()
     assert first.split() == ["WHERE", "NAME", "side@1", "side@2"]
     assert "held out" in daemon.qd("diff", *ids).stdout
+
+
+def test_what_is_tried_is_explained_where_somebody_looks_first(absent: Any) -> None:
+    """Behind the bare word: the options of a start once were in no help but that of a version's name."""
+    for word, options in (
+        ("shadow", ("--share", "--endpoint")),
+        ("ab", ("--metric", "--effect", "--split", "--alpha", "--lower")),
+        ("bandit", ("--metric", "--algo", "--seed", "--floor", "--epsilon")),
+    ):
+        said = absent.qd(word, "--help").stdout
+        assert not [each for each in (*options, "report", "stop") if each not in said], said
+        assert max(map(len, said.splitlines())) <= 80
+        started = absent.qd(word, "start", "--help").stdout
+        assert f"qd {word} start [OPTIONS]" in started and options[0] in started

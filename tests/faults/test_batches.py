@@ -135,3 +135,9 @@ def test_what_cannot_be_answered_is_said_and_leaves_no_file(absent: Any, rows: P
     out.write_text("mine")
     refused = absent.qd("batch", "m@1", str(rows), str(out))
     assert refused.returncode == 5 and "--overwrite" in refused.stderr and out.read_text() == "mine"
+
+
+def test_a_batch_says_which_version_it_was(absent: Any, rows: Path) -> None:
+    """However it was named: a stage is another version tomorrow."""
+    done = absent.qd("batch", "m@1.0.0", str(rows), str(absent.folder / "named.parquet"))
+    assert done.returncode == 0 and f"{ROWS:,} rows answered by m@1 into" in done.stderr, done.stderr

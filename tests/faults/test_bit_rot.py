@@ -339,6 +339,22 @@ def test_an_entry_that_was_damaged_before_the_newest_segment_ends_no_daemon(fill
     daemon.stop(signal.SIGKILL)
 
 
+def test_what_a_running_daemon_may_be_writing_is_no_tampering(filled: tuple[Any, Truth]) -> None:
+    """Two of 78 verdicts under writes named an entry of which a half was there."""
+    daemon, _ = filled
+    install(daemon)
+    daemon.start()
+    with daemon.client() as client:
+        assert (before := client.ask(governance.VerifyAudit())).ok
+        path = LEDGER["journal"](daemon.home)
+        whole = path.read_bytes()
+        end = len(whole.rstrip(b"\0")) + 8
+        path.write_bytes(whole[:end] + b"half an entry" + whole[end + 13 :])
+        assert client.ask(governance.VerifyAudit()) == before
+        path.write_bytes(whole)
+    daemon.stop(signal.SIGKILL)
+
+
 def install(daemon: Any) -> None:
     """Put a whole copy in the home's place."""
     shutil.rmtree(daemon.home.root)

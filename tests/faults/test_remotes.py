@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from quarterdeck.client import Client
-from quarterdeckd.work.breaker import FAILURES
+from quarterdeckd.work.patience import FAILURES
 from quarterstore.records import deployments, remotes
 from quarterstore.records.faults import Fault, Unreachable
 from tests.conftest import Daemon

@@ -87,6 +87,31 @@ def test_an_unfinished_last_entry_is_cut_off_kept_aside_and_said(tmp_path: Path)
     again.close()
 
 
+@pytest.mark.parametrize("rolled", [False, True])
+def test_half_an_entry_behind_the_certain_one_is_not_looked_at(tmp_path: Path, rolled: bool) -> None:
+    """Who reads while the daemon writes may see the beginning of what it writes."""
+    one = written(tmp_path, [3])
+    if rolled:
+        one.roll()
+    head, end = one.head, one._end
+    one.append([entry(4, size=5000)])
+    whole = one._end
+    one.close()
+    path = sorted(tmp_path.glob("*.journal"))[-1]
+    data = bytearray(path.read_bytes())
+    for torn in (bytes(whole - end - 40), None):  # only the pages from its first on, or only those behind it
+        half = bytearray(data)
+        if torn is None:
+            half[end : end + 36] = bytes(36)
+        else:
+            half[end + 40 : whole] = torn
+        path.write_bytes(bytes(half))
+        assert [each.entry.seq for each in journal.read(tmp_path, 1, 3)] == [2, 3]
+        assert journal.verify(tmp_path, head, 3) == journal.Verdict(3, head, None, "")
+        assert journal.verify(tmp_path, head).first_bad == 4
+    assert list(journal.read(tmp_path, 0, 0)) == []
+
+
 def test_a_segment_that_is_missing_is_found(tmp_path: Path) -> None:
     one = written(tmp_path, [2])
     for start in (3, 4):

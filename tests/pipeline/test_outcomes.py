@@ -253,6 +253,7 @@ BAD = [
     ("key,row,value\na,1,3\n", "columns: got row beside key"),
     ("id,time\np1,3\n", "columns: got id, time, expected a column value"),
     ("id,value\n", "file: got a header and no row"),
+    ("", "file: got an empty file, expected a first line with the names of the columns"),
     ("id;value\np1;1\n", "file: got ';' between the fields"),
     ('id,value\np1,"1\n', "file line 2"),
     ("id,value\np1,\x1b[2J\n", "line 2, value: got"),

@@ -179,3 +179,11 @@ def test_a_parents_gate_that_is_set_later_voids_an_approval_of_the_child() -> No
     ruling.act(governance.SetGate(model="m", rules=(rule,)))
     with pytest.raises(Refused, match="evidence has changed"):
         ruling.act(yes(asked), actor="bob")
+
+
+def test_a_model_without_a_gate_is_no_unknown_model() -> None:
+    ruling = staged("solo")
+    with pytest.raises(NotFound, match="no gate is set for m"):
+        ruling.ask(governance.ShowGate(model="m"))
+    with pytest.raises(NotFound, match="got n, expected a known one"):
+        ruling.ask(governance.ShowGate(model="n"))

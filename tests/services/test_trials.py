@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from quarterdeckd.services.routing import table_of
+from quarterstore.ledger.finding import last_trial_at
 from quarterstore.records import deployments, governance, monitoring, registry, trials
 from quarterstore.records.faults import Conflict, Invalid, NeedsApproval, NotFound, Refused
 from quarterstore.records.outcomes import ArmOutcome
@@ -42,7 +43,7 @@ def earned(version: str, n: int, successes: int) -> ArmOutcome:
 
 def judged(ruling: Ruling, *arms: tuple[str, int, int], callers: tuple[int, ...] = (500, 500)) -> trials.Trial:
     """The trial at `m` after a look at these outcomes."""
-    trial = ruling.ask(trials.ShowTrial(endpoint="m")).id
+    trial = last_trial_at(ruling.state, "m").id
     outcomes = tuple(earned(*arm) for arm in arms)
     found: trials.Trial = ruling.act(trials.JudgeTrial(trial=trial, outcomes=outcomes, callers=callers))
     return found
@@ -62,7 +63,7 @@ def test_a_shadow_stands_beside_the_live_version_and_takes_nothing_of_its_traffi
     assert ruling.state.deployments["m"].epoch == trial.epoch == len(ruling.entries)
     ruling.act(trials.StopTrial(endpoint="m", reason="enough"))
     assert slots(ruling) == [("m@1", "live", 100)]
-    assert ruling.ask(trials.ShowTrial(endpoint="m")).why == "stopped: enough"
+    assert last_trial_at(ruling.state, "m").why == "stopped: enough"
     assert ruling.ask(trials.ListTrials()) == []
     assert [each.id for each in ruling.ask(trials.ListTrials(running=False))] == [trial.id]
 
@@ -73,12 +74,12 @@ def test_a_trial_waits_until_its_version_has_answered_its_golden_rows() -> None:
     waiting = ruling.act(trials.StartShadow(version="m@3"))
     assert waiting.state == "ADMITTING" and len(slots(ruling)) == 1
     ruling.act(deployments.AdmitVersion(endpoint="m", version="m@3", ok=True))
-    assert ruling.ask(trials.ShowTrial(endpoint="m")).state == "RUNNING"
+    assert last_trial_at(ruling.state, "m").state == "RUNNING"
     version(ruling)
     ruling.act(trials.StopTrial(endpoint="m"))
     ruling.act(trials.StartShadow(version="m@4"))
     ruling.act(deployments.AdmitVersion(endpoint="m", version="m@4", ok=False, why="another answer in row 3"))
-    found = ruling.ask(trials.ShowTrial(endpoint="m"))
+    found = last_trial_at(ruling.state, "m")
     assert (found.state, found.why) == ("ENDED", "m@4 was not admitted: another answer in row 3")
 
 
@@ -120,21 +121,21 @@ def test_a_rollback_ends_a_trial_at_once_and_the_live_version_stays(kind: str) -
     begin(ruling, kind)
     found = ruling.act(deployments.RollBack(endpoint="m", reason="enough"))
     assert (found.live, slots(ruling)) == ("m@1", [("m@1", "live", 100)])
-    assert ruling.ask(trials.ShowTrial(endpoint="m")).why == "rolled back: enough"
+    assert last_trial_at(ruling.state, "m").why == "rolled back: enough"
 
 
 def test_a_trial_ends_with_its_endpoint() -> None:
     ruling = ready()
     begin(ruling, "shadow")
     ruling.act(deployments.StopEndpoint(endpoint="m"))
-    assert ruling.ask(trials.ShowTrial(endpoint="m")).why == "the endpoint was stopped"
+    assert last_trial_at(ruling.state, "m").why == "the endpoint was stopped"
 
 
 def test_a_shadow_that_crashes_once_is_taken_away_and_the_live_version_stays() -> None:
     ruling = ready()
     begin(ruling, "shadow")
     ruling.act(deployments.NoteCrash(endpoint="m", version="m@2", detail="ended with -11"))
-    found = ruling.ask(trials.ShowTrial(endpoint="m"))
+    found = last_trial_at(ruling.state, "m")
     assert (found.state, found.why) == ("ENDED", "rolled back: 1 crash while m@2 was running (ended with -11)")
     assert ruling.state.deployments["m"].live == "m@1"
     assert [each.kind for each in ruling.ask(monitoring.ListAlerts())] == ["slot crashed"]
@@ -186,9 +187,9 @@ def test_an_arm_that_crashes_twice_ends_the_trial(kind: str) -> None:
     ruling = ready()
     begin(ruling, kind)
     ruling.act(deployments.NoteCrash(endpoint="m", version="m@2"))
-    assert ruling.ask(trials.ShowTrial(endpoint="m")).state == "RUNNING"
+    assert last_trial_at(ruling.state, "m").state == "RUNNING"
     ruling.act(deployments.NoteCrash(endpoint="m", version="m@2"))
-    assert ruling.ask(trials.ShowTrial(endpoint="m")).state == "ENDED"
+    assert last_trial_at(ruling.state, "m").state == "ENDED"
     assert ruling.state.deployments["m"].live == "m@1"
 
 
@@ -200,7 +201,7 @@ def test_in_a_team_callers_are_given_to_a_version_only_after_another_person_said
     asked = ruling.act(governance.Propose(act=msgspec.to_builtins(act)))
     assert asked.words == "start an A/B test of m@2"
     ruling.act(governance.Approve(approval=asked.id, evidence=asked.evidence), actor="bob")
-    found = ruling.ask(trials.ShowTrial(endpoint="m"))
+    found = last_trial_at(ruling.state, "m")
     assert (found.state, found.asked_by, found.approved_by) == ("RUNNING", "ana", "bob")
     ruling.act(trials.StopTrial(endpoint="m"))
     with pytest.raises(Refused, match="bound to the evidence of one version"):
@@ -265,11 +266,6 @@ def test_what_cannot_be_tried_is_refused_and_changes_nothing(act: Any, fault: ty
     assert ruling.kept() == before
 
 
-def test_a_trial_that_never_was_is_not_found() -> None:
-    with pytest.raises(NotFound, match="endpoint: got m"):
-        ready().ask(trials.ShowTrial(endpoint="m"))
-
-
 def test_a_trial_keeps_how_it_stood_over_time_and_the_list_leaves_that_out() -> None:
     ruling = ready()
     begin(ruling, "ab")
@@ -280,7 +276,7 @@ def test_a_trial_keeps_how_it_stood_over_time_and_the_list_leaves_that_out() -> 
     first, *others = found.history
     assert first.low is None and all(each.low < 0 < each.high for each in others)  # type: ignore[operator]
     assert found.judged and found.judged.callers == (500, 500) and found.judged.ratio == 1.0
-    assert ruling.ask(trials.ShowTrial(endpoint="m")).history == found.history
+    assert last_trial_at(ruling.state, "m").history == found.history
     assert ruling.ask(trials.ListTrials())[0].history == ()
 
 
@@ -299,3 +295,14 @@ def test_a_history_is_bounded_and_still_begins_where_it_began() -> None:
     haves = [each.have for each in found.history]
     assert len(haves) <= 200 and haves[0] == 400 and haves[-100:] == list(range(1300, 1400))
     assert haves == sorted(set(haves))
+
+
+def test_where_nothing_was_tried_is_said_so_and_another_endpoint_is_named() -> None:
+    """An endpoint that is known is not called unknown."""
+    ruling = ready()
+    with pytest.raises(NotFound, match="no trial ran at m yet"):
+        last_trial_at(ruling.state, "m")
+    with pytest.raises(NotFound, match="no shadow ran at m yet"):
+        last_trial_at(ruling.state, "m", "shadow")
+    with pytest.raises(NotFound, match="got n, expected a known one"):
+        last_trial_at(ruling.state, "n")

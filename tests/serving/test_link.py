@@ -94,7 +94,7 @@ async def test_news_that_nobody_can_take_deafens_nobody(
     link._on_news = once
     before = len(link.news)
     await made.until(lambda: any(each.kind == "latency" for each in link.news[before:]))
-    assert "news of the hosts could not be taken" in caplog.text and "a figure below zero" in caplog.text
+    assert "what the launcher said could not be taken" in caplog.text and "a figure below zero" in caplog.text
 
 
 async def test_a_launcher_of_somebody_else_is_given_time_to_come_back(
@@ -152,3 +152,19 @@ async def test_a_launcher_goes_on_listening_after_what_it_cannot_do(
         await made.until(lambda: "could not be done" in (home.serving / "launcher.log").read_text())
         assert (await asyncio.wait_for(link.push(made.table(1, slot("m@1"))), 20)).epoch == 1
     context.term()
+
+
+async def test_news_that_cannot_be_taken_do_not_make_the_link_deaf(
+    link: Any, slot: Callable[..., Slot], made: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A canary whose news are heard no more is neither advanced nor rolled back."""
+
+    def wrong(state: Any) -> None:
+        raise ZeroDivisionError
+
+    link.on_state = wrong
+    await link.push(made.table(1, slot("m@1")))
+    await made.until(lambda: "could not be taken" in caplog.text)
+    link.on_state = link.states.append
+    assert (await link.push(made.table(2, slot("m@1")))).epoch == 2
+    assert link.states[-1].epoch == 2

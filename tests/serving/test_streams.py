@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -123,6 +125,27 @@ def test_the_newest_keys_are_remembered_over_a_restart_and_no_more_than_twice_as
             assert all(digest_of(b"%d" % number) in again for number in range(max(0, many - window), many))
             assert len(again) <= 2 * window
         assert sum(path.stat().st_size for path in Path(folder).iterdir()) <= 2 * window * SIZE
+
+
+def test_where_no_other_file_can_be_opened_keys_go_into_the_one_that_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed first, its number would be that of the next file of the process: keys among recorded predictions."""
+    seen = Seen(tmp_path, 2)
+    keys = [digest_of(str(number).encode()) for number in range(3)]
+    seen.add(keys[0])
+
+    def full() -> int:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(seen, "_open", full)
+        with pytest.raises(OSError, match="no room"):
+            seen.add(keys[1])
+    with (tmp_path / "a segment").open("wb", buffering=0) as other:
+        seen.add(keys[2])
+        assert not os.fstat(other.fileno()).st_size
+    assert all(key in Seen(tmp_path, 2) for key in keys)
 
 
 def test_half_a_key_at_the_end_of_the_file_is_cut_off(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_labels_sent_right_after_their_predictions_are_joined_and_the_same_file_
         assert client.ask(outcomes.ListUploads())[0].digest == again["digest"]
     shown = daemon.qd("labels", "show", "m").stdout
     assert "accuracy" in shown and "75%" in shown
-    assert "75% of predictions labelled" in daemon.qd("labels", "add", str(tmp_path / "file.csv")).stderr
+    assert "75% of its predictions have one" in daemon.qd("labels", "add", str(tmp_path / "file.csv")).stderr
 
 
 def test_rows_of_one_request_have_labels_of_their_own(served: tuple[Daemon, str], tmp_path: Path) -> None:

@@ -85,3 +85,25 @@ def test_what_a_shadow_said_holds_a_canary_to_its_limit_of_disagreement(absent: 
         found = beside.until(lambda found: found.canary is None)
         assert found.live == "m@1"
         assert found.why.startswith("disagreement: disagrees with the live version in 100.00%, limit 20.00%, ")
+
+
+def test_a_bandit_is_shown_as_it_stands_now_also_where_its_shares_stay(absent: Daemon, tmp_path: Path) -> None:
+    """At a floor of half each no outcome changes a share, so no entry is kept of what came in."""
+    absent.start(QUARTERDECK_JUDGE_EVERY="0.05")
+    with absent.client() as client:
+        beside = Beside(absent, client, turned=False)
+        done = absent.qd("bandit", "m@1", "m@2", "--metric", "bought", "--floor", "0.5")
+        assert done.returncode == 0, done.stderr
+        until(lambda: client.ask(trials.ShowTrial(endpoint="m")).state == "RUNNING")
+        beside.until_served(beside.shown().epoch)
+        names = [name for name, _ in beside.ask(60)]
+        until(lambda: sum(client.ask(predictions.CountPredictions(endpoint="m")).versions.values()) == 60)
+        file = tmp_path / "bought.csv"
+        file.write_text("id,value\n" + "".join(f"{name},1\n" for name in names))
+        assert absent.qd("outcome", "add", str(file), "--metric", "bought").returncode == 0
+        shown = until(
+            lambda: (found := client.ask(trials.ShowTrial(endpoint="m"))).judged and found.judged.have and found
+        )
+        counts = [int(each) for each in re.findall(r"1 of (\d+)", shown.judged.why)]
+        assert sum(counts) == 60 and shown.judged.have == min(counts) and len(shown.history) == 1
+        assert f"bought 1 of {counts[0]}" in absent.qd("bandit", "report", "m").stdout

@@ -93,3 +93,15 @@ async def test_what_a_shadow_would_have_answered_is_looked_through(life: Any, ma
     async with console(life.home).run_test(size=(160, 48)) as pilot:
         await made.gone_to(pilot, "4", "deployments")
         await made.shown(pilot, "stopped: by")
+
+
+async def test_the_chart_that_a_key_draws_is_in_sight_on_a_small_terminal(life: Any, made: Any, console: Any) -> None:
+    with life.client() as owner:
+        asked(owner, 5)
+    async with console(life.home).run_test(size=(80, 24)) as pilot:
+        await made.gone_to(pilot, "4", "deployments")
+        await made.shown(pilot, "epoch ")
+        for measure in ("P99", "rate"):
+            await pilot.press("m")
+            await made.shown(pilot, f"{measure} by version")
+        await made.shown(pilot, "10 min ago")

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from quarterdeck.tui.screens.deployment_cards import Shown, deployment_card
 from quarterdeck.tui.snapshot import Snapshot, fold
+from quarterdeck.tui.widgets import trial_lines
 from quarterdeck.tui.widgets.latency_chart import UNITS, measure_chart
 from quarterdeck.tui.widgets.traffic_bar import strip
 from quarterstore.records.canaries import PassedStep
@@ -158,14 +159,15 @@ def test_a_bandits_shares_are_drawn_over_time() -> None:
 @pytest.mark.parametrize("width", [60, 78, 158])
 def test_a_shadow_shows_its_agreement_its_worst_slices_and_its_largest_disagreements(width: int) -> None:
     shadow = trial("shadow", ("m@1", "m@2"), (100, 100))
+    kept = {"age": 20.100000381469727, "evil": "\x1b[2J"}
     report = ShadowReport(
         "trl-1", "m", "m@1", "m@2", 1000, 990, 0.99, 0.98, 0.995, 0, 1000, 0, "m@2 agrees with m@1 on 99.00%",
         slices=(Slice("age", "x < 30", 120, 100, 0.83, 0.7, 0.9),),
-        disagreements=(Disagreement("p1", 0, NOW - 5, "0", "1", 0.2, 0.9, {"age": 20.0, "evil": "\x1b[2J"}),),
+        disagreements=(Disagreement("p1", 0, NOW - 5, "0", "1", 0.2, 0.9, kept),),
     )  # fmt: skip
     found = deployment_card(Shown(ENDPOINT, Snapshot(), shadow, report=report), NOW, width, 24).plain
     assert "99.00% agree, 98.00% to 99.50%" in found and "83.0% (70% to 90%)" in found
-    assert "0 → 1" in found and "age 20.0" in found and "d lists them" in found and "\x1b" not in found
+    assert "0 → 1" in found and "age 20.1, evil" in found and "d lists them" in found and "\x1b" not in found
 
 
 def test_a_trial_that_is_over_stays_below_with_its_end() -> None:
@@ -179,3 +181,10 @@ def test_the_bar_is_as_wide_as_the_card_and_who_has_a_share_is_seen(parts: list[
     shares = [100 * part / sum(parts) for part in parts]
     found = strip(shares, width).plain
     assert len(found) == width and len(set(found)) == len(shares)
+
+
+def test_a_value_of_a_request_is_said_as_it_was_written() -> None:
+    for value, words in ((0.17000000178813934, "0.17"), (16777216.0, "16777216"), (20.0, "20")):
+        assert trial_lines.given(value) == words
+    for value in (0.1, 1234567.89, 1e300, float("inf"), 3, "a", None):
+        assert trial_lines.given(value) == value

@@ -37,8 +37,9 @@ def answered(
     job = to_the_end(context, context.client.ask(asked))
     result = msgspec.convert(job.result, BatchResult)
     context.client.get(result.output, answers)
-    speed = result.rows / result.seconds if result.seconds else 0.0
-    context.say(f"{result.rows:,} rows answered by {version} into {answers}, {speed:,.0f} rows/s ({job.id})")
+    now = max(result.rows - result.resumed * chunk, 0)
+    speed = f", {now / result.seconds:,.0f} rows/s" if now and result.seconds else ""
+    context.say(f"{result.rows:,} rows answered by {job.subject} into {answers}{speed} ({job.id})")
     if result.resumed:
         context.say(f"{result.resumed} chunks were finished by an attempt before")
     if result.not_finite:

@@ -38,6 +38,7 @@ TIMES = {
     "freed",
     "resolved",
     "revoked",
+    "restarts",
 }
 WIDEST = 60
 EMPTY: tuple[Any, ...] = (None, "", [], {}, ())

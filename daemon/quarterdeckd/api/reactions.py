@@ -64,18 +64,18 @@ class Reactions:
     async def catch_up(self, folder: Path, newest: int) -> None:
         """React again to the newest entries of before the start; ids make what was done already harmless. An entry that
         is damaged ends this reading and not the daemon: most of what it does needs no entry of before."""
-        recent, fault = await asyncio.to_thread(_newest, folder, max(0, newest - CAUGHT_UP))
+        recent, fault = await asyncio.to_thread(_newest, folder, newest)
         if fault is not None:
             log.error("the entries from there on are not reacted to again: %s", fault.line())
         for kept in recent:
             self.kept(kept)
 
 
-def _newest(folder: Path, after: int) -> tuple[list[Kept], Corrupt | None]:
-    """The entries beyond `after`, up to one that is damaged, and what is said of that."""
+def _newest(folder: Path, newest: int) -> tuple[list[Kept], Corrupt | None]:
+    """The newest entries, up to one that is damaged, and what is said of that."""
     found: list[Kept] = []
     try:
-        for each in journal.read(folder, after):
+        for each in journal.read(folder, max(0, newest - CAUGHT_UP), newest):
             found.append(Kept(each.entry, events_of(each.entry.events)))
     except Corrupt as fault:
         return found, fault

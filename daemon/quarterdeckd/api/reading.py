@@ -122,14 +122,14 @@ class Readers:
         return governance.AuditHead(seq=newest, hash=digest)
 
     def verify(self, query: governance.VerifyAudit, speaker: Speaker, seen: int) -> governance.AuditVerdict:
-        """The journal read from its first byte."""
+        """The journal read from its first byte to the entry that is certain: behind it the writer may be at work."""
         anchor = None
         if query.seq is not None and query.hash is not None:
             try:
                 anchor = journal.Head(query.seq, bytes.fromhex(query.hash))
             except ValueError as error:
                 raise got("hash", query.hash, "64 hex digits") from error
-        found = journal.verify(self.ledger.home.journal, anchor)
+        found = journal.verify(self.ledger.home.journal, anchor, seen)
         head = governance.AuditHead(seq=found.head.seq, hash=found.head.hash.hex())
         return governance.AuditVerdict(
             ok=found.first_bad is None, entries=found.entries, head=head, first_bad=found.first_bad, why=found.why

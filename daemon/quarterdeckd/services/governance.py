@@ -15,7 +15,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records import governance, traffic
 from quarterstore.records.base import Act, tag_of
 from quarterstore.records.deployments import Deploy, StartCanary
-from quarterstore.records.faults import Conflict, Refused, got, missing
+from quarterstore.records.faults import Conflict, NotFound, Refused, got
 from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.registry import MoveStage, Version
 from quarterstore.records.trials import StartAb, StartBandit
@@ -157,8 +157,8 @@ def _approval(state: State, query: governance.ShowApproval, asking: Asking) -> g
 def _gate(state: State, query: governance.ShowGate, asking: Asking) -> governance.Gate:
     gate = state.gates.get(query.model)
     if gate is None:
-        model_of(state, query.model)
-        raise missing("gate", query.model, state.gates.rows, next="set one with governance.set_gate")
+        name = model_of(state, query.model).name
+        raise NotFound(f"no gate is set for {name}", field="gate", next="set one with: qd governance set-gate")
     return gate
 
 

@@ -12,7 +12,7 @@ from quarterdeckd.rollout import ab, bandit
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.endpoints import cleared_to_try, free_endpoint
 from quarterdeckd.services.trying import begun, ended
-from quarterstore.ledger.finding import deployment_of, last_trial_at, one_of, trial_at, version_of
+from quarterstore.ledger.finding import deployment_of, one_of, trial_at, version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring, registry, trials
 from quarterstore.records.base import Act, Event
@@ -199,10 +199,6 @@ def _list(state: State, query: trials.ListTrials, asking: Asking) -> list[trials
     return sorted(found, key=lambda each: each.since, reverse=True)
 
 
-def _show(state: State, query: trials.ShowTrial, asking: Asking) -> trials.Trial:
-    return last_trial_at(state, query.endpoint)
-
-
 RULES: Rules = {
     trials.StartShadow: _start_shadow,
     trials.StartAb: _start_ab,
@@ -212,5 +208,4 @@ RULES: Rules = {
 }
 ANSWERS: Answerers = {
     trials.ListTrials: _list,
-    trials.ShowTrial: _show,
 }

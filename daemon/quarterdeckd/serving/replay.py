@@ -28,6 +28,7 @@ from quarterstore.records import replays
 from quarterstore.records.faults import Invalid, Refused
 from quarterstore.records.names import drawn
 from quarterstore.records.registry import Signature
+from quarterstore.records.trials import Disagreement
 
 CHUNK = 8192
 TIMED = 200
@@ -158,20 +159,21 @@ def _told(text: str | None, score: float | None) -> str | None:
     return text if text is not None or score is None else repr(score)
 
 
+def _pair(row: Mapping[str, Any], columns: Mapping[str, Column]) -> shadow.Pair:
+    return shadow.Pair(
+        row["id"],
+        row["row"],
+        row["at"],
+        _told(row["prediction"], row["score"]),
+        _told(row["candidate"], row["candidate_score"]),
+        row["score"],
+        row["candidate_score"],
+        {name: row[f"feature.{name}"] for name in columns},
+    )
+
+
 def _compared(spec: replays.ReplaySpec, columns: Mapping[str, Column], rows: pl.DataFrame) -> replays.ReplayResult:
-    pairs = [
-        shadow.Pair(
-            row["id"],
-            row["row"],
-            row["at"],
-            _told(row["prediction"], row["score"]),
-            _told(row["candidate"], row["candidate_score"]),
-            row["score"],
-            row["candidate_score"],
-            {name: row[f"feature.{name}"] for name in columns},
-        )
-        for row in rows.iter_rows(named=True)
-    ]
+    pairs = [_pair(row, columns) for row in rows.iter_rows(named=True)]
     agree = [shadow.agrees(pair.live, pair.shadow, spec.tolerance) for pair in pairs]
     compared = shadow.compare(pairs, spec.tolerance, spec.top)
     before, after = (
@@ -202,18 +204,19 @@ def _compared(spec: replays.ReplaySpec, columns: Mapping[str, Column], rows: pl.
         ),
         scored=_scored(spec, rows),
         slices=compared.slices,
-        differences=tuple(
-            replays.Difference(
-                prediction=each.prediction,
-                row=each.row,
-                at=each.at,
-                recorded=each.live,
-                candidate=each.shadow,
-                recorded_score=each.live_score,
-                candidate_score=each.shadow_score,
-            )
-            for each in compared.disagreements
-        ),
+        differences=tuple(map(_difference, compared.disagreements)),
+    )
+
+
+def _difference(found: Disagreement) -> replays.Difference:
+    return replays.Difference(
+        prediction=found.prediction,
+        row=found.row,
+        at=found.at,
+        recorded=found.live,
+        candidate=found.shadow,
+        recorded_score=found.live_score,
+        candidate_score=found.shadow_score,
     )
 
 

@@ -45,10 +45,10 @@ class Seen:
             os.ftruncate(self._file, os.fstat(self._file).st_size // SIZE * SIZE)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if len(self._new) >= self._window:
-            os.close(self._file)
             os.replace(self._newer, self._older)
             self._old, self._new = self._new, set()
-            self._file = self._open()
+            former, self._file = self._file, self._open()
+            os.close(former)  # last: where no other can be opened, it is written on, and its number is nobody else's
 
     def sync(self) -> None:
         """Bring to the disk what was written; takes as long as the disk does."""

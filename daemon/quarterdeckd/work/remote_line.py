@@ -1,5 +1,5 @@
-"""The line to one remote: each request whole within its time or `Unreachable`, at the address that was checked, behind
-a breaker."""
+"""The line to one remote: each request whole within its time or `Unreachable`, at the address that was checked, with
+bounded patience."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import msgspec
 
 from quarterdeckd.services.targets import checked_url
 from quarterdeckd.work import receivers
-from quarterdeckd.work.breaker import Breaker
+from quarterdeckd.work.patience import Patience
 from quarterdeckd.work.tokens import token_of
 from quarterstore.records.faults import KINDS, Failed, Fault, FaultRecord, Protocol, Refused, Unreachable, raised
 from quarterstore.records.names import drawn
@@ -38,10 +38,10 @@ class Line:
     """A connection to a remote for as long as one change or one question takes: its name is looked up once, and what
     was checked is what is connected to. No proxy, nothing is followed."""
 
-    def __init__(self, home: Home, remote: Remote, breaker: Breaker, resolve: receivers.Resolve) -> None:
+    def __init__(self, home: Home, remote: Remote, patience: Patience, resolve: receivers.Resolve) -> None:
         self._home = home
         self._remote = remote
-        self._breaker = breaker
+        self._patience = patience
         self._resolve = resolve
         self._client: Any = None
         self._extensions: dict[str, str] = {}
@@ -56,11 +56,11 @@ class Line:
             await self._client.aclose()
 
     async def ask(self, method: str, path: str, answer: type[T], *, given: Any = None, data: bytes | None = None) -> T:
-        """One request and its typed answer. Raises `Unreachable` where none came in time or the breaker is open,
+        """One request and its typed answer. Raises `Unreachable` where none came in time or patience is at an end,
         the remote's own fault where it said no, `Protocol` for an answer that is none of ours."""
-        waiting = self._breaker.wait(time.monotonic())
+        waiting = self._patience.wait(time.monotonic())
         if waiting > 0:
-            words = f"{self._breaker.failures} requests had no answer; it is asked again in {waiting:.0f} s"
+            words = f"{self._patience.failures} requests had no answer; it is asked again in {waiting:.0f} s"
             raise self._unreachable(words)
         httpx = await asyncio.to_thread(importlib.import_module, "httpx")  # 150 ms, at the first use
         content = data if given is None else msgspec.json.encode(given)
@@ -74,7 +74,7 @@ class Line:
             raise self._failed(drawn(str(error) or type(error).__name__, longest=300)) from error
         except Failed as error:  # its name has no address
             raise self._failed(error.message) from error
-        self._breaker.worked()
+        self._patience.worked()
         return self._told(status, body, answer)
 
     async def _opened(self, httpx: Any) -> Any:
@@ -116,7 +116,7 @@ class Line:
             return answer.status_code, read
 
     def _failed(self, words: str) -> Unreachable:
-        self._breaker.failed(time.monotonic())
+        self._patience.failed(time.monotonic())
         return self._unreachable(words)
 
     def _unreachable(self, words: str) -> Unreachable:

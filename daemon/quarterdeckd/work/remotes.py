@@ -19,7 +19,7 @@ from quarterdeckd.services.remotes import remote_of
 from quarterdeckd.services.signing import public_of
 from quarterdeckd.services.targets import checked_url
 from quarterdeckd.work import receivers
-from quarterdeckd.work.breaker import Breaker
+from quarterdeckd.work.patience import Patience
 from quarterdeckd.work.remote_line import Line
 from quarterdeckd.work.sending import Sending
 from quarterdeckd.work.tokens import certificates_in, checked_token, secret_in, sender_key
@@ -53,7 +53,7 @@ class Remotes:
         self._dispatch = dispatch
         self._bus = bus
         self._sending = Sending(home, view, kept, bus)
-        self._breakers: dict[str, Breaker] = {}
+        self._patience: dict[str, Patience] = {}
         self._heard: dict[str, remotes.RemoteStatus] = {}
         self._going: dict[str, asyncio.Task[None]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -115,9 +115,9 @@ class Remotes:
     # how remotes are
 
     def line(self, remote: remotes.Remote) -> Line:
-        """A connection, behind the one breaker of that remote."""
-        breaker = self._breakers.setdefault(remote.name, Breaker())
-        return Line(self._home, remote, breaker, self.resolve)
+        """A connection, with the one patience that there is with that remote."""
+        patience = self._patience.setdefault(remote.name, Patience())
+        return Line(self._home, remote, patience, self.resolve)
 
     async def _asked(self, name: str) -> remotes.RemoteStatus:
         """How a remote is now; remembered, and told to whoever looks."""
@@ -137,7 +137,7 @@ class Remotes:
                 endpoints=there.endpoints,
             )
         except Fault as fault:
-            status = _without_answer(before, fault, breaker.failures if (breaker := self._breakers.get(name)) else 0)
+            status = _without_answer(before, fault, patience.failures if (patience := self._patience.get(name)) else 0)
         self._heard[name] = status
         self._bus.pulse(remotes.RemoteReading(status=status))
         return status
@@ -198,7 +198,7 @@ class Remotes:
             if isinstance(event, remotes.RemoteRemoved):
                 self._home.remote_token(event.token).unlink(missing_ok=True)
                 self._heard.pop(event.name, None)
-                self._breakers.pop(event.name, None)
+                self._patience.pop(event.name, None)
         self._look()
 
     def _look(self) -> None:

@@ -33,12 +33,6 @@ LOOKED_EVERY = (0.1, 1.0)
 """Seconds between two looks at an endpoint that admits: at first, and later."""
 
 
-class Received(msgspec.Struct, frozen=True):
-    """How much of a file is there."""
-
-    received: int
-
-
 class Sending:
     """Makes changes over a line that is given."""
 
@@ -51,11 +45,11 @@ class Sending:
     async def make(self, change: remotes.RemoteChange, remote: remotes.Remote, line: Line) -> remotes.NoteChange:
         """Make one change and say what came of it; raises the fault that ended it."""
         if change.kind == "rollback":
-            given = {"reason": change.reason or f"asked by {change.asked_by}", "change": change.id}
+            given = remotes.Errand(reason=change.reason or f"asked by {change.asked_by}", change=change.id)
             back = await line.ask("POST", _path(change, "rollback"), remotes.EndpointThere, given=given)
             return remotes.NoteChange(change=change.id, ok=True, there=drawn(back.live or "none", longest=300))
         bundle, taken = await self._sent(change, remote, line)
-        given = {"bundle": bundle, "environment": change.environment, "change": change.id}
+        given = remotes.Errand(bundle=bundle, environment=change.environment, change=change.id)
         there = await line.ask("POST", _path(change, "deploy"), remotes.EndpointThere, given=given)
         await self._live(change, remote, line, taken.version, there)
         return remotes.NoteChange(change=change.id, ok=True, bundle=bundle, there=drawn(taken.version, longest=300))
@@ -138,7 +132,7 @@ class Sending:
         while offset < size:
             data = await asyncio.to_thread(_read, path, offset)
             route = f"/v1/bundles/{bundle}/files/{digest}?offset={offset}"
-            taken = await line.ask("PUT", route, Received, data=data)
+            taken = await line.ask("PUT", route, remotes.Received, data=data)
             offset += len(data)
             if taken.received < offset:
                 raise Failed(f"{change.remote} has {taken.received} bytes of {offset}", field="remote")

@@ -198,25 +198,23 @@ class ServingLink:
 
     async def _read(self, socket: Any) -> None:
         while True:
-            kind, payload, *number = await socket.recv_multipart()
-            if kind == b"news":
-                self._take(decode(payload, HostNews))
-            elif kind == b"state":
-                state = decode(payload, ServingState)
-                if state.launcher is not None:
-                    self._watch(state.launcher)
-                future = self._asking.get(int(number[0])) if number else None
-                if future is not None and not future.done():
-                    future.set_result(state)
-                self.on_state(state)
+            frames = await socket.recv_multipart()
+            try:
+                self._take(*frames)
+            except Exception:  # deaf to what comes next, nobody would judge a canary or hear that a push was taken
+                log.exception("what the launcher said could not be taken")
 
-    def _take(self, news: HostNews) -> None:
-        """Hand on one piece of news. Whoever fails at it is logged with it: the next one, of a canary or a crash, must
-        be heard all the same."""
-        try:
-            self._on_news(news)
-        except Exception:
-            log.exception("news of the hosts could not be taken: %s of %s", news.kind, news.version or "all")
+    def _take(self, kind: bytes, payload: bytes, *number: bytes) -> None:
+        if kind == b"news":
+            self._on_news(decode(payload, HostNews))
+        elif kind == b"state":
+            state = decode(payload, ServingState)
+            if state.launcher is not None:
+                self._watch(state.launcher)
+            future = self._asking.get(int(number[0])) if number else None
+            if future is not None and not future.done():
+                future.set_result(state)
+            self.on_state(state)
 
     async def _asked(self, message: Any, kind: bytes, seconds: float) -> ServingState:
         number = next(self._numbers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from msgspec.structs import replace
 
@@ -15,6 +16,7 @@ from quarterstore.records import streams
 from quarterstore.records.jobs import Progress
 from quarterstore.records.places import Home
 
+log = logging.getLogger(__name__)
 EVERY = 1.0
 
 
@@ -24,6 +26,8 @@ class Streams:
     def __init__(self, home: Home, view: State, bus: Bus) -> None:
         self._home, self._view, self._bus = home, view, bus
         self._told: dict[str, streams.StreamCounts] = {}
+        self._over: set[str] = set()
+        """Streams that ended and whose keys are forgotten."""
 
     def _with_counts(self, stream: streams.Stream) -> streams.Stream:
         counts = read(self._home.streams / stream.id / "counts")
@@ -46,13 +50,29 @@ class Streams:
         """Until cancelled: tell what changed, and take over what a stream that ended had recorded."""
         while True:
             await asyncio.sleep(EVERY)
-            if not len(self._view.streams):
+            try:
+                if len(self._view.streams):
+                    await self._look()
+            except OSError as error:  # of a disk, which is no reason to end the daemon
+                log.error("the files of streams: %s", error)
+
+    async def _look(self) -> None:
+        self._forget_keys()
+        for stream in self.listed(streams.ListStreams(live=True)):
+            if self._told.get(stream.id) != stream.counts:
+                self._told[stream.id] = stream.counts
+                self._bus.pulse(Progress(job=stream.job, step="stream", words=words(stream.counts)))
+        await asyncio.to_thread(adopt_segments, self._home.serving / "predictions")
+
+    def _forget_keys(self) -> None:
+        """Those of a stream that is over: nobody sends to it again, and its counts stay."""
+        for stream in self._view.streams:
+            if stream.state == "RUNNING" or stream.id in self._over:
                 continue
-            for stream in self.listed(streams.ListStreams(live=True)):
-                if self._told.get(stream.id) != stream.counts:
-                    self._told[stream.id] = stream.counts
-                    self._bus.pulse(Progress(job=stream.job, step="stream", words=words(stream.counts)))
-            await asyncio.to_thread(adopt_segments, self._home.serving / "predictions")
+            for name in ("keys", "keys.before"):
+                (self._home.streams / stream.id / name).unlink(missing_ok=True)
+            self._over.add(stream.id)
+            self._told.pop(stream.id, None)
 
 
 def words(counts: streams.StreamCounts) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from quarterdeckd.services.signing import new_secret, public_of
 from quarterstore.records.faults import Corrupt, Invalid, NotFound, Refused, got
@@ -17,28 +19,33 @@ from quarterstore.shelf.files import write_whole
 
 SHORTEST, LONGEST = 16, 4096
 LARGEST_CA = 256 * 1024
+_making = threading.Lock()
 
 
 def secret_in(field: str, text: str) -> bytes:
     """The secret in a file of the daemon's user that nobody else may read, without blanks at its ends."""
-    if not os.path.isabs(text):
-        raise got(field, text, "an absolute path on the daemon's machine")
-    try:
-        descriptor = os.open(Path(text), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        raise Invalid(f"got {drawn(text, longest=200)} ({error}), expected a file", field=field) from error
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise got(field, text, "a regular file")
+    with _opened(field, text, os.O_NOFOLLOW) as file:
+        found = os.fstat(file.fileno())
         if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o077:
-            raise Refused(f"others may read {text}", field=field, next="chmod 600 it")
-        secret = os.read(descriptor, 2 * LONGEST).strip()
-    finally:
-        os.close(descriptor)
+            raise Refused(f"others may read {drawn(text, longest=200)}", field=field, next="chmod 600 it")
+        secret = file.read(2 * LONGEST).strip()
     if not SHORTEST <= len(secret) <= LONGEST:
         raise got(field, f"{len(secret)} bytes", f"{SHORTEST} to {LONGEST}")
     return secret
+
+
+def _opened(field: str, text: str, further: int = 0) -> BinaryIO:
+    """A regular file of the daemon's machine; a pipe would hold up whoever reads it for ever."""
+    if not os.path.isabs(text):
+        raise got(field, text, "an absolute path on the daemon's machine")
+    try:
+        descriptor = os.open(Path(text), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | further)
+    except (OSError, ValueError) as error:
+        raise Invalid(f"got {drawn(text, longest=200)} ({error}), expected a file", field=field) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise got(field, text, "a regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def checked_token(field: str, secret: bytes) -> str:
@@ -55,10 +62,8 @@ def certificates_in(field: str, text: str) -> str:
     """The certificates (PEM) in a file: they are public, and are kept with the remote."""
     import ssl
 
-    if not os.path.isabs(text):
-        raise got(field, text, "an absolute path on the daemon's machine")
     try:
-        with Path(text).open("rb") as file:
+        with _opened(field, text) as file:
             found = file.read(LARGEST_CA + 1).decode("ascii")
         if len(found) > LARGEST_CA:
             raise got(field, f"more than {LARGEST_CA} bytes", "a file of certificates")
@@ -110,8 +115,9 @@ def _from_keyring(home: Home, remote: Remote) -> str:
 def sender_key(home: Home) -> bytes:
     """The key that signs what this deck sends; made at its first use. `Corrupt` where the file holds none."""
     path = home.sender_key
-    if not path.exists():
-        write_whole(path, new_secret())
+    with _making:  # asked for by threads: of two first uses one would show a key that the other replaces
+        if not path.exists():
+            write_whole(path, new_secret())
     secret = path.read_bytes().strip()
     try:
         public_of(secret)

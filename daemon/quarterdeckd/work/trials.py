@@ -48,6 +48,8 @@ class Trials:
         """The outcomes of each version that answered at an endpoint from an epoch on, under a metric; reads files."""
         self._census = Census(predictions)
         self._said: dict[str, float] = {}
+        self._readings: dict[str, trials.TrialVerdict] = {}
+        """How each running trial stood at the last look."""
         self._began = asyncio.Event()
         bus.on_kept(self._kept)
 
@@ -64,8 +66,10 @@ class Trials:
                         await self._look(trial)
                     except (Fault, OSError) as error:
                         log.warning("%s: %s", trial.words(), error)
-            self._census.keep({trial.id for trial in self._view.trials if trial.state == "RUNNING"})
-            if any(trial.state == "RUNNING" for trial in self._view.trials):
+            running = {trial.id for trial in self._view.trials if trial.state == "RUNNING"}
+            self._census.keep(running)
+            self._readings = {trial: found for trial, found in self._readings.items() if trial in running}
+            if running:
                 await asyncio.sleep(every)
             else:
                 self._began.clear()
@@ -90,10 +94,17 @@ class Trials:
             shares = bandit.shares(trial.bandit, outcomes)
             verdict = bandit.verdict(trial.bandit, outcomes, shares)
             news = bandit.worth_routes([share / 100 for share in trial.shares], shares)
+        self._readings[trial.id] = verdict
         self._bus.pulse(trials.TrialReading(trial=trial.id, endpoint=trial.endpoint, verdict=verdict, at=time.time()))
         if news:
             self._said[trial.id] = now
             await self._dispatch.speak(trials.JudgeTrial(trial=trial.id, outcomes=outcomes, callers=callers))
+
+    def shown(self, query: trials.ShowTrial) -> trials.Trial:
+        """The trial at an endpoint as it stands now: the kept verdict is as old as what it changed."""
+        trial = last_trial_at(self._view, query.endpoint)
+        verdict = self._readings.get(trial.id)
+        return trial if verdict is None or trial.state != "RUNNING" else replace(trial, judged=verdict)
 
     def copied(self, news: HostNews) -> None:
         """Take what the hosts say of the requests they copied: a pulse, and an alert when the first one is dropped."""

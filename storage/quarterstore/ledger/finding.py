@@ -8,7 +8,7 @@ from quarterstore.ledger.book import Book
 from quarterstore.ledger.state import State
 from quarterstore.records.deployments import Deployment
 from quarterstore.records.experiments import Experiment
-from quarterstore.records.faults import Conflict, got, missing
+from quarterstore.records.faults import Conflict, NotFound, got, missing
 from quarterstore.records.names import composed
 from quarterstore.records.registry import STAGES, Model, Version
 from quarterstore.records.runs import Run
@@ -130,8 +130,7 @@ def last_trial_at(state: State, endpoint: str, *kinds: str) -> Trial:
     found = [each for each in state.trials if each.endpoint == endpoint and (not kinds or each.kind in kinds)]
     if not found:
         deployment_of(state, endpoint)
-        known = [each.endpoint for each in state.trials if not kinds or each.kind in kinds]
-        raise missing("endpoint", endpoint, known)
+        raise NotFound(f"no {' or '.join(kinds) or 'trial'} ran at {endpoint} yet", field="endpoint")
     return max(found, key=lambda each: (each.state != "ENDED", each.since))
 
 

@@ -273,13 +273,16 @@ def _scan_end(segment: Segment) -> tuple[int, Head, bool]:
     return end, head, False
 
 
-def read(folder: Path, after: int = 0) -> Iterator[Found]:
-    """Every entry beyond `after`, verified on the way; raises `Corrupt` at the first that does not fit."""
+def read(folder: Path, after: int = 0, until: int | None = None) -> Iterator[Found]:
+    """Every entry beyond `after`, verified on the way; raises `Corrupt` at the first that does not fit. Nothing behind
+    entry `until` is looked at: while a daemon writes, half an entry may be there."""
     segments = segments_of(folder)
     for index, segment in enumerate(segments):
         following = segments[index + 1] if index + 1 < len(segments) else None
         if following is not None and following.first <= after + 1:
             continue
+        if until is not None and segment.first > until:
+            return
         seq, before = segment.first - 1, segment.before
         for offset, stored, payload in _frames(segment):
             expected = chained(before, payload)
@@ -293,6 +296,8 @@ def read(folder: Path, after: int = 0) -> Iterator[Found]:
             seq, before = entry.seq, stored
             if seq > after:
                 yield Found(entry, stored, (segment.number << 32) | offset)
+            if seq == until:
+                return
         if following is not None and (following.first, following.before) != (seq + 1, before):
             raise Corrupt(f"entry {seq + 1}: got a segment that does not continue {segment.path.name}", field="journal")
 
@@ -336,12 +341,13 @@ class Verdict(NamedTuple):
     why: str
 
 
-def verify(folder: Path, anchor: Head | None = None) -> Verdict:
-    """Read the journal from its first byte. With an `anchor` kept outside the store, a tail that was cut, or a chain
-    that was recomputed from some entry on, is found too (RFC 6962's consistency check, by keeping the whole log)."""
+def verify(folder: Path, anchor: Head | None = None, until: int | None = None) -> Verdict:
+    """Read the journal from its first byte, that of a daemon which writes until the entry that is certain. With an
+    `anchor` kept outside the store, a tail that was cut, or a chain that was recomputed from some entry on, is found
+    too (RFC 6962's consistency check, by keeping the whole log)."""
     head = Head(0, GENESIS)
     try:
-        for found in read(folder):
+        for found in read(folder, 0, until):
             head = Head(found.entry.seq, found.hash)
             if anchor is not None and head.seq == anchor.seq and head.hash != anchor.hash:
                 return Verdict(head.seq, head, head.seq, "this entry is not the one whose hash was kept outside")

@@ -221,9 +221,7 @@ def behind(journal: Path, state: State, after: int) -> Owed:
 def _folded(journal: Path, state: State, after: int, until: int | None = None) -> Iterator[list[Posting]]:
     """Fold the entries beyond `after` (to `until`, when given) into the state, a chunk at a time."""
     chunk: list[Posting] = []
-    for found in read(journal, after):
-        if until is not None and found.entry.seq > until:
-            break
+    for found in read(journal, after, until):
         state.begin()  # nothing of the journal is rolled back: what was there before is not kept
         fold_entry(state, found.entry)
         chunk.append(Posting(found.entry, found.hash, found.position))

@@ -156,6 +156,22 @@ class DeckThere(Record, frozen=True):
     endpoints: tuple[EndpointThere, ...] = ()
 
 
+class Errand(Record, frozen=True, forbid_unknown_fields=True):
+    """What a deck wants of an endpoint of another: a bundle deployed, or a rollback."""
+
+    bundle: str = ""
+    environment: str = "default"
+    reason: str = ""
+    change: str = ""
+    """The asker's own name of it: asked again, it is done once."""
+
+
+class Received(Record, frozen=True):
+    """How much of a file is there."""
+
+    received: int
+
+
 class RemoteStatus(Record, frozen=True):
     """How a remote is: REFUSED is an answer that says no. `endpoints` are those of the last answer; without an answer
     now they are what was, and say so in their state."""

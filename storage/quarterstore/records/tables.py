@@ -283,8 +283,10 @@ def header_of(path: Path, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
     names = [field.strip() for field in fields]
     if len(names) == 1 and (other := next((one for one in ";\t|" if one in names[0]), None)):
         raise got(path.name, f"{other!r} between the fields", "','")
+    if not names:
+        raise got(path.name, "an empty file", "a first line with the names of the columns")
     if len(names) < 2:
-        raise got(path.name, f"{len(names)} column", "at least two: a target and a feature")
+        raise got(path.name, "1 column", "at least two")
     if len(names) > MOST_COLUMNS:
         raise TooLarge(f"got {len(names):,} columns, expected at most {MOST_COLUMNS:,}", field=path.name)
     first: dict[str, int] = {}

@@ -110,15 +110,15 @@ def _batching(max_batch: int | None, max_wait_ms: float | None) -> BatchingRule 
 
 
 def canary() -> click.Command:
-    @click.option("--endpoint")
-    @click.option("--ladder", default="5,10,25,50,100")
+    @click.option("--endpoint", help="the model's name unless given")
+    @click.option("--ladder", default="5,10,25,50,100", show_default=True, help="percents of its steps")
     @click.option("--effect", type=float, help="rise of the error rate that must be seen")
-    @click.option("--baseline", type=float)
+    @click.option("--baseline", type=float, help="the error rate that it would rise from")
     @click.option("--latency", type=float, help="factor by which P95 may exceed the live one's")
     @click.option("--soak", type=float, help="seconds a step lasts at least")
     @click.option("--gate", "gates", multiple=True, help="accuracy:0.02, psi:0.2, metric:revenue:-5%, fairness:sex:0.1")
-    @click.option("--reason", default="")
-    @click.option("--wait", is_flag=True)
+    @click.option("--reason", default="", help="kept with the act")
+    @click.option("--wait", is_flag=True, help="until it has ended")
     @click.argument("words", nargs=-1, required=True, metavar="VERSION | status ENDPOINT")
     @command("canary", "Try a Staging version on a growing share of live traffic, or say how such a trial stands.")
     def run(

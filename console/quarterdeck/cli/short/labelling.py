@@ -74,7 +74,7 @@ def _added(context: Context, file: Path, metric: str, endpoint: str | None, wind
     for name in taken.endpoints:
         for row in _rows(context.client.ask(ShowOutcomes(endpoint=name, metric=metric))):
             words = f"{row['metric']} {row['mean']:.4g} of {row['n']:,}" if row["n"] else f"no {row['metric']} yet"
-            context.say(f"{name}: {row['version']} {words}; {row['coverage']} of predictions labelled")
+            context.say(f"{name}: {row['version']} {words}; {row['coverage']} of its predictions have one")
 
 
 def _watched(context: Context, asked: Any) -> Any:
@@ -112,7 +112,7 @@ def _show(*, labels: bool) -> Made:
     words = "How often each version was right." if labels else "What came of the answers of each version."
 
     def made() -> click.Command:
-        @click.option("--metric", default="label", hidden=labels)
+        @click.option("--metric", default="label", show_default=True, hidden=labels, help="what was measured")
         @click.option("--since-epoch", default=0, help="only answers from this routing epoch on")
         @click.argument("endpoint")
         @command("show", words)
@@ -156,7 +156,7 @@ def _rows(found: OutcomeSummary) -> list[dict[str, Any]]:
 
 def _history(*, labels: bool) -> Made:
     def made() -> click.Command:
-        @click.option("--metric", default="label", hidden=labels)
+        @click.option("--metric", default="label", show_default=True, hidden=labels, help="what was measured")
         @click.argument("prediction")
         @command("history", "Every value that was given for a prediction, oldest first, and which one holds.")
         def run(context: Context, prediction: str, metric: str) -> None:

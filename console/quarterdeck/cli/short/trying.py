@@ -9,9 +9,12 @@ import click
 from quarterdeck.cli.context import Context, global_options
 from quarterdeck.cli.short.making import Made, command, do_or_propose
 
+START = "start"
+
 
 class Trying(click.Group):
-    """`qd shadow m@2` starts one; `report` and `stop` behind the word are verbs."""
+    """`qd shadow m@2` starts one, as `qd shadow start m@2` does; `report` and `stop` behind the word are verbs. The
+    help has the options of a start, which are what somebody looks for behind the bare word."""
 
     def __init__(self, name: str, start: Made, verbs: dict[str, Made], help_text: str) -> None:
         super().__init__(name, help=help_text)
@@ -22,14 +25,21 @@ class Trying(click.Group):
         return ["VERSION", *self._verbs]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        return self._verbs[name]() if name in self._verbs else None
+        return self._start() if name == START else self._verbs[name]() if name in self._verbs else None
 
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self._verbs:
-            return args[0], self._start(), args
+        if args and args[0] not in (START, *self._verbs):
+            return START, self._start(), args
         return super().resolve_command(context, args)
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        everywhere = {each.name for each in self.params}
+        own = [each for each in self._start().params if isinstance(each, click.Option) and each.name not in everywhere]
+        with formatter.section("To start one"):
+            formatter.write_dl([line for each in own if (line := each.get_help_record(context)) is not None])
+        super().format_options(context, formatter)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
@@ -45,9 +55,9 @@ def _group(name: str, start: Made, verbs: dict[str, Made], help_text: str) -> Ca
 
 
 def _start_shadow() -> click.Command:
-    @click.option("--endpoint")
-    @click.option("--share", default=100, help="percent of the requests that it is shown")
-    @click.option("--reason", default="")
+    @click.option("--endpoint", help="the model's name unless given")
+    @click.option("--share", default=100, show_default=True, help="percent of the requests that it is shown")
+    @click.option("--reason", default="", help="kept with the act")
     @click.argument("version")
     @command("shadow", "Show a version copies of the requests; it answers nobody.")
     def run(context: Context, version: str, endpoint: str | None, share: int, reason: str) -> None:
@@ -59,13 +69,13 @@ def _start_shadow() -> click.Command:
 
 
 def _start_ab() -> click.Command:
-    @click.option("--endpoint")
+    @click.option("--endpoint", help="the model's name unless given")
     @click.option("--metric", required=True, help="the outcome that is compared")
     @click.option("--effect", type=float, required=True, help="smallest difference worth having, absolute")
-    @click.option("--split", default=50, help="percent of the callers on the second version")
-    @click.option("--alpha", default=0.05, help="level over all looks together")
+    @click.option("--split", default=50, show_default=True, help="percent of the callers on the second version")
+    @click.option("--alpha", default=0.05, show_default=True, help="level over all looks together")
     @click.option("--lower", is_flag=True, help="lower is better")
-    @click.option("--reason", default="")
+    @click.option("--reason", default="", help="kept with the act")
     @click.argument("version")
     @click.argument("against")
     @command("ab", "Split the callers between the live version and another, and compare their outcomes.")
@@ -92,14 +102,20 @@ def _start_ab() -> click.Command:
 
 
 def _start_bandit() -> click.Command:
-    @click.option("--endpoint")
+    @click.option("--endpoint", help="the model's name unless given")
     @click.option("--metric", required=True, help="the outcome that is the reward")
-    @click.option("--algo", type=click.Choice(["thompson", "egreedy"]), default="thompson")
-    @click.option("--seed", default=1, help="of every draw")
-    @click.option("--floor", default=0.05, help="smallest share of an arm")
-    @click.option("--epsilon", default=0.1, help="what egreedy spreads over all arms")
+    @click.option(
+        "--algo",
+        type=click.Choice(["thompson", "egreedy"]),
+        default="thompson",
+        show_default=True,
+        help="by the chance to be the best, or most to the best mean",
+    )
+    @click.option("--seed", default=1, show_default=True, help="of every draw")
+    @click.option("--floor", default=0.05, show_default=True, help="smallest share of an arm")
+    @click.option("--epsilon", default=0.1, show_default=True, help="what egreedy spreads over all arms")
     @click.option("--lower", is_flag=True, help="lower is better")
-    @click.option("--reason", default="")
+    @click.option("--reason", default="", help="kept with the act")
     @click.argument("versions", nargs=-1, required=True)
     @command("bandit", "Deal the requests between the live version and others by what each has earned.")
     def run(
@@ -146,8 +162,10 @@ def _show() -> click.Command:
 
 
 def _report_shadow() -> click.Command:
-    @click.option("--tolerance", default=0.01, help="part by which numbers may differ and still agree")
-    @click.option("--top", default=20, help="disagreements that are listed")
+    @click.option(
+        "--tolerance", default=0.01, show_default=True, help="part by which numbers may differ and still agree"
+    )
+    @click.option("--top", default=20, show_default=True, help="disagreements that are listed")
     @click.argument("endpoint")
     @command("report", "How often the shadow agrees, its worst slices, the largest disagreements.")
     def run(context: Context, endpoint: str, tolerance: float, top: int) -> None:
@@ -170,7 +188,7 @@ def _report_shadow() -> click.Command:
 
 
 def _stop() -> click.Command:
-    @click.option("--reason", default="")
+    @click.option("--reason", default="", help="kept with the act")
     @click.argument("endpoint")
     @command("stop", "End it; the live version answers everything.")
     def run(context: Context, endpoint: str, reason: str) -> None:

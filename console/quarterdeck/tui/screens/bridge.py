@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.console import Console
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -41,6 +42,10 @@ from quarterstore.records.runs import ListRuns, Run
 from quarterstore.records.store import ShowStatus, Status
 from quarterstore.records.trials import ListTrials, Trial, TrialReading
 
+BRIEF = 2
+"""Lines of an endpoint in brief."""
+_PLAIN = Console(width=200, color_system=None)
+"""What lines are wrapped with to be counted."""
 PANELS = (
     (("runs", "what runs", "runs"), ("serves", "what serves", "deployments")),
     (("burns", "what burns", "monitoring"), ("daemon", "the daemon", "governance")),
@@ -117,8 +122,8 @@ def running(jobs: Sequence[Job], runs: Sequence[Run], snapshot: Snapshot, now: f
             text.append("\n")
             progress = snapshot.progress.get(job.id)
             if progress is not None:
-                done = bar(progress.fraction or 0.0, 12)
-                text.append_text(fit(Text.assemble("  ", done, " ", safe(f"{progress.step} {progress.words}")), width))
+                done = bar(progress.fraction, 12).append(" ") if progress.fraction is not None else ""
+                text.append_text(fit(Text.assemble("  ", done, safe(f"{progress.step} {progress.words}")), width))
                 text.append("\n")
             lines += 2
         if not jobs:
@@ -151,29 +156,51 @@ def serving(found: Sequence[Deployment], trials: dict[str, Trial], snapshot: Sna
     def draw(width: int, height: int) -> Text:
         if not found:
             return muted("nothing is deployed:  qd deploy MODEL@VERSION\n")
-        text = Text()
-        for each in found:
-            canary, trial = each.canary, trials.get(each.endpoint)
-            word = state(kind(trial) if trial else each.state)
-            head = Text.assemble(safe(each.endpoint, 60, "bold"), "  ", word, "  ")
-            text.append_text(fit(head + muted(f"since {age(now - each.changed)}"), width))
-            text.append("\n")
-            text.append_text(traffic_bar(shares_of(each, trial), width))
-            if canary is not None:
-                text.append_text(fit(ladder(canary.ladder, canary.step), width)).append("\n")
-                text.append_text(canary_lines(canary, judged(snapshot, each), width))
-            if trial is not None:
-                text.append_text(fit(safe(trial.words(), 200, "grey62"), width)).append("\n")
-                text.append_text(trial_brief(trial, snapshot.trials.get(trial.id)))
-            tried = (canary.candidate,) if canary else trial.versions[1:] if trial else ()
-            for version in (each.live, *tried):
-                kept = snapshot.latency.get((each.endpoint, version or ""), ())
-                if version and kept:
-                    text.append_text(_latency(version, kept, width))
-            text.append("\n")
-        return text
+        blocks = [_endpoint(each, trials.get(each.endpoint), snapshot, now, width) for each in found]
+        briefs = [_in_brief(each, trials.get(each.endpoint), snapshot, width) for each in found]
+        lines = [len(block.wrap(_PLAIN, width)) for block in blocks]
+        shown = list(briefs) if len(found) > 1 else blocks
+        room = height - BRIEF * len(found)
+        for index, block in enumerate(blocks):
+            if lines[index] - BRIEF <= room:
+                room -= lines[index] - BRIEF
+                shown[index] = block
+        return Text().join(shown)
 
     return draw
+
+
+def _endpoint(each: Deployment, trial: Trial | None, snapshot: Snapshot, now: float, width: int) -> Text:
+    canary = each.canary
+    word = state(kind(trial) if trial else each.state)
+    head = Text.assemble(safe(each.endpoint, 60, "bold"), "  ", word, "  ")
+    text = fit(head + muted(f"since {age(now - each.changed)}"), width)
+    text.append("\n")
+    text.append_text(traffic_bar(shares_of(each, trial), width))
+    if canary is not None:
+        text.append_text(fit(ladder(canary.ladder, canary.step), width)).append("\n")
+        text.append_text(canary_lines(canary, judged(snapshot, each), width))
+    if trial is not None:
+        text.append_text(fit(safe(trial.words(), 200, "grey62"), width)).append("\n")
+        text.append_text(trial_brief(trial, snapshot.trials.get(trial.id)))
+    tried = (canary.candidate,) if canary else trial.versions[1:] if trial else ()
+    for version in (each.live, *tried):
+        kept = snapshot.latency.get((each.endpoint, version or ""), ())
+        if version and kept:
+            text.append_text(_latency(version, kept, width))
+    return text.append("\n")
+
+
+def _in_brief(each: Deployment, trial: Trial | None, snapshot: Snapshot, width: int) -> Text:
+    """`BRIEF` lines, where there is no room for more of every endpoint: what is tried and its verdict, who answers."""
+    verdict = judged(snapshot, each) if each.canary else trial.judged if trial else None
+    head = Text.assemble(safe(each.endpoint, 60, "bold"), "  ", state(kind(trial) if trial else each.state))
+    if verdict is not None:
+        head.append("  ").append_text(state(verdict.verdict))
+    text = fit(head, width).append("\n")
+    shares = [f"{version} {share:.0f} %" for version, share in shares_of(each, trial)]
+    shares += [f"shadow {trial.versions[1]}"] if trial and trial.kind == "shadow" else []
+    return text.append_text(fit(safe("  " + " · ".join(shares), 300, "grey62"), width)).append("\n")
 
 
 def _latency(version: str, kept: Sequence[LatencySummary], width: int) -> Text:

@@ -69,7 +69,8 @@ def _canary(shown: Shown, now: float, width: int) -> Iterator[Part]:
     assert canary is not None
     verdict = judged(shown.snapshot, shown.deployment)
     lines = canary_lines(canary, verdict, width, pace(shown.history, canary.candidate))
-    yield f"canary of {canary.candidate}", steps(canary, now, width).append("\n").append_text(lines)
+    lines.append("\n").append_text(steps(canary, now, width))
+    yield f"canary of {canary.candidate} at {canary.share} %", lines
 
 
 def _trial(shown: Shown, trial: Trial, now: float, width: int, tall: int) -> Text:

@@ -15,7 +15,7 @@ from quarterdeck.tui.screens.disagreements import DisagreementsScreen
 from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.screens.remote_rows import There, remote_rows, there_card, there_cells
 from quarterdeck.tui.screens.replay_cards import drill_words
-from quarterdeck.tui.widgets.card_view import Drawing
+from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.drawing import ago, number, right, safe, state
 from quarterdeck.tui.widgets.latency_chart import Look
 from quarterdeck.tui.widgets.record_table import Column
@@ -155,11 +155,16 @@ class DeploymentsScreen(NounScreen):
     def action_measure(self) -> None:
         """Draw the next measure."""
         self.look = self.look.next_measure()
-        self.load()
+        self._draw_chart()
 
     def action_window(self) -> None:
         """Reach further back."""
         self.look = self.look.next_window()
+        self._draw_chart()
+
+    def _draw_chart(self) -> None:
+        for card in self.app.screen.query(CardView):  # ours, or the one that has the whole screen
+            card.reveal(" by version ")
         self.load()
 
     def action_disagreements(self) -> None:

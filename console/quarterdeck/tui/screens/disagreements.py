@@ -10,7 +10,7 @@ from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import ago, clock, facts, muted, number, right, safe, section, title
 from quarterdeck.tui.widgets.record_table import Column
-from quarterdeck.tui.widgets.trial_lines import said
+from quarterdeck.tui.widgets.trial_lines import asked, given, said
 from quarterdeck.wording import command_text
 from quarterstore.records.faults import NotFound
 from quarterstore.records.predictions import ShowPrediction
@@ -61,7 +61,7 @@ class DisagreementsScreen(NounScreen):
             safe(said(record.shadow, record.shadow_score), 60, "yellow"),
             right(number(record.live_score, 3)),
             right(number(record.shadow_score, 3)),
-            safe(", ".join(f"{name} {value}" for name, value in record.inputs.items()) or "-", 200),
+            safe(asked(record.inputs) or "-", 200),
             right(ago(record.at, now)),
         )
 
@@ -87,7 +87,11 @@ def disagreement_card(found: Disagreement, report: ShadowReport | None, now: flo
         (shadow, _answer(found.shadow, found.shadow_score)),
     )
     text.append_text(section("answers", facts(answers, 24), width))
-    kept = facts(found.inputs.items(), 24, width) if found.inputs else muted("no field of it is kept\n")
+    kept = (
+        facts([(name, given(value)) for name, value in found.inputs.items()], 24, width)
+        if found.inputs
+        else muted("no field of it is kept\n")
+    )
     return text.append_text(section("inputs", kept, width))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -121,7 +122,8 @@ class GovernanceScreen(NounScreen):
 def entry_card(entry: AuditEntry, head: AuditHead, now: float, width: int) -> Text:
     """An entry of the journal, and where the chain ends now."""
     text = title(entry.words, [], f"entry {entry.seq} · {entry.actor} · {clock(entry.at, now)}", width)
-    text.append_text(facts((("act", entry.act), ("events", ", ".join(entry.events) or "-"))))
+    events = [f"{name} ×{count}" if count > 1 else name for name, count in Counter(entry.events).items()]
+    text.append_text(facts((("act", entry.act), ("events", ", ".join(events) or "-")), room=width))
     text.append("\n")
     chain = facts((("this entry", entry.hash), ("head now", head.hash), ("head entry", head.seq)))
     chain.append_text(muted("qd audit verify checks every link\n"))

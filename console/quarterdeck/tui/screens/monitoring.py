@@ -126,7 +126,7 @@ def _since(found: Alert | Drift) -> float:
 
 def alert_card(alert: Alert, now: float, width: int) -> Text:
     """An alert: what it says, who looks after it, what to do next."""
-    words = f"{alert.id} · since {clock(alert.opened, now)}, {alert.count} times"
+    words = f"{alert.id} · since {clock(alert.opened, now)}, {alert.count:,} {'time' if alert.count == 1 else 'times'}"
     text = title(f"{alert.kind} {alert.subject}", [state(alert.severity)], words, width)
     text.append_text(safe(alert.words))
     text.append("\n\n")

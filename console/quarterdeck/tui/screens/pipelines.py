@@ -136,12 +136,13 @@ def pipeline_card(
     if stream is not None:
         text.append_text(section(stream.id, stream_lines(stream, width), width))
     elif progress is not None:
-        done = Text.assemble(bar(progress.fraction or 0.0, 24), " ", safe(f"{progress.step} {progress.words}"))
+        done = bar(progress.fraction, 24).append(" ") if progress.fraction is not None else Text(no_wrap=True)
+        done.append_text(safe(f"{progress.step} {progress.words}"))
         text.append_text(fit(done, width))
         text.append("\n\n")
     if isinstance(found, Job):
         ended = age(found.ended - (found.started or found.created)) if found.ended else "-"
-        text.append_text(facts((("took", ended), ("process", found.pid or "-"))))
+        text.append_text(facts((("took", ended), ("process", found.pid or "-")))).append("\n")
         rows = [
             (key, value) for key, value in sorted((found.result or {}).items()) if isinstance(value, str | int | float)
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
@@ -25,7 +25,8 @@ from quarterdeck.tui.widgets.drawing import (
 from quarterdeck.tui.widgets.histogram import histogram
 from quarterstore.records.drills import Drill
 from quarterstore.records.registry import Version
-from quarterstore.records.replays import Replay, ReplayResult
+from quarterstore.records.replays import Replay, ReplayResult, Scored, Timing
+from quarterstore.records.trials import Slice
 
 LISTED = 5
 TALL = 6
@@ -56,7 +57,7 @@ def replays_card(version: Version, replays: Sequence[Replay], now: float, width:
 def _figures(found: ReplayResult, width: int) -> Text:
     share = Text("-")
     if found.rate is not None:
-        share = bar(found.rate, max(8, min(24, width - 50)))
+        share = bar(found.rate, max(4, min(24, width - 62)))  # the words beside it on the same line
         share.append(f" {found.rate:.2%} of {found.rows:,} rows, 95 % {found.low:.2%} to {found.high:.2%}")
     apart = f"mean {number(found.mean_difference, 3)}, largest {number(found.largest_difference, 3)}"
     rows: list[tuple[str, object]] = [("agreement", share), ("scores apart", apart), ("PSI", number(found.psi, 3))]
@@ -68,68 +69,76 @@ def _figures(found: ReplayResult, width: int) -> Text:
     return facts(rows, room=width)
 
 
-def _parts(found: ReplayResult, width: int) -> list[tuple[str, Text]]:
+def _parts(found: ReplayResult, width: int) -> Iterator[tuple[str, Text]]:
     """What there is to show beside the picture, in the order in which one looks at it."""
-    parts: list[tuple[str, Text]] = []
     if found.scored:
-        rows = [
-            (
-                safe(each.metric, 24),
-                safe(who),
-                right(number(value)),
-                safe(f"{number(low, 3)} to {number(high, 3)}"),
-                right(f"{each.n:,}"),
-            )
-            for each in found.scored
-            for who, value, low, high in (
-                ("recorded", each.recorded, each.recorded_low, each.recorded_high),
-                ("candidate", each.candidate, each.candidate_low, each.candidate_high),
-            )
-        ]
-        parts.append(
-            ("beside the labels: value, interval, rows", grid(rows, (max(12, min(19, width - 45)), 9, 8, 14, 6)))
-        )
+        yield "beside the labels: value, interval, rows", _scored(found.scored, width)
     if found.flips:
         flips = [
             (safe(each.recorded, 24), safe("→"), safe(each.candidate, 24), right(f"{each.rows:,}"))
             for each in found.flips[:LISTED]
         ]
-        parts.append(("changed class", grid(flips, (16, 1, 16, 8))))
+        yield "changed class", grid(flips, (16, 1, 16, 8))
     if found.slices:
-        slices = [
-            (
-                safe(f"{each.field}: {each.value}", 60),
-                right(f"{each.rate:.1%}"),
-                safe(f"{each.low:.1%} to {each.high:.1%}"),
-                right(f"{each.pairs:,}"),
-            )
-            for each in found.slices[:LISTED]
-        ]
-        parts.append(
-            ("worst slices: agreement, interval, rows", grid(slices, (max(16, min(40, width - 42)), 7, 17, 8)))
-        )
+        yield "worst slices: agreement, interval, rows", _slices(found.slices[:LISTED], width)
     if found.timings:
-        times = [
-            (
-                safe(each.version, 40),
-                safe("a request" if each.recorded else "the run alone"),
-                right(number(each.p50, 3)),
-                right(number(each.p95, 3)),
-                right(f"{each.rows:,}"),
-            )
-            for each in found.timings
-        ]
-        parts.append(("milliseconds: P50, P95, rows", grid(times, (max(12, min(40, width - 48)), 14, 8, 8, 7))))
+        yield "milliseconds: P50, P95, rows", _timings(found.timings, width)
     if found.differences:
-        rows_ = [
-            (safe(each.prediction, 40), safe(_said(each.recorded, each.recorded_score), 24), safe("→"),
-             safe(_said(each.candidate, each.candidate_score), 24))
+        rows = [
+            (
+                safe(each.prediction, 40),
+                safe(_said(each.recorded, each.recorded_score), 24),
+                safe("→"),
+                safe(_said(each.candidate, each.candidate_score), 24),
+            )
             for each in found.differences
-        ]  # fmt: skip
-        parts.append(
-            ("differ most: qd predictions show --prediction ID", grid(rows_, (max(20, min(40, width - 44)), 18, 1, 18)))
+        ]
+        yield "differ most: qd predictions show --prediction ID", grid(rows, (max(20, min(40, width - 44)), 18, 1, 18))
+
+
+def _scored(scored: Sequence[Scored], width: int) -> Text:
+    rows = [
+        (
+            safe(each.metric, 24),
+            safe(who),
+            right(number(value)),
+            safe(f"{number(low, 3)} to {number(high, 3)}"),
+            right(f"{each.n:,}"),
         )
-    return parts
+        for each in scored
+        for who, value, low, high in (
+            ("recorded", each.recorded, each.recorded_low, each.recorded_high),
+            ("candidate", each.candidate, each.candidate_low, each.candidate_high),
+        )
+    ]
+    return grid(rows, (max(12, min(19, width - 45)), 9, 8, 14, 6))
+
+
+def _slices(slices: Sequence[Slice], width: int) -> Text:
+    rows = [
+        (
+            safe(f"{each.field}: {each.value}", 60),
+            right(f"{each.rate:.1%}"),
+            safe(f"{each.low:.1%} to {each.high:.1%}"),
+            right(f"{each.pairs:,}"),
+        )
+        for each in slices
+    ]
+    return grid(rows, (max(16, min(40, width - 42)), 7, 17, 8))
+
+
+def _timings(timings: Sequence[Timing], width: int) -> Text:
+    rows = [
+        (
+            safe(each.version, 40),
+            safe("a request" if each.recorded else "the run alone"),
+            right(number(each.p50, 3)),
+            right(number(each.p95, 3)),
+            right(f"{each.rows:,}"),
+        )
+        for each in timings
+    ]
+    return grid(rows, (max(12, min(40, width - 48)), 14, 8, 8, 7))
 
 
 def _said(label: str | None, score: float | None) -> str:

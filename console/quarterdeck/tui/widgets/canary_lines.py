@@ -8,6 +8,9 @@ from quarterdeck.tui.widgets.drawing import MUTED, age, bar, clock, fit, grid, m
 from quarterstore.records.canaries import CanaryVerdict, GateVerdict
 from quarterstore.records.deployments import Canary
 
+SHORT = 4
+"""Cells below which a bar says nothing."""
+
 
 def ladder(steps: tuple[int, ...], at: int) -> Text:
     """The steps of a canary on one line, with the one it is at."""
@@ -47,8 +50,10 @@ def canary_lines(canary: Canary, judged: CanaryVerdict | None, width: int, pace:
     why = safe(judged.why, 400)
     why.no_wrap = False
     text = Text.assemble(state(judged.verdict), "  ", why, "\n")
-    text.append_text(bar(judged.have / max(1, judged.need), max(8, min(40, width - 40))))
-    text.append(f" {judged.have:,} of {judged.need:,} {judged.unit} needed\n")
+    room = width - len(f" {judged.need:,} of {judged.need:,} {judged.unit} needed")  # the bar is as long when more came
+    if room >= SHORT:
+        text.append_text(bar(judged.have / max(1, judged.need), min(40, room))).append(" ")
+    text.append(f"{judged.have:,} of {judged.need:,} {judged.unit} needed\n")
     lacking = judged.need - judged.have
     if pace and lacking > 0 and judged.unit == "requests":
         text.append_text(muted(f"in about {age(lacking / pace)} at {pace:.3g} requests a second to it\n"))

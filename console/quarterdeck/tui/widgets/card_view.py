@@ -47,6 +47,16 @@ class CardView(VerticalScroll):
         """Charts and rules are as wide as the card."""
         self._draw()
 
+    def reveal(self, words: str) -> None:
+        """Scroll to the first line with these words, unless as much as half a card is in sight from there on."""
+        if self._drawing is None:
+            return
+        width, height = max(20, self.size.width - 1), max(4, self.size.height)
+        lines = self._drawing(width, height).plain.split("\n")
+        at = next((index for index, line in enumerate(lines) if words in line), None)
+        if at is not None and not self.scroll_y <= at <= self.scroll_y + height // 2:
+            self.scroll_to(y=at, animate=False)
+
     def _draw(self) -> None:
         if self._drawing is not None and self.size.width > 2:
             for text in self.query(Static):  # a screen that is being left has none any more

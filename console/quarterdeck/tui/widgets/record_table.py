@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from rich.text import Text
@@ -39,18 +39,36 @@ class Row(NamedTuple):
     cells: tuple[Text, ...]
 
 
-def fitted(columns: Sequence[Column], room: int) -> dict[int, int]:
-    """Index -> width of the columns that fit in `room` cells, each with a cell of air on both sides."""
+def fitted(columns: Sequence[Column], room: int, longest: Mapping[int, int] | None = None) -> dict[int, int]:
+    """Index -> width of the columns that fit in `room` cells, each with a cell of air on both sides. With the `longest`
+    cell of each, columns that share what is left lend what they do not need to those whose words are cut."""
     kept = list(range(len(columns)))
     while len(kept) > 1 and sum(columns[index].width + 2 for index in kept) > room:
         kept.remove(max(kept, key=lambda index: (columns[index].drop, index)))
     widths = {index: columns[index].width for index in kept}
     spare = room - sum(width + 2 for width in widths.values())
+    if longest is not None:
+        spare = _lent(columns, widths, longest, spare)
     shares = sum(columns[index].flex for index in kept)
     for index in kept:
         if columns[index].flex and spare > 0:
             widths[index] += spare * columns[index].flex // shares
     return widths
+
+
+def _lent(columns: Sequence[Column], widths: dict[int, int], longest: Mapping[int, int], spare: int) -> int:
+    """Give columns of words what they lack, the one that lacks least first, of what is left and what others do not
+    need; answers what is left then."""
+    sharing = [index for index in widths if columns[index].flex]
+    for index in sharing:
+        unneeded = max(0, widths[index] - max(longest.get(index, 0), len(columns[index].title)))
+        widths[index] -= unneeded
+        spare += unneeded
+    for index in sorted(sharing, key=lambda index: longest.get(index, 0) - widths[index]):
+        lacking = min(max(0, longest.get(index, 0) - widths[index]), max(0, spare))
+        widths[index] += lacking
+        spare -= lacking
+    return spare
 
 
 class RecordTable(DataTable[Text]):
@@ -86,6 +104,8 @@ class RecordTable(DataTable[Text]):
         self._keys: list[str] = []
         self._marks = False
         self._widths: dict[int, int] = {}
+        self._longest: dict[int, int] = {}
+        """Column -> its longest cell so far: it only grows, so that columns do not move to and fro."""
 
     def on_resize(self, event: events.Resize) -> None:
         """Another width: other columns fit."""
@@ -107,8 +127,9 @@ class RecordTable(DataTable[Text]):
         here = cursor or self.selected()
         anew = (tuple(columns), tuple(titles), marks) != (self._columns, self._titles, self._marks)
         before, self._rows = self._rows, list(rows)
+        longer = self._measure(titles, tuple(columns) != self._columns)
         self._columns, self._titles, self._marks = tuple(columns), tuple(titles), marks
-        if anew:
+        if anew or (longer and fitted(self._columns, self._room(), self._longest) != self._widths):
             self._keys = keys
             self._lay_out(force=True, here=here)
         elif keys == self._keys:
@@ -117,11 +138,21 @@ class RecordTable(DataTable[Text]):
             self._keys = keys
             self._fill(here)
 
+    def _measure(self, titles: Sequence[str], anew: bool) -> bool:
+        """Take note of the longest cell of each column, its title too; whether one was longer than any before."""
+        before = {} if anew else self._longest
+        found = {index: max(len(title), before.get(index, 0)) for index, title in enumerate(titles)}
+        for row in self._rows:
+            for index, cell in enumerate(row.cells):
+                found[index] = max(found[index], cell.cell_len)
+        self._longest = found
+        return found != before
+
     def _room(self) -> int:
         return max(20, self.size.width - 1 - (3 if self._marks else 0))
 
     def _lay_out(self, force: bool = False, here: str | None = None) -> None:
-        widths = fitted(self._columns, self._room())
+        widths = fitted(self._columns, self._room(), self._longest)
         if widths == self._widths and not force:
             return
         here = here or self.selected()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import struct
+from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 
@@ -65,9 +67,32 @@ def shadow_lines(trial: Trial, reading: TrialReading | None, report: ShadowRepor
                 safe(said(each.shadow, each.shadow_score), 20, "yellow"),
                 "  ",
             )
-            kept = ", ".join(f"{name} {value}" for name, value in each.inputs.items())
-            text.append_text(fit(line.append_text(safe(kept, 200, MUTED)), width)).append("\n")
+            text.append_text(fit(line.append_text(safe(asked(each.inputs), 200, MUTED)), width)).append("\n")
     return text
+
+
+def given(value: object) -> object:
+    """A value of a request as it was written: the shortest figure that is the same FP32, where it is one."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    for digits in range(6, 10):
+        short = f"{value:.{digits}g}"
+        if _as_fp32(float(short)) == value:
+            return short
+    return value
+
+
+def _as_fp32(value: float) -> float:
+    try:
+        found: float = struct.unpack("f", struct.pack("f", value))[0]
+    except OverflowError:
+        return math.inf
+    return found
+
+
+def asked(inputs: Mapping[str, object]) -> str:
+    """What is kept of a request, on one line."""
+    return ", ".join(f"{name} {given(value)}" for name, value in inputs.items())
 
 
 def said(label: str | None, score: float | None) -> str:

@@ -33,6 +33,8 @@ from quarterstore.records.remotes import (
     CheckBundle,
     DeckThere,
     EndpointThere,
+    Errand,
+    Received,
     TakeBundle,
 )
 from quarterstore.records.wire import plain
@@ -61,22 +63,6 @@ class Begun(msgspec.Struct, frozen=True):
     by: str
     given: CheckBundle
     plan: BundlePlan
-
-
-class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a deployment or a rollback."""
-
-    bundle: str = ""
-    environment: str = "default"
-    reason: str = ""
-    change: str = ""
-    """The asker's own name of it: asked again, it is done once."""
-
-
-class Received(msgspec.Struct, frozen=True):
-    """How much of a file is here."""
-
-    received: int
 
 
 class Door:
@@ -229,7 +215,7 @@ class Door:
         return bundle
 
     async def _change(self, request: Request, speaker: Speaker, endpoint: str, what: str) -> EndpointThere:
-        asked = _body(request, Asked)
+        asked = _body(request, Errand)
         name = hashlib.sha256(f"{asked.change or request.began} {what}".encode()).hexdigest()[:24]
         if what == "deploy":
             await self._deploy(asked, speaker, unquote(endpoint), name)
@@ -238,7 +224,7 @@ class Door:
             await self._dispatch.speak(act, request=f"back-{name}", speaker=speaker)
         return self._there(deployment_of(self._dispatch.view, unquote(endpoint)))
 
-    async def _deploy(self, asked: Asked, speaker: Speaker, endpoint: str, name: str) -> None:
+    async def _deploy(self, asked: Errand, speaker: Speaker, endpoint: str, name: str) -> None:
         """Production, then traffic: by the rules of this deck, whatever the sender's say."""
         view = self._dispatch.view
         bundle = bundle_of(view, asked.bundle)
