@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import random
 import resource
@@ -328,7 +329,8 @@ async def test_serving_that_a_person_stopped_stays_so_until_it_is_started_again(
         assert (found.state, found.why) == ("STOPPED", "serving was stopped by a person: qd serving start")
         with pytest.raises(Refused, match="qd serving start"):
             await asyncio.to_thread(deployed, client, 7.0)
-        assert absent.qd("serving", "start").returncode == 0
+        started = absent.qd("--json", "serving", "start")
+        assert started.returncode == 0 and json.loads(started.stdout)["hosts"][0]["ready"], started.stdout
         assert client.ask(deployments.ListDeployments())[0].state == "LIVE"
         assert await asyncio.to_thread(ask, client.ask(deployments.ShowServing()).address) == [200]
 

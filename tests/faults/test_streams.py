@@ -270,7 +270,8 @@ def test_a_stream_that_cannot_stay_up_is_given_up_with_its_reason(served: Any) -
         stream = served.ask(streams.StartStream(model="small", input=f"tcp://127.0.0.1:{port}", output=sink))
         until(lambda: shown(served, stream).state == "FAILED", 60)
         found = shown(served, stream)
-        assert "6 times" in found.why and "Address already in use" in found.why and len(found.restarts) == 5
+        assert "6 times" in found.why and "Address already in use, by " in found.why and len(found.restarts) == 5
+        assert f"(process {os.getpid()}: " in found.why, found.why
 
 
 BAD: list[tuple[tuple[str, ...], str]] = [

@@ -121,6 +121,10 @@ class Traffic:
                 self._note(sent, connection, head, True)
                 continue
             self._note(sent, connection, head, False)
+            if (
+                _header(head, b"connection") == b"close"
+            ):  # as every client does: this one may be at it before it is closed
+                connection.lost = True
         connection.transport.close()  # type: ignore[attr-defined]
 
     def _note(self, sent: float, connection: Connection, head: bytes, retried: bool) -> None:

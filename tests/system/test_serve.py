@@ -60,6 +60,10 @@ def test_the_batches_of_an_endpoint_are_given_and_taken_back_by_the_command_that
     registered(absent)
     done = absent.qd("serve", "m@Production", "--max-wait-ms", "5")
     assert done.returncode == 2 and "max-wait-ms: got 5 without --max-batch" in done.stderr
+    done = absent.qd("deploy", "m", "--to", "prod", "--max-batch", "32")
+    assert done.returncode == 2 and "max-batch: got it with --to or --for" in done.stderr, (
+        "it was passed over in silence"
+    )
     for words, batching in (
         (("--max-batch", "32", "--max-wait-ms", "2"), {"max_batch": 32, "max_wait_ms": 2.0}),
         ((), {"max_batch": 32, "max_wait_ms": 2.0}),

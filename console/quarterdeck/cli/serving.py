@@ -141,7 +141,8 @@ def start_serving(context: Context) -> ServingState:
     deadline = time.monotonic() + context.timeout
     wanted = [each.epoch for each in context.client.ask(ListDeployments()) if each.live is not None]
     state: ServingState = context.client.ask(ShowServing())
-    while wanted and state.epoch < max(wanted):
+    # what the daemon last heard before it was stopped has an epoch too, and no hosts
+    while wanted and not (any(host.ready for host in state.hosts) and state.epoch >= max(wanted)):
         if time.monotonic() > deadline:
             raise TimedOut(f"the hosts do not answer after {context.timeout:g} s", field="serving")
         time.sleep(LOOK / 1000)

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from quarterdeckd.http.server import Protocol
 from quarterdeckd.measures import latency
 from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.inference import Inference
-from quarterdeckd.serving.process import LEAVE
+from quarterdeckd.serving.process import LEAVE, SHARE
 from quarterdeckd.serving.recorder import SYNC_EVERY, Recorder
 from quarterdeckd.serving.router import Arm, Routes
 from quarterdeckd.serving.status import Status
@@ -89,6 +90,7 @@ class Host:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         loop.add_signal_handler(LEAVE, self._leave)
+        loop.add_signal_handler(SHARE, self._share)
         tasks = [asyncio.create_task(each) for each in (self._obey(control), self._tell(control), self._tend())]
         rpc = await self._open_grpc()
         await control.send_multipart([b"hello", str(os.getpid()).encode()])
@@ -169,6 +171,12 @@ class Host:
     def _leave(self) -> None:
         self._leaving = True
         self._stop()
+
+    def _share(self) -> None:
+        """Another host came: every second connection is answered once more and told to close. Its caller calls again,
+        and whoever is less busy takes it."""
+        for connection in islice(self._connections, 0, None, 2):
+            connection.retire()
 
     def _stop(self) -> None:
         self._stopping.set()

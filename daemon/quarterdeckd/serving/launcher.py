@@ -186,8 +186,7 @@ class Launcher:
         )
 
     def _time(self, host: HostProcess) -> None:
-        if host.timer is not None:
-            host.timer.cancel()
+        host.untimed()
         host.timer = self._loop.call_later(max(0.0, host.patience(time.monotonic())), self._look_at, host)
 
     def _look_at(self, host: HostProcess) -> None:
@@ -213,11 +212,13 @@ class Launcher:
         came = host.fresh
         host.acknowledged(int(number), int(epoch), lost.decode())
         host.has(decode(slots, dict[int, str]))
-        if not host.unanswered and host.timer is not None:
-            host.timer.cancel()
-            host.timer = None
+        if not host.unanswered:
+            host.untimed()
         await self._settle()
-        if came:
+        if came:  # callers keep their connections: without this it would have none of those that made it come
+            for other in self._staying:
+                if other is not host and not other.fresh:
+                    other.share()
             await self._telling.tell_state()
 
     async def _settle(self) -> None:
@@ -270,7 +271,7 @@ class Launcher:
         seen = Hosts(sum(each.busy for each in loads), max(each.waiting for each in loads), shed, len(ready))
         change = self._scaling.saw(time.monotonic(), seen)
         if change is not None:
-            self._why = f"{change.hosts} hosts: {change.why}"
+            self._why = f"{change.hosts} host{'s' * (change.hosts != 1)}: {change.why}"
             log.info("%s", self._why)
             for host in self._staying[change.hosts :]:
                 host.leave()
@@ -283,8 +284,7 @@ class Launcher:
         """A host is dead: say in which slot, replace it."""
         self._loop.remove_reader(host.pidfd)
         os.close(host.pidfd)
-        if host.timer is not None:
-            host.timer.cancel()
+        host.untimed()
         self._hosts.remove(host)
         code = host.process.wait()
         if self._stopping.is_set():

@@ -26,6 +26,7 @@ GRACE = 1.0
 FORMER = 1000
 """Slots that a host had before, of which it is still known whose they were."""
 LEAVE = signal.SIGUSR1
+SHARE = signal.SIGUSR2
 LEFT_WITHIN = 15.0
 """Seconds that a host which was told to leave may take."""
 LOADING = 30.0
@@ -141,6 +142,16 @@ class HostProcess:
             waiting=self.load.waiting,
             leaving=self.leaving,
         )
+
+    def untimed(self) -> None:
+        """Nobody waits any more for what it was to do in time."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def share(self) -> None:
+        """Let it part with half of its connections, each after one more answer."""
+        self.process.send_signal(SHARE)
 
     def leave(self) -> None:
         """Let it end what it has begun, answer its connections once more each, and go."""

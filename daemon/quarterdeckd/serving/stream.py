@@ -262,6 +262,15 @@ def _attach(field: str, socket: zmq.Socket[Any], address: Address) -> None:
     try:
         socket.bind(address.url) if address.binds else socket.connect(address.url)
     except zmq.ZMQError as error:
-        raise got(field, f"{address.url} ({error.strerror})", "an address that can be had") from None
+        raise got(field, f"{address.url} ({_why(error, address.url)})", "an address that can be had") from None
     finally:
         os.umask(before)
+
+
+def _why(error: zmq.ZMQError, url: str) -> str:
+    """Of an address that is taken, who has it as well."""
+    if error.errno != zmq.EADDRINUSE or not url.startswith("tcp://"):
+        return error.strerror
+    from quarterdeckd.serving.listener import owner_of  # only for a complaint
+
+    return f"{os.strerror(error.errno)}, by {owner_of(int(url.rpartition(':')[2]))}"

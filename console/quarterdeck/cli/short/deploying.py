@@ -56,6 +56,8 @@ def deploy() -> click.Command:
 
         if (target is None) != (out is None) or (target is not None and remote is not None):
             raise got("out", str(out or "none"), "a folder with --for kserve, none without; and no --to")
+        if (remote or target) and (max_batch, max_wait_ms) != (None, None):
+            raise got("max-batch", "it with --to or --for", "neither: batches are said where the version answers")
         whole = version if "@" in version else f"{version}@Production"
         if target is not None and out is not None:
             from quarterdeck.cli.kserve import written
@@ -196,6 +198,10 @@ def deployment_group() -> dict[str, Made]:
     return {"history": history}
 
 
+def _figure(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
 def _history(context: Context, found: TrafficHistory) -> None:
     """A row a reading, by version; what nobody was asked has a dash."""
     from quarterdeck.cli.printing import table
@@ -206,9 +212,9 @@ def _history(context: Context, found: TrafficHistory) -> None:
     for arm in found.arms:
         columns = zip(arm.at, arm.heard, arm.requests, arm.errors, arm.p50, arm.p95, arm.p99, strict=True)
         for at, heard, requests, errors, *times in columns:
-            values = (at, requests, errors, *(f"{each:.3g}" if each is not None else None for each in times))
+            values = (at, requests, errors, *(_figure(each) if each is not None else None for each in times))
             rows.append(
-                {"version": arm.version, **dict(zip(names, values, strict=True)), "/s": f"{requests / heard:.3g}"}
+                {"version": arm.version, **dict(zip(names, values, strict=True)), "/s": _figure(requests / heard)}
             )
     table(rows, ("version", "at", "requests", "/s", *names[2:]))
     heard = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.since))
