@@ -82,3 +82,18 @@ def test_what_is_tried_is_explained_where_somebody_looks_first(absent: Any) -> N
         assert max(map(len, said.splitlines())) <= 80
         started = absent.qd(word, "start", "--help").stdout
         assert f"qd {word} start [OPTIONS]" in started and options[0] in started
+
+
+@pytest.mark.parametrize(
+    ("widths", "room", "narrow"),
+    [
+        ([20, 3, 60], 80, [20, 3, 53]),
+        ([22, 60, 19, 40], 80, [22, 12, 19, 21]),
+        ([24, 24, 24, 60], 80, [24, 24, 24, 60]),
+        ([20, 60], 200, [20, 60]),
+    ],
+)
+def test_a_table_gives_way_to_a_terminal_with_its_texts_and_keeps_its_ids(
+    widths: list[int], room: int, narrow: list[int]
+) -> None:
+    assert printing.narrowed(widths, room) == narrow

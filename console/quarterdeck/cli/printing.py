@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import textwrap
 import time
@@ -41,6 +42,9 @@ TIMES = {
     "restarts",
 }
 WIDEST = 60
+LONGEST_ID = 24
+"""What is as wide as an id stays whole where a terminal is too narrow for a table."""
+NARROWEST = 12
 EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
 LINE = 160
 WRAPPED = 100
@@ -180,10 +184,31 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = (), headings:
     names = list(columns) or [name for name, value in rows[0].items() if not isinstance(value, dict | list)][:8]
     cells = [[shown(name, row.get(name), WIDEST) for name in names] for row in rows]
     heads = [drawn((headings or {}).get(name, name.upper()), longest=WIDEST) for name in names]
-    widths = [max(wide(text) for text in (head, *(line[index] for line in cells))) for index, head in enumerate(heads)]
+    widths = _widths(heads, cells)
+    if sys.stdout.isatty():
+        most = narrowed(widths, shutil.get_terminal_size().columns)
+        cells = [[drawn(text, longest=width) for text, width in zip(line, most, strict=True)] for line in cells]
+        widths = _widths(heads, cells)
     print("  ".join(pad(head, width) for head, width in zip(heads, widths, strict=True)).rstrip())
     for line in cells:
         print("  ".join(pad(text, width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _widths(heads: list[str], cells: list[list[str]]) -> list[int]:
+    return [max(wide(text) for text in (head, *(line[index] for line in cells))) for index, head in enumerate(heads)]
+
+
+def narrowed(widths: list[int], room: int) -> list[int]:
+    """What each column may take for a table to fit: the widest texts give way first, nothing as short as an id does.
+    One that cannot fit stays whole: a cut would cost words and win no line."""
+    found = list(widths)
+    over = sum(found) + 2 * (len(found) - 1) - room
+    for index in sorted(range(len(found)), key=lambda each: -found[each]):
+        if over > 0 and found[index] > LONGEST_ID:
+            kept = max(found[index] - over, NARROWEST)
+            over -= found[index] - kept
+            found[index] = kept
+    return found if over <= 0 else list(widths)
 
 
 def shown(name: str, value: Any, longest: int) -> str:
