@@ -119,6 +119,35 @@ def test_the_same_version_again_agrees_on_every_row(ask: Any) -> None:
     assert (found.checked, found.reproduced) == (100, 100)
 
 
+def raising() -> bytes:
+    """The same as `model(1, 0)`, but it knows fees of 0 and 1 only and raises an error on a 2."""
+    made = onnx.load_from_string(model(1.0, 0.0))
+    graph = made.graph
+    graph.initializer.extend(
+        [numpy_helper.from_array(np.array(1), "one"), numpy_helper.from_array(np.zeros(2, np.float32), "known")]
+    )
+    scored = next(node for node in graph.node if "score" in node.output)
+    scored.output[0] = "plain"
+    looked = [
+        helper.make_node("Gather", ["x", "one"], ["fee"], axis=1),
+        helper.make_node("Cast", ["fee"], ["at"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["known", "at"], ["nothing"]),
+        helper.make_node("Add", ["plain", "nothing"], ["score"]),
+    ]
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*rest[:2], *looked, *rest[2:]])
+    onnx.checker.check_model(made)
+    return bytes(made.SerializeToString())
+
+
+def test_only_the_rows_on_which_the_candidate_raises_an_error_are_left_out(ask: Any) -> None:
+    """A third of a whole chunk, among those it answers."""
+    found = ask([frame(number) for number in range(300)], raising())
+    assert found.left_out == {"the candidate raised an error": 100}
+    assert (found.rows, found.agreed) == (200, 200)
+
+
 def test_each_row_that_is_answered_otherwise_is_named_and_counted(ask: Any) -> None:
     """Cut at 0.8: the rows from 0.51 to 0.80 change their class, the scores stay."""
     found = ask([frame(number) for number in range(100)], model(1.0, 0.0, cut=0.8))
