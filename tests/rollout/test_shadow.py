@@ -55,6 +55,16 @@ def test_the_slice_in_which_the_shadow_is_worse_comes_first_with_its_interval() 
     assert sum(each.pairs for each in found.slices if each.field == "age") == 2000, "quarters cover the range"
 
 
+def test_a_number_that_is_missing_is_a_slice_of_its_own_whatever_it_was_recorded_as() -> None:
+    """A blank is recorded as NaN, which has no place in an order."""
+    blanks = (None, float("nan"))
+    pairs = [pair(number, "a", "a", x=float(number)) for number in range(120)]
+    pairs += [pair(200 + number, "a", "b", x=blanks[number % 2]) for number in range(40)]
+    found = compare(pairs, 0.01, 20)
+    slices = {each.value: each.pairs for each in found.slices if each.field == "x"}
+    assert slices == {"missing": 40, "x < 30": 30, "30 <= x < 60": 30, "60 <= x < 90": 30, "90 <= x": 30}
+
+
 def test_an_interval_is_wider_for_being_one_of_many_slices() -> None:
     pairs = [pair(number, "1", str(number % 2), a=number % 2, b=number // 50) for number in range(200)]
     first = compare(pairs, 0, 0).slices[0]

@@ -100,6 +100,27 @@ async def test_an_answer_that_is_not_finite_is_the_models_error(link: ServingLin
     await until(lambda: any(each.latency and each.latency.total_errors == 1 for each in link.news))
 
 
+async def test_what_was_answered_before_a_switch_is_told_however_soon_it_comes(
+    link: ServingLink, slot: Callable[..., Slot]
+) -> None:
+    """Seven requests an epoch, four epochs within a second or so: each is in the seconds that are told."""
+    slots = {1: slot("m@1"), 0: slot("m@2", bias=7.0)}
+    for epoch in range(1, 5):
+        state = await link.push(table(epoch, slots[epoch % 2]))
+        async with httpx.AsyncClient(base_url=state.address or "") as client:
+            for _ in range(7):
+                assert (await client.post(INFER, json={"inputs": [ROW]})).status_code == 200
+
+    def told() -> dict[int, int]:
+        counted: dict[int, int] = {}
+        for each in link.news:
+            if each.latency is not None:
+                counted[each.epoch] = counted.get(each.epoch, 0) + each.latency.requests
+        return counted
+
+    await until(lambda: told() == dict.fromkeys(range(1, 5), 7))
+
+
 async def test_a_switch_under_load_fails_nothing_and_never_mixes_versions(
     link: ServingLink, slot: Callable[..., Slot]
 ) -> None:

@@ -130,6 +130,7 @@ def _slices(pairs: Sequence[Pair], agree: Sequence[bool]) -> tuple[Slice, ...]:
 
 
 def _of_field(field: str, values: Sequence[Any], agree: Sequence[bool]) -> Iterator[tuple[str, str, int, int]]:
+    values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
     known = [value for value in values if value is not None]
     name = _naming(known)
     if name is None:

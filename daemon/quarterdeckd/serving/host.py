@@ -27,7 +27,7 @@ from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.inference import Inference
 from quarterdeckd.serving.process import LEAVE, SHARE
 from quarterdeckd.serving.recorder import SYNC_EVERY, Recorder
-from quarterdeckd.serving.router import Arm, Routes
+from quarterdeckd.serving.router import Arm, Routes, Way
 from quarterdeckd.serving.status import Status
 from quarterdeckd.serving.web import Web
 from quarterstore.records.deployments import LatencySummary, RoutingTable, Slot
@@ -215,7 +215,11 @@ class Host:
         table, number = self._wanted
         if number == self._acknowledged:
             return
+        before = list(self.routes.ways.values())
         self.routes.swap(table)
+        for way in before:
+            if self.routes.ways.get(way.route.endpoint) is not way:
+                await self._tell_way(control, way)  # what it answered since it was told last
         lacking = [slot.digest for slot in self.routes.lacking(table)]
         if any(digest in self._loading for digest in lacking):
             await control.send_multipart([b"loading", encode(self._slots())])
@@ -238,25 +242,29 @@ class Host:
             news = HostNews(kind="load", busy=busy, waiting=waiting, requests=requests, shed=shed)
             await control.send_multipart([b"news", encode(news)])
             for way in list(self.routes.ways.values()):
-                counts = {each.slot.version: each.counts() for each in way.arms}
-                for each in way.arms:
-                    news = HostNews(
-                        kind="latency",
-                        latency=_summary(each),
-                        counts=counts,
-                        refused=way.refused,
-                        shed=way.shed,
-                        endpoint=way.route.endpoint,
-                        version=each.slot.version,
-                        epoch=way.route.epoch,
-                    )
-                    await control.send_multipart([b"news", encode(news)])
+                await self._tell_way(control, way)
                 if way.shadow is not None:
                     await control.send_multipart([b"news", encode(self._copies.news(way.route))])
             if self._recorder.dropped != self._dropped_told:
                 self._dropped_told = self._recorder.dropped
                 news = HostNews(kind="dropped", dropped=self._dropped_told, detail=self._recorder.why)
                 await control.send_multipart([b"news", encode(news)])
+
+    async def _tell_way(self, control: Any, way: Way) -> None:
+        """What the arms of an endpoint have done since its epoch began."""
+        counts = {each.slot.version: each.counts() for each in way.arms}
+        for each in way.arms:
+            news = HostNews(
+                kind="latency",
+                latency=_summary(each),
+                counts=counts,
+                refused=way.refused,
+                shed=way.shed,
+                endpoint=way.route.endpoint,
+                version=each.slot.version,
+                epoch=way.route.epoch,
+            )
+            await control.send_multipart([b"news", encode(news)])
 
     async def _tend(self) -> None:
         """Sync what is recorded while anything is, sooner when a segment is full, and sleep while nothing is."""

@@ -37,6 +37,10 @@ class Tally:
         for key in [key for key in self._told if key[0] == endpoint]:
             del self._told[key]
 
+    def begins(self, news: HostNews) -> bool:
+        """Whether it is the first of an epoch that follows a counted one."""
+        return news.endpoint in self._hosts and news.epoch > self._epochs[news.endpoint]
+
     def take(self, pid: int, news: HostNews, roles: dict[str, str]) -> None:
         """One host's cumulative counts of one endpoint."""
         if news.epoch < self._epochs.get(news.endpoint, -1):

@@ -76,12 +76,16 @@ class Telling:
             await self.tell(self.tally.copies(pid, news))
         if news.latency is None:
             return
+        if self.tally.begins(news):
+            self._tell_tally()  # what the epoch that is over counted last
         self.tally.take(pid, news, {news.version: news.latency.role})
         if self._timer is None:
             wait = max(0.0, self._told + TELL_EVERY - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(wait, self._tell_tally)
 
     def _tell_tally(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer, self._told = None, time.monotonic()
         for news in self.tally.tell():
             self.soon(self.tell(news))
