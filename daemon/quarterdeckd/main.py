@@ -95,7 +95,8 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    for name in ("apscheduler", "httpx"):  # a line for each alarm, and for each look at a remote
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 async def _serve(home: Home, settings: Settings, flags: dict[str, object], enrol: bool) -> int:

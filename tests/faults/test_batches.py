@@ -127,7 +127,7 @@ def test_what_cannot_be_answered_is_said_and_leaves_no_file(absent: Any, rows: P
         (("m@9", str(rows)), 4, "version: got m@9"),
         (("m@1", str(absent.folder / "none.csv")), 2, "rows: got"),
         (("m@1", str(absent.folder / "text.parquet")), 2, "text.parquet"),
-        (("m@1", str(absent.folder / "other.parquet")), 2, "data.column: got x_1"),
+        (("m@1", str(absent.folder / "other.parquet")), 2, "data.column: got a file without the column x_1"),
     ):
         done = absent.qd("batch", *words, str(out))
         assert (done.returncode, done.stdout, out.exists()) == (code, "", False), (words, done)

@@ -106,9 +106,12 @@ def test_of_equal_times_the_one_known_later_comes_later(taken: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("k,s,at,n,i,t\n1,a,2026-01-01,1,1,x\n", "feature: got b"),
-        ("k,at,n,i,t,b\n1,2026-01-01,1,1,x,1\n", "key: got s"),
-        ("k,s,n,i,t,b\n1,a,1,1,x,1\n", "event_time: got at"),
+        (
+            "k,s,at,n,i,t\n1,a,2026-01-01,1,1,x\n",
+            "feature: got a file without the column b, expected it among k, s, at, n, i, t",
+        ),
+        ("k,at,n,i,t,b\n1,2026-01-01,1,1,x,1\n", "key: got a file without the column s"),
+        ("k,s,n,i,t,b\n1,a,1,1,x,1\n", "event_time: got a file without the column at"),
         (HEAD, "file: got no row"),
         ("", "file: got"),
         (f"{HEAD}1,a,2026-01-01,,1,1,x,1\n2,a,soon,,1,1,x,1\n", "row 2, at: got soon, expected a time"),

@@ -150,7 +150,7 @@ def test_without_features_the_columns_are_those_of_the_tensors(here: Path) -> No
 
 
 WRONG: list[tuple[str, pl.DataFrame, dict[str, Any], str]] = [
-    ("a column is not there", table().drop("fee"), {}, "data.column: got fee"),
+    ("a column is not there", table().drop("fee"), {}, "data.column: got a file without the column fee"),
     ("a column holds lists", table().with_columns(pl.lit([1]).alias("fee")), {}, "data.fee: got List"),
     ("a text is no number", table().with_columns(pl.lit("much").alias("fee")), {}, "data.fee: got 'much' in row 0"),
     ("a number is beyond the type", table().with_columns(pl.lit(1e300).alias("fee")), {}, "data.fee: got '1e+300'"),

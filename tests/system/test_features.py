@@ -88,7 +88,10 @@ def test_a_backfill_changes_no_set_as_known_and_its_id_is_the_same_after_a_kill(
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ("customer,at,minutes\n1,2026-01-01,1\n", "got plan, expected a known one"),
+        (
+            "customer,at,minutes\n1,2026-01-01,1\n",
+            "feature: got a file without the column plan, expected it among customer, at, minutes",
+        ),
         ("customer,at,minutes,plan\n1,never,1,x\n", "row 1, at: got never, expected a time"),
     ],
 )
@@ -110,7 +113,9 @@ def test_entities_without_a_time_are_named(absent: Daemon, folder: Path) -> None
     (folder / "e.csv").write_text("customer,when\n1,2026-01-01\n")
     words = ("features", "get", "--entities", str(folder / "e.csv"), "--view", "usage", "-o", str(folder / "x.parquet"))
     refused = absent.qd(*words)
-    assert refused.returncode == 1 and "time: got event_time, expected a known one; nearest: " in refused.stderr
+    assert (
+        refused.returncode == 1 and "without the column event_time, expected it among customer, when" in refused.stderr
+    )
     assert not (folder / "x.parquet").exists()
 
 

@@ -12,6 +12,8 @@ from quarterstore.records import tables
 from quarterstore.records.batches import BatchResult, StartBatch
 from quarterstore.records.faults import Conflict, got
 
+PARQUET = (".parquet", ".pq")
+
 
 def answered(
     context: Context,
@@ -25,11 +27,13 @@ def answered(
     """Ask for the batch, follow it to its end, fetch its file; the same words again go on where it was."""
     if not rows.is_file():
         raise got("rows", str(rows), "a CSV or Parquet file that can be read")
+    if answers.suffix.lower() not in PARQUET:
+        raise got("answers", str(answers), "a name that ends in .parquet: the answers are Parquet")
     if not answers.parent.is_dir():
         raise got("answers", str(answers), "a file in a folder that is there")
     if answers.exists() and not overwrite:
         raise Conflict(f"{answers} is there already", field="answers", next="give another name or --overwrite")
-    parquet = rows.suffix.lower() in (".parquet", ".pq")
+    parquet = rows.suffix.lower() in PARQUET
     if parquet:
         tables.check_parquet(rows)
     digest, _ = context.client.put(rows)

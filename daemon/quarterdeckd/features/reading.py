@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from quarterstore.records.faults import got, missing
+from quarterstore.records.faults import got
 from quarterstore.records.features import Kind
 from quarterstore.records.names import drawn
 from quarterstore.records.tables import MISSING, check_parquet
@@ -51,11 +51,11 @@ def collected(rows: pl.LazyFrame) -> pl.DataFrame:
 
 
 def need(rows: pl.LazyFrame, columns: Mapping[str, str]) -> None:
-    """`NotFound` names the column that a file lacks, and what it is for."""
+    """`Invalid` names the column that a file lacks, and what it is for."""
     there = rows.collect_schema().names()
     for column, what in columns.items():
         if column not in there:
-            raise missing(what, column, there)
+            raise got(what, f"a file without the column {column}", f"it among {drawn(', '.join(there), longest=200)}")
 
 
 def column(frame: pl.DataFrame, name: str, kind: Kind) -> pl.Series:

@@ -47,7 +47,7 @@ def _deploy(state: State, act: deployments.Deploy, asking: Asking) -> Decision:
         raise Refused(
             f"{version.id} is in {found}, expected Production{of}",
             field="version",
-            next=f"qd promote {version.id} Production{named}",
+            next=f"qd promote {version.id} {'Production' if version.stage == 'Staging' else 'Staging'}{named}",
         )
     serving = state.cursors.get("serving")
     if serving is not None and serving.value == "stopped":

@@ -12,7 +12,7 @@ import polars as pl
 from quarterdeckd.serving.columns import needed
 from quarterdeckd.serving.describe import set_limits
 from quarterstore.records.batches import BatchSpec
-from quarterstore.records.faults import Failed, Fault, Invalid, got, missing
+from quarterstore.records.faults import Failed, Fault, Invalid, got
 from quarterstore.records.names import drawn
 from quarterstore.records.registry import Tensor
 
@@ -71,8 +71,8 @@ def check_columns(spec: BatchSpec, inputs: tuple[Tensor, ...], schema: pl.Schema
 
 def _absent(field: str, name: str, schema: pl.Schema) -> Invalid:
     """The file is wrong, not the name of something that the daemon has."""
-    unknown = missing(field, name, schema.names())
-    return Invalid(unknown.message, field=field, nearest=unknown.nearest)
+    there = drawn(", ".join(schema.names()), longest=200)
+    return got(field, f"a file without the column {name}", f"it among {there}")
 
 
 if __name__ == "__main__":

@@ -226,9 +226,13 @@ def rollback() -> click.Command:
     @click.argument("endpoint")
     @command("rollback", "Give an endpoint's traffic back to the version before.")
     def run(context: Context, endpoint: str, reason: str) -> None:
-        from quarterstore.records.deployments import RollBack
+        from quarterstore.records.deployments import RollBack, ShowDeployment
 
-        context.out(context.client.ask(RollBack(endpoint=endpoint, reason=reason)))
+        before = context.client.ask(ShowDeployment(endpoint=endpoint))
+        after = context.client.ask(RollBack(endpoint=endpoint, reason=reason))
+        context.out(after)
+        done = "what was tried is called off" if after.live == before.live else f"{before.live} is taken out"
+        context.say(f"{done}; {after.live} answers everything at {endpoint}")
 
     return run
 

@@ -57,9 +57,17 @@ def _row(view: FeatureView) -> dict[str, Any]:
         "version": view.version,
         "keys": ", ".join(key.name for key in view.keys),
         "features": ", ".join(each.name for each in view.features),
-        "ttl": "-" if view.ttl is None else f"{view.ttl:,.0f} s",
+        "ttl": "-" if view.ttl is None else _span(view.ttl),
         "owner": view.owner or "-",
     }
+
+
+def _span(seconds: float) -> str:
+    """As a file of definitions says it, in the largest unit that is whole."""
+    from quarterdeck.cli.short.keeping import UNITS
+
+    unit, size = next((unit, size) for unit, size in reversed(UNITS.items()) if seconds % size == 0 or size == 1)
+    return f"{seconds / size:g}{unit}"
 
 
 def _show() -> click.Command:

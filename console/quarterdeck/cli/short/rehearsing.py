@@ -119,10 +119,14 @@ def gate() -> click.Command:
         from quarterstore.records.drills import DRILLED
         from quarterstore.records.faults import NotFound
         from quarterstore.records.governance import GateRule, SetGate, ShowGate
+        from quarterstore.records.models import ShowModel
 
         if drill_within is None:
             context.out(context.client.ask(ShowGate(model=model)))
             return
+        context.client.ask(
+            ShowModel(model=model)
+        )  # a gate may stand before its model does: a slip of the pen would guard nothing
         days = seconds("drill_within", drill_within) / 86_400
         try:
             before = context.client.ask(ShowGate(model=model)).rules

@@ -111,7 +111,11 @@ def _status() -> click.Command:
         else:
             print(drawn(f"{found.remote} {found.state} {found.url}"))
             if found.endpoints:
-                table([plain(each) for each in found.endpoints], ENDPOINTS)
+                table(
+                    [plain(each) for each in found.endpoints],
+                    ENDPOINTS,
+                    {"requests": "REQUESTS/S", "errors": "ERRORS/S"},
+                )
         if found.state != "REACHABLE":
             fault = Unreachable if found.state == "UNREACHABLE" else Refused
             raise fault(found.why, field=found.remote)

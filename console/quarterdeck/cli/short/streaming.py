@@ -32,6 +32,8 @@ def stream() -> click.Command:
             context.out(context.client.ask(ShowStream(stream=words[1])))
         elif len(words) == 2 and words[0] == "stop":
             context.out(context.client.ask(StopStream(stream=words[1], reason=reason)))
+        elif words in (("show",), ("stop",)):
+            raise got("stream", "none", f"the id of one: qd stream {words[0]} STREAM; see qd stream list")
         elif len(words) != 1:
             raise got("model", " ".join(words), "a model, list, show STREAM or stop STREAM")
         else:
