@@ -312,7 +312,7 @@ class Daemon:
         await asyncio.to_thread(self.outcomes.settle)
         self.supervisor.before_start["drift"] = self.predictions.fold
         self.supervisor.before_start["replay"] = self.predictions.fold_all
-        self.supervisor.before_start["drill"] = self.predictions.fold
+        self.supervisor.before_start["drill"] = self.predictions.fold_all
         self.scheduler.start()
         self.bus.on_kept(self.hooks.kept)
         self.hooks.start()

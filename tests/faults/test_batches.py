@@ -83,7 +83,7 @@ def test_a_batch_killed_in_the_middle_goes_on_and_ends_with_the_same_bytes(
     absent: Any, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def asked(out: str, keep: str) -> Any:
-        words = ("batch", "m@1", str(rows), str(absent.folder / out), "--keep", keep, "--chunk", CHUNK)
+        words = ("batch", "m@1", str(rows), str(absent.folder / f"{out}.parquet"), "--keep", keep, "--chunk", CHUNK)
         return absent.qd(*words)
 
     first = asked("undisturbed", "id")
@@ -97,12 +97,12 @@ def test_a_batch_killed_in_the_middle_goes_on_and_ends_with_the_same_bytes(
     client.close()
     again = asked("again", "x_0")
     assert again.returncode == 0 and "finished by an attempt before" in again.stderr, again.stderr
-    found = pl.read_parquet(absent.folder / "again")
+    found = pl.read_parquet(absent.folder / "again.parquet")
     assert len(found) == ROWS and not list(absent.home.batches.iterdir())
-    whole = pl.read_parquet(absent.folder / "undisturbed")
+    whole = pl.read_parquet(absent.folder / "undisturbed.parquet")
     assert found["y"].equals(whole["y"]) and whole["id"].to_list() == list(range(ROWS))
     undisturbed = in_this_process(absent, job, monkeypatch)
-    assert hashed(undisturbed) == hashed(absent.folder / "again")
+    assert hashed(undisturbed) == hashed(absent.folder / "again.parquet")
 
 
 def test_a_batch_outlives_its_daemon(absent: Any, rows: Path) -> None:
@@ -132,6 +132,8 @@ def test_what_cannot_be_answered_is_said_and_leaves_no_file(absent: Any, rows: P
         done = absent.qd("batch", *words, str(out))
         assert (done.returncode, done.stdout, out.exists()) == (code, "", False), (words, done)
         assert said in done.stderr and "Traceback" not in done.stderr, done.stderr
+    other = absent.qd("batch", "m@1", str(rows), str(absent.folder / "answers.csv"))
+    assert other.returncode == 2 and "a name that ends in .parquet" in other.stderr
     out.write_text("mine")
     refused = absent.qd("batch", "m@1", str(rows), str(out))
     assert refused.returncode == 5 and "--overwrite" in refused.stderr and out.read_text() == "mine"

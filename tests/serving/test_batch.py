@@ -154,7 +154,7 @@ WRONG: list[tuple[str, pl.DataFrame, dict[str, Any], str]] = [
     ("a column holds lists", table().with_columns(pl.lit([1]).alias("fee")), {}, "data.fee: got List"),
     ("a text is no number", table().with_columns(pl.lit("much").alias("fee")), {}, "data.fee: got 'much' in row 0"),
     ("a number is beyond the type", table().with_columns(pl.lit(1e300).alias("fee")), {}, "data.fee: got '1e+300'"),
-    ("a kept column is not there", table(), {"keep": ("name",)}, "keep: got name"),
+    ("a kept column is not there", table(), {"keep": ("name",)}, "keep: got a file without the column name"),
     ("a kept column is an answer", table().with_columns(y=1), {"keep": ("y",)}, "keep: got y"),
     (
         "a kept column has the name of ours",
