@@ -14,16 +14,18 @@ import grpc
 import httpx
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 import tritonclient.grpc
 import tritonclient.http
 from onnx import TensorProto, helper
 
-from quarterdeckd.serving import tensors
+from quarterdeckd.serving import batch, tensors
 from quarterdeckd.serving.protocol import MESSAGES, SERVICE
 from quarterdeckd.serving.recorder import read_segment
 from quarterdeckd.serving.rpc import CONTENTS
 from quarterdeckd.serving.session import DTYPES
+from quarterstore.records.batches import BatchSpec
 from quarterstore.records.deployments import Route, RoutingTable, Slot
 from quarterstore.records.places import Home
 from quarterstore.records.registry import Feature, Signature, Tensor
@@ -217,6 +219,38 @@ async def test_a_thousand_rows_of_every_datatype_are_answered_alike_at_every_doo
     same(await by_json(doors, sent), sent)
     same(await by_binary(doors, sent), sent)
     same(await by_grpc(channel, sent, raw=True, outputs=[]), sent)
+
+
+def test_a_batch_answers_the_same_thousand_rows_alike(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they went, so as each door answers them: a column a number, of every datatype."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.nice", lambda step: step)
+    slot, sent = echo(tmp_path, made), drawn_rows(1000)
+    columns = {
+        f"{name}_{index}": array[:, index].astype(np.float32) if name == "fp16" else array[:, index]
+        for name, array in sent.items()
+        for index in range(2)
+    }
+    columns |= {name: column.tolist() for name, column in columns.items() if name.startswith("bytes")}
+    pl.DataFrame(columns).write_parquet(tmp_path / "rows.parquet")
+    spec = BatchSpec(
+        version=slot.version, model=slot.path, digest=slot.digest, data=str(tmp_path / "rows.parquet"),
+        format="parquet", signature=slot.signature, keep=(), chunk=300, key="k", work=str(tmp_path / "work"),
+    )  # fmt: skip
+    answers = pl.read_parquet(batch.run(spec, Silent()).output)
+    found = {}
+    for name, array in sent.items():
+        both = [answers[f"{name}_out_{index}"].to_numpy() for index in range(2)]
+        found[f"{name}_out"] = np.stack(both, axis=1).astype(array.dtype)
+    same(found, sent)
+
+
+class Silent:
+    """A job's report that nobody reads."""
+
+    def progress(self, *given: Any, **more: Any) -> None: ...
 
 
 @pytest.fixture
