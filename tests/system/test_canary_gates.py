@@ -185,7 +185,7 @@ def test_gates_that_are_misspelt_are_refused_before_anything_happens(quick: Daem
         client.ask(deployments.RollBack(endpoint="m"))
         before = client.status().seq
         for gate, words in (
-            ("acuracy:0.1", "gate: got acuracy, expected a known one; nearest: accuracy"),
+            ("acuracy:0.1", "gate: got acuracy:0.1, expected one of accuracy, psi, "),
             ("accuracy", "gate: got accuracy, expected KIND:LIMIT"),
             ("accuracy:x", "gate: got accuracy:x, expected KIND:LIMIT"),
             ("accuracy:2", "gates.accuracy: got 2.0, expected a limit above 0, below 1"),
