@@ -104,10 +104,12 @@ async def test_a_quick_version_at_more_than_it_can_turns_the_rest_away_cheaply(
         capacity = await warm(state.address)
         answers = await offered(state.address, 400, 1e9, 4.0)
     shed = sum(each.status == 503 for each in answers)
+    rate = (len(answers) - shed) / (answers[-1].done - answers[0].sent)
     report("overload on the loop", len(answers), 0, capacity=f"{capacity:.0f}/s", shed=shed,
-           p99=f"{late(answers):.2f} s", unbounded=f"{400 / capacity:.2f} s")  # fmt: skip
+           answered=f"{rate:.0f}/s", p99=f"{late(answers):.2f} s")  # fmt: skip
     assert {each.status for each in answers} == {200, 503}
-    assert shed > len(answers) - shed, "most of what came"
+    assert rate >= 0.25 * capacity, "turning away is cheap, though the callers take as much of the machine"
+    assert late(answers) < 2.0, "nobody waits to be let in: with one connection a turn it was as long as this went on"
 
 
 async def test_whoever_is_turned_away_is_told_when_to_come_back_at_every_door(home: Home, tmp_path: Any) -> None:
