@@ -21,6 +21,7 @@ from load import Found, Load, loading, post, process
 from serving_bench import BIG, SIGNATURE, WIDTH, Caller, network, serve
 
 from quarterdeckd.serving.inference import Inference, Question
+from quarterdeckd.serving.load import Single
 from quarterstore.records import deployments, registry
 from tests.conftest import Daemon
 
@@ -238,7 +239,14 @@ def own_work() -> None:
             routes.hold(routes.load(slot))
         routes.swap(table)
         fresh(path / "status")
-        inference = Inference(routes, recorder, Status(path / "status"), None, lambda: None)  # type: ignore[arg-type]
+        inference = Inference(  # one request at a time, without a loop
+            routes,
+            recorder,
+            Status(path / "status"),
+            None,
+            lambda: None,
+            Single(),  # type: ignore[arg-type]
+        )
         loaded = routes.way("e").arms[0].loaded
         door = Ready(Question(lambda loaded, signature: {"x": ROW}))
         for arm in routes.way("e").arms:
@@ -302,24 +310,31 @@ def switching(daemon: Daemon, pipe: Connection, address: str) -> None:
         )
 
 
+def newest(client: Any, before: deployments.HostState) -> deployments.HostState:
+    """The host that is ready, else the one before."""
+    return next((each for each in client.ask(deployments.ShowServing()).hosts if each.ready), before)
+
+
 def hosts(daemon: Daemon) -> None:
-    """A host that is killed: from its death to the next one ready; the memory of one after all this."""
+    """A host that is killed: from its death to the next one ready, with four versions; the memory of one after all
+    this."""
+    took = []
     with daemon.client() as client:
         [host] = client.ask(deployments.ShowServing()).hosts
         rss = psutil.Process(host.pid).memory_info().rss / 1e6
-        began = time.perf_counter()
-        os.kill(host.pid, signal.SIGKILL)
-        for _ in client.follow(0):
-            now = client.ask(deployments.ShowServing()).hosts
-            if now and now[0].pid != host.pid and now[0].ready:
-                break
-        took = time.perf_counter() - began
+        for _ in range(counted(5, 1)):
+            began = time.perf_counter()
+            os.kill(host.pid, signal.SIGKILL)
+            while host.pid == (now := newest(client, host)).pid:
+                time.sleep(0.005)
+            took.append(time.perf_counter() - began)
+            host = now
     report(
         "throughput, start of a host",
         figure="s from the death of the one before to ready",
-        values=[took],
+        values=took,
         reach="< 1.2 s, RSS < 150 MB",
-        met=took < 1.2 and rss < 150,
+        met=quantile(took, 0.5) < 1.2 and rss < 150,
         more={"RSS MB": round(rss)},
     )
 
