@@ -142,13 +142,16 @@ def test_predictions_stay_below_the_limit_while_more_is_written(absent: Any, rep
                 times.append(posted(free, body(chance)))
                 if number % 2:  # about 2,500 rows a second
                     time.sleep(max(0.0, 0.03 - (time.perf_counter() - began)))
-        kept = client.ask(counted)
         assert client.ask(predictions.CountPredictions(endpoint="held")).versions == {"held@1": 4}
-        newest = client.ask(predictions.ListPredictions(endpoint="free", limit=1000))
+        deadline, count, newest = time.monotonic() + 20, -1, []
+        while len(newest) != count:  # a last purge may come between the two
+            assert time.monotonic() < deadline, (len(newest), count)
+            kept = client.ask(counted)
+            count = sum(kept.versions.values())
+            newest = client.ask(predictions.ListPredictions(endpoint="free", limit=1000))
         entries = purges(client)
-        count = sum(kept.versions.values())
         assert kept.dropped <= 0.05 * requests and 0 < count < requests, (kept, max(seen))
-        assert len(newest) == count and min(each.at for each in newest) > time.time() - 60
+        assert min(each.at for each in newest) > time.time() - 60
     size, rows = max(each[0] for each in seen), max(each[1] for each in seen)
     report(
         "F33",
