@@ -267,3 +267,13 @@ async def test_an_error_of_our_own_reaches_whoever_waits_and_the_next_batch_runs
             await asyncio.wait_for(waits, 5)
     [found] = await asyncio.wait_for(ran(batches, row), 5)
     assert found is not None and found.found[0].tolist() == [2.0]
+
+
+def test_a_request_that_began_before_the_rule_changed_counts_for_who_goes_on() -> None:
+    slot = Slot("m@1", "/none", "0", Signature(inputs=(), outputs=()), 100, "live")
+    route = Route(endpoint="m", epoch=1, slots=(slot,), salt="s")
+    before, after = Arm(route, slot, None, 1), Arm(route, slot, None, 2)  # type: ignore[arg-type]
+    before.count(1.0, failed=False)
+    after.go_on(before)
+    before.count(1.0, failed=True)
+    assert (after.requests, after.errors, sum(after.histogram), after.recent_errors) == (2, 1, 2, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,3 +161,11 @@ def test_a_window_that_is_not_kept_is_refused(hosts: Hosts, window: float) -> No
 def test_an_endpoint_that_is_not_is_not_found(hosts: Hosts) -> None:
     with pytest.raises(NotFound):
         hosts.traffic.history(ShowTraffic("n"))
+
+
+def test_an_epoch_that_began_after_the_daemon_listened_is_counted_from_its_first_request(hosts: Hosts) -> None:
+    hosts.traffic._since = NOW - 60
+    hosts.traffic._view.deployments.put(msgspec.structs.replace(ENDPOINT, changed=NOW - 10))
+    hosts.requests, hosts.histogram[100] = 5, 5
+    hosts.tell(NOW - 5, 1)
+    assert hosts.shown().requests == (6,)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterdeckd.services.queueing import queued
 from quarterstore.ledger.finding import version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import batches, jobs
 from quarterstore.records.faults import Refused, got
 from quarterstore.records.names import checked_text
-from quarterstore.records.wire import encode, plain
+from quarterstore.records.wire import encode
 
 LIMITS = jobs.Limits(seconds=7 * 86_400.0, disk=256 * 1024**3)
 GOOD = ("QUEUED", "RUNNING", "SUCCEEDED")
@@ -47,19 +48,8 @@ def _start(state: State, act: batches.StartBatch, asking: Asking) -> Decision:
     same = next((job for job in state.jobs if job.spec.get("key") == spec.key and job.state in GOOD), None)
     if same is not None:
         return Decision([], f"{same.id} is this batch already", lambda after: after.jobs[same.id])
-    job = jobs.Job(
-        id=asking.id("job"),
-        kind="batch",
-        subject=spec.version,
-        state="QUEUED",
-        created=asking.now,
-        actor=asking.actor,
-        spec=plain(spec),
-        limits=LIMITS,
-    )
-    return Decision(
-        [jobs.JobQueued(job=job)], f"batch of {spec.version} over {act.digest[:16]}", lambda after: after.jobs[job.id]
-    )
+    words = f"batch of {spec.version} over {act.digest[:16]}"
+    return queued(asking, "batch", spec.version, spec, words, LIMITS)
 
 
 RULES: Rules = {batches.StartBatch: _start}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterdeckd.services.queueing import queued
 from quarterstore.ledger.finding import version_of
 from quarterstore.ledger.state import State
-from quarterstore.records import compression, jobs
+from quarterstore.records import compression
 from quarterstore.records.faults import Conflict, Refused
-from quarterstore.records.wire import plain
 
 
 def _optimise(state: State, act: compression.Optimise, asking: Asking) -> Decision:
@@ -28,18 +28,8 @@ def _optimise(state: State, act: compression.Optimise, asking: Asking) -> Decisi
         golden=version.golden,
         signature=version.signature,
     )
-    job = jobs.Job(
-        id=asking.id("job"),
-        kind="optimise",
-        subject=version.id,
-        state="QUEUED",
-        created=asking.now,
-        actor=asking.actor,
-        spec=plain(spec),
-    )
-    return Decision(
-        [jobs.JobQueued(job=job)], f"optimising {version.id}: {act.recipe}", lambda after: after.jobs[job.id]
-    )
+    words = f"optimising {version.id}: {act.recipe}"
+    return queued(asking, "optimise", version.id, spec, words)
 
 
 def _record(state: State, act: compression.RecordOptimisation, asking: Asking) -> Decision:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterdeckd.services.queueing import queued
 from quarterdeckd.services.routing import route_of, slot_of
 from quarterstore.ledger.finding import deployment_of, one_of, rollback_target
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, drills, jobs, monitoring
 from quarterstore.records.base import Act
 from quarterstore.records.faults import Conflict, NotFound, got
-from quarterstore.records.wire import plain
 
 ALERT = "rollback drill failed"
 LIMITS = jobs.Limits(seconds=600.0)
@@ -49,18 +49,8 @@ def _rollback(state: State, act: drills.DrillRollback, asking: Asking) -> Decisi
         golden=target.golden,
         golden_digest=target.golden,
     )
-    queued = jobs.Job(
-        id=asking.id("job"),
-        kind="drill",
-        subject=act.endpoint,
-        state="QUEUED",
-        created=asking.now,
-        actor=asking.actor,
-        spec=plain(spec),
-        limits=LIMITS,
-    )
     words = f"drilling the rollback of {act.endpoint} from {deployment.live} to {target.id}"
-    return Decision([jobs.JobQueued(job=queued)], words, lambda after: after.jobs[queued.id])
+    return queued(asking, "drill", act.endpoint, spec, words, LIMITS)
 
 
 def _routes(state: State, deployment: deployments.Deployment, to: str) -> tuple[deployments.Route, deployments.Route]:

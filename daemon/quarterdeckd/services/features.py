@@ -9,13 +9,13 @@ from typing import Final
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterdeckd.services.queueing import queued
 from quarterstore.ledger.features import rows_of, view_of
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
 from quarterstore.records import features, jobs
 from quarterstore.records.faults import Conflict, Refused, got, missing
 from quarterstore.records.names import checked_text, checked_word
-from quarterstore.records.wire import plain
 
 MOST_FEATURES: Final = 1000
 MOST_KEYS: Final = 8
@@ -120,21 +120,7 @@ def _add(state: State, act: features.AddRows, asking: Asking) -> Decision:
     if any(each.source == act.digest for each in rows_of(state, view.name)):
         raise Conflict(f"{act.digest[:16]} is in {view.name} already", field="digest")
     spec = features.RowsSpec(view=view, data=act.digest, format=act.format, known=known, source=act.digest)
-    return _queued("feature_rows", view.name, plain(spec), f"rows for {view.name}", asking)
-
-
-def _queued(kind: jobs.JobKind, subject: str, spec: dict[str, object], words: str, asking: Asking) -> Decision:
-    job = jobs.Job(
-        id=asking.id("job"),
-        kind=kind,
-        subject=subject,
-        state="QUEUED",
-        created=asking.now,
-        actor=asking.actor,
-        spec=spec,
-        limits=LIMITS,
-    )
-    return Decision([jobs.JobQueued(job=job)], words, lambda after: after.jobs[job.id])
+    return queued(asking, "feature_rows", view.name, spec, f"rows for {view.name}", LIMITS)
 
 
 def _note_rows(state: State, act: features.NoteRows, asking: Asking) -> Decision:
@@ -176,7 +162,7 @@ def _join(state: State, act: features.JoinFeatures, asking: Asking) -> Decision:
         sources=tuple(each.files for each in wanted),
     )
     subject = ", ".join(each.view for each in wanted)[:200]
-    return _queued("training_set", subject, plain(spec), f"a training set of {subject}", asking)
+    return queued(asking, "training_set", subject, spec, f"a training set of {subject}", LIMITS)
 
 
 def _by_view(asked: Sequence[str]) -> dict[str, list[str]]:

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterdeckd.services.queueing import queued
 from quarterstore.ledger.finding import deployment_of, one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import jobs, monitoring, pipelines
+from quarterstore.records import monitoring, pipelines
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, NotFound, Refused, got, missing
 from quarterstore.records.names import checked_text
-from quarterstore.records.wire import plain
 
 DRIFT_ALERT = "drift"
 
@@ -38,16 +38,8 @@ def _check(state: State, act: monitoring.CheckDrift, asking: Asking) -> Decision
         features=version.signature.features,
         rule=act.rule,
     )
-    job = jobs.Job(
-        id=asking.id("job"),
-        kind="drift",
-        subject=act.endpoint,
-        state="QUEUED",
-        created=asking.now,
-        actor=asking.actor,
-        spec=plain(spec),
-    )
-    return Decision([jobs.JobQueued(job=job)], f"checking drift at {act.endpoint}", lambda after: after.jobs[job.id])
+    words = f"checking drift at {act.endpoint}"
+    return queued(asking, "drift", act.endpoint, spec, words)
 
 
 def _record(state: State, act: monitoring.RecordDrift, asking: Asking) -> Decision:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
 from quarterdeckd.services.labels import LAST, checked_prose, checked_tags
+from quarterdeckd.services.queueing import queued
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
 from quarterstore.ledger.finding import (
     in_use,
@@ -29,7 +30,6 @@ from quarterstore.records import jobs, registry, traffic
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, Invalid, NotFound, Refused, got
 from quarterstore.records.names import checked_name, checked_text, checked_word
-from quarterstore.records.wire import plain
 
 _digest = re.compile(r"[0-9a-f]{64}\Z")
 FORMATS = ("onnx", "safetensors", "skops", "pickle", "joblib")
@@ -148,17 +148,8 @@ def _convert(state: State, act: registry.ConvertVersion, asking: Asking) -> Deci
         signature=version.signature,
         code=version.code,
     )
-    job = jobs.Job(
-        id=asking.id("job"),
-        kind="convert",
-        subject=version.id,
-        state="QUEUED",
-        created=asking.now,
-        actor=asking.actor,
-        spec=plain(spec),
-        limits=CONVERTING,
-    )
-    return Decision([jobs.JobQueued(job=job)], f"converting {version.id}", lambda after: after.jobs[job.id])
+    words = f"converting {version.id}"
+    return queued(asking, "convert", version.id, spec, words, CONVERTING)
 
 
 def _describe(state: State, act: registry.DescribeVersion, asking: Asking) -> Decision:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterdeckd.services.queueing import queued
 from quarterstore.ledger.finding import deployment_of, one_of, version_of
 from quarterstore.ledger.state import State
-from quarterstore.records import jobs, replays
+from quarterstore.records import replays
 from quarterstore.records.faults import Refused, got
-from quarterstore.records.wire import plain
 
 LONGEST = 366 * replays.DAY
 MOST_ROWS = 1_000_000
@@ -45,20 +45,8 @@ def _start(state: State, act: replays.StartReplay, asking: Asking) -> Decision:
         live_digest=here.digest if here else "",
         live_signature=here.signature if here else None,
     )
-    job = jobs.Job(
-        id=asking.id("job"),
-        kind="replay",
-        subject=version.id,
-        state="QUEUED",
-        created=asking.now,
-        actor=asking.actor,
-        spec=plain(spec),
-    )
-    return Decision(
-        [jobs.JobQueued(job=job)],
-        f"replaying {act.window:g} s of {deployment.endpoint} against {version.id}",
-        lambda after: after.jobs[job.id],
-    )
+    words = f"replaying {act.window:g} s of {deployment.endpoint} against {version.id}"
+    return queued(asking, "replay", version.id, spec, words)
 
 
 def _record(state: State, act: replays.RecordReplay, asking: Asking) -> Decision:

@@ -27,6 +27,7 @@ class Arm:
     """One slot of a route: its session, and its counts since the route's epoch began."""
 
     __slots__ = (
+        "after",
         "batches",
         "columns",
         "errors",
@@ -46,6 +47,8 @@ class Arm:
         self.loaded = loaded
         self.number = number
         self.columns = _columns(slot.signature)
+        self.after: Arm | None = None
+        """Who counts on, once the rule of the epoch changed: for requests that began before it did."""
         self.batches: Batches | None = None
         """Those of its requests that wait to be run together, once there was one."""
         self.requests = 0
@@ -56,6 +59,9 @@ class Arm:
 
     def count(self, milliseconds: float, failed: bool) -> None:
         """One answered request."""
+        if self.after is not None:
+            self.after.count(milliseconds, failed)
+            return
         bucket = latency.bucket(milliseconds)
         self.requests += 1
         self.histogram[bucket] += 1
@@ -69,6 +75,7 @@ class Arm:
         self.requests, self.errors = before.requests, before.errors
         self.histogram = list(before.histogram)
         self.recent, self.recent_errors = list(before.recent), before.recent_errors
+        before.after = self
 
     def counts(self) -> ArmCounts:
         """The counts as a record."""

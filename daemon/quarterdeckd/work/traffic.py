@@ -84,13 +84,13 @@ class Arm:
         self._counted: ArmCounts | None = None
         self.stretches = [Stretches(step, kept) for step, kept in LENGTHS]
 
-    def take(self, news: HostNews, now: ArmCounts) -> None:
+    def take(self, news: HostNews, now: ArmCounts, *, ours: bool) -> None:
         """Cumulative counts since their epoch began: what is more than before was done since. What was counted before
-        this daemon listened cannot be told apart, so it is left out."""
+        this daemon listened cannot be told apart, so it is left out, unless the epoch is `ours`: it began later."""
         assert news.latency is not None
         before, epoch = self._counted, self._epoch
         self._epoch, self._counted, self.role = news.epoch, now, news.latency.role
-        if before is None and now.requests != news.latency.requests:
+        if before is None and not ours and now.requests != news.latency.requests:
             return
         if before is None or news.epoch != epoch or _fewer(now, before):
             before = ArmCounts(version=now.version)
@@ -116,7 +116,9 @@ class Traffic:
             return
         key = (news.endpoint, news.version)
         arm = self._arms.pop(key, None) or Arm()
-        arm.take(news, counts)
+        found = self._view.deployments.get(news.endpoint)
+        ours = found is not None and found.epoch == news.epoch and found.changed >= self._since
+        arm.take(news, counts, ours=ours)
         self._arms[key] = arm
         if len(self._arms) > MOST_ARMS:
             del self._arms[next(iter(self._arms))]
