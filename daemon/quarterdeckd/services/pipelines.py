@@ -16,6 +16,7 @@ from quarterstore.ledger.finding import one_of, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, experiments, governance, jobs, pipelines, registry, runs
 from quarterstore.records.base import Act, Event
+from quarterstore.records.checks import checked_section
 from quarterstore.records.faults import got, missing
 from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.wire import plain
@@ -46,13 +47,18 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
             raise got(f"data.{field}", "nothing", f"a column, because split.by is {field}")
     if definition.deploy.then == "canary" and definition.deploy.endpoint is None:
         raise got("deploy.endpoint", "nothing", "an endpoint, because deploy.then is canary")
-    return replace(definition, data=data)
+    validate = checked_section(definition.validate)
+    if validate.reference is not None:
+        validate = replace(validate, reference=one_of(state.datasets, "validate.reference", validate.reference).id)
+    return replace(definition, data=data, validate=validate)
 
 
 def _run(state: State, act: pipelines.RunPipeline, asking: Asking) -> Decision:
     definition = checked(state, act.definition)
     if definition.train.python is not None and act.code is None:
         raise got("code", "nothing", f"the uploaded file of {definition.train.python}")
+    if definition.validate.pandera is not None and definition.validate.code is None:
+        raise got("validate.code", "nothing", f"the uploaded file of {definition.validate.pandera}")
     digest = hashlib.sha256(msgspec.msgpack.encode((definition, act.code), order="deterministic")).hexdigest()
     kept = pipelines.Pipeline(
         name=definition.name, definition=definition, digest=digest, code=act.code, updated=asking.now
@@ -100,7 +106,13 @@ def _started(
         job=job_id,
     )
     spec = pipelines.PipelineSpec(
-        pipeline_run=pipeline_run_id, run=run_id, definition=definition, data=definition.data.dataset, code=kept.code
+        pipeline_run=pipeline_run_id,
+        run=run_id,
+        definition=definition,
+        data=definition.data.dataset,
+        code=kept.code,
+        reference=definition.validate.reference,
+        schema=definition.validate.code,
     )
     job = jobs.Job(
         id=job_id,

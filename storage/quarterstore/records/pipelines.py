@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from quarterstore.records.base import Act, Event, Query, Record, Role
+from quarterstore.records.checks import ValidateSection
 from quarterstore.records.registry import Metric, Signature
 
 StepState = Literal["WAITING", "RUNNING", "DONE", "FAILED", "SKIPPED"]
@@ -66,6 +67,7 @@ class Definition(Record, frozen=True):
     name: str
     model: str
     data: DataSection
+    validate: ValidateSection = ValidateSection()
     split: SplitSection = SplitSection()
     train: TrainSection = TrainSection()
     gate: GateSection = GateSection()
@@ -218,6 +220,10 @@ class PipelineSpec(Record, frozen=True):
     definition: Definition
     data: str | None = None
     code: str | None = None
+    reference: str | None = None
+    """Rows that `distribution` is checked against."""
+    schema: str | None = None
+    """The copy of the file that `validate.pandera` names."""
 
 
 class PipelineResult(Record, frozen=True):
