@@ -63,9 +63,11 @@ def _beside(path: Path, name: str, field: str) -> Path:
     raise got(field, name, f"a file beside {path.name}")
 
 
-def run_file(context: Context, path: Path) -> PipelineRun:
+def run_file(context: Context, path: Path, allow_leak: str | None = None) -> PipelineRun:
     """Send what the definition names and run it."""
     definition = read(path)
+    if allow_leak is not None:
+        definition = replace(definition, split=replace(definition.split, allow_leak=allow_leak))
     data, code, add = definition.data, None, None
     if definition.train.python:
         source = path.parent / definition.train.python.partition(":")[0]

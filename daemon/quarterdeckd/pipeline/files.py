@@ -107,10 +107,23 @@ def planned(definition: Definition, raw: Raw) -> Rows:
     )
     aim = table.column(target)
     kept = raw.frame.filter(pl.col(target).is_not_null()) if aim.missing else raw.frame
-    others = [name for name in dict.fromkeys((section.time, section.group)) if name is not None]
+    others = _others(definition, raw, plan)
     chosen = [_aim(aim, plan), *(_feature(column) for column in plan.features)]
     frame = kept.select(*chosen, *(pl.col(name) for name in others))
     return Rows(frame, plan, table, raw.digest, raw.frame.height - kept.height)
+
+
+def _others(definition: Definition, raw: Raw, plan: Plan) -> list[str]:
+    """Columns that are needed beside target and features; `NotFound` for one that is not there."""
+    section, known = definition.data, {column.name for column in raw.table.columns}
+    named = {"data.time": (section.time,), "data.group": (section.group,), "split.key": definition.split.key}
+    for field, names in named.items():
+        for name in names:
+            if name is not None and name not in known:
+                raise missing(field, name, known)
+    chosen = {plan.target, *(column.name for column in plan.features)}
+    wanted = dict.fromkeys(name for names in named.values() for name in names if name is not None)
+    return [name for name in wanted if name not in chosen]
 
 
 def _aim(aim: Column, plan: Plan) -> pl.Expr:

@@ -85,6 +85,7 @@ def run(spec: PipelineSpec, report: Report) -> PipelineResult:
         device=fitted.device,
         framework=fitted.framework,
         steps=tuple(steps.done),
+        leak=sides.leak,
         warnings=(*warnings, *doubts),
     )
 

@@ -42,6 +42,11 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
         raise missing("train.learner", train.learner, LEARNERS)
     if not 0 < definition.split.test < 1:
         raise got("split.test", definition.split.test, "a share between 0 and 1")
+    split = definition.split
+    if split.key and split.by != "hash":
+        raise got("split.key", ", ".join(split.key), f"nothing, a split by {split.by} has none")
+    if split.allow_leak:
+        split = replace(split, allow_leak=checked_text("split.allow_leak", split.allow_leak, longest=1000))
     for field, column in (("time", data.time), ("group", data.group)):
         if definition.split.by == field and column is None:
             raise got(f"data.{field}", "nothing", f"a column, because split.by is {field}")
@@ -50,7 +55,7 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
     validate = checked_section(definition.validate)
     if validate.reference is not None:
         validate = replace(validate, reference=one_of(state.datasets, "validate.reference", validate.reference).id)
-    return replace(definition, data=data, validate=validate)
+    return replace(definition, data=data, validate=validate, split=split)
 
 
 def _run(state: State, act: pipelines.RunPipeline, asking: Asking) -> Decision:
@@ -165,7 +170,7 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     events: list[Event] = [
         *(pipelines.StepNoted(pipeline_run=pipeline_run.id, step=done) for done in result.steps),
         runs.ParamsLogged(run=pipeline_run.run, params={"device": result.device, "framework": result.framework}),
-        *([runs.TagsSet(run=pipeline_run.run, tags={**_warning(result)})] if result.warnings else []),
+        *([runs.TagsSet(run=pipeline_run.run, tags={**told})] if (told := _told(result)) else []),
         runs.RunEnded(run=pipeline_run.run, state="FINISHED", at=asking.now, metrics=act.metrics),
     ]
 
@@ -188,8 +193,10 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     )
 
 
-def _warning(result: pipelines.PipelineResult) -> dict[str, str]:
-    return {"warning": "; ".join(result.warnings)[:2000]} if result.warnings else {}
+def _told(result: pipelines.PipelineResult) -> dict[str, str]:
+    """What a person has to know of a run and its version, as tags."""
+    tags = {"warning": "; ".join(result.warnings)[:2000], "leak": result.leak[:2000]}
+    return {name: words for name, words in tags.items() if words}
 
 
 def _registration(
@@ -210,7 +217,7 @@ def _registration(
         dataset=result.dataset,
         reference=result.reference,
         golden=result.golden,
-        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_warning(result)},
+        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_told(result)},
     )
 
 

@@ -31,11 +31,15 @@ class DataSection(Record, frozen=True):
 
 
 class SplitSection(Record, frozen=True):
-    """`[split]`: `by` random, time or group; `test` is the share held out."""
+    """`[split]`: `by` random, time, group, or hash of `key` (else of the group, else of the whole row), under which a
+    row stays on its side whatever rows come; `test` is the share held out. What is on both sides is refused, unless
+    `allow_leak` says why it may be."""
 
-    by: Literal["random", "time", "group"] = "random"
+    by: Literal["random", "time", "group", "hash"] = "random"
     test: float = 0.25
     seed: int = 7
+    key: tuple[str, ...] = ()
+    allow_leak: str = ""
 
 
 class TrainSection(Record, frozen=True):
@@ -244,5 +248,7 @@ class PipelineResult(Record, frozen=True):
     device: str
     framework: str
     steps: tuple[Step, ...] = ()
+    leak: str = ""
+    """What is on both sides of the split, and why it may be; kept as the tag `leak` of the run and of the version."""
     warnings: tuple[str, ...] = ()
     """Signs that a feature knows the target; kept as the tag `warning` of the run and of the version."""
