@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import importlib.util
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,8 +94,8 @@ def read(section: DataSection, path: str | None) -> Raw:
     return Raw(_csv(file, table, section), table, _digest(file), section.target)
 
 
-def planned(definition: Definition, raw: Raw) -> Rows:
-    """What is learnt from rows; a `Fault` where nothing can be."""
+def planned(definition: Definition, raw: Raw, further: Sequence[str] = ()) -> Rows:
+    """What is learnt from rows, with `further` columns where they are there; a `Fault` where nothing can be."""
     section, table, target = definition.data, raw.table, raw.target
     plan = plans.plan(
         table,
@@ -107,23 +108,30 @@ def planned(definition: Definition, raw: Raw) -> Rows:
     )
     aim = table.column(target)
     kept = raw.frame.filter(pl.col(target).is_not_null()) if aim.missing else raw.frame
-    others = _others(definition, raw, plan)
+    others = _others(definition, raw, plan, further)
     chosen = [_aim(aim, plan), *(_feature(column) for column in plan.features)]
     frame = kept.select(*chosen, *(pl.col(name) for name in others))
     return Rows(frame, plan, table, raw.digest, raw.frame.height - kept.height)
 
 
-def _others(definition: Definition, raw: Raw, plan: Plan) -> list[str]:
+def _others(definition: Definition, raw: Raw, plan: Plan, further: Sequence[str]) -> list[str]:
     """Columns that are needed beside target and features; `NotFound` for one that is not there."""
-    section, known = definition.data, {column.name for column in raw.table.columns}
-    named = {"data.time": (section.time,), "data.group": (section.group,), "split.key": definition.split.key}
+    section, judged, known = definition.data, definition.evaluate, {column.name for column in raw.table.columns}
+    named = {
+        "data.time": (section.time,),
+        "data.group": (section.group,),
+        "split.key": definition.split.key,
+        "evaluate.slices": judged.slices,
+        "evaluate.fairness": judged.fairness,
+    }
     for field, names in named.items():
         for name in names:
             if name is not None and name not in known:
                 raise missing(field, name, known)
     chosen = {plan.target, *(column.name for column in plan.features)}
-    wanted = dict.fromkeys(name for names in named.values() for name in names if name is not None)
-    return [name for name in wanted if name not in chosen]
+    wanted = [name for names in named.values() for name in names if name is not None]
+    wanted += [name for name in further if name in known]
+    return [name for name in dict.fromkeys(wanted) if name not in chosen]
 
 
 def _aim(aim: Column, plan: Plan) -> pl.Expr:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from quarterdeckd.learning.fitted import Fitted
-from quarterdeckd.pipeline import evaluation, export, files, leakage, splitting, training, validation
+from quarterdeckd.pipeline import export, files, judging, leakage, splitting, training, validation
 from quarterdeckd.pipeline.progress import Report
 from quarterstore.records.faults import Fault
 from quarterstore.records.names import drawn
@@ -58,9 +58,9 @@ def run(spec: PipelineSpec, report: Report) -> PipelineResult:
     meaning = training.meaning_of(rows)
     sides = steps.do("split", lambda: _split(rows, spec))
     fitted = steps.do("train", lambda: _trained(rows, sides, spec, report))
+    judged, doubts = steps.do("evaluate", lambda: _evaluated(fitted, rows, sides, spec))
     held_out = training.features_of(rows, sides.test)
     truth = rows.frame[rows.plan.target][sides.test]
-    judged, doubts = steps.do("evaluate", lambda: _evaluated(fitted, held_out, truth, meaning, rows))
     last = max(1, definition.split.seed)
     exported = steps.do(
         "export",
@@ -85,6 +85,7 @@ def run(spec: PipelineSpec, report: Report) -> PipelineResult:
         device=fitted.device,
         framework=fitted.framework,
         steps=tuple(steps.done),
+        rejected=judged.rejected,
         leak=sides.leak,
         warnings=(*warnings, *doubts),
     )
@@ -92,7 +93,8 @@ def run(spec: PipelineSpec, report: Report) -> PipelineResult:
 
 def _validated(spec: PipelineSpec) -> tuple[Told, tuple[files.Rows, tuple[str, ...]]]:
     raw, (held, findings) = validation.checks(spec)
-    rows = files.planned(spec.definition, raw)
+    champion = spec.against.signature.features if spec.against else ()
+    rows = files.planned(spec.definition, raw, tuple(feature.name for feature in champion))
     words, figures = validation.validate(rows)
     told = Told("; ".join(part for part in (words, held) if part), figures | findings)
     return told, (rows, _warned(figures.get("warnings", ())))
@@ -126,9 +128,9 @@ def _trained(rows: files.Rows, sides: splitting.Split, spec: PipelineSpec, repor
 
 
 def _evaluated(
-    fitted: Fitted, frame: Any, truth: Any, meaning: Any, rows: files.Rows
-) -> tuple[Told, tuple[evaluation.Evaluation, tuple[str, ...]]]:
-    found = evaluation.evaluate(fitted, frame, truth, meaning)
+    fitted: Fitted, rows: files.Rows, sides: splitting.Split, spec: PipelineSpec
+) -> tuple[Told, tuple[judging.Judgement, tuple[str, ...]]]:
+    found = judging.judge(fitted, rows, sides, spec)
     doubts = _warned(leakage.of_metrics(found.metrics, rows.frame, rows.plan))
     words = "; ".join([found.words, *(f"WARNING: {doubt}" for doubt in doubts)])
     return Told(words, found.figures | ({"warnings": doubts} if doubts else {})), (found, doubts)

@@ -12,18 +12,18 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import gates_of, judge
 from quarterstore.ledger.experiments import new_experiment
-from quarterstore.ledger.finding import one_of, trial_at
+from quarterstore.ledger.finding import one_of, production_of, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, experiments, governance, jobs, pipelines, registry, runs
 from quarterstore.records.base import Act, Event
 from quarterstore.records.checks import checked_section
+from quarterstore.records.evaluations import LOWER_IS_BETTER, Against, checked_evaluation
 from quarterstore.records.faults import got, missing
 from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.wire import plain
 
 LEARNERS = ("mlp", "logistic", "forest", "boosting", "ridge")
 BUILTINS = ("breast_cancer", "digits", "wine", "iris", "diabetes")
-LOWER_IS_BETTER = ("log loss", "brier", "rmse", "mae")
 
 
 def checked(state: State, definition: pipelines.Definition) -> pipelines.Definition:
@@ -55,6 +55,7 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
     validate = checked_section(definition.validate)
     if validate.reference is not None:
         validate = replace(validate, reference=one_of(state.datasets, "validate.reference", validate.reference).id)
+    checked_evaluation(definition.evaluate)
     return replace(definition, data=data, validate=validate, split=split)
 
 
@@ -110,6 +111,7 @@ def _started(
         datasets=(definition.data.dataset,) if definition.data.dataset else (),
         job=job_id,
     )
+    champion = _champion(state, definition)
     spec = pipelines.PipelineSpec(
         pipeline_run=pipeline_run_id,
         run=run_id,
@@ -118,6 +120,8 @@ def _started(
         code=kept.code,
         reference=definition.validate.reference,
         schema=definition.validate.code,
+        champion=champion.digest if champion else None,
+        against=Against(champion.id, champion.signature, champion.dataset) if champion else None,
     )
     job = jobs.Job(
         id=job_id,
@@ -151,6 +155,19 @@ def _started(
         f"started pipeline {kept.name}" + (f", because of {cause}" if cause else ""),
         lambda after: after.pipeline_runs[pipeline_run_id],
     )
+
+
+def _champion(state: State, definition: pipelines.Definition) -> registry.Version | None:
+    """What answers people now: the version in Production, else the one that is live at an endpoint of the model."""
+    if not definition.evaluate.champion or definition.model not in state.models:
+        return None
+    live = [
+        state.versions[each.live]
+        for each in state.deployments
+        if each.model == definition.model and each.live is not None
+    ]
+    found = production_of(state, definition.model, "default") or (live[0] if live else None)
+    return found if found is not None and found.format == "onnx" and found.freed is None else None
 
 
 def _note(state: State, act: pipelines.NoteStep, asking: Asking) -> Decision:
@@ -217,6 +234,7 @@ def _registration(
         dataset=result.dataset,
         reference=result.reference,
         golden=result.golden,
+        rejected=result.rejected,
         tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_told(result)},
     )
 

@@ -16,7 +16,7 @@ from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.parquet import checked
 
 PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
-    "pipeline": ("data", "code", "reference", "schema"),
+    "pipeline": ("data", "code", "reference", "schema", "champion"),
     "drift": ("reference",),
     "optimise": ("model", "golden"),
     "admission": ("model", "golden"),

@@ -8,6 +8,7 @@ import msgspec
 
 from quarterstore.records.base import Act, Event, Query, Record, Role
 from quarterstore.records.checks import ValidateSection
+from quarterstore.records.evaluations import Against, EvaluateSection
 from quarterstore.records.registry import Metric, Signature
 
 StepState = Literal["WAITING", "RUNNING", "DONE", "FAILED", "SKIPPED"]
@@ -74,6 +75,7 @@ class Definition(Record, frozen=True):
     validate: ValidateSection = ValidateSection()
     split: SplitSection = SplitSection()
     train: TrainSection = TrainSection()
+    evaluate: EvaluateSection = EvaluateSection()
     gate: GateSection = GateSection()
     deploy: DeploySection = DeploySection()
     task: Literal["auto", "classification", "regression"] = "auto"
@@ -228,6 +230,9 @@ class PipelineSpec(Record, frozen=True):
     """Rows that `distribution` is checked against."""
     schema: str | None = None
     """The copy of the file that `validate.pandera` names."""
+    champion: str | None = None
+    """The champion's ONNX file, and which one it is."""
+    against: Against | None = None
 
 
 class PipelineResult(Record, frozen=True):
@@ -248,6 +253,8 @@ class PipelineResult(Record, frozen=True):
     device: str
     framework: str
     steps: tuple[Step, ...] = ()
+    rejected: str = ""
+    """Why the version must not go anywhere, worse than the champion or unfair; it is registered with it."""
     leak: str = ""
     """What is on both sides of the split, and why it may be; kept as the tag `leak` of the run and of the version."""
     warnings: tuple[str, ...] = ()
