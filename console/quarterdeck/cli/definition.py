@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,20 +12,31 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
-from quarterstore.records import plans, tables
+from quarterstore.records import flows, plans, tables
 from quarterstore.records.checks import CheckRows, Finding, RowRules, ValidateSection, checked_section
 from quarterstore.records.datasets import AddDataset
-from quarterstore.records.faults import Invalid, got
+from quarterstore.records.faults import Failed, Invalid, TimedOut, got
 from quarterstore.records.misfits import misfit, refuse_unknown
-from quarterstore.records.pipelines import CheckPipeline, Definition, PipelineRun, RunPipeline
+from quarterstore.records.pipelines import (
+    CheckPipeline,
+    Definition,
+    PipelineRun,
+    ResumePipeline,
+    RunPipeline,
+    ShowPipelineRun,
+)
 
 READ_WITHIN = 150.0
 """Seconds that the daemon's child may read rows, a little more than it is given."""
+COMPILED_WITHIN = 60.0
+"""Seconds in which a Python file makes its flow."""
 
 
 def read(path: Path) -> Definition:
-    """A definition from a TOML file; a fault names what is wrong in it."""
-    return _written(path, Definition, "a pipeline definition in TOML")
+    """A definition from a TOML file, or from a Python file that makes one; a fault names what is wrong in it."""
+    definition = _written(path, Definition, "a pipeline definition in TOML or Python")
+    flows.flow(definition)
+    return definition
 
 
 def checked_rows(context: Context, file: Path, rules: Path) -> list[Finding]:
@@ -42,11 +55,11 @@ Kind = TypeVar("Kind")
 
 
 def _written(path: Path, kind: type[Kind], what: str) -> Kind:
-    """A record as a person wrote it in TOML; a fault names what is wrong in it."""
+    """A record as a person wrote it; a fault names what is wrong in it."""
     if not path.is_file():
         raise got("file", str(path), what)
     try:
-        fields = tomllib.loads(path.read_text())
+        fields = compiled(path) if path.suffix == ".py" else tomllib.loads(path.read_text())
         refuse_unknown(kind, fields)
         return msgspec.convert(fields, kind)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -63,19 +76,38 @@ def _beside(path: Path, name: str, field: str) -> Path:
     raise got(field, name, f"a file beside {path.name}")
 
 
-def run_file(context: Context, path: Path, allow_leak: str | None = None) -> PipelineRun:
-    """Send what the definition names and run it."""
+def compiled(path: Path) -> dict[str, Any]:
+    """The definition that a Python file makes, as data: the file is run in a child, which may do as it likes."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "quarterdeck.flow", str(path)],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            timeout=COMPILED_WITHIN,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimedOut(f"{path.name} made no flow within {COMPILED_WITHIN:g} s", field="file") from error
+    if done.returncode != 0:
+        raise Failed(f"{path.name}: the flow could not be made of it; what it said is above", field="file")
+    try:
+        found: dict[str, Any] = msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, Any])
+    except (IndexError, msgspec.DecodeError) as error:
+        raise Failed(f"{path.name}: got no flow, expected one", field="file") from error
+    return found
+
+
+def ready(context: Context, path: Path, allow_leak: str | None = None) -> tuple[Definition, dict[str, str]]:
+    """The definition of a file as it is to be asked with, and the user's own files; what it names has been sent, and
+    its rows looked at."""
     definition = read(path)
     if allow_leak is not None:
         definition = replace(definition, split=replace(definition.split, allow_leak=allow_leak))
-    data, code, add = definition.data, None, None
-    if definition.train.python:
-        source = path.parent / definition.train.python.partition(":")[0]
-        if not source.is_file():
-            raise got("train.python", definition.train.python, "FILE.py:FUNCTION beside the definition")
-        code = context.client.put(source)[0]
-    validate = _sent_along(context, path, definition.validate)
-    definition = replace(definition, validate=validate)
+    sources = {
+        name: context.client.put(_source(path.parent, name))[0] for name in dict.fromkeys(flows.files_of(definition))
+    }
+    definition = replace(definition, validate=_with_reference(context, path, definition.validate))
+    data, add = definition.data, None
     if data.file:
         file = _beside(path, data.file, "data.file")
         parquet = file.suffix.lower() in (".parquet", ".pq")
@@ -87,31 +119,56 @@ def run_file(context: Context, path: Path, allow_leak: str | None = None) -> Pip
         digest, size = context.client.put(file)
         add = AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
         definition = replace(definition, data=replace(data, dataset=digest, file=None))
-    check_rows(context, definition)
+    if any(step.uses == "validate" for step in flows.flow(definition)):
+        check_rows(context, definition)
     if add is not None:
         context.client.ask(add)
-    return context.client.ask(RunPipeline(definition=definition, code=code))
+    return definition, sources
 
 
-def _sent_along(context: Context, path: Path, section: ValidateSection) -> ValidateSection:
-    """The section with the hashes of the files that it names: rows to compare with, which become a dataset; code."""
+def _source(folder: Path, name: str) -> Path:
+    file = folder / name
+    if not file.is_file():
+        raise got("file", name, "a file of that name beside the definition, as FILE.py:FUNCTION says")
+    return file
+
+
+def _with_reference(context: Context, path: Path, section: ValidateSection) -> ValidateSection:
+    """The section with the hash of the file of rows to compare with, which becomes a dataset."""
     checked_section(section)
-    if section.reference is not None:
-        file = _beside(path, section.reference, "validate.reference")
-        parquet = file.suffix.lower() in (".parquet", ".pq")
-        digest, size = context.client.put(file)
-        add = AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
-        context.client.ask(add)
-        section = replace(section, reference=digest)
-    if section.pandera is not None:
-        code = _beside(path, section.pandera.partition(":")[0], "validate.pandera")
-        section = replace(section, code=context.client.put(code)[0])
-    return section
+    if section.reference is None:
+        return section
+    file = _beside(path, section.reference, "validate.reference")
+    parquet = file.suffix.lower() in (".parquet", ".pq")
+    digest, size = context.client.put(file)
+    context.client.ask(
+        AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
+    )
+    return replace(section, reference=digest)
+
+
+def run_file(context: Context, path: Path, preempt: float | None = None, allow_leak: str | None = None) -> PipelineRun:
+    """Send what the definition names and run it."""
+    definition, sources = ready(context, path, allow_leak)
+    origin = str(path.resolve())[:1000]
+    return context.client.ask(RunPipeline(definition=definition, sources=sources, origin=origin, preempt=preempt))
+
+
+def resume(context: Context, given: str, path: Path | None, as_it_was: bool) -> PipelineRun:
+    """Go on with a run, by its definition as it is now where that is still there, else as it was."""
+    run = context.client.ask(ShowPipelineRun(pipeline_run=given))
+    path = path or (Path(run.origin) if run.origin and Path(run.origin).is_file() and not as_it_was else None)
+    if path is None or as_it_was:
+        context.say("going on with definition and code as they were")
+        return context.client.ask(ResumePipeline(pipeline_run=run.id))
+    context.say(f"going on with definition and code as they are now in {path}")
+    definition, sources = ready(context, path)
+    return context.client.ask(ResumePipeline(pipeline_run=run.id, definition=definition, sources=sources))
 
 
 def check_rows(context: Context, definition: Definition) -> dict[str, Any]:
     """What is found of the rows that a definition names, as figures of the step `validate`; raises what its job would
     end with, before anything of it is kept."""
-    validated, _ = context.client.ask(CheckPipeline(definition=definition), timeout=READ_WITHIN)
+    validated, *_ = context.client.ask(CheckPipeline(definition=definition), timeout=READ_WITHIN)
     figures: dict[str, Any] = validated.figures
     return figures

@@ -15,7 +15,6 @@ from quarterdeckd.learning.fitted import Meaning
 from quarterdeckd.measures.pairing import classes_differ, numbers_differ
 from quarterdeckd.pipeline.export import feeds
 from quarterstore.records.evaluations import LOWER_IS_BETTER, Against, EvaluateSection
-from quarterstore.records.faults import Fault
 from quarterstore.records.names import drawn
 from quarterstore.records.registry import Metric, Signature
 
@@ -37,30 +36,37 @@ class Compared(NamedTuple):
     words: str
 
 
-def answers_of(path: Path, signature: Signature, frame: pl.DataFrame, meaning: Meaning) -> Answers | str:
-    """What the champion's file says of the rows, by the names of its features; a sentence where it cannot be asked."""
-    wanted = signature.features
-    if not wanted or signature.task != meaning.task:
-        return f"it does {signature.task}" if wanted else "its features are not known by name"
-    columns = []
-    for feature in wanted:
-        column = _column(frame, feature.name, feature.kind)
-        if isinstance(column, str):
-            return column
-        columns.append(column)
-    try:
-        names = [output.name for output in signature.outputs]
-        session = opened(path)
-        outputs = dict(zip(names, session.run(names, feeds(pl.DataFrame(columns), signature)), strict=True))
-    except Fault as fault:
-        return f"it cannot be loaded ({fault.message})"
-    except Exception as error:  # ONNX Runtime raises bare classes of its C extension
-        return f"it does not answer ({drawn(str(error).splitlines()[0], longest=120)})"
-    said = np.asarray(outputs[signature.label or names[0]]).reshape(-1)
-    if meaning.task == "regression":
-        return Answers(said.astype(np.float64), None)
-    texts = np.array([each.decode() if isinstance(each, bytes) else str(each) for each in said.tolist()], dtype=str)
-    return Answers(texts, _scores(outputs.get(signature.score or ""), signature.classes, meaning.classes))
+class Asked:
+    """An ONNX file that is asked by the names of its features."""
+
+    def __init__(self, path: Path, signature: Signature, meaning: Meaning) -> None:
+        self._signature = signature
+        self._meaning = meaning
+        self._names = [output.name for output in signature.outputs]
+        self._session = opened(path)
+
+    def __call__(self, frame: pl.DataFrame) -> Answers | str:
+        """What it says of rows; a sentence where it cannot be asked about them."""
+        signature, meaning = self._signature, self._meaning
+        if not signature.features or signature.task != meaning.task:
+            return f"it does {signature.task}" if signature.features else "its features are not known by name"
+        columns = []
+        for feature in signature.features:
+            column = _column(frame, feature.name, feature.kind)
+            if isinstance(column, str):
+                return column
+            columns.append(column)
+        try:
+            found = self._session.run(self._names, feeds(pl.DataFrame(columns), signature))
+        except Exception as error:  # ONNX Runtime raises bare classes of its C extension
+            return f"it does not answer ({drawn(str(error).splitlines()[0], longest=120)})"
+        outputs = dict(zip(self._names, found, strict=True))
+        said = np.asarray(outputs[signature.label or self._names[0]]).reshape(-1)
+        if meaning.task == "regression":
+            return Answers(said.astype(np.float64), None)
+        texts = [each.decode() if isinstance(each, bytes) else str(each) for each in said.tolist()]
+        scores = _scores(outputs.get(signature.score or ""), signature.classes, meaning.classes)
+        return Answers(np.array(texts, dtype=str), scores)
 
 
 def compared(

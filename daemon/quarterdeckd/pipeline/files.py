@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import importlib.util
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,9 +54,10 @@ _FEATURES: dict[str, tuple[str, ...]] = {
 
 
 class Rows(NamedTuple):
-    """What a pipeline works on. `frame` holds the target and the features in the order of the plan, then time and
-    group: numbers as Float64 (missing is NaN), text as String (missing is ""), a class target as String; rows without a
-    target are gone. `digest` is the SHA-256 of the file's bytes; `dropped` counts the rows without a target."""
+    """What a pipeline works on. `frame` holds the target and the features in the order of the plan: numbers as Float64
+    (missing is NaN), text as String (missing is ""), a class target as String; then every other column as it is read.
+    Rows without a target are gone. `digest` is the SHA-256 of the file's bytes; `dropped` counts the rows without a
+    target."""
 
     frame: pl.DataFrame
     plan: Plan
@@ -94,8 +94,8 @@ def read(section: DataSection, path: str | None) -> Raw:
     return Raw(_csv(file, table, section), table, _digest(file), section.target)
 
 
-def planned(definition: Definition, raw: Raw, further: Sequence[str] = ()) -> Rows:
-    """What is learnt from rows, with `further` columns where they are there; a `Fault` where nothing can be."""
+def planned(definition: Definition, raw: Raw) -> Rows:
+    """What is learnt from rows; a `Fault` where nothing can be."""
     section, table, target = definition.data, raw.table, raw.target
     plan = plans.plan(
         table,
@@ -108,30 +108,11 @@ def planned(definition: Definition, raw: Raw, further: Sequence[str] = ()) -> Ro
     )
     aim = table.column(target)
     kept = raw.frame.filter(pl.col(target).is_not_null()) if aim.missing else raw.frame
-    others = _others(definition, raw, plan, further)
+    used = {target, *(column.name for column in plan.features)}
+    others = [name for name in raw.frame.columns if name not in used]
     chosen = [_aim(aim, plan), *(_feature(column) for column in plan.features)]
     frame = kept.select(*chosen, *(pl.col(name) for name in others))
     return Rows(frame, plan, table, raw.digest, raw.frame.height - kept.height)
-
-
-def _others(definition: Definition, raw: Raw, plan: Plan, further: Sequence[str]) -> list[str]:
-    """Columns that are needed beside target and features; `NotFound` for one that is not there."""
-    section, judged, known = definition.data, definition.evaluate, {column.name for column in raw.table.columns}
-    named = {
-        "data.time": (section.time,),
-        "data.group": (section.group,),
-        "split.key": definition.split.key,
-        "evaluate.slices": judged.slices,
-        "evaluate.fairness": judged.fairness,
-    }
-    for field, names in named.items():
-        for name in names:
-            if name is not None and name not in known:
-                raise missing(field, name, known)
-    chosen = {plan.target, *(column.name for column in plan.features)}
-    wanted = [name for names in named.values() for name in names if name is not None]
-    wanted += [name for name in further if name in known]
-    return [name for name in dict.fromkeys(wanted) if name not in chosen]
 
 
 def _aim(aim: Column, plan: Plan) -> pl.Expr:

@@ -3,21 +3,22 @@ champion on the same rows."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quarterdeckd.learning.fitted import Fitted, Meaning
+from quarterdeckd.learning.fitted import Meaning
 from quarterdeckd.measures import importance, parity, slicing
 from quarterdeckd.pipeline import champion, evaluation, training
 from quarterdeckd.pipeline.files import Rows
-from quarterdeckd.pipeline.splitting import Split
-from quarterstore.records.evaluations import FAIRNESS
+from quarterdeckd.pipeline.made import Made
+from quarterdeckd.pipeline.step import At
+from quarterstore.records.evaluations import EvaluateSection
+from quarterstore.records.faults import Failed, Fault, missing
 from quarterstore.records.names import drawn
-from quarterstore.records.pipelines import GateSection, PipelineSpec
 from quarterstore.records.registry import Metric
 
 MOST_SHOWN = 200
@@ -25,13 +26,11 @@ MOST_SHOWN = 200
 
 
 class Judgement(NamedTuple):
-    """What the held-out rows say of a model: its answers, all metrics, and why it is rejected, if it is."""
+    """What the held-out rows say of a model; `rejected` of the figures is why it must not go anywhere."""
 
-    answers: NDArray[np.float64]
     metrics: tuple[Metric, ...]
     words: str
     figures: dict[str, Any]
-    rejected: str
 
 
 class Part(NamedTuple):
@@ -40,7 +39,7 @@ class Part(NamedTuple):
     metrics: tuple[Metric, ...] = ()
     words: tuple[str, ...] = ()
     figures: dict[str, Any] = {}
-    rejected: tuple[str, ...] = ()
+    rejected: str = ""
 
 
 class Held(NamedTuple):
@@ -54,22 +53,32 @@ class Held(NamedTuple):
     challenger: champion.Answers
 
 
-def judge(fitted: Fitted, rows: Rows, sides: Split, spec: PipelineSpec) -> Judgement:
-    """Judge a trained model by the sections `evaluate` and `gate` of its definition."""
-    meaning = training.meaning_of(rows)
-    frame = training.features_of(rows, sides.test)
-    truth = rows.frame[rows.plan.target][sides.test]
-    found = evaluation.evaluate(fitted, frame, truth, meaning)
-    held = Held(rows, sides.test, frame, meaning, _truth(truth, meaning), _challenger(found.answers, meaning))
-    section = spec.definition.evaluate
+def check_columns(rows: Rows, section: EvaluateSection) -> None:
+    """`NotFound` for a column of slices or groups that the rows do not have."""
+    for field in ("slices", "fairness"):
+        for name in getattr(section, field):
+            if name not in rows.frame.columns:
+                raise missing(f"evaluate.{field}", name, rows.frame.columns)
+
+
+def judge(
+    at: At, rows: Rows, learnt: NDArray[np.int64], test: NDArray[np.int64], answers: NDArray[np.float64]
+) -> Judgement:
+    """Judge a model by its answers to the held-out rows `test`, as the section `evaluate` says."""
+    section, meaning = at.definition.evaluate, training.meaning_of(rows)
+    check_columns(rows, section)
+    frame = training.features_of(rows, test)
+    truth = rows.frame[rows.plan.target][test]
+    found = evaluation.evaluate(answers, truth, meaning)
+    held = Held(rows, test, frame, meaning, _truth(truth, meaning), _challenger(answers, meaning))
     parts = [
-        _unseen(held, training.features_of(rows, sides.train)),
+        _unseen(held, training.features_of(rows, learnt)),
         _sliced(held, section.slices),
-        _fair(held, section.fairness, spec.definition.gate),
-        _explained(held, fitted) if section.explain else Part(),
-        _against(held, spec) if section.champion else Part(),
+        _fair(held, section.fairness),
+        _explained(held, at) if section.explain else Part(),
+        _against(held, at) if section.champion else Part(),
     ]
-    rejected = "; ".join(reason for part in parts for reason in part.rejected)
+    rejected = "; ".join(part.rejected for part in parts if part.rejected)
     words = "; ".join([found.words, *(line for part in parts for line in part.words)])
     figures = dict(found.figures)
     for part in parts:
@@ -77,7 +86,7 @@ def judge(fitted: Fitted, rows: Rows, sides: Split, spec: PipelineSpec) -> Judge
     if rejected:
         figures["rejected"], words = rejected, f"{words}; REJECTED: {rejected}"
     metrics = (*found.metrics, *(metric for part in parts for metric in part.metrics))
-    return Judgement(found.answers, metrics, words, figures, rejected)
+    return Judgement(metrics, words, figures)
 
 
 def _truth(truth: pl.Series, meaning: Meaning) -> NDArray[Any]:
@@ -124,8 +133,8 @@ def _sliced(held: Held, columns: tuple[str, ...]) -> Part:
     return Part((Metric(name, metric.value, metric.low, metric.high, metric.n),), (words,), figures)
 
 
-def _fair(held: Held, columns: tuple[str, ...], gate: GateSection) -> Part:
-    """The worst of each metric over the columns; one that misses its limit in the gate rejects."""
+def _fair(held: Held, columns: tuple[str, ...]) -> Part:
+    """The worst of each metric over the columns."""
     if not columns:
         return Part()
     if held.meaning.task == "regression":
@@ -133,7 +142,7 @@ def _fair(held: Held, columns: tuple[str, ...], gate: GateSection) -> Part:
         return Part(words=(reason,), figures={"fairness": {"undefined": reason}})
     figures: dict[str, Any] = {}
     worst: dict[str, tuple[Metric, str]] = {}
-    missing: list[str] = []
+    missing_: list[str] = []
     for column in columns:
         found = parity.parity(
             held.truth, held.challenger.said, held.challenger.scores, held.meaning.classes, _parts(held, column)
@@ -143,7 +152,7 @@ def _fair(held: Held, columns: tuple[str, ...], gate: GateSection) -> Part:
             **{metric.name: _figure(metric) for metric in found.metrics},
             **({"undefined": dict(found.undefined)} if found.undefined else {}),
         }
-        missing += [f"{name} over {drawn(column, longest=40)} is not defined: {why}" for name, why in found.undefined]
+        missing_ += [f"{name} over {drawn(column, longest=40)} is not defined: {why}" for name, why in found.undefined]
         for metric in found.metrics:
             if metric.name not in worst or metric.value > worst[metric.name][0].value:
                 worst[metric.name] = (metric, column)
@@ -151,27 +160,24 @@ def _fair(held: Held, columns: tuple[str, ...], gate: GateSection) -> Part:
         f"{_span(metric)} over {drawn(column, longest=40)}, {metric.n:,} rows in the smallest group"
         for metric, column in worst.values()
     ]
-    rejected = _unfair({name: metric for name, (metric, _) in worst.items()}, gate)
     metrics = tuple(metric for metric, _ in worst.values())
-    return Part(metrics, (*words, *missing), {"fairness": figures}, rejected)
+    return Part(metrics, (*words, *missing_), {"fairness": figures})
 
 
-def _unfair(found: dict[str, Metric], gate: GateSection) -> tuple[str, ...]:
-    limits = {name.replace("_", " "): limit for name, limit in gate.limits.items()}
-    reasons = []
-    for name in FAIRNESS:
-        if name not in limits:
-            continue
-        if name not in found:
-            reasons.append(f"unfair as far as is known: {name} was not measured, the limit is {limits[name]:g}")
-        elif not found[name].value <= limits[name]:
-            reasons.append(f"unfair: {_span(found[name])}, the limit is {limits[name]:g}")
-    return tuple(reasons)
-
-
-def _explained(held: Held, fitted: Fitted) -> Part:
-    """Loss of accuracy, or rise of the RMSE, where one feature is shuffled."""
+def _explained(held: Held, at: At) -> Part:
+    """Loss of accuracy, or rise of the RMSE, where one feature is shuffled; answered by the file, as serving will."""
+    if not {"model.onnx", "made.json"} <= {place.partition("/")[2] for place in at.inputs}:
+        return Part()
     truth = held.truth
+    made = msgspec.json.decode(at.file("made.json").read_bytes(), type=Made)
+    asked = champion.Asked(at.file("model.onnx"), made.signature, held.meaning)
+
+    def answer(frame: pl.DataFrame) -> NDArray[np.float64]:
+        found = asked(frame)
+        if isinstance(found, str):
+            raise Failed(f"got a file that cannot be asked: {found}", field="evaluate")
+        return found.said if found.scores is None else found.scores
+
     if held.meaning.task == "regression":
 
         def score(answers: NDArray[np.float64], rows: NDArray[np.int64]) -> float:
@@ -183,7 +189,7 @@ def _explained(held: Held, fitted: Fitted) -> Part:
         def score(answers: NDArray[np.float64], rows: NDArray[np.int64]) -> float:
             return float((names[answers.argmax(axis=1)] == truth[rows]).mean())
 
-    found, n = importance.importance(held.frame, fitted.answer, score)
+    found, n = importance.importance(held.frame, answer, score)
     if not found:
         return Part()
     shown = ", ".join(f"{drawn(one.feature, longest=40)} {one.loss:.3g} ± {one.spread:.1g}" for one in found[:3])
@@ -194,16 +200,18 @@ def _explained(held: Held, fitted: Fitted) -> Part:
     )
 
 
-def _against(held: Held, spec: PipelineSpec) -> Part:
-    if spec.against is None or spec.champion is None:
+def _against(held: Held, at: At) -> Part:
+    against = at.against
+    if against is None:
         return Part()
-    against = spec.against
-    frame = held.rows.frame[held.test]
-    found = champion.answers_of(Path(spec.champion), against.signature, frame, held.meaning)
+    try:
+        found = champion.Asked(at.artefact(against.model), against.signature, held.meaning)(held.rows.frame[held.test])
+    except Fault as fault:
+        found = f"its file cannot be loaded ({fault.message})"
     if isinstance(found, str):
         words = f"not compared with {against.version}: {found}"
         return Part(words=(words,), figures={"champion": {"version": against.version, "words": words}})
-    compared = champion.compared(held.challenger, found, held.truth, held.meaning, spec.definition.evaluate, against)
+    compared = champion.compared(held.challenger, found, held.truth, held.meaning, at.definition.evaluate, against)
     words = compared.words
     if against.dataset != held.rows.digest:
         words += f" (of other rows: {against.version} may have learnt from some of these)"
@@ -214,7 +222,7 @@ def _against(held: Held, spec: PipelineSpec) -> Part:
         "worse": compared.worse,
         **({"difference": _figure(difference), "metric": difference.name} if difference else {}),
     }
-    return Part((), (words,), {"champion": figures}, (f"worse: {compared.words}",) if compared.worse else ())
+    return Part((), (words,), {"champion": figures}, f"worse: {compared.words}" if compared.worse else "")
 
 
 def _parts(held: Held, column: str) -> NDArray[Any]:

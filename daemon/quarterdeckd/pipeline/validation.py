@@ -3,7 +3,6 @@ have to be or nothing can be learnt from them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,23 +12,21 @@ import polars as pl
 from quarterdeckd.learning import schema
 from quarterdeckd.pipeline import checking, files, leakage
 from quarterdeckd.pipeline.files import Raw, Rows
+from quarterdeckd.pipeline.step import At
 from quarterstore.records.faults import Failed, Invalid, got
 from quarterstore.records.names import drawn
-from quarterstore.records.pipelines import PipelineSpec
 from quarterstore.records.plans import FEWEST_OF_A_CLASS, FEWEST_ROWS
 
 
-def checks(spec: PipelineSpec) -> tuple[Raw, tuple[str, dict[str, Any]]]:
+def checks(at: At) -> tuple[Raw, tuple[str, dict[str, Any]]]:
     """The rows of a definition, and (words, figures) of what its checks and its schema find in them. Raises `Failed`
     with the findings where a check of severity `fail` does not hold; warnings are told."""
-    section = spec.definition.validate
-    raw = files.read(spec.definition.data, spec.data)
-    reference = files.read(spec.definition.data, spec.reference) if spec.reference else None
+    data, section = at.definition.data, at.definition.validate
+    raw = files.read(data, str(at.data) if at.data else None)
+    reference = files.read(data, str(at.artefact(section.reference))) if section.reference else None
     found = checking.checked(raw, section.checks, reference)
     if section.pandera is not None:
-        if spec.schema is None:
-            raise Invalid("got no copy of the schema, expected one", field="validate.pandera")
-        found += schema.findings(section.pandera, Path(spec.schema), raw.frame, raw.table)
+        found += schema.findings(section.pandera, at.code, raw.frame, raw.table)
     if not found:
         return raw, ("", {})
     figures = {"checks": msgspec.to_builtins(tuple(found))}

@@ -33,6 +33,8 @@ class Against(Record, frozen=True):
     """The champion that a run is held against: the version that is in Production, or live, as the run is asked for."""
 
     version: str
+    model: str
+    """SHA-256 of its ONNX file."""
     signature: Signature
     dataset: str | None = None
 
