@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,9 +70,16 @@ def main(argv: list[str]) -> int:
     from quarterdeck.flow import Flow as Known  # not this module's own, which is called __main__
 
     sys.path.insert(0, str(Path(argv[1]).resolve().parent))
-    found = {id(each): each for each in runpy.run_path(argv[1]).values() if isinstance(each, Known)}
+    try:
+        names = runpy.run_path(argv[1])
+    except (Exception, SystemExit) as error:  # whatever the file does is said in one line
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == argv[1]]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else 0
+        print(f"line {line}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    found = {id(each): each for each in names.values() if isinstance(each, Known)}
     if len(found) != 1:
-        print(f"{argv[1]}: got {len(found)} flows, expected one", file=sys.stderr)
+        print(f"got {len(found)} flows, expected one", file=sys.stderr)
         return 1
     print(json.dumps(next(iter(found.values())).definition()))
     return 0

@@ -52,6 +52,7 @@ class Engine:
         self._not_before: dict[str, float] = {}
         self._failed: StepEnded | None = None
         self._told_to_end = False
+        self._preempted: dict[str, str] = {}
         self._rehearsed = spec.preempt is None
         self._beaten = 0.0
         self._bell, self._ringer = os.pipe()
@@ -202,8 +203,10 @@ class Engine:
             forked.look(table)
 
     def _rehearse(self, forked: Forked) -> None:
-        """The preemption that was asked for, once a run: SIGTERM, and from the checkpoint on."""
+        """The preemption that was asked for, once a run and where there is a checkpoint to go on from: SIGTERM."""
         if self._rehearsed or time.monotonic() - forked.began < (self._spec.preempt or 0.0):
+            return
+        if not any(forked.checkpoint.iterdir()):
             return
         self._rehearsed = forked.preempted = True
         forked.ask_to_end()
@@ -218,10 +221,12 @@ class Engine:
         if self._told_to_end:
             return
         if answer is not None and answer.ok and forked.ended_for is None:
-            self._done(step, replace(known, words=answer.words, figures=answer.figures))
+            words = "; ".join(filter(None, (answer.words, self._preempted.get(name))))
+            self._done(step, replace(known, words=words, figures=answer.figures))
         elif forked.preempted and forked.ended_for is None:
-            took = f"preempted after {time.monotonic() - forked.began:.1f} s, goes on from its checkpoint"
-            self._tell(replace(known, state="WAITING", words=took, attempts=known.attempts - 1))
+            self._preempted[name] = f"preempted after {time.monotonic() - forked.began:.1f} s"
+            words = f"{self._preempted[name]}, goes on from its checkpoint"
+            self._tell(replace(known, state="WAITING", words=words, attempts=known.attempts - 1))
         elif forked.ended_for:
             self._again(step, known, forked.ended_for, lost=False)
         elif answer is not None:
