@@ -33,6 +33,9 @@ def validate(at: At) -> Told:
     raw, (held, findings) = validation.checks(at)
     rows = files.planned(at.definition, raw)
     words, figures = validation.validate(rows)
+    if later := validation.ahead(rows.frame, at.definition.data.time):
+        figures["warnings"] = (*figures.get("warnings", ()), later)
+        words = f"{words}; WARNING: {later}"
     _warned(figures.get("warnings", ()))
     rows.frame.write_parquet(at.out / "rows.parquet")
     about = About(rows.plan, rows.table, rows.digest, rows.dropped)

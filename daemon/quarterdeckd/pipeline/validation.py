@@ -3,6 +3,7 @@ have to be or nothing can be learnt from them."""
 
 from __future__ import annotations
 
+from time import time as clock
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ import polars as pl
 from quarterdeckd.learning import schema
 from quarterdeckd.pipeline import checking, files, leakage
 from quarterdeckd.pipeline.files import Raw, Rows
+from quarterdeckd.pipeline.splitting import instants
 from quarterdeckd.pipeline.step import At
 from quarterstore.records.faults import Failed, Invalid, got
 from quarterstore.records.names import drawn
@@ -69,6 +71,22 @@ def validate(rows: Rows) -> tuple[str, dict[str, Any]]:
     if found:
         figures["warnings"] = found
     return _words(rows, figures, found), figures
+
+
+def ahead(frame: pl.DataFrame, time: str | None) -> str:
+    """A sentence where rows are of times that are still to come; empty otherwise, and without a time."""
+    if time is None or frame[time].null_count():
+        return ""
+    try:
+        later = int((instants(frame[time]) > clock()).sum()) if _dated(frame[time]) else 0
+    except ValueError:
+        return ""
+    return f"{later:,} rows are of times to come, by {drawn(time, longest=60)}" if later else ""
+
+
+def _dated(values: pl.Series) -> bool:
+    """Whether they are dates and not numbers of one's own: texts, or seconds since 1970 from 2001 on."""
+    return not values.dtype.is_numeric() or float(values.min() or 0) > 1e9  # type: ignore[arg-type]
 
 
 def _check_finite(frame: pl.DataFrame, numbers: list[str]) -> None:
