@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from quarterstore.records import plans, tables
 from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Invalid, got
 from quarterstore.records.misfits import misfit, refuse_unknown
-from quarterstore.records.pipelines import CheckPipeline, Definition, PipelineRun, RunPipeline
+from quarterstore.records.pipelines import CheckPipeline, Definition, PipelineRun, RunPipeline, TrainSection
+from quarterstore.records.snapshots import packed
+from quarterstore.records.training import called, check_train, outside
 
 READ_WITHIN = 150.0
 """Seconds that the daemon's child may read rows, a little more than it is given."""
@@ -38,10 +41,9 @@ def run_file(context: Context, path: Path) -> PipelineRun:
     """Send what the definition names and run it."""
     definition = read(path)
     data, code, add = definition.data, None, None
-    if definition.train.python:
-        source = path.parent / definition.train.python.partition(":")[0]
-        if not source.is_file():
-            raise got("train.python", definition.train.python, "FILE.py:FUNCTION beside the definition")
+    definition = replace(definition, train=placed(definition.train, path.parent))
+    source = code_of(definition, path)
+    if source is not None:
         code = context.client.put(source)[0]
     if data.file:
         file = (path.parent / data.file).resolve() if not Path(data.file).is_absolute() else Path(data.file)
@@ -62,6 +64,41 @@ def run_file(context: Context, path: Path) -> PipelineRun:
     if add is not None:
         context.client.ask(add)
     return context.client.ask(RunPipeline(definition=definition, code=code))
+
+
+def placed(train: TrainSection, folder: Path) -> TrainSection:
+    """The section with its interpreter as an absolute path, links as they are: that of an environment is one, and says
+    by its own place which environment it is."""
+    if train.interpreter is not None:
+        interpreter = Path(os.path.abspath(folder / Path(train.interpreter).expanduser()))
+        if not os.access(interpreter, os.X_OK) or interpreter.is_dir():
+            raise got("train.interpreter", str(interpreter), "a Python that is there and may be executed")
+        train = replace(train, interpreter=str(interpreter))
+    check_train(train)
+    return train
+
+
+def code_of(definition: Definition, path: Path) -> Path | bytes | None:
+    """What is taken along of a person's own code: the one file, or the snapshot of a folder (for a command the folder
+    of the definition unless said)."""
+    train = definition.train
+    if not train.code and not train.command:
+        named = train.python or train.run
+        if named is None:
+            return None
+        source = path.parent / named.partition(":")[0]
+        if not source.is_file():
+            raise got("train.python" if train.python else "train.run", named, "FILE.py:FUNCTION beside the definition")
+        return source
+    if train.python or not outside(train):
+        raise got("train.code", train.code, "none without run or command")
+    folder = path.parent / (train.code or ".")
+    if not folder.is_dir():
+        raise got("train.code", train.code, "a folder beside the definition")
+    if train.run is not None and not (folder / called("train.run", train.run)[0]).is_file():
+        raise got("train.run", train.run, f"FILE.py:FUNCTION inside {folder}")
+    data = definition.data.file
+    return packed(folder, (path, path.parent / data) if data else (path,))
 
 
 def check_rows(context: Context, definition: Definition) -> dict[str, Any]:
