@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,40 +13,73 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
-from quarterstore.records import plans, tables
+from quarterstore.records import flows, plans, tables
 from quarterstore.records.datasets import AddDataset
-from quarterstore.records.faults import Invalid, got
+from quarterstore.records.faults import Failed, Invalid, TimedOut, got
 from quarterstore.records.misfits import misfit, refuse_unknown
-from quarterstore.records.pipelines import CheckPipeline, Definition, PipelineRun, RunPipeline, TrainSection
-from quarterstore.records.snapshots import packed
-from quarterstore.records.training import called, check_train, outside
+from quarterstore.records.pipelines import (
+    CheckPipeline,
+    Definition,
+    PipelineRun,
+    ResumePipeline,
+    RunPipeline,
+    ShowPipelineRun,
+)
+from quarterstore.records.snapshots import files_in
+from quarterstore.records.training import check_train
 
 READ_WITHIN = 150.0
 """Seconds that the daemon's child may read rows, a little more than it is given."""
+COMPILED_WITHIN = 60.0
+"""Seconds in which a Python file makes its flow."""
 
 
 def read(path: Path) -> Definition:
-    """A definition from a TOML file; a fault names what is wrong in it."""
+    """A definition from a TOML file, or from a Python file that makes one; a fault names what is wrong in it."""
     if not path.is_file():
-        raise got("file", str(path), "a pipeline definition in TOML")
+        raise got("file", str(path), "a pipeline definition in TOML or Python")
     try:
-        fields = tomllib.loads(path.read_text())
+        fields = compiled(path) if path.suffix == ".py" else tomllib.loads(path.read_text())
         refuse_unknown(Definition, fields)
-        return msgspec.convert(fields, Definition)
+        definition = msgspec.convert(fields, Definition)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"got a file that is no TOML ({error})", field=path.name) from error
     except msgspec.ValidationError as error:
         raise misfit(Definition, str(error)) from error
+    flows.flow(definition)
+    return definition
 
 
-def run_file(context: Context, path: Path) -> PipelineRun:
-    """Send what the definition names and run it."""
-    definition = read(path)
-    data, code, add = definition.data, None, None
-    definition = replace(definition, train=placed(definition.train, path.parent))
-    source = code_of(definition, path)
-    if source is not None:
-        code = context.client.put(source)[0]
+def compiled(path: Path) -> dict[str, Any]:
+    """The definition that a Python file makes, as data: the file is run in a child, which may do as it likes."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "quarterdeck.flow", str(path)],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            timeout=COMPILED_WITHIN,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimedOut(f"{path.name} made no flow within {COMPILED_WITHIN:g} s", field="file") from error
+    if done.returncode != 0:
+        raise Failed(f"{path.name}: the flow could not be made of it; what it said is above", field="file")
+    try:
+        found: dict[str, Any] = msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, Any])
+    except (IndexError, msgspec.DecodeError) as error:
+        raise Failed(f"{path.name}: got no flow, expected one", field="file") from error
+    return found
+
+
+def ready(context: Context, path: Path) -> tuple[Definition, dict[str, str]]:
+    """The definition of a file as it is to be asked with, and the user's own files; what it names has been sent, and
+    its rows looked at."""
+    definition = placed(read(path), path.parent)
+    sources = {
+        name: context.client.put(_source(path.parent, name))[0]
+        for name in dict.fromkeys((*flows.files_of(definition), *code_of(definition, path)))
+    }
+    data, add = definition.data, None
     if data.file:
         file = (path.parent / data.file).resolve() if not Path(data.file).is_absolute() else Path(data.file)
         if not file.exists() and Path(data.file).exists():
@@ -60,50 +95,79 @@ def run_file(context: Context, path: Path) -> PipelineRun:
         digest, size = context.client.put(file)
         add = AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
         definition = replace(definition, data=replace(data, dataset=digest, file=None))
-    check_rows(context, definition)
+    if any(step.uses == "validate" for step in flows.flow(definition)):
+        check_rows(context, definition)
     if add is not None:
         context.client.ask(add)
-    return context.client.ask(RunPipeline(definition=definition, code=code))
+    return definition, sources
 
 
-def placed(train: TrainSection, folder: Path) -> TrainSection:
-    """The section with its interpreter as an absolute path, links as they are: that of an environment is one, and says
-    by its own place which environment it is."""
-    if train.interpreter is not None:
-        interpreter = Path(os.path.abspath(folder / Path(train.interpreter).expanduser()))
-        if not os.access(interpreter, os.X_OK) or interpreter.is_dir():
-            raise got("train.interpreter", str(interpreter), "a Python that is there and may be executed")
-        train = replace(train, interpreter=str(interpreter))
-    check_train(train)
-    return train
-
-
-def code_of(definition: Definition, path: Path) -> Path | bytes | None:
-    """What is taken along of a person's own code: the one file, or the snapshot of a folder (for a command the folder
-    of the definition unless said)."""
+def placed(definition: Definition, folder: Path) -> Definition:
+    """The definition with its interpreters as absolute paths."""
     train = definition.train
-    if not train.code and not train.command:
-        named = train.python or train.run
-        if named is None:
-            return None
-        source = path.parent / named.partition(":")[0]
-        if not source.is_file():
-            raise got("train.python" if train.python else "train.run", named, "FILE.py:FUNCTION beside the definition")
-        return source
-    if train.python or not outside(train):
-        raise got("train.code", train.code, "none without run or command")
+    if train.interpreter is not None:
+        train = replace(train, interpreter=_interpreter("train.interpreter", train.interpreter, folder))
+    steps = [
+        replace(step, interpreter=_interpreter(f"{step.name}.interpreter", step.interpreter, folder))
+        if step.interpreter
+        else step
+        for step in definition.steps
+    ]
+    check_train(train)
+    return replace(definition, train=train, steps=tuple(steps))
+
+
+def _interpreter(field: str, text: str, folder: Path) -> str:
+    """Links stay as they are: that of an environment is one, and says by its own place which environment it is."""
+    found = Path(os.path.abspath(folder / Path(text).expanduser()))
+    if not os.access(found, os.X_OK) or found.is_dir():
+        raise got(field, str(found), "a Python that is there and may be executed")
+    return str(found)
+
+
+def code_of(definition: Definition, path: Path) -> list[str]:
+    """The files of the folder that `[train]` takes along, by their path beside the definition: the one it names, or for
+    a command that of the definition."""
+    train = definition.train
+    if train.code is None and not train.command:
+        return []
     folder = path.parent / (train.code or ".")
     if not folder.is_dir():
         raise got("train.code", train.code, "a folder beside the definition")
-    if train.run is not None and not (folder / called("train.run", train.run)[0]).is_file():
-        raise got("train.run", train.run, f"FILE.py:FUNCTION inside {folder}")
     data = definition.data.file
-    return packed(folder, (path, path.parent / data) if data else (path,))
+    names = files_in(folder, (path, path.parent / data) if data else (path,))
+    return names if train.code in (None, ".") else [f"{train.code}/{name}" for name in names]
+
+
+def _source(folder: Path, name: str) -> Path:
+    file = folder / name
+    if not file.is_file():
+        raise got("file", name, "a file of that name beside the definition, as FILE.py:FUNCTION says")
+    return file
+
+
+def run_file(context: Context, path: Path, preempt: float | None = None) -> PipelineRun:
+    """Send what the definition names and run it."""
+    definition, sources = ready(context, path)
+    origin = str(path.resolve())[:1000]
+    return context.client.ask(RunPipeline(definition=definition, sources=sources, origin=origin, preempt=preempt))
+
+
+def resume(context: Context, given: str, path: Path | None, as_it_was: bool) -> PipelineRun:
+    """Go on with a run, by its definition as it is now where that is still there, else as it was."""
+    run = context.client.ask(ShowPipelineRun(pipeline_run=given))
+    path = path or (Path(run.origin) if run.origin and Path(run.origin).is_file() and not as_it_was else None)
+    if path is None or as_it_was:
+        context.say("going on with definition and code as they were")
+        return context.client.ask(ResumePipeline(pipeline_run=run.id))
+    context.say(f"going on with definition and code as they are now in {path}")
+    definition, sources = ready(context, path)
+    return context.client.ask(ResumePipeline(pipeline_run=run.id, definition=definition, sources=sources))
 
 
 def check_rows(context: Context, definition: Definition) -> dict[str, Any]:
     """What is found of the rows that a definition names, as figures of the step `validate`; raises what its job would
     end with, before anything of it is kept."""
-    validated, _ = context.client.ask(CheckPipeline(definition=definition), timeout=READ_WITHIN)
+    validated, *_ = context.client.ask(CheckPipeline(definition=definition), timeout=READ_WITHIN)
     figures: dict[str, Any] = validated.figures
     return figures
