@@ -20,6 +20,7 @@ from quarterstore.records.base import Act, Event
 from quarterstore.records.evaluations import Against
 from quarterstore.records.faults import Conflict, Refused, got, missing
 from quarterstore.records.names import checked_text
+from quarterstore.records.training import file_of, named_code
 from quarterstore.records.wire import plain
 
 DAEMONS = tuple(name for name, kind in flows.KINDS.items() if kind.daemon)
@@ -36,7 +37,7 @@ def _kept(state: State, definition: pipelines.Definition, sources: dict[str, str
         name=definition.name,
         definition=definition,
         digest=_hash((definition, sources)),
-        code=sources.get((definition.train.python or "").partition(":")[0]),
+        code=sources.get(file_of(definition.train) or ""),
         updated=now,
         sources=sources,
     )
@@ -116,7 +117,7 @@ def _tracked(pipeline_run: pipelines.PipelineRun, definition: pipelines.Definiti
     return runs.Run(
         id=pipeline_run.run,
         experiment=definition.model or definition.name,
-        name=(train.python or train.learner) if definition.model else definition.name,
+        name=(named_code(train) or train.learner) if definition.model else definition.name,
         state="RUNNING",
         started=now,
         actor=pipeline_run.actor,
