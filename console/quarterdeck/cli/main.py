@@ -20,6 +20,7 @@ NOUNS = {
     "datasets": "files of rows",
     "features": "values of entities over time, as they were known",
     "pipelines": "definitions and their runs",
+    "studies": "spaces of parameters searched by trials",
     "schedules": "acts that the clock speaks",
     "jobs": "work in child processes",
     "deployments": "who answers where",

@@ -38,6 +38,7 @@ from quarterstore.records import (
     search,
     store,
     streams,
+    studies,
     transfer,
     trials,
 )
@@ -53,6 +54,7 @@ NOUNS: tuple[ModuleType, ...] = (
     datasets,
     features,
     pipelines,
+    studies,
     schedules,
     jobs,
     deployments,
