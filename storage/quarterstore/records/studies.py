@@ -272,6 +272,11 @@ def pipeline_of(definition: StudyDefinition, params: dict[str, Any], seed: int |
     )
 
 
+def sampler_of(definition: StudyDefinition) -> str:
+    """How trials are drawn: as said, else by the number of objectives."""
+    return definition.sampler or ("tpe" if len(definition.objectives) == 1 else "nsga2")
+
+
 def best(definition: StudyDefinition, trials: list[StudyTrial], top: int) -> list[StudyTrial]:
     """Complete trials by the first objective, the best first; of equal ones the earlier."""
     sign = _signs(definition)[0]

@@ -39,6 +39,8 @@ STATES: dict[str, tuple[str, str]] = {
     "HOLD": ("◌", "yellow"),
     "FAIL": ("✗", "red"),
     "FAILED": ("✗", "red"),
+    "COMPLETE": ("✓", "green"),
+    "PRUNED": ("○", MUTED),
     "KILLED": ("■", "red"),
     "CANCELLED": ("■", MUTED),
     "LOST": ("?", "red"),
