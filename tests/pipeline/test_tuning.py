@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from quarterstore.records import jobs, studies
+from quarterstore.shelf.artefacts import Artefacts
 
 TRIVIAL = "def objective(trial):\n    return (trial.params['x'] - 3) ** 2\n"
 X: dict[str, Any] = {"x": {"kind": "float", "low": -10, "high": 10}}
@@ -40,9 +41,12 @@ class Job:
     ) -> None:
         self.folder, self.kept = folder, folder / "kept"
         folder.mkdir(exist_ok=True)
+        (folder / "store").mkdir()
         (folder / "objective.py").write_text(code)
+        digest, _ = Artefacts(folder / "store", folder / "store").adopt(folder / "objective.py")
+        sources = {"objective.py": digest}
         self.spec = studies.StudySpec(
-            "study-1", definition(data=rows, **more), str(self.kept), data, str(folder / "objective.py")
+            "study-1", definition(data=rows, **more), str(self.kept), data, sources, str(folder / "store")
         )
         self.count = 0
 

@@ -110,10 +110,10 @@ def test_a_bad_study_is_refused_by_name(more: dict[str, Any], words: str) -> Non
 
 def test_the_tables_of_learners_are_those_the_learners_use() -> None:
     from quarterdeckd.learning import learners, parameters
-    from quarterdeckd.services import pipelines
+    from quarterdeckd.services import definitions
 
     assert learners.LEARNERS is parameters.LEARNERS
-    assert set(parameters.LEARNERS) == set(pipelines.LEARNERS)
+    assert set(parameters.LEARNERS) == set(definitions.LEARNERS)
 
 
 def test_a_study_that_runs_is_not_resumed_and_one_that_is_done_only_for_more() -> None:
@@ -159,7 +159,7 @@ def test_the_winner_goes_into_a_pipeline_with_its_parameters() -> None:
 
 def test_values_of_an_objective_of_ones_own_are_no_model() -> None:
     ruling = Ruling()
-    asked = studies.StartStudy(definition=definition(objective="o.py:o", data=None), code="d" * 64)
+    asked = studies.StartStudy(definition=definition(objective="o.py:o", data=None), sources={"o.py": "d" * 64})
     study = ruling.act(asked)
     ended(ruling, study)
     with pytest.raises(Refused, match="gives values and no model"):

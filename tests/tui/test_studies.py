@@ -14,6 +14,7 @@ from quarterdeck.tui.screens.study_cards import study_card
 from quarterstore.records import studies
 from quarterstore.records.jobs import Progress
 from quarterstore.records.names import drawn
+from quarterstore.records.spaces import Budget, Parameter
 from tests.decks import until
 from tests.tui.hostile import ODD
 
@@ -26,9 +27,9 @@ def study(**more: Any) -> studies.Study:
     definition = studies.StudyDefinition(
         name="churn",
         objectives={"accuracy": "maximise", f"loss{EVIL}": "minimise"},
-        space={"rate": studies.Parameter(kind="float", low=0.1, high=1)},
+        space={"rate": Parameter(kind="float", low=0.1, high=1)},
         objective="o.py:o",
-        budget=studies.Budget(trials=60, workers=2),
+        budget=Budget(trials=60, workers=2),
     )
     best = studies.Rescored(
         7, {"rate": 0.3, f"k{EVIL}": EVIL}, (0.97, 0.1), (0.91, 0.2), (0.9, 0.1), (0.92, 0.3), 3, 142
@@ -91,11 +92,11 @@ async def test_a_search_is_watched_stopped_and_gone_on_with_by_keys(daemon: Any,
         definition = studies.StudyDefinition(
             name="watched",
             objectives={"loss": "minimise"},
-            space={"x": studies.Parameter(kind="float", low=0, high=1)},
+            space={"x": Parameter(kind="float", low=0, high=1)},
             objective="o.py:objective",
-            budget=studies.Budget(trials=100_000),
+            budget=Budget(trials=100_000),
         )
-        asked = owner.ask(studies.StartStudy(definition=definition, code=digest))
+        asked = owner.ask(studies.StartStudy(definition=definition, sources={"o.py": digest}))
         until(lambda: owner.ask(studies.ListTrials(study=asked.id)))
         async with console(daemon.home).run_test(size=(120, 40)) as pilot:
             await made.gone_to(pilot, "9", "studies")

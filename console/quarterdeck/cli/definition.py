@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,40 +12,70 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
-from quarterstore.records import plans, tables
+from quarterstore.records import flows, plans, tables
 from quarterstore.records.datasets import AddDataset
-from quarterstore.records.faults import Invalid, got
+from quarterstore.records.faults import Failed, Invalid, TimedOut, got
 from quarterstore.records.misfits import misfit, refuse_unknown
-from quarterstore.records.pipelines import CheckPipeline, Definition, PipelineRun, RunPipeline
+from quarterstore.records.pipelines import (
+    CheckPipeline,
+    Definition,
+    PipelineRun,
+    ResumePipeline,
+    RunPipeline,
+    ShowPipelineRun,
+)
 
 READ_WITHIN = 150.0
 """Seconds that the daemon's child may read rows, a little more than it is given."""
+COMPILED_WITHIN = 60.0
+"""Seconds in which a Python file makes its flow."""
 
 
 def read(path: Path) -> Definition:
-    """A definition from a TOML file; a fault names what is wrong in it."""
+    """A definition from a TOML file, or from a Python file that makes one; a fault names what is wrong in it."""
     if not path.is_file():
-        raise got("file", str(path), "a pipeline definition in TOML")
+        raise got("file", str(path), "a pipeline definition in TOML or Python")
     try:
-        fields = tomllib.loads(path.read_text())
+        fields = compiled(path) if path.suffix == ".py" else tomllib.loads(path.read_text())
         refuse_unknown(Definition, fields)
-        return msgspec.convert(fields, Definition)
+        definition = msgspec.convert(fields, Definition)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"got a file that is no TOML ({error})", field=path.name) from error
     except msgspec.ValidationError as error:
         raise misfit(Definition, str(error)) from error
+    flows.flow(definition)
+    return definition
 
 
-def run_file(context: Context, path: Path) -> PipelineRun:
-    """Send what the definition names and run it."""
-    definition, code = read(path), None
-    if definition.train.python:
-        source = path.parent / definition.train.python.partition(":")[0]
-        if not source.is_file():
-            raise got("train.python", definition.train.python, "FILE.py:FUNCTION beside the definition")
-        code = context.client.put(source)[0]
-    definition = with_rows(context, path, definition)
-    return context.client.ask(RunPipeline(definition=definition, code=code))
+def compiled(path: Path) -> dict[str, Any]:
+    """The definition that a Python file makes, as data: the file is run in a child, which may do as it likes."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "quarterdeck.flow", str(path)],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            timeout=COMPILED_WITHIN,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimedOut(f"{path.name} made no flow within {COMPILED_WITHIN:g} s", field="file") from error
+    if done.returncode != 0:
+        raise Failed(f"{path.name}: the flow could not be made of it; what it said is above", field="file")
+    try:
+        found: dict[str, Any] = msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, Any])
+    except (IndexError, msgspec.DecodeError) as error:
+        raise Failed(f"{path.name}: got no flow, expected one", field="file") from error
+    return found
+
+
+def ready(context: Context, path: Path) -> tuple[Definition, dict[str, str]]:
+    """The definition of a file as it is to be asked with, and the user's own files; what it names has been sent, and
+    its rows looked at."""
+    definition = read(path)
+    sources = {
+        name: context.client.put(source(path.parent, name))[0] for name in dict.fromkeys(flows.files_of(definition))
+    }
+    return with_rows(context, path, definition), sources
 
 
 def with_rows(context: Context, path: Path, definition: Definition) -> Definition:
@@ -64,15 +96,43 @@ def with_rows(context: Context, path: Path, definition: Definition) -> Definitio
         digest, size = context.client.put(file)
         add = AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
         definition = replace(definition, data=replace(data, dataset=digest, file=None))
-    check_rows(context, definition)
+    if any(step.uses == "validate" for step in flows.flow(definition)):
+        check_rows(context, definition)
     if add is not None:
         context.client.ask(add)
     return definition
 
 
+def source(folder: Path, name: str) -> Path:
+    """A file of the user's own, beside the definition."""
+    file = folder / name
+    if not file.is_file():
+        raise got("file", name, "a file of that name beside the definition, as FILE.py:FUNCTION says")
+    return file
+
+
+def run_file(context: Context, path: Path, preempt: float | None = None) -> PipelineRun:
+    """Send what the definition names and run it."""
+    definition, sources = ready(context, path)
+    origin = str(path.resolve())[:1000]
+    return context.client.ask(RunPipeline(definition=definition, sources=sources, origin=origin, preempt=preempt))
+
+
+def resume(context: Context, given: str, path: Path | None, as_it_was: bool) -> PipelineRun:
+    """Go on with a run, by its definition as it is now where that is still there, else as it was."""
+    run = context.client.ask(ShowPipelineRun(pipeline_run=given))
+    path = path or (Path(run.origin) if run.origin and Path(run.origin).is_file() and not as_it_was else None)
+    if path is None or as_it_was:
+        context.say("going on with definition and code as they were")
+        return context.client.ask(ResumePipeline(pipeline_run=run.id))
+    context.say(f"going on with definition and code as they are now in {path}")
+    definition, sources = ready(context, path)
+    return context.client.ask(ResumePipeline(pipeline_run=run.id, definition=definition, sources=sources))
+
+
 def check_rows(context: Context, definition: Definition) -> dict[str, Any]:
     """What is found of the rows that a definition names, as figures of the step `validate`; raises what its job would
     end with, before anything of it is kept."""
-    validated, _ = context.client.ask(CheckPipeline(definition=definition), timeout=READ_WITHIN)
+    validated, *_ = context.client.ask(CheckPipeline(definition=definition), timeout=READ_WITHIN)
     figures: dict[str, Any] = validated.figures
     return figures

@@ -11,6 +11,7 @@ import msgspec
 from quarterdeckd.learning import learners
 from quarterdeckd.pipeline import files, splitting, validation
 from quarterdeckd.pipeline.rows import MOST_MEMORY
+from quarterstore.records import flows
 from quarterstore.records.faults import Fault
 from quarterstore.records.pipelines import Definition, Step
 from quarterstore.records.wire import decode
@@ -18,15 +19,17 @@ from quarterstore.records.wire import decode
 
 def check(definition: Definition, path: str | None) -> list[Step]:
     """The steps `validate` and `split` as they will be told. Raises the `Fault` that the job would end with."""
-    rows = files.load(definition, path)
+    kinds = {step.uses: flows.effective(definition, step) for step in flows.flow(definition) if step.uses}
+    rows = files.load(kinds.get("validate", definition), path)
     words, figures = validation.validate(rows)
-    if definition.train.python is None:
-        learners.check_task(definition.train.learner, rows.plan.task)
-    sides = splitting.split(rows, definition.split, definition.data.time, definition.data.group)
-    return [
-        Step("validate", "DONE", words=words, figures=figures),
-        Step("split", "DONE", words=sides.words, figures=sides.figures),
-    ]
+    found = [Step("validate", "DONE", words=words, figures=figures)]
+    train = kinds.get("train")
+    if train is not None and train.train.python is None:
+        learners.check_task(train.train.learner, rows.plan.task)
+    if (split := kinds.get("split")) is not None:
+        sides = splitting.split(rows, split.split, definition.data.time, definition.data.group)
+        found.append(Step("split", "DONE", words=sides.words, figures=sides.figures))
+    return found
 
 
 def main(argv: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The fifth step of a pipeline: the model as a file, proved to answer as the trained model does, with what serving
+"""The end of the training step: the model as a file, proved to answer as the trained model does, with what serving
 needs."""
 
 from __future__ import annotations
@@ -27,17 +27,15 @@ GOLDEN_CELLS: Final = 100_000
 
 
 class Exported(NamedTuple):
-    """The files of a model inside the job's folder, its signature, and the parity that was found."""
+    """The signature of the file, the parity that was found, and the bytes of the model."""
 
-    model: str
-    reference: str
-    golden: str
     signature: Signature
     parity: float
     size: int
 
 
 def export(
+    out: Path,
     fitted: Fitted,
     meaning: Meaning,
     learnt: pl.DataFrame,
@@ -46,10 +44,8 @@ def export(
     answers: NDArray[np.float64],
     seed: int,
 ) -> Exported:
-    """Write `out/model.onnx`, `out/reference.parquet` and `out/golden.json`; a file that answers otherwise than the
+    """Write `model.onnx`, `reference.parquet` and `golden.json` into `out`; a file that answers otherwise than the
     trained model on the held-out rows is refused, naming the worst row."""
-    out = Path("out")
-    out.mkdir(exist_ok=True)
     model = out / "model.onnx"
     model.write_bytes(fitted.export())
     checked_onnx(model)
@@ -63,9 +59,7 @@ def export(
     parity = compared(answers, outputs, signed)
     _write_golden(out / "golden.json", signed, given, outputs, truth)
     _write_reference(out / "reference.parquet", fitted, meaning, learnt, seed)
-    return Exported(
-        str(model), str(out / "reference.parquet"), str(out / "golden.json"), signed, parity, model.stat().st_size
-    )
+    return Exported(signed, parity, model.stat().st_size)
 
 
 def feeds(frame: pl.DataFrame, signed: Signature) -> dict[str, NDArray[Any]]:

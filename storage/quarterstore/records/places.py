@@ -92,6 +92,11 @@ class Home:
         return self.root / "batches"
 
     @property
+    def checkpoints(self) -> Path:
+        """A folder a step that was cut off, by its key; those of a week ago go at start."""
+        return self.root / "checkpoints"
+
+    @property
     def streams(self) -> Path:
         """A folder a stream, with its counts and the keys it saw; the ipc sockets of streams."""
         return self.root / "streams"

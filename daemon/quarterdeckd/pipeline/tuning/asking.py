@@ -17,7 +17,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from quarterdeckd.pipeline.tuning.messages import Done
-from quarterstore.records.studies import Parameter, StudyDefinition, StudyTrial, sampler_of
+from quarterstore.records.spaces import Parameter
+from quarterstore.records.studies import StudyDefinition, StudyTrial, sampler_of
 
 JOURNAL = "optuna.log"
 STATES = {TrialState.COMPLETE: "COMPLETE", TrialState.PRUNED: "PRUNED", TrialState.FAIL: "FAILED"}

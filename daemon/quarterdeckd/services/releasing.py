@@ -1,0 +1,133 @@
+"""From what a pipeline made to a version that is registered, judged and sent on, all in one entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec.structs import replace
+
+from quarterdeckd.services.deciding import Asking, Decision
+from quarterdeckd.services.evidence import gates_of, judge
+from quarterstore.ledger.finding import trial_at
+from quarterstore.ledger.state import State
+from quarterstore.records import deployments, flows, governance, pipelines, registry, runs
+from quarterstore.records.base import Act, Event
+
+LOWER_IS_BETTER = ("log loss", "brier", "rmse", "mae")
+
+
+def released(
+    pipeline_run: pipelines.PipelineRun,
+    definition: pipelines.Definition,
+    result: pipelines.PipelineResult,
+    act: pipelines.EndPipeline,
+    asking: Asking,
+) -> Decision:
+    """Register, judge and send on, as far as there are steps for it; params of those steps hold over the sections."""
+    kinds = {step.uses: step for step in flows.flow(definition) if step.uses}
+    for kind in ("gate", "deploy"):
+        if kind in kinds:
+            definition = flows.effective(definition, kinds[kind])
+
+    def noted(kind: str, state: pipelines.StepState, words: str) -> pipelines.NoteStep:
+        known = next(each for each in pipeline_run.steps if each.name == kinds[kind].name)
+        step = replace(known, state=state, started=asking.now, ended=asking.now, words=words, attempts=1)
+        return pipelines.NoteStep(pipeline_run=pipeline_run.id, step=step)
+
+    events: list[Event] = [
+        runs.ParamsLogged(run=pipeline_run.run, params={"device": result.device, "framework": result.framework}),
+        *([runs.TagsSet(run=pipeline_run.run, tags={**_warning(result)})] if result.warnings else []),
+        runs.RunEnded(run=pipeline_run.run, state="FINISHED", at=asking.now, metrics=act.metrics),
+    ]
+
+    def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+        chained = asked._replace(chained=True)
+        yield _registration(definition, pipeline_run, result), chained
+        version = after.versions[f"{definition.model}@{after.models[definition.model].latest}"]
+        yield noted("register", "DONE", f"{version.id} is {version.semver} ({version.reason})"), chained
+        ok = True
+        if "gate" in kinds:
+            if definition.gate.set and definition.gate.limits:
+                drilled = _drill_rules(after, definition.model)
+                yield governance.SetGate(model=definition.model, rules=(*_rules(definition), *drilled)), chained
+            ok, words = _judged(after, definition, version, asked.now)
+            yield noted("gate", "DONE" if ok else "FAILED", words), chained
+        if "deploy" in kinds:
+            for following in _sent_on(after, definition, version, ok, chained):
+                yield (noted("deploy", *following) if isinstance(following, tuple) else following), chained
+        yield pipelines.ClosePipeline(pipeline_run=pipeline_run.id, version=version.id), chained
+
+    return Decision(
+        events, f"{pipeline_run.pipeline} succeeded", lambda after: after.pipeline_runs[pipeline_run.id], then
+    )
+
+
+def _warning(result: pipelines.PipelineResult) -> dict[str, str]:
+    return {"warning": "; ".join(result.warnings)[:2000]} if result.warnings else {}
+
+
+def _registration(
+    definition: pipelines.Definition,
+    pipeline_run: pipelines.PipelineRun,
+    result: pipelines.PipelineResult,
+) -> registry.RegisterVersion:
+    return registry.RegisterVersion(
+        model=definition.model,
+        digest=result.model,
+        size=result.size,
+        format=result.format,
+        signature=result.signature,
+        metrics=result.metrics,
+        run=pipeline_run.run,
+        dataset=result.dataset,
+        reference=result.reference,
+        golden=result.golden,
+        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_warning(result)},
+    )
+
+
+def _rules(definition: pipelines.Definition) -> tuple[governance.GateRule, ...]:
+    named = {metric.replace("_", " "): limit for metric, limit in definition.gate.limits.items()}
+    return tuple(
+        governance.GateRule(metric=metric, op="<=" if metric in LOWER_IS_BETTER else ">=", limit=limit)
+        for metric, limit in named.items()
+    )
+
+
+def _drill_rules(state: State, model: str) -> tuple[governance.GateRule, ...]:
+    """What a person asks of the rollback is no matter of a definition's limits, and stays."""
+    gate = state.gates.get(model)
+    return tuple(rule for rule in gate.rules if rule.against == "drill") if gate else ()
+
+
+def _judged(state: State, definition: pipelines.Definition, version: registry.Version, now: float) -> tuple[bool, str]:
+    outcome = judge(state, version, now, _rules(definition))
+    return outcome.ok, "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks) or "no gate is set"
+
+
+def _sent_on(
+    state: State, definition: pipelines.Definition, version: registry.Version, ok: bool, asked: Asking
+) -> Iterator[Act[Any] | tuple[pipelines.StepState, str]]:
+    """Staging or a canary, when the definition says so, the gate holds and nothing stands in the way; the last one is
+    how the step ended."""
+    then = definition.deploy.then
+    if then == "none" or not ok:
+        yield "SKIPPED", "not asked for" if ok else "the gate says no"
+        return
+    if gates_of(state, version.model, "Staging"):
+        yield "SKIPPED", f"a hook is a gate to Staging: qd promote {version.id} Staging"
+        return
+    yield registry.MoveStage(version=version.id, stage="Staging", reason=f"pipeline {definition.name}")
+    words = f"{version.id} is in Staging"
+    endpoint = definition.deploy.endpoint
+    deployment = state.deployments.get(endpoint) if endpoint else None
+    if then == "canary" and endpoint is not None:
+        running = deployment and (deployment.canary or deployment.pending or trial_at(state, endpoint))
+        busy = deployment is None or deployment.live is None or running is not None
+        if busy or asked.profile != "solo" or gates_of(state, version.model, "Production"):
+            words += "; a canary needs a free, live endpoint, no hook as a gate and, outside solo, an approval"
+        else:
+            yield deployments.StartCanary(version=version.id, endpoint=endpoint)
+            words += f", canary at {endpoint} asked for"
+    yield "DONE", words
