@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quarterstore.records import jobs, studies
+from quarterdeckd.services.spaces import check_search
+from quarterstore.records import flows, jobs, pipelines, studies
 from quarterstore.records.faults import Conflict, Invalid, NotFound, Refused
+from quarterstore.records.misfits import refuse_unknown
 from quarterstore.records.wire import plain
 from tests.ruling import Ruling
 
@@ -164,6 +169,20 @@ def test_values_of_an_objective_of_ones_own_are_no_model() -> None:
     ended(ruling, study)
     with pytest.raises(Refused, match="gives values and no model"):
         ruling.act(studies.RegisterBest(study=study.id))
+
+
+def test_the_studies_of_the_page_can_be_searched() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "tune.md").read_text()
+    first, second, third = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
+    for fields in (first, second):
+        refuse_unknown(studies.StudyDefinition, fields)
+        found = check_search(msgspec.convert(fields, studies.StudyDefinition))
+    assert found.objective == "objective.py:objective"
+    third |= {"name": "p", "model": "p", "data": {"builtin": "wine", "target": "target"}}
+    refuse_unknown(pipelines.Definition, third)
+    definition = msgspec.convert(third, pipelines.Definition)
+    assert [step.name for step in flows.flow(definition)][2] == "tune"
+    check_search(studies.study_of(definition))
 
 
 VALUES = st.lists(st.tuples(*[st.integers(0, 5).map(float)] * 2), max_size=30)
