@@ -20,6 +20,7 @@ from quarterstore.records import (
     runs,
     search,
     store,
+    studies,
     trials,
 )
 from quarterstore.records.base import tag_of
@@ -151,6 +152,7 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     runs.RemoveRun: _with("run rm", "run"),
     runs.CompareRuns: _compare,
     search.SearchRuns: _search,
+    studies.ShowStudy: _with("tune show", "study"),
     registry.ShowLineage: _with("lineage", "version"),
     models.ShowModel: _with("model show", "model"),
     registry.ListTenures: _with("registry history", "model"),

@@ -47,6 +47,7 @@ from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.steps import Deadlines
 from quarterdeckd.work.storing import Storing
 from quarterdeckd.work.streams import Streams
+from quarterdeckd.work.studies import Studies
 from quarterdeckd.work.supervisor import Supervisor
 from quarterdeckd.work.traffic import Traffic
 from quarterdeckd.work.trials import Trials
@@ -61,6 +62,7 @@ from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
 from quarterstore.records import streams as stream_records
+from quarterstore.records import studies as study_records
 from quarterstore.records import trials as trial_records
 from quarterstore.records.batches import StartBatch
 from quarterstore.records.checks import CheckRows
@@ -261,6 +263,10 @@ class Daemon:
         wide[outcome_records.AddOutcomes] = self.outcomes.add
         wide[outcome_records.ShowOutcomes] = self.outcomes.summary
         wide[outcome_records.ListValues] = self.outcomes.history
+        tuned = Studies(self.ledger.home, self.view)
+        wide[study_records.ListTrials] = tuned.trials
+        wide[study_records.BestTrials] = tuned.best
+        wide[study_records.ParetoTrials] = tuned.pareto
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -192,6 +193,8 @@ def test_a_step_that_asks_waits_over_a_restart_for_a_yes_and_expires_to_a_no(abs
     assert asked.returncode == 0 and "qd pipeline approve" in asked.stderr
     run = newest(absent)
     assert run.state == "WAITING" and run.steps[1].figures["evidence"] == {"first": {"rows": 3}}
+    card = absent.qd("pipeline", "show", run.id).stdout
+    assert "may it go on?" in card and "first rows 3" in card and run.steps[0].outputs["x.txt"] in card, card
     absent.stop(signal.SIGKILL)
     absent.start()
     assert shown(absent, run.id).state == "WAITING"
@@ -268,3 +271,16 @@ def test_a_cancelled_run_ends_its_step(daemon: Any, tmp_path: Path) -> None:
     until(lambda: not Path(f"/proc/{process}").exists())
     with daemon.client() as client, pytest.raises(NotFound):
         client.ask(registry.ListVersions(model="cancelled"))
+
+
+def test_the_examples_of_the_page_run_as_they_stand(daemon: Any, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "run-pipelines.md").read_text()
+    (definition,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    steps, flow = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for name, text in (("words.toml", definition), ("steps.py", steps), ("flow.py", flow)):
+        (tmp_path / name).write_text(text)
+    asked = daemon.qd("pipeline", "run", str(tmp_path / "words.toml"))
+    assert asked.returncode == 0 and "are these enough words?" in asked.stderr, asked.stderr
+    assert newest(daemon).steps[1].figures == {"words": 8}
+    made = daemon.qd("pipeline", "run", str(tmp_path / "flow.py"))
+    assert made.returncode == 0 and newest(daemon).steps[1].figures == {"words": 3}, made.stderr

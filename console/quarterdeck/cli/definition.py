@@ -108,10 +108,15 @@ def ready(context: Context, path: Path, allow_leak: str | None = None) -> tuple[
     if allow_leak is not None:
         definition = replace(definition, split=replace(definition.split, allow_leak=allow_leak))
     sources = {
-        name: context.client.put(_source(path.parent, name))[0]
+        name: context.client.put(source(path.parent, name))[0]
         for name in dict.fromkeys((*flows.files_of(definition), *code_of(definition, path)))
     }
     definition = replace(definition, validate=_with_reference(context, path, definition.validate))
+    return with_rows(context, path, definition), sources
+
+
+def with_rows(context: Context, path: Path, definition: Definition) -> Definition:
+    """The definition with its file of rows sent and kept, once its job would take them."""
     data, add = definition.data, None
     if data.file:
         file = _beside(path, data.file, "data.file")
@@ -128,7 +133,7 @@ def ready(context: Context, path: Path, allow_leak: str | None = None) -> tuple[
         check_rows(context, definition)
     if add is not None:
         context.client.ask(add)
-    return definition, sources
+    return definition
 
 
 def placed(definition: Definition, folder: Path) -> Definition:
@@ -168,7 +173,8 @@ def code_of(definition: Definition, path: Path) -> list[str]:
     return names if train.code in (None, ".") else [f"{train.code}/{name}" for name in names]
 
 
-def _source(folder: Path, name: str) -> Path:
+def source(folder: Path, name: str) -> Path:
+    """A file of the user's own, beside the definition."""
     file = folder / name
     if not file.is_file():
         raise got("file", name, "a file of that name beside the definition, as FILE.py:FUNCTION says")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
@@ -21,6 +22,7 @@ from quarterdeckd.pipeline.ending import StepEnded
 from quarterdeckd.pipeline.forking import Forked
 from quarterdeckd.pipeline.keying import key
 from quarterdeckd.pipeline.progress import Report
+from quarterdeckd.pipeline.sources import laid
 from quarterdeckd.pipeline.step import At
 from quarterdeckd.pipeline.watch import BEAT
 from quarterstore.records import flows
@@ -64,7 +66,7 @@ class Engine:
         signal.signal(signal.SIGTERM, self._on_signal)
         forking.adopt_orphans()
         try:
-            self._lay_code()
+            laid(self._folder / "code", self._spec.sources, self._store)
             self._take_up()
             while self._go_on():
                 self._wait()
@@ -84,18 +86,6 @@ class Engine:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._told_to_end = True
-
-    def _lay_code(self) -> None:
-        """The user's own files as they were when the run was asked for."""
-        code = self._folder / "code"
-        code.mkdir(exist_ok=True)
-        for name, digest in self._spec.sources.items():
-            path = (code / name).resolve()
-            if not path.is_relative_to(code.resolve()):
-                raise got("sources", name, "a path beside the definition")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self._store.checked(digest), path)
-            path.chmod(0o700)  # a program of the user's is started by its name
 
     def _take_up(self) -> None:
         """Steps that were done before this job are done, as long as their files are what they were."""
@@ -218,6 +208,8 @@ class Engine:
         forked = self._running.pop(name)
         answer, how = forked.reap()
         forking.end_orphans({each.pid for each in self._running.values()})
+        with contextlib.suppress(OSError):
+            forked.checkpoint.rmdir()  # an empty one is none
         known = replace(self._steps[name], ended=time.time())
         if self._told_to_end:
             return
@@ -308,18 +300,10 @@ class Engine:
 
     def _asked(self, step: StepSection) -> Step:
         """The step that asks, with what a person may want to know: figures of the steps before it, hashes of files."""
-        section = flows.approve_of(step)
         before = [self._steps[name] for name in flows.above(self._flow, step.name)]
-        evidence: dict[str, Any] = {each.name: each.figures for each in before if each.figures}
-        files = self._digests(step)
-        now = time.time()
-        return replace(
-            self._steps[step.name],
-            state="ASKING",
-            started=now,
-            words=section.ask or "may it go on?",
-            figures={"until": now + section.timeout, "evidence": evidence, "files": files},
-        )
+        evidence = {each.name: each.figures for each in before if each.figures}
+        figures: dict[str, Any] = {"evidence": evidence, "files": self._digests(step)}
+        return replace(self._steps[step.name], state="ASKING", figures=figures)
 
     def _result(self) -> Any:
         register = next((step for step in self._flow if step.uses == "register"), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +14,9 @@ from quarterdeckd.pipeline import evaluation, export, files, judging, leakage, o
 from quarterdeckd.pipeline.made import Made, Measured
 from quarterdeckd.pipeline.step import At, Told
 from quarterstore.records.base import Record
+from quarterstore.records.pipelines import Definition
 from quarterstore.records.plans import Plan
+from quarterstore.records.studies import pipeline_of, study_of
 from quarterstore.records.tables import Table
 from quarterstore.records.training import named_code, outside
 
@@ -60,6 +63,7 @@ def train(at: At) -> Told:
     `reference.parquet`), what it is (`made.json`) and what the trained one says of the held-out rows
     (`answers.npy`)."""
     rows, (learnt, held) = rows_of(at), sides_of(at)
+    at = at._replace(definition=_tuned(at))
     most = int(at.definition.train.params.get("epochs", 0) or 0)
 
     def points(number: int, values: dict[str, float]) -> None:
@@ -99,6 +103,15 @@ def train(at: At) -> Told:
     words = f"{fitted.words}, {fitted.framework}, on {fitted.device}; {exported}"
     figures = {"params": fitted.params, "seconds": seconds, "parity": found.parity, "size": found.size}
     return Told(words, figures)
+
+
+def _tuned(at: At) -> Definition:
+    """The definition with the parameters that a step `tune` before this one found."""
+    if not any(place.endswith("/tuned.json") for place in at.inputs):
+        return at.definition
+    found = msgspec.json.decode(at.file("tuned.json").read_bytes(), type=dict[str, Any])
+    train = pipeline_of(study_of(at.definition), found).train
+    return msgspec.structs.replace(at.definition, train=train)
 
 
 def evaluate(at: At) -> Told:

@@ -6,9 +6,10 @@ import re
 
 from msgspec.structs import replace
 
+from quarterdeckd.services.spaces import check_search
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import flows, pipelines
+from quarterstore.records import flows, pipelines, studies
 from quarterstore.records.checks import checked_section
 from quarterstore.records.evaluations import checked_evaluation
 from quarterstore.records.faults import got, missing
@@ -54,6 +55,10 @@ def _check_sections(definition: pipelines.Definition, kind: str) -> None:
         checked_evaluation(definition.evaluate)
     elif kind == "split":
         _check_split(definition)
+    elif kind == "tune":
+        if definition.tune is None:
+            raise got("tune", "nothing", "[tune] with objectives and a space, because a step uses tune")
+        check_search(studies.study_of(definition))
     elif kind == "train":
         check_train(definition.train)
         if named_code(definition.train) is None and definition.train.learner not in LEARNERS:

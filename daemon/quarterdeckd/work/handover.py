@@ -31,6 +31,7 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "stream": ("model",),
     "replay": ("model", "live_model"),
     "drill": (),
+    "study": ("data",),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": (),
@@ -44,6 +45,7 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "stream": (),
     "replay": (),
     "drill": (),
+    "study": (),
 }
 CACHED_RUNS = 40
 """Runs of a pipeline whose steps may be taken for those of the next."""
@@ -85,6 +87,8 @@ class Handover:
             spec["work"] = str(self._home.batches / spec["key"])
         if job.kind == "stream":
             spec |= {"folder": str(self._home.streams / spec["stream"]), "home": str(self._home.root)}
+        if job.kind == "study":
+            spec |= {"folder": str(self._home.studies / spec["study"]), "store": str(self._artefacts.folder)}
         if job.kind == "replay":
             spec |= self._traffic(spec["endpoint"]) | {"labels": self._labels()}
         if job.kind == "drill":

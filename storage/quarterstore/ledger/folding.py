@@ -31,6 +31,7 @@ from quarterstore.ledger import (
     search,
     store,
     streams,
+    studies,
     transfer,
     trials,
 )
@@ -54,6 +55,7 @@ for _book in (
     governance,
     jobs,
     pipelines,
+    studies,
     schedules,
     deployments,
     outcomes,

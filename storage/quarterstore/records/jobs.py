@@ -21,6 +21,7 @@ JobKind = Literal[
     "training_set",
     "replay",
     "drill",
+    "study",
 ]
 
 

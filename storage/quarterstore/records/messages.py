@@ -39,6 +39,7 @@ from quarterstore.records import (
     search,
     store,
     streams,
+    studies,
     transfer,
     trials,
 )
@@ -55,6 +56,7 @@ NOUNS: tuple[ModuleType, ...] = (
     checks,
     features,
     pipelines,
+    studies,
     schedules,
     jobs,
     deployments,

@@ -11,6 +11,7 @@ from quarterstore.records.checks import ValidateSection
 from quarterstore.records.evaluations import Against, EvaluateSection
 from quarterstore.records.jobs import Limits
 from quarterstore.records.registry import Metric, Signature
+from quarterstore.records.spaces import TuneSection
 
 StepState = Literal["WAITING", "RUNNING", "ASKING", "DONE", "FAILED", "LOST", "SKIPPED"]
 """WAITING for steps before it or for its next try, ASKING a person."""
@@ -105,6 +106,7 @@ class Definition(Record, frozen=True):
     split: SplitSection = SplitSection()
     train: TrainSection = TrainSection()
     evaluate: EvaluateSection = EvaluateSection()
+    tune: TuneSection | None = None
     gate: GateSection = GateSection()
     deploy: DeploySection = DeploySection()
     task: Literal["auto", "classification", "regression"] = "auto"

@@ -42,6 +42,7 @@ from quarterdeck.cli.short.streaming import stream
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import quickstart
 from quarterdeck.cli.short.trying import ab, bandit, shadow
+from quarterdeck.cli.short.tuning import tune_group
 
 __all__ = ["ALONE", "COMMANDS", "GROUPS", "HELP", "runs"]
 
@@ -82,6 +83,7 @@ ALONE: dict[str, Made] = {"retention": retention}
 GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "run": run_group,
     "pipeline": pipeline_group,
+    "tune": tune_group,
     "registry": registry_group,
     "version": version_group,
     "model": model_group,
@@ -135,6 +137,7 @@ HELP = {
     "batch": "answer a whole file of rows",
     "stream": "answer messages as they come, at least once each",
     "pipeline": "run a pipeline file, look at its runs, go on with one",
+    "tune": "search the best parameters, honestly",
     "audit": "verify the journal, show its head",
     "serving": "the serving side, without the daemon too",
     "keys": "make keys for people",
