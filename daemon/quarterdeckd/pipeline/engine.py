@@ -95,6 +95,7 @@ class Engine:
                 raise got("sources", name, "a path beside the definition")
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._store.checked(digest), path)
+            path.chmod(0o700)  # a program of the user's is started by its name
 
     def _take_up(self) -> None:
         """Steps that were done before this job are done, as long as their files are what they were."""

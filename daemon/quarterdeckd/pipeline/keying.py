@@ -14,8 +14,10 @@ import msgspec
 
 import quarterdeckd
 import quarterstore.records
+from quarterdeckd.pipeline import own_process
 from quarterstore.records import flows
 from quarterstore.records.pipelines import Definition, StepSection
+from quarterstore.records.training import named_code
 
 OURS = ("pipeline", "learning", "measures", "features", "compression")
 """Floors whose source decides what our own steps do."""
@@ -26,11 +28,13 @@ def key(definition: Definition, step: StepSection, data: str | None, sources: Ma
     """SHA-256 of what the outputs of a step depend on. `sources` and `inputs` are paths or places -> SHA-256."""
     laid = flows.effective(definition, step)
     fields = flows.KINDS[step.uses].depends if step.uses else ()
-    own = step.uses is None or (step.uses == "train" and laid.train.python is not None)
+    own = step.uses is None or (step.uses == "train" and named_code(laid.train) is not None)
+    interpreter = laid.train.interpreter if step.uses == "train" else step.interpreter
     what = (
         flows.kind_of(step),
         step.run,
         step.command,
+        interpreter,
         step.params if step.uses is None else {},
         {field: msgspec.to_builtins(getattr(laid, field)) for field in fields},
         data,
@@ -38,6 +42,7 @@ def key(definition: Definition, step: StepSection, data: str | None, sources: Ma
         dict(sources) if own else {},
         _ours() if step.uses else "",
         _environment(),
+        own_process.about(interpreter) if interpreter else None,
     )
     return hashlib.sha256(msgspec.msgpack.encode(what, order="deterministic")).hexdigest()
 

@@ -13,6 +13,7 @@ from quarterdeckd.services.deciding import Asking, Decision
 from quarterstore.ledger.state import State
 from quarterstore.records import flows, jobs, pipelines, runs
 from quarterstore.records.base import Event
+from quarterstore.records.training import named_code
 from quarterstore.records.wire import plain
 
 PAUSE = 600.0
@@ -29,7 +30,7 @@ def tracked_run(pipeline_run: pipelines.PipelineRun, definition: pipelines.Defin
     return runs.Run(
         id=pipeline_run.run,
         experiment=definition.model or definition.name,
-        name=(train.python or train.learner) if definition.model else definition.name,
+        name=(named_code(train) or train.learner) if definition.model else definition.name,
         state="RUNNING",
         started=now,
         actor=pipeline_run.actor,

@@ -150,9 +150,10 @@ class Handover:
     def taken_over(self, job: jobs.Job, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
         """The result with every file replaced by the hash it is kept under, and the size of the model file."""
         taken = dict(result)
-        if job.kind == "pipeline" and (made := result.get("result")):
-            for field in ("model", "reference", "golden"):
-                self._artefacts.checked(made[field])
+        if job.kind == "pipeline" and (made := msgspec.convert(result, pipelines.PipelineOutcome).result) is not None:
+            for digest in (made.model, made.reference, made.golden):
+                if digest is not None:  # there are no golden rows of a model that nobody here can ask
+                    self._artefacts.checked(digest)
         for field in FILES_OUT[job.kind]:
             path = (folder / str(result[field])).resolve()
             if not path.is_relative_to(folder.resolve()):
