@@ -9,7 +9,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quarterdeckd.pipeline import evaluation, export, files, leakage, own_code, splitting, training, validation
+from quarterdeckd.pipeline import (
+    evaluation,
+    export,
+    files,
+    judging,
+    leakage,
+    own_code,
+    splitting,
+    training,
+    validation,
+)
 from quarterdeckd.pipeline.made import Made, Measured
 from quarterdeckd.pipeline.step import At, Told
 from quarterstore.records.base import Record
@@ -31,13 +41,17 @@ class About(Record, frozen=True):
 
 def validate(at: At) -> Told:
     """The rows of the definition as `rows.parquet` and `rows.json`; a fault where nothing can be learnt from them."""
-    rows = files.load(at.definition, str(at.data) if at.data else None)
+    raw, (held, findings) = validation.checks(at)
+    rows = files.planned(at.definition, raw)
     words, figures = validation.validate(rows)
+    if later := validation.ahead(rows.frame, at.definition.data.time):
+        figures["warnings"] = (*figures.get("warnings", ()), later)
+        words = f"{words}; WARNING: {later}"
     _warned(figures.get("warnings", ()))
     rows.frame.write_parquet(at.out / "rows.parquet")
     about = About(rows.plan, rows.table, rows.digest, rows.dropped)
     (at.out / "rows.json").write_bytes(msgspec.json.encode(about))
-    return Told(words, figures)
+    return Told("; ".join(part for part in (words, held) if part), figures | findings)
 
 
 def split(at: At) -> Told:
@@ -98,10 +112,11 @@ def train(at: At) -> Told:
 
 
 def evaluate(at: At) -> Told:
-    """`metrics.json`: how good the model's answers to the held-out rows are, and signs that it knew them."""
-    rows, (_, held) = rows_of(at), sides_of(at)
+    """`metrics.json`: how good the model's answers to the held-out rows are, of parts of them and of groups, against
+    the champion, and signs that it knew them."""
+    rows, (learnt, held) = rows_of(at), sides_of(at)
     answers: NDArray[np.float64] = np.load(at.file("answers.npy"), allow_pickle=False)
-    found = evaluation.evaluate(answers, rows.frame[rows.plan.target][held], training.meaning_of(rows))
+    found = judging.judge(at, rows, learnt, held, answers)
     doubts = _warned(leakage.of_metrics(found.metrics, rows.frame, rows.plan))
     (at.out / "metrics.json").write_bytes(msgspec.json.encode(Measured(found.metrics)))
     words = "; ".join([found.words, *(f"WARNING: {doubt}" for doubt in doubts)])

@@ -95,7 +95,7 @@ def _started(
     events += [
         runs.RunStarted(run=tracked_run(pipeline_run, definition, asking.now)),
         pipelines.PipelineStarted(pipeline_run=pipeline_run),
-        jobs.JobQueued(job=queued_job(pipeline_run, definition, asking.now)),
+        jobs.JobQueued(job=queued_job(state, pipeline_run, definition, asking.now)),
     ]
     return Decision(
         events,

@@ -12,6 +12,7 @@ from typing import Any
 from quarterstore.records import (
     base,
     batches,
+    checks,
     compression,
     datasets,
     deployments,
@@ -51,6 +52,7 @@ NOUNS: tuple[ModuleType, ...] = (
     registry,
     models,
     datasets,
+    checks,
     features,
     pipelines,
     schedules,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from quarterdeck.cli.short.checking import data_group
 from quarterdeck.cli.short.deploying import (
     batch,
     canary,
@@ -84,6 +85,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "registry": registry_group,
     "version": version_group,
     "model": model_group,
+    "data": data_group,
     "features": features_group,
     "labels": labels_group,
     "outcome": outcome_group,
@@ -125,6 +127,7 @@ HELP = {
     "gate": "what a version has to show before Production",
     "deployment": "what each version answered over time",
     "drift": "compare live traffic with the training rows",
+    "data": "check a file of rows by rules",
     "features": "values of entities over time, and training sets of them",
     "labels": "the true labels of predictions, and how often each version was right",
     "outcome": "what came of predictions, as numbers",
