@@ -8,6 +8,8 @@ from quarterstore.records.base import Act, Event, Query, Record, Role
 from quarterstore.records.jobs import Job
 
 Kind = Literal["number", "integer", "text", "boolean"]
+Status = Literal["PRESENT", "EXPIRED", "NOT_FOUND"]
+"""What is read of an entity: a value that holds, one that is older than the view's ttl, or none."""
 Known = Literal["event", "now", "column"]
 """When the rows of a file were known: at their event time (a first load of history), when they came here, or at the
 time a column of theirs says."""
@@ -81,6 +83,42 @@ class FeatureRows(Record, frozen=True):
     by: str
     source: str
     """The SHA-256 of the file that was sent."""
+
+
+class Generation(Record, frozen=True):
+    """The newest value of each entity of a view as it was known at `made`, ready to be read online: what is in it, by
+    the hashes of the files; of `waiting` ones some rows were not due yet. `newest` is the latest event time in it."""
+
+    id: str
+    view: str
+    columns: tuple[str, ...]
+    files: tuple[str, ...]
+    waiting: tuple[str, ...]
+    entities: int
+    rows: int
+    """Rows of the files that were read for it."""
+    newest: float | None
+    made: float
+    full: bool
+    seconds: float
+    size: int
+    at: float
+    by: str
+
+
+class OnlineView(Record, frozen=True):
+    """A view as it is read online: `folder` holds its newest generation (none: empty), whose values are in the order
+    of `columns`; it was `made` as known at that instant, in seconds since 1970."""
+
+    name: str
+    version: int
+    keys: tuple[Key, ...]
+    features: tuple[Feature, ...]
+    ttl: float | None
+    folder: str = ""
+    columns: tuple[str, ...] = ()
+    made: float = 0.0
+    generation: str = ""
 
 
 class Reading(Record, frozen=True):
