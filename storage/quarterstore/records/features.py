@@ -8,8 +8,6 @@ from quarterstore.records.base import Act, Event, Query, Record, Role
 from quarterstore.records.jobs import Job
 
 Kind = Literal["number", "integer", "text", "boolean"]
-Status = Literal["PRESENT", "EXPIRED", "NOT_FOUND"]
-"""What is read of an entity: a value that holds, one that is older than the view's ttl, or none."""
 Known = Literal["event", "now", "column"]
 """When the rows of a file were known: at their event time (a first load of history), when they came here, or at the
 time a column of theirs says."""
@@ -52,6 +50,8 @@ class FeatureView(Record, frozen=True):
     tags: dict[str, str]
     created: float
     created_by: str
+    max_lag: float | None = None
+    """Seconds for which rows may wait to be read online, before an alert says so; an hour where it is not said."""
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -83,42 +83,6 @@ class FeatureRows(Record, frozen=True):
     by: str
     source: str
     """The SHA-256 of the file that was sent."""
-
-
-class Generation(Record, frozen=True):
-    """The newest value of each entity of a view as it was known at `made`, ready to be read online: what is in it, by
-    the hashes of the files; of `waiting` ones some rows were not due yet. `newest` is the latest event time in it."""
-
-    id: str
-    view: str
-    columns: tuple[str, ...]
-    files: tuple[str, ...]
-    waiting: tuple[str, ...]
-    entities: int
-    rows: int
-    """Rows of the files that were read for it."""
-    newest: float | None
-    made: float
-    full: bool
-    seconds: float
-    size: int
-    at: float
-    by: str
-
-
-class OnlineView(Record, frozen=True):
-    """A view as it is read online: `folder` holds its newest generation (none: empty), whose values are in the order
-    of `columns`; it was `made` as known at that instant, in seconds since 1970."""
-
-    name: str
-    version: int
-    keys: tuple[Key, ...]
-    features: tuple[Feature, ...]
-    ttl: float | None
-    folder: str = ""
-    columns: tuple[str, ...] = ()
-    made: float = 0.0
-    generation: str = ""
 
 
 class Reading(Record, frozen=True):
@@ -221,6 +185,7 @@ class DefineView(Act[FeatureView], tag="features.define", frozen=True):
     owner: str = ""
     description: str = ""
     tags: dict[str, str] = {}
+    max_lag: float | None = None
 
 
 class AddRows(Act[Job], tag="features.add", frozen=True):

@@ -22,7 +22,7 @@ import lmdb
 import msgspec
 
 from quarterstore.records.faults import Full
-from quarterstore.records.features import OnlineView, Status
+from quarterstore.records.online import OnlineView, Status
 from quarterstore.shelf.files import make_folder, sync_folder
 
 LONGEST: Final = 250
@@ -62,23 +62,24 @@ class Row(NamedTuple):
 
 def key_bytes(key: Key) -> bytes:
     """A key as LMDB orders it: texts by their UTF-8, integers by size, composite ones part by part."""
-    parts = [
-        _integer.pack(1, part + 2**63)
-        if isinstance(part, int)
-        else b"\2" + part.encode().replace(b"\0", b"\0\xff") + b"\0"
-        for part in key
-    ]
-    whole = b"".join(parts)
+    whole = b"".join(map(_part, key)) if len(key) > 1 else _part(key[0])
     return whole if len(whole) <= LONGEST else b"\xff" + hashlib.blake2b(whole, digest_size=32).digest()
 
 
-def row_bytes(at: int, known: int, values: Sequence[Any]) -> bytes:
-    """A row of a generation: event time, the time it was known, then the values in the generation's order."""
-    return _pack((at, known, *values))
+def _part(part: str | int) -> bytes:
+    if isinstance(part, int):
+        return _integer.pack(1, part + 2**63)
+    return b"\2%b\0" % part.encode().replace(b"\0", b"\0\xff")
+
+
+def packed(row: Sequence[Any]) -> bytes:
+    """A row of a generation: event time, the time it was known (both in microseconds since 1970), then the values in
+    the generation's order."""
+    return _pack(row)
 
 
 def write(folder: Path, pairs: Iterable[tuple[bytes, bytes]]) -> int:
-    """A new environment of (`key_bytes`, `row_bytes`) in the order of the keys, each key once: there whole or not at
+    """A new environment of (`key_bytes`, `packed`) in the order of the keys, each key once: there whole or not at
     all. Answers how many there are."""
     make_folder(folder.parent)
     aside = folder.with_name(f".{folder.name}.part")
@@ -206,15 +207,16 @@ class Pushed:
         return found
 
     def note(self, view: str, upto: int, digest: str) -> None:
-        """Note that the log up to a number became a file: what was cut short is taken up with the same rows."""
+        """Note that the log up to a number becomes a file, before it is one: kept twice, it would be there twice."""
+        noted = [*self.noted(view), (upto, digest)]
         with self._writing() as changing:
-            changing.put(_of(view), _pack((upto, digest)), db=self._notes)
+            changing.put(_of(view), _pack(noted), db=self._notes)
 
-    def noted(self, view: str) -> tuple[int, str] | None:
-        """What was noted last."""
+    def noted(self, view: str) -> list[tuple[int, str]]:
+        """Up to which number the log became, or would have become, which file; what a generation covers is left out."""
         with self._environment.begin(db=self._notes) as reading:
             found = reading.get(_of(view))
-        return None if found is None else tuple(_unpack(found))
+        return [] if found is None else [(upto, digest) for upto, digest in _unpack(found)]
 
     def folded(self, view: str, upto: int) -> None:
         """Drop the log up to a number: it is in a file of the view that is kept."""
@@ -226,7 +228,9 @@ class Pushed:
     def covered(self, view: str, upto: int, made: int) -> None:
         """Drop what a generation that everybody reads has as well: rows up to a sequence number; of entities that were
         forgotten before it was `made` (microseconds), that they were."""
+        noted = [each for each in self.noted(view) if each[0] > upto]
         with self._writing() as changing:
+            changing.put(_of(view), _pack(noted), db=self._notes)
             for key, row in list(_within(changing.cursor(db=self._rows), view)):
                 at, known, forgotten, number, values = _unpack(row)
                 gone = 0 if forgotten <= made else forgotten
@@ -295,30 +299,30 @@ def _within(cursor: Any, view: str) -> Iterator[tuple[bytes, bytes]]:
 
 
 class Online:
-    """One view as it is read: its newest generation, and what was pushed since. A reader of its own a process."""
+    """One view as it is read: its newest generation, and what was pushed since. One of a view a process: the next is
+    given the one before. Nothing is closed: who reads in another thread reads to the end, then the last one lets go."""
 
-    def __init__(self, view: OnlineView, pushed: Pushed | None) -> None:
+    def __init__(self, view: OnlineView, pushed: Pushed | None, before: Online | None = None) -> None:
         self.view = view
         self._pushed = pushed
-        self._generation = _opened(Path(view.folder)) if view.folder else None
+        self._generation: Any
+        if before is not None and before.view.folder == view.folder:
+            self._generation = before._generation  # LMDB opens a file once a process
+        else:
+            self._generation = _opened(Path(view.folder)) if view.folder else None
         self._made = round(view.made * 1e6)
         self._names = [each.name for each in view.features]
         self._place = {name: place for place, name in enumerate(view.columns, 2)}
         self._in_order = list(view.columns) == self._names
         self._ttl = None if view.ttl is None else round(view.ttl * 1e6)
 
-    def close(self) -> None:
-        """Let go of the generation; what was pushed is shared."""
-        if self._generation is not None:
-            self._generation.close()
-
     def read(
-        self, keys: Sequence[Key], now: float, names: Sequence[str] | None = None, *, stale: bool = False
+        self, keys: Sequence[Key | bytes], now: float, names: Sequence[str] | None = None, *, stale: bool = False
     ) -> list[Found]:
         """Of each key the values of `names` (the view's own features, in its order, where they are left out), as they
         hold at `now` (seconds since 1970). A value older than the ttl is EXPIRED and null, with its age; `stale` gives
-        it all the same."""
-        encoded = [key_bytes(key) for key in keys]
+        it all the same. A key may be one of `some`."""
+        encoded = [key if isinstance(key, bytes) else key_bytes(key) for key in keys]
         moment = round(now * 1e6)
         wanted = self._names if names is None else names
         places = None if names is None and self._in_order else [self._place.get(name) for name in wanted]
