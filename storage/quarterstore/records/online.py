@@ -57,6 +57,15 @@ class OnlineView(Record, frozen=True):
         return f"{self.name}@{self.version}"
 
 
+class Needed(Record, frozen=True):
+    """Features of a view that a version takes, as they are read for callers who give keys instead; `version` is that of
+    the view when the model's version was registered."""
+
+    name: str
+    version: int
+    features: tuple[str, ...]
+
+
 class MaterialiseSpec(Record, frozen=True):
     """What a job that makes a generation is given: the files to read (hashes, as a job runs paths), when each was known
     where its own rows do not say, and the generation that it goes on from; `folder` is where that and its own lie."""
