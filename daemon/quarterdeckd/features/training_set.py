@@ -66,8 +66,7 @@ def _matters(known: float | None, newest: int, spec: JoinSpec) -> bool:
 
 
 def _values(view: Wanted, mattering: Sequence[bool]) -> pl.LazyFrame:
-    """The rows of a view in the order that the join asks for. Each file is sorted; several are, by their time, again:
-    stable, so that of equal times a later file holds unless a row was known earlier."""
+    """The rows of a view, file after file: of equal times a later file holds unless a row was known earlier."""
     keys, names = [key.name for key in view.keys], [each.name for each in view.features]
     parts = []
     for path, known, does in zip(view.files, view.known, mattering, strict=True):
@@ -85,9 +84,7 @@ def _values(view: Wanted, mattering: Sequence[bool]) -> pl.LazyFrame:
         kinds = {key.name: KINDS[key.kind] for key in view.keys} | {TIME: pl.Int64, KNOWN: pl.Int64}
         kinds |= {each.name: KINDS[each.kind] for each in view.features}
         return pl.LazyFrame(schema=kinds)
-    if len(parts) == 1:
-        return parts[0]
-    return pl.concat(parts).sort(TIME, KNOWN, maintain_order=True)
+    return pl.concat(parts)
 
 
 def _identity(spec: JoinSpec, used: Sequence[tuple[str, ...]]) -> str:
