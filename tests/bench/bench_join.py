@@ -57,7 +57,10 @@ def joined(engine: str, at: Path) -> None:
 
     kept = tuple(features.Feature(name=f"f{number}", kind="number") for number in range(FEATURES))
     key = features.Key(name="customer", kind="integer")
-    view_ = features.Wanted(view="v@1", keys=(key,), features=kept, ttl=None, files=(str(values),), known=(None,))
+    lump = features.Lump(file=str(values), of=("file",))
+    view_ = features.Wanted(
+        view="v@1", keys=(key,), features=kept, ttl=None, files=("file",), known=(None,), lumps=(lump,)
+    )
     reading = features.Reading()
     spec = features.JoinSpec(
         entities=str(asked),
@@ -66,7 +69,6 @@ def joined(engine: str, at: Path) -> None:
         time="event_time",
         views=(view_,),
         reading=reading,
-        sources=(("file",),),
     )
     os.chdir(at)
     training_set.run(spec, Silent())

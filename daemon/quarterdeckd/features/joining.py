@@ -43,7 +43,7 @@ def as_of(
 
     `values` holds the keys, `TIME`, `KNOWN` (microseconds since 1970) and the features; of equal times the row that was
     known later holds, then the later line. No row is lost and none is added, whatever keys and times come twice. Only
-    keys and times are joined; features are gathered one after the other, so that memory does not grow with their number.
+    keys and times are joined; features are gathered one after the other, so memory does not grow with their number.
     """
     asked = entities.select(*keys, TIME).with_row_index(LINE).sort(TIME, maintain_order=True)
     known = values.select(*keys, TIME, KNOWN).with_row_index(ROW).collect()
@@ -51,10 +51,7 @@ def as_of(
         known = known.sort(TIME, KNOWN, maintain_order=True)
     if reading.known_at is not None:
         known = known.filter(pl.col(KNOWN) <= round(reading.known_at * 1e6))
-    if reading.how == "corrected":
-        found = _joined(asked, known, TIME, keys)
-    else:
-        found = _as_known(asked, known, keys)
+    found = _joined(asked, known, TIME, keys) if reading.how == "corrected" else _as_known(asked, known, keys)
     del known
     return _dated(found.sort(LINE), values, features, ttl)
 

@@ -19,6 +19,8 @@ JobKind = Literal[
     "stream",
     "feature_rows",
     "training_set",
+    "compaction",
+    "forgetting",
     "replay",
     "drill",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quarterdeck.cli.context import Context
+from quarterdeck.cli.short import feature_files
 from quarterdeck.cli.short.making import Made, command
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ FILES = ("at", "rows", "first_at", "last_at", "known", "late", "by", "id")
 
 
 def features_group() -> dict[str, Made]:
-    return {"apply": _apply, "load": _load, "get": _get, "list": _list, "show": _show, "sets": _sets}
+    more = feature_files.commands()
+    return {"apply": _apply, "load": _load, "get": _get, "list": _list, "show": _show, "sets": _sets, **more}
 
 
 def _apply() -> click.Command:
