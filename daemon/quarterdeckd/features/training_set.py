@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import polars as pl
@@ -23,9 +23,26 @@ STATUS: Final = "__status"
 AGE: Final = "__age"
 
 
+class Rows(NamedTuple):
+    """A training set in memory: its rows, of each view how many are PRESENT, EXPIRED, NOT_FOUND, and the files that
+    could matter."""
+
+    frame: pl.DataFrame
+    statuses: dict[str, dict[str, int]]
+    used: tuple[tuple[str, ...], ...]
+
+
 def run(spec: JoinSpec, report: Any) -> JoinResult:
-    """Join view after view; the file has the columns of the entities, then the features, then for each view its status
-    and the age of the value in seconds (`VIEW__status`, `VIEW__age`)."""
+    """Make the rows and leave them as a file."""
+    made = rows_of(spec, report)
+    write(made.frame, Path(OUTPUT))
+    id_ = _identity(spec, made.used)
+    return JoinResult(id=id_, output=OUTPUT, rows=made.frame.height, statuses=made.statuses, used=made.used)
+
+
+def rows_of(spec: JoinSpec, report: Any) -> Rows:
+    """Join view after view: the columns of the entities, then of each view its features, its status and the age of the
+    value in seconds (`VIEW__status`, `VIEW__age`). No row of the entities is lost; `Invalid` names what they lack."""
     rows = opened(Path(spec.entities), spec.format)
     keys = list(dict.fromkeys(key for view in spec.views for key in view.keys))
     need(rows, {spec.time: "time", **{key.name: "key" for key in keys}})
@@ -52,8 +69,7 @@ def run(spec: JoinSpec, report: Any) -> JoinResult:
         found = _computed(view, found, frame).drop(each.name for each in view.inputs)
         statuses[name] = {str(each): int(n) for each, n in found["status"].value_counts().iter_rows()}
         frame = frame.hstack(found.rename({"status": f"{name}{STATUS}", "age": f"{name}{AGE}"}).get_columns())
-    write(frame, Path(OUTPUT))
-    return JoinResult(id=_identity(spec, used), output=OUTPUT, rows=frame.height, statuses=statuses, used=tuple(used))
+    return Rows(frame, statuses, tuple(used))
 
 
 def _matters(known: float | None, newest: int, spec: JoinSpec) -> bool:

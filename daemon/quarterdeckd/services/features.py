@@ -10,12 +10,13 @@ import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.queueing import queued
-from quarterstore.ledger.features import known_at, lumps_of, rows_of, view_of
+from quarterdeckd.services.wanting import wanted_views
+from quarterstore.ledger.features import lumps_of, rows_of, view_of
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
 from quarterstore.records import feature_files, features, formulas, jobs
 from quarterstore.records.base import Act
-from quarterstore.records.faults import Conflict, Refused, got, missing
+from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text, checked_word
 
 MOST_FEATURES: Final = 1000
@@ -177,14 +178,11 @@ def _few(view: str) -> Callable[[State, Asking], Iterator[tuple[Act[Any], Asking
 
 
 def _join(state: State, act: features.JoinFeatures, asking: Asking) -> Decision:
-    if not act.views:
-        raise got("views", "none", "at least one view")
     at = act.reading.known_at
     if at is not None and not (math.isfinite(at) and 0 < at <= asking.now):
         raise got("reading.known_at", at, "a time that is past, in seconds since 1970")
     checked_text("time", act.time)
-    wanted = tuple(_wanted(state, view_of(state, name), names) for name, names in _by_view(act.views).items())
-    _distinct(wanted)
+    wanted = wanted_views(state, act.views)
     spec = features.JoinSpec(
         entities=act.digest,
         format=act.format,
@@ -195,54 +193,6 @@ def _join(state: State, act: features.JoinFeatures, asking: Asking) -> Decision:
     )
     subject = ", ".join(each.view for each in wanted)[:200]
     return queued(asking, "training_set", subject, spec, f"a training set of {subject}", LIMITS)
-
-
-def _by_view(asked: Sequence[str]) -> dict[str, list[str]]:
-    """The features that are wanted of each view, in the order asked; none for all of them."""
-    found: dict[str, list[str]] = {}
-    for text in asked:
-        view, _, feature = text.partition(":")
-        names = found.setdefault(view, [])
-        if feature:
-            names.append(feature)
-    return found
-
-
-def _wanted(state: State, view: features.FeatureView, names: Sequence[str]) -> features.Wanted:
-    known = {each.name: each for each in view.features}
-    computed = {each.name: each for each in view.on_demand}
-    for name in names:
-        if name not in known and name not in computed:
-            raise missing("views", f"{view.name}:{name}", [f"{view.name}:{each}" for each in (*known, *computed)])
-    files = rows_of(state, view.name)
-    if not files:
-        raise Refused(f"{view.name} has no rows", field="views", next=f"qd features load {view.name} FILE")
-    stored = tuple(known[name] for name in dict.fromkeys(names) if name in known) if names else view.features
-    on_demand = tuple(computed[name] for name in dict.fromkeys(names) if name in computed) if names else view.on_demand
-    read = {name for each in on_demand for name in formulas.names(formulas.parsed(each.formula))}
-    return features.Wanted(
-        view=view.id,
-        keys=view.keys,
-        features=stored,
-        ttl=view.ttl,
-        files=tuple(each.digest for each in files),
-        known=tuple(known_at(each) for each in files),
-        lumps=tuple(lumps_of(state, view.name)),
-        inputs=tuple(each for each in view.features if each.name in read and each not in stored),
-        requests=tuple(each for each in view.requests if each.name in read),
-        on_demand=on_demand,
-        forgotten=tuple(sorted(each.id for each in state.forgettings if view.name in each.touched)),
-    )
-
-
-def _distinct(wanted: Sequence[features.Wanted]) -> None:
-    """Two views may have features of one name; in one set they would be one column."""
-    seen: dict[str, str] = {}
-    for each in wanted:
-        for name in each.columns:
-            if name in seen:
-                raise Conflict(f"{name} is in {seen[name]} and in {each.view}", field="views")
-            seen[name] = each.view
 
 
 def _note_set(state: State, act: features.NoteTrainingSet, asking: Asking) -> Decision:
@@ -311,7 +261,7 @@ def _show(state: State, query: features.ShowView, asking: Asking) -> features.Vi
     view = view_of(state, query.view)
     files = rows_of(state, view.name)
     parts = tuple(each for each in state.feature_parts if each.view == view.name)
-    here = [*parts, *(each for each in files if not each.folded)]
+    here: list[features.Part | features.FeatureRows] = [*parts, *(each for each in files if not each.folded)]
     return features.ViewShown(
         view=view,
         versions=tuple(sorted(each.version for each in state.feature_views if each.name == view.name)),
