@@ -1,4 +1,4 @@
-"""Features read online, ten of an entity: in a process, over HTTP, and made of rows; floors are a dict, SQLite and a host
+"""Features read online, ten of an entity: in a process, over HTTP, and made of rows; floors are a dict, SQLite, a host
 that answers nothing."""
 
 from __future__ import annotations
@@ -65,9 +65,8 @@ def made(place: Path, count: int, entities: int) -> tuple[online.OnlineView, flo
     rows(count, entities, now).write_parquet(place / "rows.parquet", compression="zstd", compression_level=3)
     spec = online.MaterialiseSpec(
         view=VIEW,
-        files=(str(place / "rows.parquet"),),
-        sources=("rows",),
-        known=(None,),
+        lumps=(features.Lump(file=str(place / "rows.parquet"), of=("rows",)),),
+        files=("rows",),
         made=now,
         folder=str(place / "usage"),
         generation=f"g{time.time_ns()}",

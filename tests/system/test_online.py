@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import urllib.error
 import urllib.request
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from quarterstore.records import jobs, online
 from tests.conftest import Daemon
 from tests.decks import until
 
@@ -193,3 +196,47 @@ def test_a_version_says_what_it_is_given_of_an_old_value(
     else:
         assert found["rows"] == [{"y": expected}]
         assert found["features"]["usage@1"]["statuses"] == ["EXPIRED"]
+
+
+def test_who_is_forgotten_is_read_no_more_at_once_and_is_on_the_disk_no_more_afterwards(
+    started: Daemon, tmp_path: Path
+) -> None:
+    first = asked(started, "materialise", "usage")[0]["generation"]["id"]
+    asked(started, "push", "usage", "--key", "1", "--value", "minutes=9", "--value", "plan=secret-plan")
+    asked(started, "forget", "customer=1", "--reason", "asked to")
+    [found] = asked(started, "online", "usage", "--key", "1", "--key", "2")
+    assert found["statuses"] == ["NOT_FOUND", "EXPIRED"]
+    again = until(lambda: next((g for g in [generation(started)] if g["id"] != first), None))
+    assert (again["entities"], again["full"]) == (1, True)
+    folder = started.home.online / "usage"
+    until(lambda: [each.name for each in folder.iterdir()] == [again["id"]])
+    assert asked(started, "online", "usage", "--key", "1")[0]["statuses"] == ["NOT_FOUND"]
+
+
+def generation(daemon: Daemon) -> Any:
+    """The newest generation."""
+    [status] = asked(daemon, "status", "usage")
+    return status["generation"]
+
+
+def test_a_killed_materialise_leaves_the_old_state_and_the_next_one_finishes(started: Daemon, tmp_path: Path) -> None:
+    old = asked(started, "materialise", "usage")[0]["generation"]
+    many = 400_000
+    rows = pl.select(
+        customer=pl.int_range(10, many + 10), at=pl.lit(datetime.now(UTC)), minutes=1.5, plan=pl.lit("new")
+    )
+    rows.write_parquet(tmp_path / "many.parquet")
+    asked(started, "load", "usage", tmp_path / "many.parquet")
+    part = started.home.online / "usage"
+    with started.client() as client:
+        job = client.ask(online.Materialise(view="usage"))
+        until(lambda: any(each.name.endswith(".part") for each in part.iterdir()))
+        os.kill(client.ask(jobs.ShowJob(job=job.id)).pid, signal.SIGKILL)
+        assert until(lambda: client.ask(jobs.ShowJob(job=job.id)).state not in ("QUEUED", "RUNNING"))
+        assert client.ask(jobs.ShowJob(job=job.id)).state == "LOST"
+    assert generation(started) == old
+    assert asked(started, "online", "usage", "--key", "1", "--key", "10")[0]["statuses"] == ["PRESENT", "NOT_FOUND"]
+    [status] = asked(started, "materialise", "usage")
+    assert (status["generation"]["entities"], status["generation"]["full"]) == (many + 2, False)
+    until(lambda: {each.name for each in part.iterdir()} == {old["id"], status["generation"]["id"]})
+    assert asked(started, "online", "usage", "--key", "1", "--key", "10")[0]["statuses"] == ["PRESENT", "PRESENT"]
