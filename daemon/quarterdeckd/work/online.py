@@ -112,6 +112,9 @@ class OnlineFeatures:
                 raise got(field, value, f"1 to {most:,}")
         reader = self._reader(query.view)
         keys = reader.some(query.entities)
+        if not keys:
+            todo = f"qd features materialise {reader.view.name}"
+            raise Refused(f"{reader.view.name} has no entity online", field="view", next=todo)
         took, found = [], 0
         for _ in range(query.rounds):
             began = time.perf_counter()
