@@ -97,3 +97,23 @@ def test_a_table_gives_way_to_a_terminal_with_its_texts_and_keeps_its_ids(
     widths: list[int], room: int, narrow: list[int]
 ) -> None:
     assert printing.narrowed(widths, room) == narrow
+
+
+def test_a_terminal_has_no_line_that_is_wider_than_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A record is folded between words; of a list the columns that have no room are left out, and named."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    verdict = CanaryVerdict("HOLD", WHY, 412, 3)
+    canary = Canary("m@2", (5, 100), 0, CanaryRule(), AT, AT, "ana", judged=verdict)
+    where: Any = {"endpoint": "m", "model": "m", "environment": "default", "state": "CANARY", "live": "m@1", "epoch": 1}
+    printing.out(Deployment("dep-1", **where, created=AT, changed=AT, asked_by="ana", canary=canary), False)
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert WHY.split() == [word for word in said.split() if word in WHY.split()][: len(WHY.split())]
+    ids = ("one", "two", "three", "four", "five")
+    printing.table([{name: f"job-01kyfmesx9sb9r{name:_>5}" for name in ids}])
+    caught = capsys.readouterr()
+    assert caught.out.splitlines()[0].split() == ["ONE", "TWO", "THREE"]
+    assert "four, five: no room here, --json has all" in caught.err
