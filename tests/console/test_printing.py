@@ -10,6 +10,7 @@ import pytest
 
 from quarterdeck.cli import printing
 from quarterstore.records.deployments import Canary, CanaryRule, CanaryVerdict, Deployment
+from quarterstore.records.drills import Drill, DrillResult
 from quarterstore.records.registry import Metric, RegisterVersion
 from tests.tui.conftest import SIGNATURE, model_bytes
 
@@ -117,3 +118,10 @@ def test_a_terminal_has_no_line_that_is_wider_than_it(
     caught = capsys.readouterr()
     assert caught.out.splitlines()[0].split() == ["ONE", "TWO", "THREE"]
     assert "four, five: no room here, --json has all" in caught.err
+
+
+def test_a_list_says_in_words_what_each_drill_found(capsys: pytest.CaptureFixture[str]) -> None:
+    found = DrillResult(ok=False, words="a caller had no answer")
+    asked: Any = {"endpoint": "m", "at": AT, "live": "m@2", "to": "m@1", "rate": 50.0, "seconds": 4.0, "hosts": 1}
+    printing.out([Drill("drill-1", "rollback", **asked, within=1.0, found=found)], False)
+    assert capsys.readouterr().out.splitlines()[1].startswith("drill-1  a caller had no answer  rollback")

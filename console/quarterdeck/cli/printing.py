@@ -64,17 +64,21 @@ def out(answer: Any, as_json: bool, columns: Sequence[str] = ()) -> None:
         for line in answer:
             print(drawn(line.expandtabs(4), longest=MOST_TEXT))
     elif isinstance(answer, list):
-        table(
-            [
-                msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else {"value": record}
-                for record in answer
-            ],
-            columns,
-        )
+        table([row(record) for record in answer], columns)
     elif isinstance(answer, msgspec.Struct):
         lines(plain(answer))
     elif answer is not None:
         print(drawn(str(answer)))
+
+
+def row(record: Any) -> dict[str, Any]:
+    """A record as a row of a list; a part that says in words what was found stands behind the id, as those words."""
+    if not isinstance(record, msgspec.Struct):
+        return {"value": record}
+    fields = plain(record)
+    said = {name: value["words"] for name, value in fields.items() if isinstance(value, dict) and "words" in value}
+    first = next(iter(fields))
+    return {first: fields[first], **said, **{name: value for name, value in fields.items() if name not in said}}
 
 
 def points(curves: Sequence[Curve]) -> list[dict[str, Any]]:
