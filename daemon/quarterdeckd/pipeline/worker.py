@@ -24,6 +24,7 @@ from quarterstore.records.features import JoinSpec, RowsSpec
 from quarterstore.records.jobs import JobResult, JobSpec
 from quarterstore.records.monitoring import DriftSpec
 from quarterstore.records.names import drawn
+from quarterstore.records.online import MaterialiseSpec
 from quarterstore.records.pipelines import PipelineSpec
 from quarterstore.records.registry import ConvertSpec
 from quarterstore.records.replays import ReplaySpec
@@ -38,6 +39,7 @@ KINDS: dict[str, tuple[str, type]] = {
     "batch": ("quarterdeckd.serving.batch", BatchSpec),
     "feature_rows": ("quarterdeckd.features.rows", RowsSpec),
     "training_set": ("quarterdeckd.features.training_set", JoinSpec),
+    "materialise": ("quarterdeckd.features.materialise", MaterialiseSpec),
     "stream": ("quarterdeckd.serving.stream", StreamSpec),
     "replay": ("quarterdeckd.serving.replay", ReplaySpec),
     "drill": ("quarterdeckd.serving.drill", DrillSpec),

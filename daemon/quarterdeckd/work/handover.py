@@ -24,6 +24,7 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "batch": ("model", "data"),
     "feature_rows": ("data",),
     "training_set": ("entities",),
+    "materialise": (),
     "stream": ("model",),
     "replay": ("model", "live_model"),
     "drill": (),
@@ -37,6 +38,7 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "batch": ("output",),
     "feature_rows": ("output",),
     "training_set": ("output",),
+    "materialise": (),
     "stream": (),
     "replay": (),
     "drill": (),
@@ -71,6 +73,9 @@ class Handover:
                 {**view, "files": [str(self._artefacts.checked(digest)) for digest in view["files"]]}
                 for view in spec["views"]
             ]
+        if job.kind == "materialise":
+            spec["files"] = [str(self._artefacts.checked(digest)) for digest in spec["files"]]
+            spec |= {"folder": str(self._home.online / job.subject), "generation": job.id}
         if job.kind == "batch":
             spec["work"] = str(self._home.batches / spec["key"])
         if job.kind == "stream":

@@ -20,6 +20,7 @@ from quarterstore.records import (
     jobs,
     logged_models,
     monitoring,
+    online,
     outcomes,
     packages,
     people,
@@ -101,6 +102,7 @@ class State:
         self.feature_views = book("feature_views", features.FeatureView, lambda r: r.id)
         self.feature_rows = book("feature_rows", features.FeatureRows, lambda r: r.id)
         self.training_sets = book("training_sets", features.TrainingSet, lambda r: r.id)
+        self.generations = book("generations", online.Generation, lambda r: r.id)
         self.packages = book("packages", packages.PackageList, lambda r: r.digest)
         self.searches = book("searches", search.SavedSearch, lambda r: r.name)
         self.models = book("models", registry.Model, lambda r: r.name)

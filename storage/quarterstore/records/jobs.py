@@ -19,6 +19,7 @@ JobKind = Literal[
     "stream",
     "feature_rows",
     "training_set",
+    "materialise",
     "replay",
     "drill",
 ]
