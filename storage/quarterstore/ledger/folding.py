@@ -7,6 +7,7 @@ import msgspec
 
 from quarterstore.ledger import (
     compression,
+    ct,
     datasets,
     deployments,
     drills,
@@ -60,6 +61,7 @@ for _book in (
     trials,
     streams,
     monitoring,
+    ct,
     compression,
     replays,
     drills,
