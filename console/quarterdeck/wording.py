@@ -11,6 +11,7 @@ import msgspec
 
 from quarterstore.records import (
     compression,
+    ct,
     deployments,
     governance,
     hooks,
@@ -107,6 +108,10 @@ def _drift(message: Any) -> Words:
     )
 
 
+def _ct_switch(message: Any) -> Words:
+    return ["qd", "ct", "on" if message.enabled else "off", message.model], ("model", "enabled")
+
+
 def _traffic(message: Any) -> Words:
     window = message.window
     span = (
@@ -171,6 +176,12 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     trials.ReportShadow: _with("shadow report", "endpoint"),
     compression.Optimise: _optimise,
     monitoring.CheckDrift: _drift,
+    ct.ShowPolicy: _with("ct status", "model"),
+    ct.SwitchPolicy: _ct_switch,
+    ct.ResumeTrigger: _with("ct resume", "model"),
+    ct.StartRetrain: _with("ct retrain", "model"),
+    ct.RemovePolicy: _with("ct remove", "model"),
+    ct.ListPolicies: _with("ct list"),
     hooks.RemoveHook: _with("hook rm", "hook"),
     hooks.PauseHook: _with("hook pause", "hook"),
     hooks.ResumeHook: _with("hook resume", "hook"),

@@ -41,6 +41,7 @@ from quarterdeckd.work.predictions import Predictions
 from quarterdeckd.work.readings import Readings
 from quarterdeckd.work.remotes import Remotes
 from quarterdeckd.work.retaining import Retaining
+from quarterdeckd.work.retraining import Retraining
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.rows import RowFiles
 from quarterdeckd.work.scheduler import Scheduler
@@ -55,6 +56,7 @@ from quarterstore.ledger import journal
 from quarterstore.ledger.finding import deployment_of
 from quarterstore.ledger.opening import Ledger, keep_reserve
 from quarterstore.ledger.state import State
+from quarterstore.records import ct as ct_records
 from quarterstore.records import deployments as deployment_records
 from quarterstore.records import outcomes as outcome_records
 from quarterstore.records import predictions as prediction_records
@@ -80,6 +82,8 @@ FOLD_EVERY = 30.0
 LOOKS = 10
 """A trial is looked at so many times less often than a canary: outcomes come later than answers."""
 LOOK_EVERY = 5.0
+LOOK_EVERY = 15.0
+"""Seconds between two looks at the triggers of continuous training when nothing happens."""
 KEEP_EVERY = 0.5
 KEEP_SOON = 0.1
 KEEP_AGAIN = 5.0
@@ -135,6 +139,7 @@ class Daemon:
         self.rollouts.on_copies = self.trials.copied
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
         self.reactions = Reactions(self.dispatch)
+        self.retraining = Retraining(self.view, self.dispatch, self.bus, self.outcomes)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
         self.remotes = Remotes(home, self.view, self.dispatch, self.bus, self.artefacts)
         self.doors = Doors(home, self.dispatch, self.artefacts, self.intake, self.bus)
@@ -261,6 +266,8 @@ class Daemon:
         wide[prediction_records.ShowPrediction] = lambda query, speaker, seen: self.predictions.one(query.prediction)
         wide[prediction_records.CountPredictions] = self._count
         wide[trial_records.ReportShadow] = lambda query, speaker, seen: self.trials.report(query)
+        wide[ct_records.ShowPolicy] = self.retraining.shown
+        wide[ct_records.ListPolicies] = self.retraining.listed
         wide[outcome_records.AddOutcomes] = self.outcomes.add
         wide[outcome_records.ShowOutcomes] = self.outcomes.summary
         wide[outcome_records.ListValues] = self.outcomes.history
@@ -333,6 +340,7 @@ class Daemon:
             self.hearing.watch(),
             self.remotes.run(self.settings.remotes_every),
             self.scheduler.watch_jumps(),
+            self.retraining.run(LOOK_EVERY),
             self._every(0.5, self._sync),
             self._every(FOLD_EVERY, self._fold),
             self._keep_within(),

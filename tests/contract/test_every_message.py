@@ -19,6 +19,7 @@ from quarterdeckd.services.signing import sign
 from quarterstore.records import (
     batches,
     compression,
+    ct,
     datasets,
     deployments,
     drills,
@@ -356,8 +357,7 @@ def about_serving(life: Life, ana: Any) -> None:
     traffic = deployments.ShowTraffic(endpoint="life", window=60)
     life.until(traffic, lambda found: sum(sum(arm.requests) for arm in found.arms) == len(ids))
     about_outcomes(life, ids)
-    life(monitoring.SetReaction(endpoint="life", pipeline="life", enabled=False))
-    assert len(life(monitoring.ListReactions())) == 1
+    about_retraining(life)
     job = life(monitoring.CheckDrift(endpoint="life", window=3600))
     assert life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER).state == "SUCCEEDED"
     drift = life(monitoring.ListDrift())[0]
@@ -381,6 +381,21 @@ def about_serving(life: Life, ana: Any) -> None:
     about_trials(life, ana, serving.address)
     life(deployments.StopEndpoint(endpoint="life"))
     life(deployments.StopServing())
+
+
+def about_retraining(life: Life) -> None:
+    """A policy that is switched, asked for a retrain while its gate says nothing, and forgotten."""
+    policy = life(ct.SetPolicy(model="life", pipeline="life", drift=ct.OnDrift(), accuracy=ct.OnAccuracy()))
+    assert not policy.enabled
+    assert life(ct.ShowPolicy(model="life")).triggers[0].state == "OFF"
+    assert [each.model for each in life(ct.ListPolicies())] == ["life"]
+    assert life(ct.SwitchPolicy(model="life", enabled=True)).enabled
+    assert not life(ct.SwitchPolicy(model="life", enabled=False)).enabled
+    for refused in (ct.ResumeTrigger(model="life"), ct.StartRetrain(model="life")):
+        with pytest.raises(faults.Fault):
+            life(refused)
+        life.asked.add(type(refused))  # nothing is suppressed, and what is off begins nothing
+    assert life(ct.RemovePolicy(model="life")).pipeline == "life"
 
 
 def about_rehearsals(life: Life) -> None:

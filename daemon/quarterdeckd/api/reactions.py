@@ -16,7 +16,6 @@ from quarterstore.ledger import journal
 from quarterstore.ledger.folding import events_of
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Corrupt, Fault
-from quarterstore.records.monitoring import DriftFound, React
 
 log = logging.getLogger(__name__)
 CAUGHT_UP = 1000
@@ -31,9 +30,7 @@ class Reaction(NamedTuple):
     act: Callable[[Any], Act[Any]]
 
 
-TABLE: tuple[Reaction, ...] = (
-    Reaction(DriftFound, "retrain", lambda event: React(endpoint=event.drift.endpoint, drift=event.drift.id)),
-)
+TABLE: tuple[Reaction, ...] = ()
 """Every reaction there is. What one does is decided, and refused, by the rule of its act."""
 
 

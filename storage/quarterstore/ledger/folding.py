@@ -7,6 +7,7 @@ import msgspec
 
 from quarterstore.ledger import (
     compression,
+    ct,
     datasets,
     deployments,
     drills,
@@ -62,6 +63,7 @@ for _book in (
     trials,
     streams,
     monitoring,
+    ct,
     compression,
     replays,
     drills,

@@ -10,6 +10,7 @@ import msgspec
 from quarterstore.ledger.book import Book, Changes, Former
 from quarterstore.records import (
     compression,
+    ct,
     datasets,
     deployments,
     drills,
@@ -125,7 +126,7 @@ class State:
         self.streams = book("streams", streams.Stream, lambda r: r.id)
         self.drifts = book("drifts", monitoring.Drift, lambda r: r.id)
         self.alerts = book("alerts", monitoring.Alert, lambda r: r.id)
-        self.reactions = book("reactions", monitoring.Reaction, lambda r: r.endpoint)
+        self.policies = book("policies", ct.Policy, lambda r: r.model)
         self.hooks = book("hooks", hooks.Hook, lambda r: r.id)
         self.deliveries = book("deliveries", hooks.Delivery, lambda r: r.id)
         self.gate_answers = book(

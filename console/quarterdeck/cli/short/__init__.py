@@ -36,6 +36,7 @@ from quarterdeck.cli.short.registering import approve, promote, register, regist
 from quarterdeck.cli.short.rehearsing import drill_group, gate, replay
 from quarterdeck.cli.short.remoting import remote_group
 from quarterdeck.cli.short.retaining import hold_group, retention, retention_group
+from quarterdeck.cli.short.retraining import ct_group
 from quarterdeck.cli.short.streaming import stream
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
@@ -84,6 +85,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "version": version_group,
     "model": model_group,
     "features": features_group,
+    "ct": ct_group,
     "labels": labels_group,
     "outcome": outcome_group,
     "audit": audit_group,
@@ -124,6 +126,7 @@ HELP = {
     "gate": "what a version has to show before Production",
     "deployment": "what each version answered over time",
     "drift": "compare live traffic with the training rows",
+    "ct": "when a model is retrained by itself, and why",
     "features": "values of entities over time, and training sets of them",
     "labels": "the true labels of predictions, and how often each version was right",
     "outcome": "what came of predictions, as numbers",
