@@ -48,6 +48,7 @@ from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.storing import Storing
 from quarterdeckd.work.streams import Streams
+from quarterdeckd.work.studies import Studies
 from quarterdeckd.work.supervisor import Supervisor
 from quarterdeckd.work.traffic import Traffic
 from quarterdeckd.work.trials import Trials
@@ -63,6 +64,7 @@ from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
 from quarterstore.records import streams as stream_records
+from quarterstore.records import studies as study_records
 from quarterstore.records import trials as trial_records
 from quarterstore.records.batches import StartBatch
 from quarterstore.records.datasets import AddDataset, CompareDatasets
@@ -81,7 +83,8 @@ FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
 LOOKS = 10
 """A trial is looked at so many times less often than a canary: outcomes come later than answers."""
-LOOK_EVERY = 5.0
+ONLINE_EVERY = 5.0
+"""Seconds between two looks at how far the views behind online features are."""
 LOOK_EVERY = 15.0
 """Seconds between two looks at the triggers of continuous training when nothing happens."""
 KEEP_EVERY = 0.5
@@ -272,6 +275,10 @@ class Daemon:
         wide[outcome_records.ShowOutcomes] = self.outcomes.summary
         wide[outcome_records.ListValues] = self.outcomes.history
         wide.update(self.online.readers())
+        tuned = Studies(self.ledger.home, self.view)
+        wide[study_records.ListTrials] = tuned.trials
+        wide[study_records.BestTrials] = tuned.best
+        wide[study_records.ParetoTrials] = tuned.pareto
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving
@@ -334,7 +341,7 @@ class Daemon:
         endless: tuple[Coroutine[Any, Any, None], ...] = (
             self.supervisor.run(),
             self.rollouts.run(self.settings.judge_every),
-            self.online.run(LOOK_EVERY),
+            self.online.run(ONLINE_EVERY),
             self.trials.run(LOOKS * self.settings.judge_every),
             self.streams.run(),
             self.hearing.watch(),

@@ -48,6 +48,7 @@ from quarterstore.records import (
     search,
     store,
     streams,
+    studies,
     transfer,
     trials,
 )
@@ -321,6 +322,29 @@ def about_features(life: Life) -> None:
     assert (stands.generation.entities, stands.pushed, stands.late) == (1, 1, False)
 
 
+def about_studies(life: Life) -> None:
+    """A study of two objectives that is searched, gone on with, stopped; its winner in a pipeline."""
+    definition = studies.StudyDefinition(
+        name="search",
+        objectives={"accuracy": "maximise", "log loss": "minimise"},
+        space={"c": studies.Parameter(kind="float", low=0.01, high=10.0, log=True)},
+        data=pipelines.DataSection(target="target", builtin="iris"),
+        budget=studies.Budget(trials=3),
+        rescore=studies.Rescoring(top=1, seeds=1),
+    )
+    assert life(studies.CheckStudy(definition=definition)) == definition
+    study = life(studies.StartStudy(definition=definition))
+    assert life.until(studies.ShowStudy(study=study.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    assert [each.id for each in life(studies.ListStudies(name="search"))] == [study.id]
+    assert [each.number for each in life(studies.ListTrials(study=study.id))] == [0, 1, 2]
+    front = life(studies.ParetoTrials(study=study.id))
+    assert life(studies.BestTrials(study=study.id))[0].values[0] == front[0].values[0]
+    run = life(studies.RegisterBest(study=study.id))
+    assert life.until(pipelines.ShowPipelineRun(pipeline_run=run.id), lambda found: found.state in OVER).version
+    life(studies.ResumeStudy(study=study.id, trials=1000))
+    assert life(studies.StopStudy(study=study.id)).state == "CANCELLED"
+
+
 def ask_for_answers(life: Life) -> None:
     """A batch over rows of which one is no number: it is asked for, and says which."""
     names = [each.name for each in life(registry.ShowVersion(version="life@1")).signature.features]
@@ -554,6 +578,7 @@ def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any
         about_the_registry(life, ana)
         about_data(life)
         about_features(life)
+        about_studies(life)
         about_serving(life, ana)
         about_hooks(life)
         about_remotes(life, absent, port)

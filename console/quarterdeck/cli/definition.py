@@ -36,13 +36,19 @@ def read(path: Path) -> Definition:
 
 def run_file(context: Context, path: Path) -> PipelineRun:
     """Send what the definition names and run it."""
-    definition = read(path)
-    data, code, add = definition.data, None, None
+    definition, code = read(path), None
     if definition.train.python:
         source = path.parent / definition.train.python.partition(":")[0]
         if not source.is_file():
             raise got("train.python", definition.train.python, "FILE.py:FUNCTION beside the definition")
         code = context.client.put(source)[0]
+    definition = with_rows(context, path, definition)
+    return context.client.ask(RunPipeline(definition=definition, code=code))
+
+
+def with_rows(context: Context, path: Path, definition: Definition) -> Definition:
+    """The definition with its file of rows sent and kept, once its job would take them."""
+    data, add = definition.data, None
     if data.file:
         file = (path.parent / data.file).resolve() if not Path(data.file).is_absolute() else Path(data.file)
         if not file.exists() and Path(data.file).exists():
@@ -61,7 +67,7 @@ def run_file(context: Context, path: Path) -> PipelineRun:
     check_rows(context, definition)
     if add is not None:
         context.client.ask(add)
-    return context.client.ask(RunPipeline(definition=definition, code=code))
+    return definition
 
 
 def check_rows(context: Context, definition: Definition) -> dict[str, Any]:

@@ -21,6 +21,7 @@ NOUNS = {
     "features": "values of entities over time, as they were known",
     "online": "features as serving hosts read them",
     "pipelines": "definitions and their runs",
+    "studies": "spaces of parameters searched by trials",
     "schedules": "acts that the clock speaks",
     "jobs": "work in child processes",
     "deployments": "who answers where",

@@ -42,7 +42,7 @@ def fit(
     numbers, else the frame), a `torch.nn.Module` (n x d float32 to n x k logits in the order of the sorted classes, or
     to n values) or the bytes of an ONNX file. Whatever it raises becomes one line with the line number in its file.
     """
-    function = _function(python, code)
+    function = function_of(python, code)
     labels = meaning.labels()[rows.target] if meaning.task == "classification" else rows.target
     frame = rows.frame.with_columns(pl.Series(target, list(labels)))
     try:
@@ -50,17 +50,18 @@ def fit(
     except SystemExit as error:
         raise Failed(f"called sys.exit({error.code!r}), expected a model to be returned", field=python) from error
     except Exception as error:
-        raise Failed(_where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
+        raise Failed(where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
     return _fitted(python, model, meaning, params)
 
 
-def _function(python: str, code: Path) -> Callable[..., Any]:
+def function_of(python: str, code: Path, field: str = "train.python") -> Callable[..., Any]:
+    """The function of `FILE.py:FUNCTION` from the copy of its file; a fault names what is wrong with it."""
     _, _, name = python.partition(":")
     if not name.isidentifier():
-        raise got("train.python", python, "FILE.py:FUNCTION, as train.py:train")
+        raise got(field, python, "FILE.py:FUNCTION, as train.py:train")
     spec = importlib.util.spec_from_file_location(MODULE, code, loader=_loader(code))
     if spec is None or spec.loader is None:
-        raise got("train.python", str(code), "a Python file")
+        raise got(field, str(code), "a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE] = module
     try:
@@ -70,11 +71,11 @@ def _function(python: str, code: Path) -> Callable[..., Any]:
     except SyntaxError as error:
         raise Invalid(f"line {error.lineno}: {error.msg}", field=python) from error
     except Exception as error:
-        raise Failed(_where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
+        raise Failed(where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
     found = getattr(module, name, None)
     if not callable(found):
         known = [one for one in vars(module) if callable(vars(module)[one]) and not one.startswith("_")]
-        raise got("train.python", f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
+        raise got(field, f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
     return found  # type: ignore[no-any-return]
 
 
@@ -85,7 +86,7 @@ def _loader(code: Path) -> Any:
     return SourceFileLoader(MODULE, str(code))
 
 
-def _where(error: BaseException, code: Path) -> str:
+def where(error: BaseException, code: Path) -> str:
     """`line 12: ` of the user's file, the innermost one the traceback names."""
     line, at = None, error.__traceback__
     while at is not None:

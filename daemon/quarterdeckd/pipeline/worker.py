@@ -29,6 +29,7 @@ from quarterstore.records.pipelines import PipelineSpec
 from quarterstore.records.registry import ConvertSpec
 from quarterstore.records.replays import ReplaySpec
 from quarterstore.records.streams import StreamSpec
+from quarterstore.records.studies import StudySpec
 
 KINDS: dict[str, tuple[str, type]] = {
     "pipeline": ("quarterdeckd.pipeline.run", PipelineSpec),
@@ -43,6 +44,7 @@ KINDS: dict[str, tuple[str, type]] = {
     "stream": ("quarterdeckd.serving.stream", StreamSpec),
     "replay": ("quarterdeckd.serving.replay", ReplaySpec),
     "drill": ("quarterdeckd.serving.drill", DrillSpec),
+    "study": ("quarterdeckd.pipeline.tuning.study", StudySpec),
 }
 """Kind of job -> the module whose `run(spec, report)` does it, and the record it is given. By name, so that a drift
 job loads no torch (2.2 s here) and the floors stay apart."""

@@ -28,6 +28,7 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "stream": ("model",),
     "replay": ("model", "live_model"),
     "drill": (),
+    "study": ("data", "code"),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": ("model", "reference", "golden"),
@@ -42,6 +43,7 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "stream": (),
     "replay": (),
     "drill": (),
+    "study": (),
 }
 
 
@@ -80,6 +82,8 @@ class Handover:
             spec["work"] = str(self._home.batches / spec["key"])
         if job.kind == "stream":
             spec |= {"folder": str(self._home.streams / spec["stream"]), "home": str(self._home.root)}
+        if job.kind == "study":
+            spec["folder"] = str(self._home.studies / spec["study"])
         if job.kind == "replay":
             spec |= self._traffic(spec["endpoint"]) | {"labels": self._labels()}
         if job.kind == "drill":

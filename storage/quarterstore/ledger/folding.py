@@ -33,6 +33,7 @@ from quarterstore.ledger import (
     search,
     store,
     streams,
+    studies,
     transfer,
     trials,
 )
@@ -57,6 +58,7 @@ for _book in (
     governance,
     jobs,
     pipelines,
+    studies,
     schedules,
     deployments,
     outcomes,

@@ -34,6 +34,7 @@ from quarterstore.records import (
     schedules,
     search,
     streams,
+    studies,
     trials,
 )
 from quarterstore.records.base import Event, Record
@@ -117,6 +118,7 @@ class State:
         self.jobs = book("jobs", jobs.Job, lambda r: r.id)
         self.pipelines = book("pipelines", pipelines.Pipeline, lambda r: r.name)
         self.pipeline_runs = book("pipeline_runs", pipelines.PipelineRun, lambda r: r.id)
+        self.studies = book("studies", studies.Study, lambda r: r.id)
         self.schedules = book("schedules", schedules.Schedule, lambda r: r.name)
         self.deployments = book("deployments", deployments.Deployment, lambda r: r.endpoint)
         self.recordings = book("recordings", Recording, lambda r: r.endpoint)

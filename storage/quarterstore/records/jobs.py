@@ -22,6 +22,7 @@ JobKind = Literal[
     "materialise",
     "replay",
     "drill",
+    "study",
 ]
 
 

@@ -40,6 +40,7 @@ from quarterstore.records import (
     search,
     store,
     streams,
+    studies,
     transfer,
     trials,
 )
@@ -56,6 +57,7 @@ NOUNS: tuple[ModuleType, ...] = (
     features,
     online,
     pipelines,
+    studies,
     schedules,
     jobs,
     deployments,

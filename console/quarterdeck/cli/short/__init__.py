@@ -41,6 +41,7 @@ from quarterdeck.cli.short.streaming import stream
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
 from quarterdeck.cli.short.trying import ab, bandit, shadow
+from quarterdeck.cli.short.tuning import tune_group
 
 __all__ = ["ALONE", "COMMANDS", "GROUPS", "HELP", "runs"]
 
@@ -81,6 +82,7 @@ ALONE: dict[str, Made] = {"retention": retention}
 GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "run": run_group,
     "pipeline": pipeline_group,
+    "tune": tune_group,
     "registry": registry_group,
     "version": version_group,
     "model": model_group,
@@ -134,6 +136,7 @@ HELP = {
     "batch": "answer a whole file of rows",
     "stream": "answer messages as they come, at least once each",
     "pipeline": "run a pipeline file",
+    "tune": "search the best parameters, honestly",
     "audit": "verify the journal, show its head",
     "serving": "the serving side, without the daemon too",
     "keys": "make keys for people",
