@@ -67,6 +67,7 @@ from quarterstore.records import streams as stream_records
 from quarterstore.records import studies as study_records
 from quarterstore.records import trials as trial_records
 from quarterstore.records.batches import StartBatch
+from quarterstore.records.checks import CheckRows
 from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
 from quarterstore.records.hooks import AddHook
@@ -263,6 +264,7 @@ class Daemon:
         row_files = RowFiles(self.view, self.artefacts)
         wide[CompareDatasets] = row_files.difference
         wide[CheckPipeline] = row_files.check
+        wide[CheckRows] = row_files.findings
         wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(
             query.endpoint, max(1, min(query.limit, 10_000)), query.version
         )

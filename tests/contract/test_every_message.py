@@ -18,6 +18,7 @@ from quarterdeck import keys
 from quarterdeckd.services.signing import sign
 from quarterstore.records import (
     batches,
+    checks,
     compression,
     ct,
     datasets,
@@ -293,6 +294,8 @@ def about_data(life: Life) -> None:
     changed = life(datasets.CompareDatasets(before=digest, after=after))
     assert (changed.rows_before, changed.rows_after, changed.added, changed.removed) == (2, 3, 2, 1)
     assert len(life(datasets.ListDatasets())) >= 1
+    rules = checks.RowRules(checks=(checks.DataCheck(check="not_null", columns=("a", "y")),))
+    assert [one.ok for one in life(checks.CheckRows(digest=digest, rules=rules))] == [True, True]
     wine = pipelines.Definition(name="w", model="w", data=pipelines.DataSection(target="target", builtin="wine"))
     assert [step.name for step in life(pipelines.CheckPipeline(definition=wine))] == ["validate", "split"]
 

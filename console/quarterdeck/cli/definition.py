@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
 from quarterstore.records import plans, tables
+from quarterstore.records.checks import CheckRows, Finding, RowRules, ValidateSection, checked_section
 from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Invalid, got
 from quarterstore.records.misfits import misfit, refuse_unknown
@@ -22,26 +23,57 @@ READ_WITHIN = 150.0
 
 def read(path: Path) -> Definition:
     """A definition from a TOML file; a fault names what is wrong in it."""
+    return _written(path, Definition, "a pipeline definition in TOML")
+
+
+def checked_rows(context: Context, file: Path, rules: Path) -> list[Finding]:
+    """What the rules of a TOML file find in the rows of a file."""
+    asked = _written(rules, RowRules, "rules in TOML")
+    checked_section(ValidateSection(asked.checks, asked.reference), rules.name)
+    if not file.is_file():
+        raise got("file", str(file), "a file of rows")
+    if asked.reference is not None:
+        asked = replace(asked, reference=context.client.put(_beside(rules, asked.reference, "reference"))[0])
+    question = CheckRows(digest=context.client.put(file)[0], rules=asked, named=file.name)
+    return context.client.ask(question, timeout=READ_WITHIN)
+
+
+Kind = TypeVar("Kind")
+
+
+def _written(path: Path, kind: type[Kind], what: str) -> Kind:
+    """A record as a person wrote it in TOML; a fault names what is wrong in it."""
     if not path.is_file():
-        raise got("file", str(path), "a pipeline definition in TOML")
+        raise got("file", str(path), what)
     try:
         fields = tomllib.loads(path.read_text())
-        refuse_unknown(Definition, fields)
-        return msgspec.convert(fields, Definition)
+        refuse_unknown(kind, fields)
+        return msgspec.convert(fields, kind)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"got a file that is no TOML ({error})", field=path.name) from error
     except msgspec.ValidationError as error:
-        raise misfit(Definition, str(error)) from error
+        raise misfit(kind, str(error)) from error
 
 
-def run_file(context: Context, path: Path) -> PipelineRun:
+def _beside(path: Path, name: str, field: str) -> Path:
+    """A file that is named in another one: beside it, or where the command is given."""
+    for found in (path.parent / name, Path(name)):
+        if found.is_file():
+            return found.resolve()
+    raise got(field, name, f"a file beside {path.name}")
+
+
+def run_file(context: Context, path: Path, allow_leak: str | None = None) -> PipelineRun:
     """Send what the definition names and run it."""
     definition, code = read(path), None
+    if allow_leak is not None:
+        definition = replace(definition, split=replace(definition.split, allow_leak=allow_leak))
     if definition.train.python:
         source = path.parent / definition.train.python.partition(":")[0]
         if not source.is_file():
             raise got("train.python", definition.train.python, "FILE.py:FUNCTION beside the definition")
         code = context.client.put(source)[0]
+    definition = replace(definition, validate=_sent_along(context, path, definition.validate))
     definition = with_rows(context, path, definition)
     return context.client.ask(RunPipeline(definition=definition, code=code))
 
@@ -50,11 +82,7 @@ def with_rows(context: Context, path: Path, definition: Definition) -> Definitio
     """The definition with its file of rows sent and kept, once its job would take them."""
     data, add = definition.data, None
     if data.file:
-        file = (path.parent / data.file).resolve() if not Path(data.file).is_absolute() else Path(data.file)
-        if not file.exists() and Path(data.file).exists():
-            file = Path(data.file)
-        if not file.is_file():
-            raise got("data.file", data.file, "a file beside the definition")
+        file = _beside(path, data.file, "data.file")
         parquet = file.suffix.lower() in (".parquet", ".pq")
         if parquet:
             tables.check_parquet(file)
@@ -68,6 +96,22 @@ def with_rows(context: Context, path: Path, definition: Definition) -> Definitio
     if add is not None:
         context.client.ask(add)
     return definition
+
+
+def _sent_along(context: Context, path: Path, section: ValidateSection) -> ValidateSection:
+    """The section with the hashes of the files that it names: rows to compare with, which become a dataset; code."""
+    checked_section(section)
+    if section.reference is not None:
+        file = _beside(path, section.reference, "validate.reference")
+        parquet = file.suffix.lower() in (".parquet", ".pq")
+        digest, size = context.client.put(file)
+        add = AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
+        context.client.ask(add)
+        section = replace(section, reference=digest)
+    if section.pandera is not None:
+        code = _beside(path, section.pandera.partition(":")[0], "validate.pandera")
+        section = replace(section, code=context.client.put(code)[0])
+    return section
 
 
 def check_rows(context: Context, definition: Definition) -> dict[str, Any]:

@@ -18,6 +18,7 @@ NOUNS = {
     "logged_models": "model folders that runs made",
     "registry": "models, versions, stages",
     "datasets": "files of rows",
+    "checks": "what rows have to be, and whether they are",
     "features": "values of entities over time, as they were known",
     "online": "features as serving hosts read them",
     "pipelines": "definitions and their runs",

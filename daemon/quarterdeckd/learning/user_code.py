@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,21 @@ def function_of(python: str, code: Path, field: str = "train.python") -> Callabl
     _, _, name = python.partition(":")
     if not name.isidentifier():
         raise got(field, python, "FILE.py:FUNCTION, as train.py:train")
-    spec = importlib.util.spec_from_file_location(MODULE, code, loader=_loader(code))
+    module = loaded(python, code)
+    found = getattr(module, name, None)
+    if not callable(found):
+        known = [one for one in vars(module) if callable(vars(module)[one]) and not one.startswith("_")]
+        raise got(field, f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
+    return found  # type: ignore[no-any-return]
+
+
+def loaded(python: str, code: Path, module_name: str = MODULE) -> ModuleType:
+    """The module of a copy of `FILE.py:NAME`; whatever it raises becomes one line with the line number in its file."""
+    spec = importlib.util.spec_from_file_location(module_name, code, loader=_loader(code, module_name))
     if spec is None or spec.loader is None:
-        raise got(field, str(code), "a Python file")
+        raise got("python", str(code), "a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[MODULE] = module
+    sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
     except SystemExit as error:
@@ -72,18 +83,14 @@ def function_of(python: str, code: Path, field: str = "train.python") -> Callabl
         raise Invalid(f"line {error.lineno}: {error.msg}", field=python) from error
     except Exception as error:
         raise Failed(where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        known = [one for one in vars(module) if callable(vars(module)[one]) and not one.startswith("_")]
-        raise got(field, f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
-    return found  # type: ignore[no-any-return]
+    return module
 
 
-def _loader(code: Path) -> Any:
+def _loader(code: Path, module_name: str) -> Any:
     """Python source whatever the copy is called (artefacts are named by their hash)."""
     from importlib.machinery import SourceFileLoader
 
-    return SourceFileLoader(MODULE, str(code))
+    return SourceFileLoader(module_name, str(code))
 
 
 def where(error: BaseException, code: Path) -> str:

@@ -37,8 +37,10 @@ class Steps:
         try:
             told, value = work()
         except BaseException as error:
-            line = error.line() if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
-            self._report.step(Step(name, "FAILED", began, time.time(), drawn(" ".join(line.split()), longest=500)))
+            fault = error if isinstance(error, Fault) else None
+            line = fault.line() if fault else f"{type(error).__name__}: {error}"
+            words = drawn(" ".join(line.split()), longest=500)
+            self._report.step(Step(name, "FAILED", began, time.time(), words, fault.figures if fault else {}))
             raise
         step = Step(name, "DONE", began, time.time(), told.words, told.figures)
         self.done.append(step)
@@ -83,14 +85,17 @@ def run(spec: PipelineSpec, report: Report) -> PipelineResult:
         device=fitted.device,
         framework=fitted.framework,
         steps=tuple(steps.done),
+        leak=sides.leak,
         warnings=(*warnings, *doubts),
     )
 
 
 def _validated(spec: PipelineSpec) -> tuple[Told, tuple[files.Rows, tuple[str, ...]]]:
-    rows = files.load(spec.definition, spec.data)
+    raw, (held, findings) = validation.checks(spec)
+    rows = files.planned(spec.definition, raw)
     words, figures = validation.validate(rows)
-    return Told(words, figures), (rows, _warned(figures.get("warnings", ())))
+    told = Told("; ".join(part for part in (words, held) if part), figures | findings)
+    return told, (rows, _warned(figures.get("warnings", ())))
 
 
 def _warned(warnings: tuple[str, ...]) -> tuple[str, ...]:

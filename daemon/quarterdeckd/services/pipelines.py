@@ -16,6 +16,7 @@ from quarterstore.ledger.finding import one_of, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, experiments, governance, jobs, pipelines, registry, runs
 from quarterstore.records.base import Act, Event
+from quarterstore.records.checks import checked_section
 from quarterstore.records.faults import got, missing
 from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.wire import plain
@@ -41,18 +42,28 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
         raise missing("train.learner", train.learner, LEARNERS)
     if not 0 < definition.split.test < 1:
         raise got("split.test", definition.split.test, "a share between 0 and 1")
+    split = definition.split
+    if split.key and split.by != "hash":
+        raise got("split.key", ", ".join(split.key), f"nothing, a split by {split.by} has none")
+    if split.allow_leak:
+        split = replace(split, allow_leak=checked_text("split.allow_leak", split.allow_leak, longest=1000))
     for field, column in (("time", data.time), ("group", data.group)):
         if definition.split.by == field and column is None:
             raise got(f"data.{field}", "nothing", f"a column, because split.by is {field}")
     if definition.deploy.then == "canary" and definition.deploy.endpoint is None:
         raise got("deploy.endpoint", "nothing", "an endpoint, because deploy.then is canary")
-    return replace(definition, data=data)
+    validate = checked_section(definition.validate)
+    if validate.reference is not None:
+        validate = replace(validate, reference=one_of(state.datasets, "validate.reference", validate.reference).id)
+    return replace(definition, data=data, validate=validate, split=split)
 
 
 def _run(state: State, act: pipelines.RunPipeline, asking: Asking) -> Decision:
     definition = checked(state, act.definition)
     if definition.train.python is not None and act.code is None:
         raise got("code", "nothing", f"the uploaded file of {definition.train.python}")
+    if definition.validate.pandera is not None and definition.validate.code is None:
+        raise got("validate.code", "nothing", f"the uploaded file of {definition.validate.pandera}")
     digest = hashlib.sha256(msgspec.msgpack.encode((definition, act.code), order="deterministic")).hexdigest()
     kept = pipelines.Pipeline(
         name=definition.name, definition=definition, digest=digest, code=act.code, updated=asking.now
@@ -100,7 +111,13 @@ def _started(
         job=job_id,
     )
     spec = pipelines.PipelineSpec(
-        pipeline_run=pipeline_run_id, run=run_id, definition=definition, data=definition.data.dataset, code=kept.code
+        pipeline_run=pipeline_run_id,
+        run=run_id,
+        definition=definition,
+        data=definition.data.dataset,
+        code=kept.code,
+        reference=definition.validate.reference,
+        schema=definition.validate.code,
     )
     job = jobs.Job(
         id=job_id,
@@ -153,7 +170,7 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     events: list[Event] = [
         *(pipelines.StepNoted(pipeline_run=pipeline_run.id, step=done) for done in result.steps),
         runs.ParamsLogged(run=pipeline_run.run, params={"device": result.device, "framework": result.framework}),
-        *([runs.TagsSet(run=pipeline_run.run, tags={**_warning(result)})] if result.warnings else []),
+        *([runs.TagsSet(run=pipeline_run.run, tags={**told})] if (told := _told(result)) else []),
         runs.RunEnded(run=pipeline_run.run, state="FINISHED", at=asking.now, metrics=act.metrics),
     ]
 
@@ -176,8 +193,10 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     )
 
 
-def _warning(result: pipelines.PipelineResult) -> dict[str, str]:
-    return {"warning": "; ".join(result.warnings)[:2000]} if result.warnings else {}
+def _told(result: pipelines.PipelineResult) -> dict[str, str]:
+    """What a person has to know of a run and its version, as tags."""
+    tags = {"warning": "; ".join(result.warnings)[:2000], "leak": result.leak[:2000]}
+    return {name: words for name, words in tags.items() if words}
 
 
 def _registration(
@@ -198,7 +217,7 @@ def _registration(
         dataset=result.dataset,
         reference=result.reference,
         golden=result.golden,
-        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_warning(result)},
+        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_told(result)},
     )
 
 

@@ -16,7 +16,7 @@ from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.parquet import checked
 
 PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
-    "pipeline": ("data", "code"),
+    "pipeline": ("data", "code", "reference", "schema"),
     "drift": ("reference",),
     "optimise": ("model", "golden"),
     "admission": ("model", "golden"),

@@ -12,6 +12,7 @@ from typing import Any
 from quarterstore.records import (
     base,
     batches,
+    checks,
     compression,
     ct,
     datasets,
@@ -54,6 +55,7 @@ NOUNS: tuple[ModuleType, ...] = (
     registry,
     models,
     datasets,
+    checks,
     features,
     online,
     pipelines,

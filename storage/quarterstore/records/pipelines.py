@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from quarterstore.records.base import Act, Event, Query, Record, Role
+from quarterstore.records.checks import ValidateSection
 from quarterstore.records.registry import Metric, Signature
 
 StepState = Literal["WAITING", "RUNNING", "DONE", "FAILED", "SKIPPED"]
@@ -30,11 +31,15 @@ class DataSection(Record, frozen=True):
 
 
 class SplitSection(Record, frozen=True):
-    """`[split]`: `by` random, time or group; `test` is the share held out."""
+    """`[split]`: `by` random, time, group, or hash of `key` (else of the group, else of the whole row), under which a
+    row stays on its side whatever rows come; `test` is the share held out. What is on both sides is refused, unless
+    `allow_leak` says why it may be."""
 
-    by: Literal["random", "time", "group"] = "random"
+    by: Literal["random", "time", "group", "hash"] = "random"
     test: float = 0.25
     seed: int = 7
+    key: tuple[str, ...] = ()
+    allow_leak: str = ""
 
 
 class TrainSection(Record, frozen=True):
@@ -66,6 +71,7 @@ class Definition(Record, frozen=True):
     name: str
     model: str
     data: DataSection
+    validate: ValidateSection = ValidateSection()
     split: SplitSection = SplitSection()
     train: TrainSection = TrainSection()
     gate: GateSection = GateSection()
@@ -218,6 +224,10 @@ class PipelineSpec(Record, frozen=True):
     definition: Definition
     data: str | None = None
     code: str | None = None
+    reference: str | None = None
+    """Rows that `distribution` is checked against."""
+    schema: str | None = None
+    """The copy of the file that `validate.pandera` names."""
 
 
 class PipelineResult(Record, frozen=True):
@@ -238,5 +248,7 @@ class PipelineResult(Record, frozen=True):
     device: str
     framework: str
     steps: tuple[Step, ...] = ()
+    leak: str = ""
+    """What is on both sides of the split, and why it may be; kept as the tag `leak` of the run and of the version."""
     warnings: tuple[str, ...] = ()
     """Signs that a feature knows the target; kept as the tag `warning` of the run and of the version."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from quarterdeck.cli.short.checking import data_group
 from quarterdeck.cli.short.deploying import (
     batch,
     canary,
@@ -86,6 +87,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "registry": registry_group,
     "version": version_group,
     "model": model_group,
+    "data": data_group,
     "features": features_group,
     "ct": ct_group,
     "labels": labels_group,
@@ -129,6 +131,7 @@ HELP = {
     "deployment": "what each version answered over time",
     "drift": "compare live traffic with the training rows",
     "ct": "when a model is retrained by itself, and why",
+    "data": "check a file of rows by rules",
     "features": "values of entities over time, and training sets of them",
     "labels": "the true labels of predictions, and how often each version was right",
     "outcome": "what came of predictions, as numbers",
