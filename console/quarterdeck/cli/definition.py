@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,9 @@ from quarterstore.records.checks import CheckRows, Finding, RowRules, ValidateSe
 from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Invalid, got
 from quarterstore.records.misfits import misfit, refuse_unknown
-from quarterstore.records.pipelines import CheckPipeline, Definition, PipelineRun, RunPipeline
+from quarterstore.records.pipelines import CheckPipeline, Definition, PipelineRun, RunPipeline, TrainSection
+from quarterstore.records.snapshots import packed
+from quarterstore.records.training import called, check_train, outside
 
 READ_WITHIN = 150.0
 """Seconds that the daemon's child may read rows, a little more than it is given."""
@@ -68,10 +71,9 @@ def run_file(context: Context, path: Path, allow_leak: str | None = None) -> Pip
     definition, code = read(path), None
     if allow_leak is not None:
         definition = replace(definition, split=replace(definition.split, allow_leak=allow_leak))
-    if definition.train.python:
-        source = path.parent / definition.train.python.partition(":")[0]
-        if not source.is_file():
-            raise got("train.python", definition.train.python, "FILE.py:FUNCTION beside the definition")
+    definition = replace(definition, train=placed(definition.train, path.parent))
+    source = code_of(definition, path)
+    if source is not None:
         code = context.client.put(source)[0]
     definition = replace(definition, validate=_sent_along(context, path, definition.validate))
     definition = with_rows(context, path, definition)
@@ -112,6 +114,41 @@ def _sent_along(context: Context, path: Path, section: ValidateSection) -> Valid
         code = _beside(path, section.pandera.partition(":")[0], "validate.pandera")
         section = replace(section, code=context.client.put(code)[0])
     return section
+
+
+def placed(train: TrainSection, folder: Path) -> TrainSection:
+    """The section with its interpreter as an absolute path, links as they are: that of an environment is one, and says
+    by its own place which environment it is."""
+    if train.interpreter is not None:
+        interpreter = Path(os.path.abspath(folder / Path(train.interpreter).expanduser()))
+        if not os.access(interpreter, os.X_OK) or interpreter.is_dir():
+            raise got("train.interpreter", str(interpreter), "a Python that is there and may be executed")
+        train = replace(train, interpreter=str(interpreter))
+    check_train(train)
+    return train
+
+
+def code_of(definition: Definition, path: Path) -> Path | bytes | None:
+    """What is taken along of a person's own code: the one file, or the snapshot of a folder (for a command the folder
+    of the definition unless said)."""
+    train = definition.train
+    if not train.code and not train.command:
+        named = train.python or train.run
+        if named is None:
+            return None
+        source = path.parent / named.partition(":")[0]
+        if not source.is_file():
+            raise got("train.python" if train.python else "train.run", named, "FILE.py:FUNCTION beside the definition")
+        return source
+    if train.python or not outside(train):
+        raise got("train.code", train.code, "none without run or command")
+    folder = path.parent / (train.code or ".")
+    if not folder.is_dir():
+        raise got("train.code", train.code, "a folder beside the definition")
+    if train.run is not None and not (folder / called("train.run", train.run)[0]).is_file():
+        raise got("train.run", train.run, f"FILE.py:FUNCTION inside {folder}")
+    data = definition.data.file
+    return packed(folder, (path, path.parent / data) if data else (path,))
 
 
 def check_rows(context: Context, definition: Definition) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from quarterdeckd.pipeline import checking, files, splitting, validation
 from quarterdeckd.pipeline.rows import MOST_MEMORY
 from quarterstore.records.faults import Fault
 from quarterstore.records.pipelines import Definition, Step
+from quarterstore.records.training import named_code
 from quarterstore.records.wire import decode
 
 
@@ -23,7 +24,7 @@ def check(definition: Definition, path: str | None) -> list[Step]:
     checking.tried(definition.validate.checks)
     rows = files.planned(definition, raw)
     words, figures = validation.validate(rows)
-    if definition.train.python is None:
+    if named_code(definition.train) is None:
         learners.check_task(definition.train.learner, rows.plan.task)
     sides = splitting.split(rows, definition.split, definition.data.time, definition.data.group)
     return [

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from quarterdeckd.pipeline.descendants import adopt_orphans
 from quarterdeckd.pipeline.progress import Report
 from quarterdeckd.pipeline.watch import Outcome, Watch, set_limits
 from quarterstore.records.admission import AdmissionSpec
@@ -133,6 +134,7 @@ def main(argv: list[str]) -> int:
         return 1
     set_threads(spec.kind)
     set_limits(spec.limits)
+    adopt_orphans()
     watch = Watch(outcome, spec.limits)
     signal.signal(signal.SIGTERM, watch.on_signal)
     watch.start()

@@ -125,6 +125,8 @@ class Handover:
         """The result with every file replaced by the hash it is kept under, and the size of the model file."""
         taken = dict(result)
         for field in FILES_OUT[job.kind]:
+            if result[field] is None:
+                continue  # the golden rows of a model that nobody here can ask
             path = (folder / str(result[field])).resolve()
             if not path.is_relative_to(folder.resolve()):
                 raise got(field, result[field], "a file inside the job's folder")

@@ -43,10 +43,18 @@ class SplitSection(Record, frozen=True):
 
 
 class TrainSection(Record, frozen=True):
-    """`[train]`: a built-in learner (mlp, logistic, forest, ridge, boosting) or `python = "train.py:train"`."""
+    """`[train]`: a built-in learner (mlp, logistic, forest, ridge, boosting), `python = "train.py:train"` inside our
+    worker, or code in an environment of its own: `run = "train.py:train"` by `interpreter`, or a `command`."""
 
     learner: str = "logistic"
     python: str | None = None
+    run: str | None = None
+    command: tuple[str, ...] = ()
+    """Words, never a shell's text; `{rows}` and its like in them are places (`training.PLACES`)."""
+    interpreter: str | None = None
+    """The Python of an environment that has none of our packages, by its absolute path."""
+    code: str | None = None
+    """The folder that is taken along, as it lies beside the definition."""
     params: dict[str, Any] = {}
     seed: int = 7
 
@@ -235,7 +243,8 @@ class PipelineResult(Record, frozen=True):
 
     model: str
     reference: str
-    golden: str
+    golden: str | None
+    """None of a model that nobody here can ask: safetensors, skops that ONNX cannot hold."""
     format: str
     signature: Signature
     metrics: tuple[Metric, ...]
@@ -252,3 +261,7 @@ class PipelineResult(Record, frozen=True):
     """What is on both sides of the split, and why it may be; kept as the tag `leak` of the run and of the version."""
     warnings: tuple[str, ...] = ()
     """Signs that a feature knows the target; kept as the tag `warning` of the run and of the version."""
+    python: str | None = None
+    """Version of the Python that a person's code ran in, where that is an environment of its own."""
+    packages: tuple[str, ...] = ()
+    """What was installed there, `name==version`."""

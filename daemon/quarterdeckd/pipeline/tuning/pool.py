@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+from quarterdeckd.pipeline.descendants import held
 from quarterdeckd.pipeline.tuning.messages import LARGEST, Asked, Said, Task, encode, said
-from quarterdeckd.pipeline.watch import held
 from quarterstore.records.jobs import Limits
 
 DEATH = 1
@@ -94,7 +94,7 @@ class Pool:
     def _over(self, worker: Worker) -> str | None:
         if worker.task is not None and time.monotonic() - worker.since > self._seconds:
             return f"seconds: the trial ran longer than its limit of {self._seconds:g} s"
-        if (memory := held(worker.pid)) > self._limits.memory:
+        if (memory := held(worker.pid, self._limits.memory)) > self._limits.memory:
             return f"memory: got {memory / 1e9:.2f} GB, expected at most {self._limits.memory / 1e9:.2f} GB"
         return None
 
