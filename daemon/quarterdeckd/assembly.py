@@ -142,7 +142,8 @@ class Daemon:
         self.trials = Trials(self.view, self.dispatch, self.bus, self.predictions, self.outcomes.by_arm)
         self.rollouts.on_copies = self.trials.copied
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
-        self.reactions = Reactions(self.dispatch)
+        self.reactions = Reactions(self.dispatch, home.journal)
+        self.reactions.held, self.reactions.also = self.scheduler.held, self.scheduler.happened
         self.retraining = Retraining(self.view, self.dispatch, self.bus, self.outcomes)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
         self.remotes = Remotes(home, self.view, self.dispatch, self.bus, self.artefacts)
@@ -332,7 +333,7 @@ class Daemon:
     async def work(self) -> None:
         """Behind the first answer: adopt, schedule, watch, until cancelled."""
         await self._remember()
-        await self.reactions.catch_up(self.ledger.home.journal, self.ledger.journal.head.seq)
+        await self.reactions.catch_up(self.ledger.journal.head.seq)
         await asyncio.to_thread(self.outcomes.settle)
         self.supervisor.before_start["drift"] = self.predictions.fold
         self.supervisor.before_start["replay"] = self.predictions.fold_all

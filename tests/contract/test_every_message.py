@@ -243,6 +243,10 @@ def about_schedules(life: Life) -> None:
     assert len(life(schedules.NextFirings(name="nightly", count=3))) == 3
     assert life(schedules.PauseSchedule(name="nightly")).paused
     assert len(life(schedules.ListSchedules())) == 1
+    assert life(schedules.ListFirings(name="nightly")) == []
+    life(schedules.PauseAll(until=time.time() + 600, reason="a new disk"))
+    assert life(schedules.ShowMaintenance()).reason == "a new disk"
+    life(schedules.ResumeAll())
     life(schedules.RemoveSchedule(name="nightly"))
 
 

@@ -120,6 +120,8 @@ class State:
         self.pipeline_runs = book("pipeline_runs", pipelines.PipelineRun, lambda r: r.id)
         self.studies = book("studies", studies.Study, lambda r: r.id)
         self.schedules = book("schedules", schedules.Schedule, lambda r: r.name)
+        self.firings = book("firings", schedules.History, lambda r: r.schedule)
+        self.maintenance = book("maintenance", schedules.Maintenance, lambda r: "deck")
         self.deployments = book("deployments", deployments.Deployment, lambda r: r.endpoint)
         self.recordings = book("recordings", Recording, lambda r: r.endpoint)
         self.admissions = book("admissions", Admission, lambda r: r.version)

@@ -38,6 +38,15 @@ from quarterdeck.cli.short.rehearsing import drill_group, gate, replay
 from quarterdeck.cli.short.remoting import remote_group
 from quarterdeck.cli.short.retaining import hold_group, retention, retention_group
 from quarterdeck.cli.short.retraining import ct_group
+from quarterdeck.cli.short.scheduling import (
+    jobs,
+    jobs_group,
+    pause,
+    resume,
+    schedule_group,
+    schedules,
+    schedules_group,
+)
 from quarterdeck.cli.short.streaming import stream
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import pipeline_group, quickstart
@@ -70,6 +79,8 @@ COMMANDS: dict[str, Made] = {
     "optimise": optimise,
     "batch": batch,
     "stream": stream,
+    "pause": pause,
+    "resume": resume,
     "backup": backup,
     "restore": restore,
     "undo": undo,
@@ -78,7 +89,7 @@ COMMANDS: dict[str, Made] = {
     "import": take_in,
     "ask": ask,
 }
-ALONE: dict[str, Made] = {"retention": retention}
+ALONE: dict[str, Made] = {"retention": retention, "schedules": schedules, "jobs": jobs}
 """What a noun does when no verb follows."""
 GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "run": run_group,
@@ -102,6 +113,9 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "service": service_group,
     "retention": retention_group,
     "hold": hold_group,
+    "schedule": schedule_group,
+    "schedules": schedules_group,
+    "jobs": jobs_group,
 }
 HELP = {
     "status": "the daemon in one record",
@@ -145,6 +159,9 @@ HELP = {
     "keys": "make keys for people",
     "hook": "run or tell something when an event happens",
     "remote": "other decks that versions are sent to",
+    "schedule": "acts by the clock, or when something happens",
+    "pause": "stop a schedule; --all for maintenance",
+    "resume": "let it fire again",
     "service": "systemd units",
     "backup": "the store into one file",
     "restore": "a backup into an empty home",
