@@ -19,6 +19,7 @@ from quarterstore.records import (
     monitoring,
     registry,
     runs,
+    schedules,
     search,
     store,
     trials,
@@ -148,6 +149,14 @@ def _approve(message: Any) -> Words:
     return ["qd", "approve", message.approval], ("approval", "evidence")
 
 
+def _pause(message: schedules.PauseSchedule) -> Words:
+    return ["qd", "pause" if message.paused else "resume", message.name], ("name", "paused")
+
+
+def _history(message: schedules.ListFirings) -> Words:
+    return ["qd", "schedule", "history", *([message.name] if message.name else [])], ("name",)
+
+
 SHORT: dict[type, Callable[[Any], Words]] = {
     store.ShowStatus: _with("status"),
     store.Diagnose: _with("doctor"),
@@ -189,4 +198,10 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     hooks.Redeliver: _with("hook redeliver", "delivery"),
     hooks.ListHooks: _with("hook ls"),
     hooks.ListDeliveries: _deliveries,
+    schedules.ListSchedules: _with("schedule list"),
+    schedules.ListFirings: _history,
+    schedules.NextFirings: _with("schedule next", "name"),
+    schedules.PauseSchedule: _pause,
+    schedules.RemoveSchedule: _with("schedule rm", "name"),
+    schedules.ResumeAll: _with("resume --all"),
 }

@@ -18,6 +18,7 @@ from quarterdeck import keys
 from quarterdeckd.services.signing import sign
 from quarterstore.records import (
     batches,
+    checks,
     compression,
     ct,
     datasets,
@@ -33,6 +34,7 @@ from quarterstore.records import (
     messages,
     models,
     monitoring,
+    online,
     outcomes,
     packages,
     people,
@@ -47,6 +49,7 @@ from quarterstore.records import (
     search,
     store,
     streams,
+    studies,
     transfer,
     trials,
 )
@@ -240,6 +243,10 @@ def about_schedules(life: Life) -> None:
     assert len(life(schedules.NextFirings(name="nightly", count=3))) == 3
     assert life(schedules.PauseSchedule(name="nightly")).paused
     assert len(life(schedules.ListSchedules())) == 1
+    assert life(schedules.ListFirings(name="nightly")) == []
+    life(schedules.PauseAll(until=time.time() + 600, reason="a new disk"))
+    assert life(schedules.ShowMaintenance()).reason == "a new disk"
+    life(schedules.ResumeAll())
     life(schedules.RemoveSchedule(name="nightly"))
 
 
@@ -291,6 +298,8 @@ def about_data(life: Life) -> None:
     changed = life(datasets.CompareDatasets(before=digest, after=after))
     assert (changed.rows_before, changed.rows_after, changed.added, changed.removed) == (2, 3, 2, 1)
     assert len(life(datasets.ListDatasets())) >= 1
+    rules = checks.RowRules(checks=(checks.DataCheck(check="not_null", columns=("a", "y")),))
+    assert [one.ok for one in life(checks.CheckRows(digest=digest, rules=rules))] == [True, True]
     wine = pipelines.Definition(name="w", model="w", data=pipelines.DataSection(target="target", builtin="wine"))
     assert [step.name for step in life(pipelines.CheckPipeline(definition=wine))] == ["validate", "split"]
 
@@ -310,6 +319,37 @@ def about_features(life: Life) -> None:
     [made] = life(features.ListTrainingSets())
     assert life(features.ShowTrainingSet(set=ended.result["id"])) == made
     assert made.statuses == {"usage": {"PRESENT": 1}}
+    made_online = life(online.Materialise(view="usage"))
+    assert life.until(jobs.ShowJob(job=made_online.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    assert life(online.PushRows(view="usage", rows=({"k": "b", "amount": 8},))).rows == 1
+    looked = life(online.LookUp(view="usage", keys=({"k": "a"}, {"k": "b"}, {"k": "c"})))
+    assert looked.values == ([7.0], [8.0], [None]) and looked.statuses == ("PRESENT", "PRESENT", "NOT_FOUND")
+    assert life(online.MeasureReads(view="usage", entities=1, rounds=5)).found == 1
+    [stands] = life(online.ShowOnline())
+    assert (stands.generation.entities, stands.pushed, stands.late) == (1, 1, False)
+
+
+def about_studies(life: Life) -> None:
+    """A study of two objectives that is searched, gone on with, stopped; its winner in a pipeline."""
+    definition = studies.StudyDefinition(
+        name="search",
+        objectives={"accuracy": "maximise", "log loss": "minimise"},
+        space={"c": studies.Parameter(kind="float", low=0.01, high=10.0, log=True)},
+        data=pipelines.DataSection(target="target", builtin="iris"),
+        budget=studies.Budget(trials=3),
+        rescore=studies.Rescoring(top=1, seeds=1),
+    )
+    assert life(studies.CheckStudy(definition=definition)) == definition
+    study = life(studies.StartStudy(definition=definition))
+    assert life.until(studies.ShowStudy(study=study.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    assert [each.id for each in life(studies.ListStudies(name="search"))] == [study.id]
+    assert [each.number for each in life(studies.ListTrials(study=study.id))] == [0, 1, 2]
+    front = life(studies.ParetoTrials(study=study.id))
+    assert life(studies.BestTrials(study=study.id))[0].values[0] == front[0].values[0]
+    run = life(studies.RegisterBest(study=study.id))
+    assert life.until(pipelines.ShowPipelineRun(pipeline_run=run.id), lambda found: found.state in OVER).version
+    life(studies.ResumeStudy(study=study.id, trials=1000))
+    assert life(studies.StopStudy(study=study.id)).state == "CANCELLED"
 
 
 def ask_for_answers(life: Life) -> None:
@@ -545,6 +585,7 @@ def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any
         about_the_registry(life, ana)
         about_data(life)
         about_features(life)
+        about_studies(life)
         about_serving(life, ana)
         about_hooks(life)
         about_remotes(life, absent, port)

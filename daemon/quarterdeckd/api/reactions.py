@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +16,11 @@ from quarterstore.ledger import journal
 from quarterstore.ledger.folding import events_of
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Corrupt, Fault
+from quarterstore.records.schedules import MaintenanceEnded
 
 log = logging.getLogger(__name__)
 CAUGHT_UP = 1000
-"""Entries of before a start that are reacted to again."""
+"""Entries of before a start, or of a maintenance, that are reacted to again."""
 
 
 class Reaction(NamedTuple):
@@ -38,18 +39,31 @@ class Reactions:
     """Speaks the acts of the table for every kept entry. The act's request id is H(seq, place, rule), so one that is
     asked again after a restart has one effect; `catch_up` asks for those that a crash may have cut off."""
 
-    def __init__(self, dispatch: Dispatch) -> None:
+    def __init__(self, dispatch: Dispatch, folder: Path) -> None:
         self._dispatch = dispatch
+        self._folder = folder
         self._running: set[asyncio.Task[None]] = set()
+        self.held: Callable[[], bool] = lambda: False
+        """Whether nothing may react now: it is caught up with when the maintenance is over."""
+        self.also: Callable[[Kept, int, Event], None] = lambda kept, place, event: None
+        """Told of each event beside the table: the schedules that are set on one."""
 
     def kept(self, kept: Kept) -> None:
         """React to one entry."""
+        if any(isinstance(event, MaintenanceEnded) for event in kept.events):
+            self._run(self.catch_up(kept.entry.seq))
+        if self.held():
+            return
         for place, event in enumerate(kept.events):
+            self.also(kept, place, event)
             for reaction in TABLE:
                 if isinstance(event, reaction.on):
-                    task = asyncio.get_running_loop().create_task(self._ask(kept.entry.seq, place, reaction, event))
-                    self._running.add(task)
-                    task.add_done_callback(self._running.discard)
+                    self._run(self._ask(kept.entry.seq, place, reaction, event))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def _ask(self, seq: int, place: int, reaction: Reaction, event: Event) -> None:
         request = "reaction-" + hashlib.sha256(f"{seq}/{place}/{reaction.name}".encode()).hexdigest()[:32]
@@ -58,14 +72,16 @@ class Reactions:
         except Fault as fault:
             log.info("reaction %s to entry %d: %s", reaction.name, seq, fault.line())
 
-    async def catch_up(self, folder: Path, newest: int) -> None:
-        """React again to the newest entries of before the start; ids make what was done already harmless. An entry that
-        is damaged ends this reading and not the daemon: most of what it does needs no entry of before."""
-        recent, fault = await asyncio.to_thread(_newest, folder, newest)
+    async def catch_up(self, newest: int) -> None:
+        """React again to the newest entries, those of before a start or a maintenance; ids make what was done already
+        harmless. An entry that is damaged ends this reading and not the daemon: most of what it does needs no entry of
+        before."""
+        recent, fault = await asyncio.to_thread(_newest, self._folder, newest)
         if fault is not None:
             log.error("the entries from there on are not reacted to again: %s", fault.line())
         for kept in recent:
-            self.kept(kept)
+            if not any(isinstance(event, MaintenanceEnded) for event in kept.events):
+                self.kept(kept)
 
 
 def _newest(folder: Path, newest: int) -> tuple[list[Kept], Corrupt | None]:

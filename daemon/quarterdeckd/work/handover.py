@@ -16,7 +16,7 @@ from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.parquet import checked
 
 PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
-    "pipeline": ("data", "code"),
+    "pipeline": ("data", "code", "reference", "schema"),
     "drift": ("reference",),
     "optimise": ("model", "golden"),
     "admission": ("model", "golden"),
@@ -24,9 +24,11 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "batch": ("model", "data"),
     "feature_rows": ("data",),
     "training_set": ("entities",),
+    "materialise": (),
     "stream": ("model",),
     "replay": ("model", "live_model"),
     "drill": (),
+    "study": ("data", "code"),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": ("model", "reference", "golden"),
@@ -37,9 +39,11 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "batch": ("output",),
     "feature_rows": ("output",),
     "training_set": ("output",),
+    "materialise": (),
     "stream": (),
     "replay": (),
     "drill": (),
+    "study": (),
 }
 
 
@@ -71,10 +75,15 @@ class Handover:
                 {**view, "files": [str(self._artefacts.checked(digest)) for digest in view["files"]]}
                 for view in spec["views"]
             ]
+        if job.kind == "materialise":
+            spec["files"] = [str(self._artefacts.checked(digest)) for digest in spec["files"]]
+            spec |= {"folder": str(self._home.online / job.subject), "generation": job.id}
         if job.kind == "batch":
             spec["work"] = str(self._home.batches / spec["key"])
         if job.kind == "stream":
             spec |= {"folder": str(self._home.streams / spec["stream"]), "home": str(self._home.root)}
+        if job.kind == "study":
+            spec["folder"] = str(self._home.studies / spec["study"])
         if job.kind == "replay":
             spec |= self._traffic(spec["endpoint"]) | {"labels": self._labels()}
         if job.kind == "drill":
@@ -116,6 +125,8 @@ class Handover:
         """The result with every file replaced by the hash it is kept under, and the size of the model file."""
         taken = dict(result)
         for field in FILES_OUT[job.kind]:
+            if result[field] is None:
+                continue  # the golden rows of a model that nobody here can ask
             path = (folder / str(result[field])).resolve()
             if not path.is_relative_to(folder.resolve()):
                 raise got(field, result[field], "a file inside the job's folder")

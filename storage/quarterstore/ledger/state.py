@@ -21,6 +21,7 @@ from quarterstore.records import (
     jobs,
     logged_models,
     monitoring,
+    online,
     outcomes,
     packages,
     people,
@@ -33,6 +34,7 @@ from quarterstore.records import (
     schedules,
     search,
     streams,
+    studies,
     trials,
 )
 from quarterstore.records.base import Event, Record
@@ -102,6 +104,7 @@ class State:
         self.feature_views = book("feature_views", features.FeatureView, lambda r: r.id)
         self.feature_rows = book("feature_rows", features.FeatureRows, lambda r: r.id)
         self.training_sets = book("training_sets", features.TrainingSet, lambda r: r.id)
+        self.generations = book("generations", online.Generation, lambda r: r.id)
         self.packages = book("packages", packages.PackageList, lambda r: r.digest)
         self.searches = book("searches", search.SavedSearch, lambda r: r.name)
         self.models = book("models", registry.Model, lambda r: r.name)
@@ -115,7 +118,10 @@ class State:
         self.jobs = book("jobs", jobs.Job, lambda r: r.id)
         self.pipelines = book("pipelines", pipelines.Pipeline, lambda r: r.name)
         self.pipeline_runs = book("pipeline_runs", pipelines.PipelineRun, lambda r: r.id)
+        self.studies = book("studies", studies.Study, lambda r: r.id)
         self.schedules = book("schedules", schedules.Schedule, lambda r: r.name)
+        self.firings = book("firings", schedules.History, lambda r: r.schedule)
+        self.maintenance = book("maintenance", schedules.Maintenance, lambda r: "deck")
         self.deployments = book("deployments", deployments.Deployment, lambda r: r.endpoint)
         self.recordings = book("recordings", Recording, lambda r: r.endpoint)
         self.admissions = book("admissions", Admission, lambda r: r.version)

@@ -11,6 +11,7 @@ from quarterstore.records.canaries import CanaryRule as CanaryRule
 from quarterstore.records.canaries import CanaryVerdict as CanaryVerdict
 from quarterstore.records.canaries import GateReading, PassedStep
 from quarterstore.records.histories import TrafficHistory
+from quarterstore.records.online import OnlineView
 from quarterstore.records.registry import Signature
 from quarterstore.records.retention import Waiting
 
@@ -127,6 +128,8 @@ class RoutingTable(Record, frozen=True):
     epoch: int
     routes: tuple[Route, ...]
     waiting: Waiting = Waiting()
+    views: tuple[OnlineView, ...] = ()
+    """What features are read from, of every view."""
 
 
 class HostState(Record, frozen=True):

@@ -50,6 +50,8 @@ class FeatureView(Record, frozen=True):
     tags: dict[str, str]
     created: float
     created_by: str
+    max_lag: float | None = None
+    """Seconds for which rows may wait to be read online, before an alert says so; an hour where it is not said."""
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -183,6 +185,7 @@ class DefineView(Act[FeatureView], tag="features.define", frozen=True):
     owner: str = ""
     description: str = ""
     tags: dict[str, str] = {}
+    max_lag: float | None = None
 
 
 class AddRows(Act[Job], tag="features.add", frozen=True):

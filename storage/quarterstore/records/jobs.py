@@ -19,8 +19,10 @@ JobKind = Literal[
     "stream",
     "feature_rows",
     "training_set",
+    "materialise",
     "replay",
     "drill",
+    "study",
 ]
 
 
