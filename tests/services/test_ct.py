@@ -134,6 +134,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("a view of labels", {"rows": ct.OnRows(view="usage")}, "rows.view"),
     ("rows of a set that never grows", {"rows": ct.OnRows(of="dataset")}, "rows.of"),
     ("both clocks", {"schedule": ct.OnSchedule(cron="0 3 * * *", every=60.0)}, "schedule"),
+    ("a ladder that falls", {"ladder": (50, 5, 100)}, "ladder"),
+    ("a canary that sees nothing", {"rule": deployments.CanaryRule(effect=0.0)}, "effect"),
     ("no clock", {"schedule": ct.OnSchedule()}, "schedule"),
     ("a cron that is none", {"schedule": ct.OnSchedule(cron="61 * * * *")}, "cron"),
     ("a zone that is none", {"schedule": ct.OnSchedule(every=60.0, zone="Mars/Olympus")}, "zone"),
@@ -400,12 +402,13 @@ def test_the_strategy_none_leaves_the_version_where_it_is_and_staging_moves_it_t
 
 def test_a_canary_begins_in_solo_and_is_asked_for_elsewhere() -> None:
     deck = Deck()
-    deck.on(drift=ct.OnDrift(), strategy="canary")
+    deck.on(drift=ct.OnDrift(), strategy="canary", ladder=(50, 100))
     deck.check()
     deck.look()
     made = deck.trained()
     retrain = deck.look().retrains["drift"]
     deployment = deck.state.deployments["m"]
+    assert deployment.pending_canary is not None and deployment.pending_canary.ladder == (50, 100)
     assert made in (deployment.pending, deployment.canary and deployment.canary.candidate)
     assert retrain.tried and f"{made} on a canary at m" in retrain.sent
     assert deck.idle() and "on its way" in deck.status("drift").why

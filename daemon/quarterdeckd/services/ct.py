@@ -3,7 +3,6 @@ suppressed where that did not help."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.endpoints import breaks_callers
 from quarterdeckd.services.evidence import gates_of, judge
+from quarterdeckd.services.policy import check
 from quarterdeckd.services.triggers import (
     Found,
     checks_name,
@@ -31,9 +31,6 @@ from quarterstore.records.faults import Conflict, Refused, got, missing
 from quarterstore.records.names import checked_word
 
 SUPPRESSED_ALERT = "retraining suppressed"
-SHORTEST = 1.0
-"""Seconds between two firings of a clock."""
-LONGEST = 366 * 86400.0
 Then = Iterator[tuple[Act[Any], Asking]]
 
 
@@ -53,7 +50,7 @@ def _set(state: State, act: ct.SetPolicy, asking: Asking) -> Decision:
         raise missing("pipeline", act.pipeline, state.pipelines.rows, next="run it once: qd pipeline run FILE")
     if pipeline.definition.model != model:
         raise got("pipeline", f"{act.pipeline}, which trains {pipeline.definition.model}", f"one that trains {model}")
-    _check(state, act)
+    check(state, act)
     former = state.policies.get(model)
     policy = ct.Policy(
         model=model,
@@ -67,6 +64,8 @@ def _set(state: State, act: ct.SetPolicy, asking: Asking) -> Decision:
         rows=act.rows,
         cooldown=act.cooldown,
         strategy=act.strategy,
+        ladder=act.ladder,
+        rule=act.rule,
     )
     if former is not None:
         kept = {trigger: former.since.get(trigger, former.at) for trigger in ct.TRIGGERS if _had(former, trigger)}
@@ -100,46 +99,6 @@ def _set(state: State, act: ct.SetPolicy, asking: Asking) -> Decision:
 
 def _had(policy: ct.Policy, trigger: ct.Trigger) -> bool:
     return getattr(policy, trigger) is not None
-
-
-def _check(state: State, act: ct.SetPolicy) -> None:
-    if (act.schedule, act.drift, act.accuracy, act.rows) == (None, None, None, None):
-        raise got("trigger", "none", "at least one of schedule, drift, accuracy, rows")
-    if not 0 <= act.cooldown <= LONGEST:
-        raise got("cooldown", act.cooldown, "seconds, 0 or more and at most a year")
-    if act.schedule is not None and (act.schedule.cron is None) == (act.schedule.every is None):
-        raise got("schedule", "both or neither of cron and every", "one of them")
-    if (drift := act.drift) is not None:
-        if not 1 <= drift.checks <= 100:
-            raise got("drift.checks", drift.checks, "1 to 100 checks in a row")
-        if drift.every is not None and not SHORTEST <= drift.every <= LONGEST:
-            raise got("drift.every", drift.every, f"{SHORTEST:g} seconds to a year")
-        if not 0 < drift.window <= LONGEST:
-            raise got("drift.window", drift.window, "seconds, above 0 and at most a year")
-    if (accuracy := act.accuracy) is not None:
-        if not 0 < accuracy.drop < 100:
-            raise got("accuracy.drop", accuracy.drop, "points, above 0 and below 100")
-        if not 1 <= accuracy.least <= 10_000_000:
-            raise got("accuracy.least", accuracy.least, "1 or more labels")
-        if not (math.isfinite(accuracy.window) and 0 < accuracy.window <= LONGEST):
-            raise got("accuracy.window", accuracy.window, "seconds, above 0 and at most a year")
-    if act.rows is not None:
-        _check_rows(state, act, act.rows)
-
-
-def _check_rows(state: State, act: ct.SetPolicy, rows: ct.OnRows) -> None:
-    if not 1 <= rows.least <= 10**12:
-        raise got("rows.least", rows.least, "1 or more rows")
-    if (rows.of == "features") != (rows.view is not None):
-        raise got("rows.view", rows.view or "nothing", "a feature view, and only where rows are of features")
-    names = {view.name for view in state.feature_views}
-    if rows.view is not None and rows.view not in names:
-        raise missing("rows.view", rows.view, names)
-    if rows.of == "labels":
-        deployment_of(state, act.endpoint or act.model)
-    data = state.pipelines[act.pipeline].definition.data
-    if rows.of == "dataset" and data.dataset is None:
-        raise got("rows.of", f"dataset, and {act.pipeline} reads {data.builtin}", "labels or features")
 
 
 def _clocks(state: State, policy: ct.Policy) -> Iterator[Act[Any]]:
@@ -346,7 +305,9 @@ def _sent(state: State, policy: ct.Policy, what: str) -> Decision:
         if goes and version.stage == "None":
             yield registry.MoveStage(version=version.id, stage="Staging", reason=reason), spoken
         if begins:
-            canary = deployments.StartCanary(version=version.id, endpoint=policy.endpoint)
+            canary = deployments.StartCanary(
+                version=version.id, endpoint=policy.endpoint, ladder=policy.ladder, rule=policy.rule
+            )
             asks = governance.Propose(act=msgspec.to_builtins(canary), reason=reason)
             yield (canary if asked.profile == "solo" else asks), spoken
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -57,6 +57,8 @@ class Outcomes:
         self._taking = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._tidied = -TIDY_EVERY
+        self.on_added: Callable[[], None] = lambda: None
+        """Told, on the loop, once the rows of an upload can be read."""
         self._known: dict[
             tuple[str, str, outcomes.Unit, int], tuple[tuple[Path, ...], dict[str, outcomes.ArmOutcome]]
         ] = {}
@@ -110,6 +112,7 @@ class Outcomes:
             self._spoken(outcomes.NoteUpload(upload=taken))
             crash("outcomes.noted")
             self._settle()
+        self._loop.call_soon_threadsafe(self.on_added)
         return taken
 
     def _joined(self, spec: outcomes.JoinSpec, size: int) -> outcomes.Joined:

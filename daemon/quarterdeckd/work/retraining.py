@@ -13,6 +13,7 @@ from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.services.ct import leads, policy_of, standing
 from quarterdeckd.services.triggers import counted_from
 from quarterdeckd.work.outcomes import Outcomes
+from quarterstore.ledger.journal import crash
 from quarterstore.ledger.state import State
 from quarterstore.records import ct, datasets, deployments, features, governance, monitoring, outcomes, pipelines
 from quarterstore.records.faults import Conflict, Fault
@@ -28,7 +29,6 @@ WAKES = (
     ct.RetrainBegan,
     monitoring.DriftChecked,
     monitoring.DriftFound,
-    outcomes.OutcomesAdded,
     datasets.DatasetAdded,
     features.RowsAdded,
     pipelines.PipelineEnded,
@@ -52,6 +52,7 @@ class Retraining:
         self._read_before: dict[str, tuple[tuple[object, ...], ct.Readings]] = {}
         self._faults: dict[str, str] = {}
         bus.on_kept(self._kept)
+        labels.on_added = self._woken.set
 
     def _kept(self, kept: Kept) -> None:
         if any(isinstance(event, WAKES) for event in kept.events):
@@ -80,7 +81,9 @@ class Retraining:
                 if leads(self._view, policy, readings, time.time()) is None:
                     self._faults.pop(model, None)
                     return
+                crash("ct.due")
                 await self._dispatch.speak(ct.LookAtTriggers(model=model, readings=readings))
+                crash("ct.spoken")
                 self._faults.pop(model, None)
             except Conflict as fault:
                 log.info("continuous training of %s: %s", model, fault.line())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from quarterstore.records.base import Act, Event, Query, Record, Role
+from quarterstore.records.canaries import CanaryRule
+from quarterstore.records.deployments import LADDER
 
 Trigger = Literal["schedule", "drift", "accuracy", "rows"]
 TRIGGERS: tuple[Trigger, ...] = ("schedule", "drift", "accuracy", "rows")
@@ -104,6 +106,9 @@ class Policy(Record, frozen=True):
     rows: OnRows | None = None
     cooldown: float = 21_600.0
     strategy: Strategy = "none"
+    ladder: tuple[int, ...] = LADDER
+    rule: CanaryRule = CanaryRule()
+    """How a canary of it is judged."""
     since: dict[Trigger, float] = {}
     retrains: dict[Cause, Retrain] = {}
     suppressed: dict[Trigger, Suppressed] = {}
@@ -156,7 +161,8 @@ class Readings(Record, frozen=True):
 
 class SetPolicy(Act[Policy], tag="ct.set", frozen=True):
     """Set when a model is retrained; replaces its policy and leaves it on or off as it was, at first off. The endpoint
-    is the model's name unless given; `strategy` says how a version that passed its gate goes out."""
+    is the model's name unless given; `strategy` says how a version that passed its gate goes out, `ladder` and `rule`
+    how a canary of it is judged."""
 
     model: str
     pipeline: str
@@ -167,6 +173,8 @@ class SetPolicy(Act[Policy], tag="ct.set", frozen=True):
     rows: OnRows | None = None
     cooldown: float = 21_600.0
     strategy: Strategy = "none"
+    ladder: tuple[int, ...] = LADDER
+    rule: CanaryRule = CanaryRule()
 
 
 class SwitchPolicy(Act[Policy], tag="ct.switch", frozen=True):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quarterdeck.cli.context import Context
+from quarterdeck.cli.short.deploying import steps
 from quarterdeck.cli.short.keeping import seconds
 from quarterdeck.cli.short.making import Made, command
 
@@ -48,10 +49,15 @@ def _set() -> click.Command:
     @click.option("--rows-of", default="labels", show_default=True, help="labels, dataset or features:VIEW")
     @click.option("--cooldown", default="6h", show_default=True, help="time between two retrains at least")
     @click.option("--strategy", type=click.Choice(("none", "staging", "canary")), default="none", show_default=True)
+    @click.option("--ladder", default="5,10,25,50,100", show_default=True, help="percents of the steps of a canary")
+    @click.option("--effect", type=float, help="rise of the error rate that a canary must see")
+    @click.option("--gate", "gates", multiple=True, help="of a canary: accuracy:0.02, psi:0.2, fairness:sex:0.1")
     @click.argument("model")
     @command("set", "Say when a model is retrained by itself; off until: qd ct on MODEL.")
     def run(context: Context, model: str, pipeline: str, **given: Any) -> None:
+        from quarterdeck.gates import gate_of
         from quarterstore.records import ct
+        from quarterstore.records.canaries import CanaryRule
         from quarterstore.records.faults import got
 
         endpoint, drift = given["endpoint"], given["drift"]
@@ -82,6 +88,11 @@ def _set() -> click.Command:
             rows=_rows(given["new_rows"], given["rows_of"]) if given["new_rows"] is not None else None,
             cooldown=seconds("cooldown", given["cooldown"]),
             strategy=given["strategy"],
+            ladder=steps("ladder", given["ladder"]),
+            rule=CanaryRule(
+                **({} if given["effect"] is None else {"effect": given["effect"]}),
+                gates=tuple(map(gate_of, given["gates"])),
+            ),
         )
         policy = context.client.ask(act)
         context.out(policy)
