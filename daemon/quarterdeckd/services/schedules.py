@@ -104,17 +104,20 @@ def waiting(state: State, schedule: str) -> list[schedules.Firing]:
 
 
 def to_start(state: State, schedule: schedules.Schedule) -> schedules.Firing | None:
-    """The firing whose act is to be done now: one that waited, or the newest one whose job was lost."""
+    """The firing whose act is to be done now: the newest that ran, where its job was lost; else one that waited."""
     if schedule.paused or going(state, schedule.name):
         return None
-    if (queued := waiting(state, schedule.name)) != []:
-        return queued[0]
     kept = state.firings.get(schedule.name)
-    newest = kept.firings[-1] if kept and kept.firings else None
-    if newest is None or schedule.lost != "again" or not newest.jobs or newest.seq <= schedule.since:
-        return None
-    job = state.jobs.get(newest.jobs[-1])
-    return newest if job is not None and job.state == "LOST" and newest.tries < MOST_TRIES else None
+    newest = next((each for each in reversed(kept.firings if kept else ()) if each.jobs), None)
+    if newest is not None and _to_repeat(state, schedule, newest):
+        return newest
+    return next(iter(waiting(state, schedule.name)), None)
+
+
+def _to_repeat(state: State, schedule: schedules.Schedule, firing: schedules.Firing) -> bool:
+    job = state.jobs.get(firing.jobs[-1])
+    lost = job is not None and job.state == "LOST"
+    return lost and schedule.lost == "again" and firing.tries < MOST_TRIES and firing.seq > schedule.since
 
 
 def _checked_open(state: State, schedule: schedules.Schedule, now: float) -> None:
