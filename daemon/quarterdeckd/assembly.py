@@ -142,8 +142,7 @@ class Daemon:
         self.trials = Trials(self.view, self.dispatch, self.bus, self.predictions, self.outcomes.by_arm)
         self.rollouts.on_copies = self.trials.copied
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
-        self.reactions = Reactions(self.dispatch, home.journal)
-        self.reactions.held, self.reactions.also = self.scheduler.held, self.scheduler.happened
+        self.reactions = Reactions(home.journal, self.scheduler.held, self.scheduler.happened)
         self.retraining = Retraining(self.view, self.dispatch, self.bus, self.outcomes)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
         self.remotes = Remotes(home, self.view, self.dispatch, self.bus, self.artefacts)

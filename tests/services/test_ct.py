@@ -373,6 +373,17 @@ def test_one_retrain_of_a_model_is_in_flight_whoever_began_it() -> None:
     assert len(deck.runs()) == 1
 
 
+def test_maintenance_holds_every_trigger_and_what_is_past_its_limit_fires_when_it_is_over() -> None:
+    deck = Deck()
+    deck.on(drift=ct.OnDrift())
+    deck.act(schedules.PauseAll(until=deck.now + HOUR, reason="a new disk"))
+    deck.check()
+    assert deck.idle() and "maintenance is on: a new disk" in deck.status("drift").why
+    deck.act(schedules.ResumeAll())
+    deck.look()
+    assert len(deck.runs()) == 1
+
+
 def test_a_person_may_ask_for_one_and_is_told_what_stands_in_the_way() -> None:
     deck = Deck()
     deck.on(drift=ct.OnDrift())

@@ -1,21 +1,17 @@
-"""The reactions: one table from event to act; at least once, by a journalled cursor and an id made of event and
-rule."""
+"""The reactions: every kept event is handed on to what is set on one, also what a crash or a maintenance cut off."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.bus import Kept
 from quarterstore.ledger import journal
 from quarterstore.ledger.folding import events_of
-from quarterstore.records.base import Act, Event
-from quarterstore.records.faults import Corrupt, Fault
+from quarterstore.records.base import Event
+from quarterstore.records.faults import Corrupt
 from quarterstore.records.schedules import MaintenanceEnded
 
 log = logging.getLogger(__name__)
@@ -23,54 +19,26 @@ CAUGHT_UP = 1000
 """Entries of before a start, or of a maintenance, that are reacted to again."""
 
 
-class Reaction(NamedTuple):
-    """When this event is kept, that act is asked."""
-
-    on: type[Event]
-    name: str
-    act: Callable[[Any], Act[Any]]
-
-
-TABLE: tuple[Reaction, ...] = ()
-"""Every reaction there is. What one does is decided, and refused, by the rule of its act."""
-
-
 class Reactions:
-    """Speaks the acts of the table for every kept entry. The act's request id is H(seq, place, rule), so one that is
-    asked again after a restart has one effect; `catch_up` asks for those that a crash may have cut off."""
+    """Tells `happened` of each event with its entry and its place there: what it asks has an id made of those, so one
+    that is told again has one effect. While `held` says so nothing is told: that is caught up with afterwards."""
 
-    def __init__(self, dispatch: Dispatch, folder: Path) -> None:
-        self._dispatch = dispatch
+    def __init__(self, folder: Path, held: Callable[[], bool], happened: Callable[[Kept, int, Event], None]) -> None:
         self._folder = folder
-        self._running: set[asyncio.Task[None]] = set()
-        self.held: Callable[[], bool] = lambda: False
-        """Whether nothing may react now: it is caught up with when the maintenance is over."""
-        self.also: Callable[[Kept, int, Event], None] = lambda kept, place, event: None
-        """Told of each event beside the table: the schedules that are set on one."""
+        self._held = held
+        self._happened = happened
+        self._catching_up: set[asyncio.Task[None]] = set()
 
     def kept(self, kept: Kept) -> None:
         """React to one entry."""
         if any(isinstance(event, MaintenanceEnded) for event in kept.events):
-            self._run(self.catch_up(kept.entry.seq))
-        if self.held():
+            task = asyncio.get_running_loop().create_task(self.catch_up(kept.entry.seq))
+            self._catching_up.add(task)
+            task.add_done_callback(self._catching_up.discard)
+        if self._held():
             return
         for place, event in enumerate(kept.events):
-            self.also(kept, place, event)
-            for reaction in TABLE:
-                if isinstance(event, reaction.on):
-                    self._run(self._ask(kept.entry.seq, place, reaction, event))
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def _ask(self, seq: int, place: int, reaction: Reaction, event: Event) -> None:
-        request = "reaction-" + hashlib.sha256(f"{seq}/{place}/{reaction.name}".encode()).hexdigest()[:32]
-        try:
-            await self._dispatch.speak(reaction.act(event), request=request)
-        except Fault as fault:
-            log.info("reaction %s to entry %d: %s", reaction.name, seq, fault.line())
+            self._happened(kept, place, event)
 
     async def catch_up(self, newest: int) -> None:
         """React again to the newest entries, those of before a start or a maintenance; ids make what was done already

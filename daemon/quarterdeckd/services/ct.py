@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.endpoints import breaks_callers
+from quarterdeckd.services.endpoints import SERVED, breaks_callers
 from quarterdeckd.services.evidence import gates_of, judge
 from quarterdeckd.services.policy import check
 from quarterdeckd.services.triggers import (
@@ -282,6 +282,8 @@ def _canary_due(state: State, policy: ct.Policy, version: registry.Version) -> s
     deployment = state.deployments.get(policy.endpoint)
     if deployment is None or deployment.live is None:
         return f"not sent on: {policy.endpoint} has no live version; deploy one: qd deploy {version.id}"
+    if version.format != SERVED:
+        return f"not sent on: {version.id} is {version.format}, which is not served"
     if gates_of(state, version.model, "Production"):
         return f"not sent on: a hook is a gate to Production: qd canary {version.id}"
     if broken := breaks_callers(state, deployment, version):

@@ -1,7 +1,8 @@
 """What the triggers of continuous training say: each against its limit, what stands in its way, what it leads to.
 
 past        A schedule that is due, drift in enough checks in a row, a drop beyond its limit, enough new rows.
-in the way  The policy is off, no gate is set, a retrain is in flight or its version on its way, cool-down.
+in the way  The policy is off, no gate is set, maintenance is on, a retrain is in flight or its version on its way,
+            cool-down.
 gone        Data that came after a retrain is judged and within the limit: the retrain is settled.
 unchanged   Data that a version made since has answered is past the limit all the same, or the retrain brought no
             version that went out: the trigger is suppressed, since the same again would not help either.
@@ -83,6 +84,9 @@ def in_the_way(state: State, policy: ct.Policy, now: float) -> str:
         return f"off: qd ct on {policy.model}"
     if gate is None or not gate.rules:
         return f"no gate is set: qd governance set-gate --model {policy.model} --help"
+    maintenance = state.maintenance.get("deck")
+    if maintenance is not None and now < maintenance.until:
+        return f"maintenance is on: {maintenance.reason}"
     for run in state.pipeline_runs:
         if run.state in UNDER_WAY and state.pipelines[run.pipeline].definition.model == policy.model:
             return f"one retrain at a time: {run.id} is in flight"

@@ -15,7 +15,17 @@ from quarterdeckd.services.triggers import counted_from
 from quarterdeckd.work.outcomes import Outcomes
 from quarterstore.ledger.journal import crash
 from quarterstore.ledger.state import State
-from quarterstore.records import ct, datasets, deployments, features, governance, monitoring, outcomes, pipelines
+from quarterstore.records import (
+    ct,
+    datasets,
+    deployments,
+    features,
+    governance,
+    monitoring,
+    outcomes,
+    pipelines,
+    schedules,
+)
 from quarterstore.records.faults import Conflict, Fault
 
 log = logging.getLogger(__name__)
@@ -33,6 +43,7 @@ WAKES = (
     features.RowsAdded,
     pipelines.PipelineEnded,
     governance.GateSet,
+    schedules.MaintenanceEnded,
     deployments.Switched,
     deployments.CanaryFinished,
     deployments.RolledBack,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from quarterdeck.tui.widgets.drawing import (
+    age,
     ago,
     clock,
     facts,
@@ -42,7 +43,7 @@ def policy_card(found: PolicyStatus, now: float, width: int) -> Text:
         text.append_text(section(each.trigger, _trigger(each, now, width), width))
     lines = (
         ("newest retrain", found.retrain or "none yet"),
-        ("cool-down", f"{policy.cooldown:,.0f} s"),
+        ("cool-down", age(policy.cooldown)),
         ("retrains", number(policy.count)),
         ("next", found.next),
     )
@@ -62,7 +63,11 @@ def policy_lines(policies: Sequence[PolicyStatus], endpoint: str, width: int) ->
 
 
 def _trigger(found: TriggerStatus, now: float, width: int) -> Text:
-    of = "" if found.unit == "time" else f"{number(found.value)} of {number(found.limit)} {found.unit}"
+    of = "" if found.unit == "time" else f"{_figure(found.value)} of {_figure(found.limit)} {found.unit}"
     checked = f"checked {ago(found.checked, now)}" if found.checked else "not checked yet"
     head = Text.assemble(state(found.state), "   ", safe(of), "   " if of else "", muted(checked), "\n")
     return head.append_text(facts((("why", found.why),), 4, width))
+
+
+def _figure(value: float | None) -> str:
+    return number(int(value) if value is not None and value.is_integer() else value, 3)
