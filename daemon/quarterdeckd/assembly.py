@@ -30,6 +30,7 @@ from quarterdeckd.rules import ANSWERS, RULES
 from quarterdeckd.services import runs
 from quarterdeckd.serving.listener import refuse_taken
 from quarterdeckd.settings import Settings
+from quarterdeckd.work.doomed import DoomedFiles
 from quarterdeckd.work.fitting import Fitting
 from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
@@ -131,6 +132,7 @@ class Daemon:
         self.supervisor = Supervisor(
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
+        self.doomed = DoomedFiles(home, self.view, self.artefacts, self.bus)
         self.streams = Streams(home, self.view, self.bus)
         self.link = ServingLink(home, self._news, settings.http, settings.hosts, settings.grpc)
         self.traffic = Traffic(self.view)
@@ -346,6 +348,7 @@ class Daemon:
             self.online.run(ONLINE_EVERY),
             self.trials.run(LOOKS * self.settings.judge_every),
             self.streams.run(),
+            self.doomed.run(),
             self.hearing.watch(),
             self.remotes.run(self.settings.remotes_every),
             self.scheduler.watch_jumps(),

@@ -66,6 +66,24 @@ def key_bytes(key: Key) -> bytes:
     return whole if len(whole) <= LONGEST else b"\xff" + hashlib.blake2b(whole, digest_size=32).digest()
 
 
+def key_of(encoded: bytes) -> Key | None:
+    """A key from its bytes; None where they are its hash."""
+    found: list[Any] = []
+    while encoded:
+        if encoded[0] == 1:
+            found.append(_integer.unpack(encoded[: _integer.size])[1] - 2**63)
+            encoded = encoded[_integer.size :]
+        elif encoded[0] == 2:
+            end = encoded.index(b"\0")
+            while encoded[end + 1 : end + 2] == b"\xff":
+                end = encoded.index(b"\0", end + 1)
+            found.append(encoded[1:end].replace(b"\0\xff", b"\0").decode())
+            encoded = encoded[end + 1 :]
+        else:
+            return None
+    return tuple(found)
+
+
 def _part(part: str | int) -> bytes:
     if isinstance(part, int):
         return _integer.pack(1, part + 2**63)
@@ -184,6 +202,11 @@ class Pushed:
     def _last(self, changing: Any) -> int:
         found = changing.get(b"last", db=self._notes)
         return 0 if found is None else int(_unpack(found))
+
+    def keys(self, view: str) -> list[bytes]:
+        """The keys of the entities that were pushed or forgotten."""
+        with self._environment.begin(db=self._rows) as reading:
+            return [key[len(_of(view)) :] for key, _ in _within(reading.cursor(), view)]
 
     def logged(self, view: str, upto: int | None = None) -> list[tuple[int, Row]]:
         """What is in no file yet, in the order in which it came, up to a sequence number."""
@@ -364,12 +387,16 @@ class Online:
             return Found(values if stale else [None] * len(values), "EXPIRED", past / 1e6)
         return Found(values, "PRESENT", past / 1e6)
 
+    def keys(self) -> list[bytes]:
+        """The keys of the generation as they are kept."""
+        return self.some(2**62)
+
     def some(self, count: int) -> list[bytes]:
         """Up to so many keys of the generation as they are kept, spread over all of it."""
         if self._generation is None:
             return []
         with self._generation.begin() as reading:
-            step = max(1, reading.stat()["entries"] // max(1, count))
+            step = max(1, reading.stat()["entries"] // count)
             return list(islice(reading.cursor().iternext(values=False), 0, step * count, step))
 
 
