@@ -16,6 +16,7 @@ from quarterdeckd.features.reading import KINDS
 from quarterstore.records.features import FeatureView, Lump
 from quarterstore.records.online import MaterialiseResult, MaterialiseSpec
 from quarterstore.shelf import online
+from quarterstore.shelf.entity_keys import key_bytes
 
 AT_ONCE: Final = 100_000
 """Entities that are made ready at a time."""
@@ -99,7 +100,7 @@ def _pairs(frame: pl.DataFrame, view: FeatureView) -> list[Pair]:
     for part in ordered.iter_slices(AT_ONCE):
         keys = part.select(names).rows()
         values = part.select(pl.exclude(names)).rows()
-        pairs += zip(map(online.key_bytes, keys), map(online.packed, values), strict=True)
+        pairs += zip(map(key_bytes, keys), map(online.packed, values), strict=True)
     pairs.sort(key=itemgetter(0))
     return pairs
 

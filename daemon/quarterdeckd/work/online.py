@@ -29,7 +29,8 @@ from quarterstore.records.faults import Conflict, Fault, Refused, got
 from quarterstore.records.names import checked_word
 from quarterstore.records.places import Home
 from quarterstore.shelf.artefacts import Artefacts
-from quarterstore.shelf.online import Online, Pushed, Row, key_of
+from quarterstore.shelf.entity_keys import key_of
+from quarterstore.shelf.online import Online, Pushed, Row
 
 log = logging.getLogger(__name__)
 SPOKEN_WITHIN = 60.0
