@@ -200,6 +200,40 @@ def test_labels_that_fell_and_labels_that_came_are_counted_and_begin_a_retrain(d
     assert deck.trigger("rows").value == 0
 
 
+def test_the_clock_retrains_and_says_why_it_does_not_when_it_is_due_again(deck: Deck) -> None:
+    deck.qd("ct", "set", "flowers", "--pipeline", "flowers", "--every", "1s")
+    assert not deck.retrains() and deck.trigger("schedule").state == "OFF"
+    deck.qd("ct", "on", "flowers")
+    [run] = deck.until(deck.retrains, "a retrain")
+    assert "the schedule was due" in str(run.cause)
+    deck.until(lambda: "last time: " in deck.trigger("schedule").why, "a firing that is held")
+    assert deck.ended(run.id).version == "flowers@2"
+    deck.until(lambda: "last time: cooling down" in deck.trigger("schedule").why, "a firing in cool-down")
+    assert len(deck.retrains()) == 1
+    deck.qd("ct", "remove", "flowers")
+    assert [each["name"] for each in map(json.loads, deck.qd("schedules", "list", "--json").splitlines())] == []
+
+
+def test_what_is_asked_wrongly_is_one_line_and_changes_nothing(deck: Deck) -> None:
+    before = deck.client.status().seq
+    for words, said in (
+        (("--drift", "nowhere"), "endpoint: got nowhere"),
+        (("--every", "soon"), "every: got soon, expected a span"),
+        (("--every", "1d", "--cron", "0 3 * * *"), "schedule: got both"),
+        (("--new-rows", "5", "--rows-of", "tears"), "rows_of: got tears, expected labels, dataset or features:VIEW"),
+        (("--new-rows", "5", "--rows-of", "features:tears"), "rows.view: got tears"),
+        (("--accuracy-drop", "-5"), "accuracy.drop: got -5.0"),
+        (("--drift", "flowers", "--ladder", "50,5"), "ladder: got 50>5"),
+        (("--drift", "flowers", "--gate", "luck:1"), "gate: got luck"),
+        ((), "trigger: got none"),
+    ):
+        done = deck.daemon.qd("ct", "set", "flowers", "--pipeline", "flowers", *words)
+        assert done.returncode in (2, 4) and done.stderr.startswith(f"error: {said}"), done.stderr
+        assert done.stderr.count("\n") == 1 and done.stdout == ""
+    assert deck.daemon.qd("ct", "status", "flowers").returncode == 4
+    assert deck.client.status().seq == before
+
+
 @pytest.mark.parametrize("point", ["ct.due", "ct.spoken"])
 def test_a_daemon_killed_as_a_trigger_fires_begins_its_retrain_once(deck: Deck, point: str) -> None:
     """Before the entry nothing began, and the signal is still there; after it the run is queued, whole."""

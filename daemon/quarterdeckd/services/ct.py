@@ -268,7 +268,8 @@ def _due_out(state: State, policy: ct.Policy) -> str | None:
         return None
     outcome = judge(state, version, retrain.at)
     if not outcome.ok:
-        return "not sent on: the gate says no"
+        failed = "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks if not check.ok)
+        return f"not sent on, the gate says no: {failed}"[:300]
     if (endpoint := in_use(state, version.id)) is not None:
         return f"{version.id} is at {endpoint} already"
     if version.stage == "None" and gates_of(state, version.model, "Staging"):

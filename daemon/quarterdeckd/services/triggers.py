@@ -24,7 +24,7 @@ from quarterstore.records.registry import Metric
 JUDGED: tuple[monitoring.DriftVerdict, ...] = ("DRIFT", "NEGLIGIBLE", "NONE")
 SIGNALS: tuple[ct.Trigger, ...] = ("drift", "accuracy")
 """Triggers whose cause a retrain is to remove; the clock and new rows are no fault that could stay."""
-UNDER_WAY = ("QUEUED", "RUNNING")
+ENDED = ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
 
 
 class Signal(NamedTuple):
@@ -88,7 +88,7 @@ def in_the_way(state: State, policy: ct.Policy, now: float) -> str:
     if maintenance is not None and now < maintenance.until:
         return f"maintenance is on: {maintenance.reason}"
     for run in state.pipeline_runs:
-        if run.state in UNDER_WAY and state.pipelines[run.pipeline].definition.model == policy.model:
+        if run.state not in ENDED and state.pipelines[run.pipeline].definition.model == policy.model:
             return f"one retrain at a time: {run.id} is in flight"
     retrain = newest(policy)
     if retrain is not None and (place := place_of(state, policy, retrain, now)).state == "UNDER WAY":
@@ -101,7 +101,7 @@ def in_the_way(state: State, policy: ct.Policy, now: float) -> str:
 def place_of(state: State, policy: ct.Policy, retrain: ct.Retrain, now: float) -> Place:
     """Where a retrain and its version are."""
     run = state.pipeline_runs[retrain.pipeline_run]
-    if run.state in UNDER_WAY:
+    if run.state not in ENDED:
         return Place("UNDER WAY", f"{run.id} is in flight")
     version = state.versions.get(run.version or "")
     if run.state != "SUCCEEDED" or version is None:
