@@ -24,6 +24,7 @@ JobKind = Literal[
     "forgetting",
     "replay",
     "drill",
+    "study",
 ]
 
 
