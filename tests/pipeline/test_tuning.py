@@ -168,6 +168,30 @@ def test_a_trial_that_hangs_is_ended_in_time_with_all_it_started(tmp_path: Path)
     assert not alive(int((job.folder / "job1" / "child").read_text()))
 
 
+def test_a_trial_that_eats_is_ended_and_its_worker_replaced(tmp_path: Path) -> None:
+    code = """
+import time
+def objective(trial):
+    if trial.number == 1:
+        held = bytearray(b"x" * (900 << 20))
+        time.sleep(600)
+    return trial.params["x"]
+"""
+    job = Job(tmp_path, code, budget={"trials": 3, "trial_memory": 700 << 20})
+    result = job.run()
+    assert (result.complete, result.failed) == (2, 1)
+    assert "memory: got" in str(job.trials()[1].error) and job.trials()[1].seconds < 10
+
+
+def test_no_trial_is_begun_after_the_time_of_a_study(tmp_path: Path) -> None:
+    code = "import time\n" + TRIVIAL.replace("    return", "    time.sleep(0.2)\n    return")
+    job = Job(tmp_path, code, budget={"trials": 1000, "within": 1.0})
+    result = job.run()
+    assert 1 <= result.complete < 10 and result.failed == 0
+    job.spec = msgspec.structs.replace(job.spec, definition=definition(budget={"trials": result.complete + 2}))
+    assert job.run().complete == result.complete + 2
+
+
 def test_a_worker_that_is_killed_runs_its_trial_again_once(tmp_path: Path) -> None:
     code = """
 import os

@@ -52,6 +52,7 @@ def check_numbers(definition: StudyDefinition) -> None:
         ("budget.trials", budget.trials, 1, 100_000),
         ("budget.workers", budget.workers, 1, 64),
         ("budget.trial_seconds", budget.trial_seconds, 0.1, FOREVER),
+        ("budget.trial_memory", budget.trial_memory, 2**20, 2**50),
         ("budget.within", budget.within, 1.0, FOREVER),
         ("rescore.top", rescore.top, 0, 100),
         ("rescore.seeds", rescore.seeds, 1, 100),

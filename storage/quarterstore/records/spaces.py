@@ -26,11 +26,13 @@ class Parameter(Record, frozen=True):
 
 
 class Budget(Record, frozen=True):
-    """`[budget]`: how many trials end, seconds after which none is begun, seconds one may take, trials at once."""
+    """`[budget]`: how many trials end, seconds after which none is begun, seconds and bytes of memory that one may
+    take, trials at once."""
 
     trials: int = 100
     within: float | None = None
     trial_seconds: float = 600.0
+    trial_memory: int = 8 * 1024**3
     workers: int = 1
 
 

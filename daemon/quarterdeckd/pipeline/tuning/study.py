@@ -25,7 +25,6 @@ from quarterdeckd.pipeline.tuning.pool import Lost, Pool, Worker
 from quarterdeckd.pipeline.tuning.serving import serve
 from quarterstore.records import studies
 from quarterstore.records.faults import Failed, FaultRecord, raised
-from quarterstore.records.jobs import Limits
 from quarterstore.records.studies import Rescored, StudyDefinition, StudyResult, StudySpec, StudyTrial
 from quarterstore.shelf.artefacts import Artefacts
 
@@ -63,7 +62,7 @@ def searched(spec: StudySpec, report: Report, code: Path, sides: Callable[[], Si
     began = time.monotonic()
     serving = functools.partial(serve, definition, prepared)
     with Tuning(spec, report) as tuning:
-        with Pool(min(budget.workers, budget.trials), serving, Limits(), budget.trial_seconds) as pool:
+        with Pool(min(budget.workers, budget.trials), serving, budget) as pool:
             tuning.search(pool)
             best = tuning.rescored(pool)
         return tuning.result(best, time.monotonic() - began)
