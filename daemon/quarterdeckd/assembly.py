@@ -30,6 +30,7 @@ from quarterdeckd.rules import ANSWERS, RULES
 from quarterdeckd.services import runs
 from quarterdeckd.serving.listener import refuse_taken
 from quarterdeckd.settings import Settings
+from quarterdeckd.work.doomed import DoomedFiles
 from quarterdeckd.work.fitting import Fitting
 from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
@@ -57,14 +58,11 @@ from quarterstore.ledger import journal
 from quarterstore.ledger.finding import deployment_of
 from quarterstore.ledger.opening import Ledger, keep_reserve
 from quarterstore.ledger.state import State
-from quarterstore.records import ct as ct_records
 from quarterstore.records import deployments as deployment_records
-from quarterstore.records import outcomes as outcome_records
 from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
 from quarterstore.records import streams as stream_records
-from quarterstore.records import studies as study_records
 from quarterstore.records import trials as trial_records
 from quarterstore.records.batches import StartBatch
 from quarterstore.records.checks import CheckRows
@@ -131,6 +129,7 @@ class Daemon:
         self.supervisor = Supervisor(
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
+        self.doomed = DoomedFiles(home, self.view, self.artefacts, self.bus)
         self.streams = Streams(home, self.view, self.bus)
         self.link = ServingLink(home, self._news, settings.http, settings.hosts, settings.grpc)
         self.traffic = Traffic(self.view)
@@ -259,8 +258,6 @@ class Daemon:
             self.artefacts,
             self.retaining,
         )
-        wide.update(storing.readers())
-        wide.update(self.remotes.readers())
         row_files = RowFiles(self.view, self.artefacts)
         wide[CompareDatasets] = row_files.difference
         wide[CheckPipeline] = row_files.check
@@ -271,16 +268,9 @@ class Daemon:
         wide[prediction_records.ShowPrediction] = lambda query, speaker, seen: self.predictions.one(query.prediction)
         wide[prediction_records.CountPredictions] = self._count
         wide[trial_records.ReportShadow] = lambda query, speaker, seen: self.trials.report(query)
-        wide[ct_records.ShowPolicy] = self.retraining.shown
-        wide[ct_records.ListPolicies] = self.retraining.listed
-        wide[outcome_records.AddOutcomes] = self.outcomes.add
-        wide[outcome_records.ShowOutcomes] = self.outcomes.summary
-        wide[outcome_records.ListValues] = self.outcomes.history
-        wide.update(self.online.readers())
         tuned = Studies(self.ledger.home, self.view)
-        wide[study_records.ListTrials] = tuned.trials
-        wide[study_records.BestTrials] = tuned.best
-        wide[study_records.ParetoTrials] = tuned.pareto
+        for part in (storing, self.remotes, self.retraining, self.outcomes, self.online, tuned):
+            wide.update(part.readers())
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving
@@ -346,6 +336,7 @@ class Daemon:
             self.online.run(ONLINE_EVERY),
             self.trials.run(LOOKS * self.settings.judge_every),
             self.streams.run(),
+            self.doomed.run(),
             self.hearing.watch(),
             self.remotes.run(self.settings.remotes_every),
             self.scheduler.watch_jumps(),

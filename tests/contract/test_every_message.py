@@ -26,6 +26,7 @@ from quarterstore.records import (
     drills,
     experiments,
     faults,
+    feature_files,
     features,
     governance,
     hooks,
@@ -327,6 +328,25 @@ def about_features(life: Life) -> None:
     assert life(online.MeasureReads(view="usage", entities=1, rounds=5)).found == 1
     [stands] = life(online.ShowOnline())
     assert (stands.generation.entities, stands.pushed, stands.late) == (1, 1, False)
+    about_feature_files(life, made)
+
+
+def about_feature_files(life: Life, made: features.TrainingSet) -> None:
+    """A set made again, two files made one, an entity forgotten."""
+    job = life(features.RebuildSet(set=made.id))
+    ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
+    assert ended.result["output"] == made.digest
+    digest, _ = life.client.put(b"k,at,amount\na,2026-01-03,8\n")
+    taken = life(features.AddRows(view="usage", digest=digest, format="csv"))
+    life.until(jobs.ShowJob(job=taken.id), lambda found: found.state in OVER)
+    job = life(feature_files.CompactView(view="usage"))
+    life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
+    assert len(life(features.ShowView(view="usage")).parts) == 1
+    who, _ = life.client.put(b'{"keys": {"k": "a"}, "salt": "s"}')
+    asked = life(feature_files.ForgetEntity(entity=who, keys=("k",), reason="asked to"))
+    life.until(jobs.ShowJob(job=asked.job), lambda found: found.state in OVER)
+    [done] = life(feature_files.ListForgettings())
+    assert (done.rows, done.sets) == (2, (made.id,))
 
 
 def about_studies(life: Life) -> None:

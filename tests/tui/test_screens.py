@@ -39,6 +39,7 @@ async def test_every_screen_opens_with_its_records(life: Any, made: Any, console
         "monitoring": ("nothing was measured yet", "qd drift ENDPOINT"),
         "governance": ("entry", "who", "what", "churn@2", "hash chain"),
         "hooks": ("● on", "register", "else", "told afterwards", "qd hook deliveries hook-"),
+        "schedules": ("state", "nightly", "02:30:00 CE", "UTC", "not fired yet", "qd schedule history nightly"),
     }
     app = console(life.home)
     async with app.run_test(size=size) as pilot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -11,10 +11,12 @@ from typing import Any, Final
 import polars as pl
 
 from quarterdeckd.features.joining import KNOWN, TIME
+from quarterdeckd.features.lumps import of_kinds, scanned
 from quarterdeckd.features.reading import KINDS
-from quarterstore.records.features import FeatureView
+from quarterstore.records.features import FeatureView, Lump
 from quarterstore.records.online import MaterialiseResult, MaterialiseSpec
 from quarterstore.shelf import online
+from quarterstore.shelf.entity_keys import key_bytes
 
 AT_ONCE: Final = 100_000
 """Entities that are made ready at a time."""
@@ -28,13 +30,14 @@ def run(spec: MaterialiseSpec, report: Any) -> MaterialiseResult:
     if spec.before is not None and not spec.files:
         return _unchanged(spec)
     frames, waiting, rows = [], [], 0
-    for number, (path, source, known) in enumerate(zip(spec.files, spec.sources, spec.known, strict=True)):
-        report.progress("read", number / len(spec.files), f"{spec.view.name}: file {number + 1} of {len(spec.files)}")
-        frame = _rows(Path(path), spec.view, known)
+    for number, lump in enumerate(spec.lumps):
+        words = f"{spec.view.name}: file {number + 1} of {len(spec.lumps)}"
+        report.progress("read", number / len(spec.lumps), words)
+        frame = _rows(lump, spec.view, spec.files)
         due = frame.filter((pl.col(TIME) <= round(spec.made * 1e6)) & (pl.col(KNOWN) <= round(spec.made * 1e6)))
         rows += frame.height
         if due.height < frame.height:
-            waiting.append(source)
+            waiting += [each for each in lump.of if each in spec.files]
         frames.append(_latest(due, spec.view))
     fresh = _merged_frames(frames, spec.view)
     report.progress("write", words=f"{fresh.height:,} entities")
@@ -69,16 +72,12 @@ def _unchanged(spec: MaterialiseSpec) -> MaterialiseResult:
     )
 
 
-def _rows(path: Path, view: FeatureView, known: float | None) -> pl.DataFrame:
-    """A file of a view, as it was taken in: its keys, both times, and every feature (null where it is older than the
-    feature)."""
-    scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-    there = scanned.collect_schema()
-    if known is not None:
-        scanned = scanned.with_columns(pl.lit(round(known * 1e6), pl.Int64).alias(KNOWN))
-    lacking = [pl.lit(None, KINDS[each.kind]).alias(each.name) for each in view.features if each.name not in there]
-    names = [each.name for each in view.features]
-    return scanned.with_columns(lacking).select(*(key.name for key in view.keys), TIME, KNOWN, *names).collect()
+def _rows(lump: Lump, view: FeatureView, files: Collection[str]) -> pl.DataFrame:
+    """The rows of a view that came in certain files: keys, both times, and every feature."""
+    kinds: dict[str, Any] = {key.name: KINDS[key.kind] for key in view.keys}
+    kinds |= {TIME: pl.Int64(), KNOWN: pl.Int64(), **{each.name: KINDS[each.kind] for each in view.features}}
+    rows = of_kinds(scanned(lump, files), kinds)
+    return (rows.sort(TIME, KNOWN, maintain_order=True) if len(lump.of) > 1 else rows).collect()
 
 
 def _latest(frame: pl.DataFrame, view: FeatureView) -> pl.DataFrame:
@@ -101,7 +100,7 @@ def _pairs(frame: pl.DataFrame, view: FeatureView) -> list[Pair]:
     for part in ordered.iter_slices(AT_ONCE):
         keys = part.select(names).rows()
         values = part.select(pl.exclude(names)).rows()
-        pairs += zip(map(online.key_bytes, keys), map(online.packed, values), strict=True)
+        pairs += zip(map(key_bytes, keys), map(online.packed, values), strict=True)
     pairs.sort(key=itemgetter(0))
     return pairs
 

@@ -21,6 +21,7 @@ from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
 from quarterstore.records.drills import DrillSpec
 from quarterstore.records.faults import Fault
+from quarterstore.records.feature_files import CompactSpec, ForgetSpec
 from quarterstore.records.features import JoinSpec, RowsSpec
 from quarterstore.records.jobs import JobResult, JobSpec
 from quarterstore.records.monitoring import DriftSpec
@@ -42,6 +43,8 @@ KINDS: dict[str, tuple[str, type]] = {
     "feature_rows": ("quarterdeckd.features.rows", RowsSpec),
     "training_set": ("quarterdeckd.features.training_set", JoinSpec),
     "materialise": ("quarterdeckd.features.materialise", MaterialiseSpec),
+    "compaction": ("quarterdeckd.features.compaction", CompactSpec),
+    "forgetting": ("quarterdeckd.features.forgetting", ForgetSpec),
     "stream": ("quarterdeckd.serving.stream", StreamSpec),
     "replay": ("quarterdeckd.serving.replay", ReplaySpec),
     "drill": ("quarterdeckd.serving.drill", DrillSpec),
@@ -51,7 +54,7 @@ KINDS: dict[str, tuple[str, type]] = {
 job loads no torch (2.2 s here) and the floors stay apart."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-EVERY_CORE = ("batch",)
+EVERY_CORE = ("batch", "training_set", "compaction")
 """Kinds whose rows Polars reads and writes on every core, behind whatever else runs (they are nice)."""
 
 

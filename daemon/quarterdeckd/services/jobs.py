@@ -15,6 +15,7 @@ from quarterstore.records import (
     compression,
     deployments,
     drills,
+    feature_files,
     features,
     jobs,
     monitoring,
@@ -200,6 +201,22 @@ def _after_materialise(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterato
         yield _failed(job, act)
 
 
+def _after_compaction(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is not None:
+        yield feature_files.NoteParts(spec=job.spec, result=act.result)
+    elif act.state != "CANCELLED":
+        yield _failed(job, act)
+
+
+def _after_forgetting(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is not None:
+        yield feature_files.NoteForgotten(spec=job.spec, result=act.result)
+    elif act.state == "LOST":
+        yield feature_files.ForgetAgain(forgetting=job.spec["forgetting"])
+    else:
+        yield _failed(job, act)
+
+
 def _after_stream(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     spec = msgspec.convert(job.spec, streams.StreamSpec)
     yield streams.ResumeStream(stream=spec.stream, stopped=act.state == "CANCELLED", why=act.error or "")
@@ -258,6 +275,8 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "feature_rows": _after_rows,
     "training_set": _after_join,
     "materialise": _after_materialise,
+    "compaction": _after_compaction,
+    "forgetting": _after_forgetting,
     "stream": _after_stream,
     "replay": _after_replay,
     "drill": _after_drill,

@@ -8,7 +8,7 @@ import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.queueing import queued
-from quarterstore.ledger.features import rows_of, view_of
+from quarterstore.ledger.features import lumps_of, rows_of, view_of
 from quarterstore.ledger.online import newest_of
 from quarterstore.ledger.state import State
 from quarterstore.records import features, jobs, online
@@ -25,29 +25,35 @@ def _materialise(state: State, act: online.Materialise, asking: Asking) -> Decis
     for job in state.jobs:
         if job.kind == "materialise" and job.subject == view.name and job.state in ("QUEUED", "RUNNING"):
             raise Conflict(f"{job.id} does this already", field="view")
-    before = None if act.full else _basis(state, view, files)
+    if any(view.name in each.views and each.done is None for each in state.forgettings):
+        raise Conflict(f"an entity of {view.name} is being forgotten", field="view", next="ask again after that")
+    before = None if act.full else _basis(state, view)
     read = [
         each for each in files if before is None or each.digest not in before.files or each.digest in before.waiting
     ]
+    wanted = {each.digest for each in read}
     spec = online.MaterialiseSpec(
         view=view,
+        lumps=tuple(each for each in lumps_of(state, view.name) if wanted.intersection(each.of)),
         files=tuple(each.digest for each in read),
-        sources=tuple(each.digest for each in read),
-        known=tuple(each.at if each.known == "now" else None for each in read),
         made=asking.now,
         before=before,
     )
     return queued(asking, "materialise", view.name, spec, f"{view.name} online, of {len(read)} files", LIMITS)
 
 
-def _basis(state: State, view: features.FeatureView, files: list[features.FeatureRows]) -> online.Generation | None:
-    """The generation to go on from; none where the view has other features now, or a file of it is no more (an entity
-    was forgotten): what is in it might be what nobody may read."""
+def _basis(state: State, view: features.FeatureView) -> online.Generation | None:
+    """The generation to go on from; none where the view has other features now, or one was forgotten since it was
+    made: what is in it might be what nobody may read."""
     before = newest_of(state, view.name)
-    there = {each.digest for each in files}
-    if before is None or before.columns != columns_of(view) or not there.issuperset(before.files):
+    if before is None or before.columns != columns_of(view) or before.made <= forgotten_at(state, view.name):
         return None
     return before
+
+
+def forgotten_at(state: State, view: str) -> float:
+    """When an entity of a view was forgotten last, in seconds since 1970; 0 where none was."""
+    return max((each.done or each.at for each in state.forgettings if view in each.views), default=0.0)
 
 
 def columns_of(view: features.FeatureView) -> tuple[str, ...]:
@@ -64,7 +70,7 @@ def _note(state: State, act: online.NoteGeneration, asking: Asking) -> Decision:
         id=result.generation,
         view=spec.view.name,
         columns=columns_of(spec.view),
-        files=tuple(dict.fromkeys([*(before.files if before else ()), *spec.sources])),
+        files=tuple(dict.fromkeys([*(before.files if before else ()), *spec.files])),
         waiting=result.waiting,
         entities=result.entities,
         rows=result.rows,

@@ -85,4 +85,6 @@ def slot_of(state: State, version_id: str, share: int, role: Any, path_of: Any) 
         signature=version.signature,
         share=share,
         role=role,
+        views=version.views,
+        on_expired=version.on_expired,
     )

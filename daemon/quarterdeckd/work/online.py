@@ -4,11 +4,13 @@ says when a view is late."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import re
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,18 @@ from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.features import entities
-from quarterdeckd.services.online import status_of
+from quarterdeckd.services.online import forgotten_at, status_of
 from quarterdeckd.services.routing import online_view
 from quarterstore.ledger.features import rows_of, view_of
 from quarterstore.ledger.journal import crash
 from quarterstore.ledger.online import generations_of
 from quarterstore.ledger.state import State
-from quarterstore.records import features, monitoring, online
-from quarterstore.records.faults import Fault, got
+from quarterstore.records import feature_files, features, monitoring, online
+from quarterstore.records.faults import Conflict, Fault, Refused, got
 from quarterstore.records.names import checked_word
 from quarterstore.records.places import Home
 from quarterstore.shelf.artefacts import Artefacts
+from quarterstore.shelf.entity_keys import key_of
 from quarterstore.shelf.online import Online, Pushed, Row
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ SPOKEN_WITHIN = 60.0
 LATE = "features late"
 """The kind of the alert of a view whose rows wait too long to be online."""
 MOST_ROUNDS = 10_000
+WHOLE = re.compile(r"-?[0-9]{1,19}\Z")
 
 
 class OnlineFeatures:
@@ -58,7 +62,7 @@ class OnlineFeatures:
         self._pushed.close()
 
     def _kept(self, kept: Kept) -> None:
-        if any(isinstance(event, online.GenerationMade) for event in kept.events):
+        if any(isinstance(event, online.GenerationMade | feature_files.ForgettingNoted) for event in kept.events):
             self._tidy.set()
 
     def readers(self) -> dict[type, Any]:
@@ -108,6 +112,9 @@ class OnlineFeatures:
                 raise got(field, value, f"1 to {most:,}")
         reader = self._reader(query.view)
         keys = reader.some(query.entities)
+        if not keys:
+            todo = f"qd features materialise {reader.view.name}"
+            raise Refused(f"{reader.view.name} has no entity online", field="view", next=todo)
         took, found = [], 0
         for _ in range(query.rounds):
             began = time.perf_counter()
@@ -149,11 +156,32 @@ class OnlineFeatures:
         self._pushed.push(view.name, entities.rows_of(view, asked.rows, now))
         return online.PushedRows(view=view.id, rows=len(asked.rows), at=now / 1e6)
 
-    def forget(self, view: str, keys: Sequence[tuple[Any, ...]]) -> int:
-        """Nothing of these entities is read from here on but what comes later; answers how many pushed rows that were
-        in no file went. To be called once the files of the view are without them."""
-        with self._folding:
-            return self._pushed.forget(view, keys, time.time_ns() // 1000)
+    def forget(self) -> None:
+        """Of whoever is being forgotten nothing is read from here on but what is pushed later; whoever is forgotten, is
+        so before a job has looked through the files. Done again it does no harm."""
+        from quarterdeckd.features.forgetting import entity_of
+
+        for forgetting in [each for each in self._view.forgettings if each.done is None]:
+            try:
+                who = entity_of(self._artefacts.checked(forgetting.entity).read_bytes())
+            except (Fault, OSError) as error:
+                log.error("who %s means is not known: %s", forgetting.id, error)
+                continue
+            with self._folding:
+                for name in forgetting.views:
+                    keys = self._named(view_of(self._view, name), who)
+                    self._pushed.forget(name, keys, round(forgetting.at * 1e6))
+
+    def _named(self, view: features.FeatureView, who: Mapping[str, str]) -> list[tuple[Any, ...]]:
+        """The keys of a view that name an entity, which may be by some of its columns only."""
+        wanted = {n: who[key.name] for n, key in enumerate(view.keys) if key.name in who}
+        if len(wanted) == len(view.keys):
+            if any(key.kind == "integer" and not WHOLE.match(who[key.name]) for key in view.keys):
+                return []
+            return [tuple(int(who[key.name]) if key.kind == "integer" else who[key.name] for key in view.keys)]
+        known = {*self._reader(view.name).keys(), *self._pushed.keys(view.name)}
+        found = [key for each in known if (key := key_of(each)) is not None]
+        return [key for key in found if all(str(key[n]) == value for n, value in wanted.items())]
 
     def folded(self, act: online.Materialise) -> online.Materialise:
         """Before a generation is asked for: what was pushed is among the files; where the generation before is gone
@@ -236,7 +264,8 @@ class OnlineFeatures:
     def tidy(self) -> None:
         """Drop generations that nobody is sent to any more (who has one open reads on), and what was pushed that the
         generation before the newest has already: so nobody reads less meanwhile."""
-        kept = {each.id for each in self._view.generations}
+        self.forget()
+        kept = {each.id for each in self._view.generations if not self._spoilt(each)}
         kept |= {job.id for job in self._view.jobs if job.kind == "materialise" and job.state in ("QUEUED", "RUNNING")}
         for folder in self._home.online.glob("[!.]*/*"):
             if folder.name not in kept:
@@ -251,9 +280,23 @@ class OnlineFeatures:
                 upto = max((upto for upto, digest in self._pushed.noted(name) if digest in files), default=0)
                 self._pushed.covered(name, upto, round(generations[-2].made * 1e6))
 
+    def _spoilt(self, generation: online.Generation) -> bool:
+        """Whether an entity was forgotten since, so that it is on the disk in an older generation; the newest is read
+        until the next is made."""
+        newest = generations_of(self._view, generation.view)[-1]
+        return generation != newest and generation.made <= forgotten_at(self._view, generation.view)
+
+    async def _made_anew(self, name: str) -> None:
+        """Without an entity that was forgotten since the newest generation was made."""
+        newest = generations_of(self._view, name)[-1]
+        if newest.made <= forgotten_at(self._view, name):
+            with contextlib.suppress(Conflict, Refused):  # it is being made, or the view has no row any more
+                await self._dispatch.speak(online.Materialise(view=name))
+
     async def look(self) -> None:
         """Raise an alert for a view whose rows wait for longer than it allows; resolve it once none does."""
         for name in {each.view for each in self._view.generations}:
+            await self._made_anew(name)
             status = self._status(view_of(self._view, name))
             standing = next(
                 (a for a in self._view.alerts if (a.kind, a.subject, a.resolved) == (LATE, name, None)), None

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -64,6 +65,14 @@ class Outcomes:
         ] = {}
 
     # taken in
+
+    def readers(self) -> dict[type, Any]:
+        """What is asked -> what answers it, in threads."""
+        return {
+            outcomes.AddOutcomes: self.add,
+            outcomes.ShowOutcomes: self.summary,
+            outcomes.ListValues: self.history,
+        }
 
     def add(self, asked: outcomes.AddOutcomes, speaker: Speaker, seen: int) -> outcomes.OutcomeUpload:
         """Join a file and keep what is new of it, all of it or, on a fault, nothing. The entry is the commit point: the

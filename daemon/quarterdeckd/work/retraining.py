@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.permissions import Speaker
@@ -138,6 +139,10 @@ class Retraining:
         from quarterdeckd.measures.holding import came_after
 
         return came_after(files, endpoint, since)
+
+    def readers(self) -> dict[type, Any]:
+        """What is asked -> what answers it, in threads."""
+        return {ct.ShowPolicy: self.shown, ct.ListPolicies: self.listed}
 
     def shown(self, query: ct.ShowPolicy, speaker: Speaker, seen: int) -> ct.PolicyStatus:
         """One policy as it stands; reads files."""

@@ -55,6 +55,7 @@ class Scheduler:
         """Whose the jobs are, the newest of them."""
         self._bus = bus
         self._clock = clock
+        self._apart = clock() - time.monotonic()
 
     def start(self) -> None:
         """Load APScheduler (0.1 s, so behind the first answer), and set every alarm."""
@@ -115,14 +116,17 @@ class Scheduler:
 
     async def watch_jumps(self) -> None:
         """Until cancelled: set every alarm anew when the wall clock was moved."""
-        apart = self._clock() - time.monotonic()
         while True:
             await asyncio.sleep(1.0)
-            now_apart = self._clock() - time.monotonic()
-            if abs(now_apart - apart) > JUMP:
-                log.warning("the clock moved by %.0f s; every alarm is set anew", now_apart - apart)
-                self._set_all()
-            apart = now_apart
+            self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
+        """Also at each firing: a clock that is put forward and back between two looks would not be seen to move."""
+        apart = self._clock() - time.monotonic()
+        moved, self._apart = apart - self._apart, apart
+        if abs(moved) > JUMP:
+            log.warning("the clock moved by %.0f s; every alarm is set anew", moved)
+            self._set_all()
 
     def _soon(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Do something for a schedule behind what is done for it already."""
@@ -148,6 +152,7 @@ class Scheduler:
 
     async def fire(self, name: str) -> None:
         """Fire what is due of one schedule, by its policy for what was missed."""
+        self._look_at_clock()
         schedule, now = self._view.schedules.get(name), self._clock()
         if schedule is None or schedule.paused or schedule.next is None or self.held():
             return

@@ -15,6 +15,7 @@ from quarterstore.records import (
     deployments,
     drills,
     experiments,
+    feature_files,
     features,
     governance,
     hooks,
@@ -103,6 +104,9 @@ class State:
         self.datasets = book("datasets", datasets.Dataset, lambda r: r.id)
         self.feature_views = book("feature_views", features.FeatureView, lambda r: r.id)
         self.feature_rows = book("feature_rows", features.FeatureRows, lambda r: r.id)
+        self.feature_parts = book("feature_parts", features.Part, lambda r: r.id)
+        self.forgettings = book("forgettings", feature_files.Forgetting, lambda r: r.id)
+        self.doomed = book("doomed", feature_files.Doomed, lambda r: r.digest)
         self.training_sets = book("training_sets", features.TrainingSet, lambda r: r.id)
         self.generations = book("generations", online.Generation, lambda r: r.id)
         self.packages = book("packages", packages.PackageList, lambda r: r.digest)

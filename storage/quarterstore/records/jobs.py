@@ -20,6 +20,8 @@ JobKind = Literal[
     "feature_rows",
     "training_set",
     "materialise",
+    "compaction",
+    "forgetting",
     "replay",
     "drill",
     "study",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from quarterstore.records.base import Act, Event, Query, Record, Role, Sample
-from quarterstore.records.features import Feature, FeatureView, Key
+from quarterstore.records.features import Feature, FeatureView, Key, Lump
 from quarterstore.records.jobs import Job
 
 Status = Literal["PRESENT", "EXPIRED", "NOT_FOUND"]
@@ -18,7 +18,8 @@ MAX_LAG = 3600.0
 
 class Generation(Record, frozen=True):
     """The newest value of each entity of a view as it was known at `made`, ready to be read online: what is in it, by
-    the hashes of the files; of `waiting` ones some rows were not due yet. `newest` is the latest event time in it."""
+    the hashes of the files as they came; of `waiting` ones some rows were not due yet. `newest` is the latest event
+    time in it."""
 
     id: str
     view: str
@@ -57,15 +58,22 @@ class OnlineView(Record, frozen=True):
         return f"{self.name}@{self.version}"
 
 
+class Needed(Record, frozen=True):
+    """Features of a view that a version takes, as they are read for callers who give keys instead; `version` is that of
+    the view when the model's version was registered."""
+
+    name: str
+    version: int
+    features: tuple[str, ...]
+
+
 class MaterialiseSpec(Record, frozen=True):
-    """What a job that makes a generation is given: the files to read (hashes, as a job runs paths), when each was known
-    where its own rows do not say, and the generation that it goes on from; `folder` is where that and its own lie."""
+    """What a job that makes a generation is given: the files as they lie, the hashes of those to read as they came
+    (`files`), and the generation that it goes on from; `folder` is where that and its own lie."""
 
     view: FeatureView
+    lumps: tuple[Lump, ...]
     files: tuple[str, ...]
-    sources: tuple[str, ...]
-    """The hashes of `files`, beside their paths."""
-    known: tuple[float | None, ...]
     made: float
     before: Generation | None = None
     folder: str = ""

@@ -3,13 +3,11 @@ since.
 
 A generation never changes: it is written aside and renamed when it is whole, so whoever reads sees one complete state
 and needs no lock. What is pushed is in one environment of all views, which the daemon alone writes and everybody reads
-by LMDB's own snapshots. Keys are ordered bytes (as FoundationDB's tuple layer: a type code, then text ending in NUL or
-an integer with its sign bit turned); what is too long for an LMDB key is there by its BLAKE2b hash.
+by LMDB's own snapshots.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import struct
@@ -23,10 +21,9 @@ import msgspec
 
 from quarterstore.records.faults import Full
 from quarterstore.records.online import OnlineView, Status
+from quarterstore.shelf.entity_keys import Key, key_bytes
 from quarterstore.shelf.files import make_folder, sync_folder
 
-LONGEST: Final = 250
-"""Bytes of a key from which on its hash stands for it: LMDB takes 511, the name of a view goes before it."""
 CHUNK: Final = 65_536
 """Pairs that are written in one transaction."""
 FIRST_SIZE: Final = 64 * 1024**2
@@ -34,12 +31,10 @@ PAGE: Final = 4096
 PUSHED_SIZE: Final = 4 * 1024**3
 """Address space, not disk: what a generation covers is dropped again."""
 READERS: Final = 512
-_integer = struct.Struct(">BQ")
 _sequence = struct.Struct(">Q")
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
-Key = tuple[Any, ...]
 Values = list[Any]
 
 
@@ -58,18 +53,6 @@ class Row(NamedTuple):
     at: int
     known: int
     values: dict[str, Any]
-
-
-def key_bytes(key: Key) -> bytes:
-    """A key as LMDB orders it: texts by their UTF-8, integers by size, composite ones part by part."""
-    whole = b"".join(map(_part, key)) if len(key) > 1 else _part(key[0])
-    return whole if len(whole) <= LONGEST else b"\xff" + hashlib.blake2b(whole, digest_size=32).digest()
-
-
-def _part(part: str | int) -> bytes:
-    if isinstance(part, int):
-        return _integer.pack(1, part + 2**63)
-    return b"\2%b\0" % part.encode().replace(b"\0", b"\0\xff")
 
 
 def packed(row: Sequence[Any]) -> bytes:
@@ -184,6 +167,11 @@ class Pushed:
     def _last(self, changing: Any) -> int:
         found = changing.get(b"last", db=self._notes)
         return 0 if found is None else int(_unpack(found))
+
+    def keys(self, view: str) -> list[bytes]:
+        """The keys of the entities that were pushed or forgotten."""
+        with self._environment.begin(db=self._rows) as reading:
+            return [key[len(_of(view)) :] for key, _ in _within(reading.cursor(), view)]
 
     def logged(self, view: str, upto: int | None = None) -> list[tuple[int, Row]]:
         """What is in no file yet, in the order in which it came, up to a sequence number."""
@@ -364,12 +352,16 @@ class Online:
             return Found(values if stale else [None] * len(values), "EXPIRED", past / 1e6)
         return Found(values, "PRESENT", past / 1e6)
 
+    def keys(self) -> list[bytes]:
+        """The keys of the generation as they are kept."""
+        return self.some(2**62)
+
     def some(self, count: int) -> list[bytes]:
         """Up to so many keys of the generation as they are kept, spread over all of it."""
         if self._generation is None:
             return []
         with self._generation.begin() as reading:
-            step = max(1, reading.stat()["entries"] // max(1, count))
+            step = max(1, reading.stat()["entries"] // count)
             return list(islice(reading.cursor().iternext(values=False), 0, step * count, step))
 
 

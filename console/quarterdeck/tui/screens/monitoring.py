@@ -49,7 +49,7 @@ class MonitoringScreen(NounScreen):
     empty = (
         "nothing was measured yet and nothing burns\n\n"
         "qd drift ENDPOINT          compare what it is asked with what it was trained on\n"
-        "qd schedules set --help    do it every hour"
+        "qd schedule add --help     do it every hour"
     )
     columns = (
         Column("kind", 10, flex=1),
