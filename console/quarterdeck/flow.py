@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +33,7 @@ class Flow:
         self._definition = {"name": name, **sections}
         self._steps: list[dict[str, Any]] = []
 
-    def step(self, name: str | None = None, *, after: Iterable[Any] = (), **about: Any) -> Callable[[F], F]:
+    def step(self, name: str | None = None, *, after: Any = (), **about: Any) -> Callable[[F], F]:
         """Make a function a step: it is called as `function(step)` in a process of its own. `after` are functions or
         names; `retries`, `backoff`, `limits` and `params` are those of `[[steps]]`."""
 
@@ -44,12 +45,12 @@ class Flow:
 
         return take
 
-    def uses(self, kind: str, name: str | None = None, *, after: Iterable[Any] = (), **about: Any) -> str:
+    def uses(self, kind: str, name: str | None = None, *, after: Any = (), **about: Any) -> str:
         """Add a step of ours (validate, split, train, ...); answers its name."""
         self._steps.append({"name": name or kind, "uses": kind, **about, "after": _names(after)})
         return name or kind
 
-    def command(self, name: str, argv: Iterable[str], *, after: Iterable[Any] = (), **about: Any) -> str:
+    def command(self, name: str, argv: Iterable[str], *, after: Any = (), **about: Any) -> str:
         """Add a program as a step, without a shell; answers its name."""
         self._steps.append({"name": name, "command": list(argv), **about, "after": _names(after)})
         return name
@@ -59,8 +60,8 @@ class Flow:
         return {**self._definition, "steps": self._steps} if self._steps else dict(self._definition)
 
 
-def _names(after: Iterable[Any]) -> list[str]:
-    given = [after] if isinstance(after, str) or callable(after) else after
+def _names(after: Any) -> list[str]:
+    given: Iterable[Any] = [after] if isinstance(after, str) or callable(after) else after
     return [each if isinstance(each, str) else each.__name__ for each in given]
 
 
@@ -69,9 +70,16 @@ def main(argv: list[str]) -> int:
     from quarterdeck.flow import Flow as Known  # not this module's own, which is called __main__
 
     sys.path.insert(0, str(Path(argv[1]).resolve().parent))
-    found = {id(each): each for each in runpy.run_path(argv[1]).values() if isinstance(each, Known)}
+    try:
+        names = runpy.run_path(argv[1])
+    except (Exception, SystemExit) as error:  # whatever the file does is said in one line
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == argv[1]]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else 0
+        print(f"line {line}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    found = {id(each): each for each in names.values() if isinstance(each, Known)}
     if len(found) != 1:
-        print(f"{argv[1]}: got {len(found)} flows, expected one", file=sys.stderr)
+        print(f"got {len(found)} flows, expected one", file=sys.stderr)
         return 1
     print(json.dumps(next(iter(found.values())).definition()))
     return 0

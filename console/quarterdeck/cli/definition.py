@@ -55,20 +55,21 @@ def compiled(path: Path) -> dict[str, Any]:
     try:
         done = subprocess.run(
             [sys.executable, "-m", "quarterdeck.flow", str(path)],
-            stdout=subprocess.PIPE,
+            capture_output=True,
             stdin=subprocess.DEVNULL,
             timeout=COMPILED_WITHIN,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise TimedOut(f"{path.name} made no flow within {COMPILED_WITHIN:g} s", field="file") from error
-    if done.returncode != 0:
-        raise Failed(f"{path.name}: the flow could not be made of it; what it said is above", field="file")
+    said = done.stderr.decode(errors="replace").strip().splitlines()
     try:
-        found: dict[str, Any] = msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, Any])
-    except (IndexError, msgspec.DecodeError) as error:
-        raise Failed(f"{path.name}: got no flow, expected one", field="file") from error
-    return found
+        if done.returncode == 0:
+            found: dict[str, Any] = msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, Any])
+            return found
+    except (IndexError, msgspec.DecodeError):
+        said = said or ["it ended before its flow was made"]
+    raise Failed(f"{path.name} made no flow: {said[-1] if said else f'it ended with {done.returncode}'}", field="file")
 
 
 def ready(context: Context, path: Path) -> tuple[Definition, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
@@ -51,6 +52,7 @@ class Engine:
         self._not_before: dict[str, float] = {}
         self._failed: StepEnded | None = None
         self._told_to_end = False
+        self._preempted: dict[str, str] = {}
         self._rehearsed = spec.preempt is None
         self._beaten = 0.0
         self._bell, self._ringer = os.pipe()
@@ -202,8 +204,10 @@ class Engine:
             forked.look(table)
 
     def _rehearse(self, forked: Forked) -> None:
-        """The preemption that was asked for, once a run: SIGTERM, and from the checkpoint on."""
+        """The preemption that was asked for, once a run and where there is a checkpoint to go on from: SIGTERM."""
         if self._rehearsed or time.monotonic() - forked.began < (self._spec.preempt or 0.0):
+            return
+        if not any(forked.checkpoint.iterdir()):
             return
         self._rehearsed = forked.preempted = True
         forked.ask_to_end()
@@ -214,14 +218,18 @@ class Engine:
         forked = self._running.pop(name)
         answer, how = forked.reap()
         forking.end_orphans({each.pid for each in self._running.values()})
+        with contextlib.suppress(OSError):
+            forked.checkpoint.rmdir()  # an empty one is none
         known = replace(self._steps[name], ended=time.time())
         if self._told_to_end:
             return
         if answer is not None and answer.ok and forked.ended_for is None:
-            self._done(step, replace(known, words=answer.words, figures=answer.figures))
+            words = "; ".join(filter(None, (answer.words, self._preempted.get(name))))
+            self._done(step, replace(known, words=words, figures=answer.figures))
         elif forked.preempted and forked.ended_for is None:
-            took = f"preempted after {time.monotonic() - forked.began:.1f} s, goes on from its checkpoint"
-            self._tell(replace(known, state="WAITING", words=took, attempts=known.attempts - 1))
+            self._preempted[name] = f"preempted after {time.monotonic() - forked.began:.1f} s"
+            words = f"{self._preempted[name]}, goes on from its checkpoint"
+            self._tell(replace(known, state="WAITING", words=words, attempts=known.attempts - 1))
         elif forked.ended_for:
             self._again(step, known, forked.ended_for, lost=False)
         elif answer is not None:
@@ -297,18 +305,10 @@ class Engine:
 
     def _asked(self, step: StepSection) -> Step:
         """The step that asks, with what a person may want to know: figures of the steps before it, hashes of files."""
-        section = flows.approve_of(step)
         before = [self._steps[name] for name in flows.above(self._flow, step.name)]
-        evidence: dict[str, Any] = {each.name: each.figures for each in before if each.figures}
-        files = self._digests(step)
-        now = time.time()
-        return replace(
-            self._steps[step.name],
-            state="ASKING",
-            started=now,
-            words=section.ask or "may it go on?",
-            figures={"until": now + section.timeout, "evidence": evidence, "files": files},
-        )
+        evidence = {each.name: each.figures for each in before if each.figures}
+        figures: dict[str, Any] = {"evidence": evidence, "files": self._digests(step)}
+        return replace(self._steps[step.name], state="ASKING", figures=figures)
 
     def _result(self) -> Any:
         register = next((step for step in self._flow if step.uses == "register"), None)

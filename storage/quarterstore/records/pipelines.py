@@ -176,7 +176,8 @@ class RunPipeline(Act[PipelineRun], tag="pipelines.run", frozen=True):
     sources: dict[str, str] = {}
     origin: str = ""
     preempt: float | None = None
-    """Seconds after which a step is ended by SIGTERM, once, and begun again from its checkpoint: a rehearsal."""
+    """Seconds after which the first step that has a checkpoint is ended by SIGTERM, and begun again from it: a
+    rehearsal."""
 
 
 class RerunPipeline(Act[PipelineRun], tag="pipelines.rerun", frozen=True):
