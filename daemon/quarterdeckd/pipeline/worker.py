@@ -54,7 +54,7 @@ KINDS: dict[str, tuple[str, type]] = {
 job loads no torch (2.2 s here) and the floors stay apart."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-EVERY_CORE = ("batch", "training_set", "compaction")
+EVERY_CORE = ("batch", "materialise", "training_set", "compaction")
 """Kinds whose rows Polars reads and writes on every core, behind whatever else runs (they are nice)."""
 
 
