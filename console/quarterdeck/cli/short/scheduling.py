@@ -112,6 +112,7 @@ def _act(tag: str, fields: tuple[str, ...]) -> dict[str, Any]:
     from quarterstore.records.messages import ACTS, BY_TAG
 
     acts = [each for each, kind in BY_TAG.items() if kind in ACTS and kind.role != "daemon"]  # type: ignore[attr-defined]
+    tag = tag.replace("-", "_")
     if tag not in acts:
         raise missing("act", tag, acts)
     made: dict[str, Any] = msgspec.to_builtins(message_of(BY_TAG[tag], _pairs("set", fields, str)))

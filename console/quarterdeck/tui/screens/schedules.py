@@ -66,7 +66,7 @@ class SchedulesScreen(NounScreen):
         Column("next", 10, right=True, value=lambda found: found.next),
         Column("fired", 5, right=True, drop=4, value=lambda found: found.fired),
         Column("missed", 6, right=True, drop=2, value=lambda found: found.missed_count),
-        Column("what came of it last", 14, flex=3, drop=1),
+        Column("last outcome", 14, flex=4, drop=1),
     )
     keys = (
         ("p", "pause the schedule, resume it"),

@@ -63,6 +63,7 @@ STATES: dict[str, tuple[str, str]] = {
     "warning": ("△", "yellow"),
     "info": ("·", "cyan"),
     "SKIPPED": ("○", MUTED),
+    "RAN": ("✓", "green"),
     "removed": ("✗", "red"),
     "paused": ("‖", "yellow"),
     "on": ("●", "green"),

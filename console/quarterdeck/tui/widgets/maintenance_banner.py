@@ -1,4 +1,4 @@
-"""The line that says that maintenance is on: until when, by whom and why, on every screen."""
+"""The line that says that maintenance is on: until when and why, on every screen."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ class MaintenanceBanner(Static):
     def _draw(self) -> None:
         found, now = self._found, time.time()
         if found is not None:
-            words = f"‖ maintenance until {clock(found.until, now)} ({ago(found.until, now)}), no schedule fires"
-            said = safe(f"{words}: {found.reason} (by {found.by})  qd resume --all", 400)
+            words = f"‖ maintenance until {clock(found.until, now)} ({ago(found.until, now)}): {found.reason}"
+            said = safe(f"{words} · nothing fires or reacts · qd resume --all", 400)
             self.update(fit(said, max(1, self.content_size.width)))
