@@ -112,3 +112,32 @@ def test_nothing_new_makes_nothing(tmp_path: Path) -> None:
         view=SMALL, lumps=(), files=(), made=20.0, before=first, folder=str(tmp_path), generation="g2"
     )
     assert materialise.run(spec, Silent()).unchanged and not (tmp_path / "g2").exists()
+
+
+@pytest.mark.parametrize("odd", ["plain", "a\0b", "ü" * 200])
+def test_text_keys_are_found_whatever_is_in_them(tmp_path: Path, odd: str) -> None:
+    """One short text is made a key a column at a time, others one by one: the reader must not see which."""
+    by_text = replace(SMALL, entities=(replace(SMALL.entities[0], keys=SMALL.entities[0].keys[1:]),))
+    times = {TIME: [5 * 10**6] * 3, KNOWN: [5 * 10**6] * 3}
+    frame = pl.DataFrame({"s": ["", odd, "zz"], **times, "n": [1.0, 2.0, 3.0]})
+    frame.write_parquet(tmp_path / "rows.parquet")
+    spec = MaterialiseSpec(
+        view=by_text,
+        lumps=(Lump(file=str(tmp_path / "rows.parquet"), of=("rows",)),),
+        files=("rows",),
+        made=10.0,
+        folder=str(tmp_path / "v"),
+        generation="g",
+    )
+    assert materialise.run(spec, Silent()).entities == 3
+    view = OnlineView(
+        name="v",
+        version=1,
+        keys=by_text.keys,
+        features=by_text.features,
+        ttl=None,
+        folder=str(tmp_path / "v" / "g"),
+        columns=("n",),
+    )
+    found = Online(view, None).read([("",), (odd,), ("zz",), ("z",)], 10.0)
+    assert [each.values[0] for each in found] == [1.0, 2.0, 3.0, None]

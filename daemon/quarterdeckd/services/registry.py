@@ -92,7 +92,7 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         allow_code=runs_code,
         code=act.code,
         rejected=drawn(act.rejected, longest=LONGEST_REJECTED),
-        views=needed(state, act.views, act.signature),
+        views=needed(state, act),
         on_expired=act.on_expired,
         source=act.source and checked_text("source", act.source, longest=LONGEST_SOURCE),
         logged_model=act.logged_model and one_of(state.logged_models, "logged_model", act.logged_model).id,

@@ -21,7 +21,7 @@ import msgspec
 
 from quarterstore.records.faults import Full
 from quarterstore.records.online import OnlineView, Status
-from quarterstore.shelf.entity_keys import Key, key_bytes
+from quarterstore.shelf.entity_keys import LONGEST, Key, key_bytes
 from quarterstore.shelf.files import make_folder, sync_folder
 
 CHUNK: Final = 65_536
@@ -90,7 +90,8 @@ def write(folder: Path, pairs: Iterable[tuple[bytes, bytes]]) -> int:
 
 def _room_for(environment: Any, chunk: list[tuple[bytes, bytes]]) -> None:
     """Let the map grow before it is full: twice what the chunk takes at most, a value beyond a page its own pages."""
-    wanted = sum(2 * (len(key) + len(value)) + 64 + (PAGE if len(value) > PAGE // 4 else 0) for key, value in chunk)
+    sizes = [len(value) for _, value in chunk]
+    wanted = 2 * (sum(sizes) + len(chunk) * LONGEST) + sum(PAGE for size in sizes if size > PAGE // 4)
     known = environment.info()
     used = (known["last_pgno"] + 1) * PAGE
     if used + wanted + FIRST_SIZE // 4 > known["map_size"]:
