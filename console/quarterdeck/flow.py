@@ -33,7 +33,7 @@ class Flow:
         self._definition = {"name": name, **sections}
         self._steps: list[dict[str, Any]] = []
 
-    def step(self, name: str | None = None, *, after: Iterable[Any] = (), **about: Any) -> Callable[[F], F]:
+    def step(self, name: str | None = None, *, after: Any = (), **about: Any) -> Callable[[F], F]:
         """Make a function a step: it is called as `function(step)` in a process of its own. `after` are functions or
         names; `retries`, `backoff`, `limits` and `params` are those of `[[steps]]`."""
 
@@ -45,12 +45,12 @@ class Flow:
 
         return take
 
-    def uses(self, kind: str, name: str | None = None, *, after: Iterable[Any] = (), **about: Any) -> str:
+    def uses(self, kind: str, name: str | None = None, *, after: Any = (), **about: Any) -> str:
         """Add a step of ours (validate, split, train, ...); answers its name."""
         self._steps.append({"name": name or kind, "uses": kind, **about, "after": _names(after)})
         return name or kind
 
-    def command(self, name: str, argv: Iterable[str], *, after: Iterable[Any] = (), **about: Any) -> str:
+    def command(self, name: str, argv: Iterable[str], *, after: Any = (), **about: Any) -> str:
         """Add a program as a step, without a shell; answers its name."""
         self._steps.append({"name": name, "command": list(argv), **about, "after": _names(after)})
         return name
@@ -60,8 +60,8 @@ class Flow:
         return {**self._definition, "steps": self._steps} if self._steps else dict(self._definition)
 
 
-def _names(after: Iterable[Any]) -> list[str]:
-    given = [after] if isinstance(after, str) or callable(after) else after
+def _names(after: Any) -> list[str]:
+    given: Iterable[Any] = [after] if isinstance(after, str) or callable(after) else after
     return [each if isinstance(each, str) else each.__name__ for each in given]
 
 

@@ -140,6 +140,32 @@ def test_a_resumed_run_reuses_what_was_done_with_the_same_hashes() -> None:
         ruling.act(pipelines.ResumePipeline(pipeline_run=run.id))
 
 
+def test_what_says_something_else_than_before_is_done_again_with_what_is_behind_it() -> None:
+    ruling = Ruling()
+    three = (step("a"), step("b", "a"), step("c"))
+    run = asked(ruling, *three, step("d", "c"))
+    for name in "abc":
+        note(ruling, run, name=name, state="DONE", attempts=1)
+    end(ruling, run, "FAILED", error="a bug")
+    other = Definition(name="p", steps=(step("a", params={"n": 2}), *three[1:], step("d", "c")))
+    resumed = ruling.act(pipelines.ResumePipeline(pipeline_run=run.id, definition=other, sources={"steps.py": CODE}))
+    assert [each.how for each in resumed.steps] == ["", "", "reused", ""]
+
+
+def test_a_yes_was_to_the_run_as_it_was_and_is_asked_for_again_when_it_was_mended() -> None:
+    ruling = Ruling()
+    run = waits(ruling)
+    ruling.act(pipelines.ApproveStep(pipeline_run=run.id))
+    end(ruling, run, "FAILED", error="a bug")
+    as_it_was = ruling.act(pipelines.ResumePipeline(pipeline_run=run.id))
+    assert as_it_was.steps[0].how == "reused"
+    end(ruling, run, "FAILED", error="a bug")
+    again = pipelines.ResumePipeline(
+        pipeline_run=run.id, definition=as_it_was.definition, sources={"steps.py": "d" * 64}
+    )
+    assert ruling.act(again).steps[0].state == "WAITING"
+
+
 def test_another_pipeline_cannot_take_the_place_of_the_one_that_is_resumed() -> None:
     ruling = Ruling()
     run = asked(ruling, step("a"))
@@ -164,8 +190,7 @@ def test_a_worker_that_is_lost_is_followed_by_another_as_often_as_the_step_allow
 def waits(ruling: Ruling, timeout: float = 60.0) -> pipelines.PipelineRun:
     """A run that asks a person."""
     run = asked(ruling, step("ask", uses="approve", params={"timeout": timeout}), step("b", "ask"))
-    asks = pipelines.Step("ask", "ASKING", uses="approve", figures={"until": ruling.now + timeout})
-    return end(ruling, run, "SUCCEEDED", result={"asks": {"name": "ask", "state": "ASKING", "figures": asks.figures}})
+    return end(ruling, run, "SUCCEEDED", result={"asks": {"name": "ask", "state": "ASKING"}})
 
 
 def test_a_yes_goes_on_behind_the_step_and_a_no_ends_the_run() -> None:

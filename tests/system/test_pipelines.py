@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -268,3 +269,16 @@ def test_a_cancelled_run_ends_its_step(daemon: Any, tmp_path: Path) -> None:
     until(lambda: not Path(f"/proc/{process}").exists())
     with daemon.client() as client, pytest.raises(NotFound):
         client.ask(registry.ListVersions(model="cancelled"))
+
+
+def test_the_examples_of_the_page_run_as_they_stand(daemon: Any, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "run-pipelines.md").read_text()
+    (definition,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    steps, flow = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for name, text in (("words.toml", definition), ("steps.py", steps), ("flow.py", flow)):
+        (tmp_path / name).write_text(text)
+    asked = daemon.qd("pipeline", "run", str(tmp_path / "words.toml"))
+    assert asked.returncode == 0 and "are these enough words?" in asked.stderr, asked.stderr
+    assert newest(daemon).steps[1].figures == {"words": 8}
+    made = daemon.qd("pipeline", "run", str(tmp_path / "flow.py"))
+    assert made.returncode == 0 and newest(daemon).steps[1].figures == {"words": 3}, made.stderr

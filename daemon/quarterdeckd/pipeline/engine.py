@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
@@ -217,6 +218,8 @@ class Engine:
         forked = self._running.pop(name)
         answer, how = forked.reap()
         forking.end_orphans({each.pid for each in self._running.values()})
+        with contextlib.suppress(OSError):
+            forked.checkpoint.rmdir()  # an empty one is none
         known = replace(self._steps[name], ended=time.time())
         if self._told_to_end:
             return
@@ -307,18 +310,10 @@ class Engine:
 
     def _asked(self, step: StepSection) -> Step:
         """The step that asks, with what a person may want to know: figures of the steps before it, hashes of files."""
-        section = flows.approve_of(step)
         before = [self._steps[name] for name in flows.above(self._flow, step.name)]
-        evidence: dict[str, Any] = {each.name: each.figures for each in before if each.figures}
-        files = self._digests(step)
-        now = time.time()
-        return replace(
-            self._steps[step.name],
-            state="ASKING",
-            started=now,
-            words=section.ask or "may it go on?",
-            figures={"until": now + section.timeout, "evidence": evidence, "files": files},
-        )
+        evidence = {each.name: each.figures for each in before if each.figures}
+        figures: dict[str, Any] = {"evidence": evidence, "files": self._digests(step)}
+        return replace(self._steps[step.name], state="ASKING", figures=figures)
 
     def _result(self) -> Any:
         register = next((step for step in self._flow if step.uses == "register"), None)

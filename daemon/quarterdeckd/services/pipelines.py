@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,31 +10,24 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.definitions import checked, checked_sources
+from quarterdeckd.services.queued_pipelines import definition_of, digest_of, gone_on, queued_job, tracked_run
 from quarterdeckd.services.releasing import released
 from quarterstore.ledger.experiments import new_experiment
-from quarterstore.ledger.finding import one_of, production_of
+from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
 from quarterstore.records import experiments, flows, jobs, pipelines, runs
 from quarterstore.records.base import Act, Event
-from quarterstore.records.evaluations import Against
 from quarterstore.records.faults import Conflict, Refused, got, missing
 from quarterstore.records.names import checked_text
-from quarterstore.records.wire import plain
 
 DAEMONS = tuple(name for name, kind in flows.KINDS.items() if kind.daemon)
-PAUSE = 600.0
-"""Seconds that a try may have waited for."""
-
-
-def _hash(what: Any) -> str:
-    return hashlib.sha256(msgspec.msgpack.encode(what, order="deterministic")).hexdigest()
 
 
 def _kept(state: State, definition: pipelines.Definition, sources: dict[str, str], now: float) -> pipelines.Pipeline:
     return pipelines.Pipeline(
         name=definition.name,
         definition=definition,
-        digest=_hash((definition, sources)),
+        digest=digest_of((definition, sources)),
         code=sources.get((definition.train.python or "").partition(":")[0]),
         updated=now,
         sources=sources,
@@ -94,79 +86,19 @@ def _started(
         cause=cause,
         definition=definition,
         sources=kept.sources,
-        code=_hash(kept.sources) if kept.sources else None,
+        code=digest_of(kept.sources) if kept.sources else None,
         origin=origin,
         preempt=preempt,
     )
     events += [
-        runs.RunStarted(run=_tracked(pipeline_run, definition, asking.now)),
+        runs.RunStarted(run=tracked_run(pipeline_run, definition, asking.now)),
         pipelines.PipelineStarted(pipeline_run=pipeline_run),
-        jobs.JobQueued(job=_job(state, pipeline_run, definition, asking.now)),
+        jobs.JobQueued(job=queued_job(state, pipeline_run, definition, asking.now)),
     ]
     return Decision(
         events,
         f"started pipeline {kept.name}" + (f", because of {cause}" if cause else ""),
         lambda after: after.pipeline_runs[pipeline_run.id],
-    )
-
-
-def _tracked(pipeline_run: pipelines.PipelineRun, definition: pipelines.Definition, now: float) -> runs.Run:
-    train = definition.train
-    code = pipeline_run.code
-    return runs.Run(
-        id=pipeline_run.run,
-        experiment=definition.model or definition.name,
-        name=(train.python or train.learner) if definition.model else definition.name,
-        state="RUNNING",
-        started=now,
-        actor=pipeline_run.actor,
-        heard=now,
-        params={
-            name: value if isinstance(value, str | int | float | bool) else str(value)
-            for name, value in train.params.items()
-        },
-        tags={"pipeline": definition.name},
-        source=runs.Source(command=f"pipeline {definition.name}", seed=train.seed, commit=code and code[:16]),
-        datasets=(definition.data.dataset,) if definition.data.dataset else (),
-        job=pipeline_run.job,
-    )
-
-
-def _champion(state: State, definition: pipelines.Definition) -> Against | None:
-    """What answers people now: the version in Production, else the one that is live at an endpoint of the model."""
-    if not definition.evaluate.champion or definition.model not in state.models:
-        return None
-    live = [state.versions[at.live] for at in state.deployments if at.model == definition.model and at.live is not None]
-    found = production_of(state, definition.model, "default") or (live[0] if live else None)
-    if found is None or found.format != "onnx" or found.freed is not None:
-        return None
-    return Against(found.id, found.digest, found.signature, found.dataset)
-
-
-def _job(state: State, pipeline_run: pipelines.PipelineRun, definition: pipelines.Definition, now: float) -> jobs.Job:
-    """The job that does what is left of a run; its limits leave room for those of each step."""
-    limits = [step.limits for step in flows.flow(definition)]
-    seconds = sum((step.limits.seconds + PAUSE) * (1 + step.retries) for step in flows.flow(definition))
-    spec = pipelines.PipelineSpec(
-        pipeline_run=pipeline_run.id,
-        run=pipeline_run.run,
-        definition=definition,
-        data=definition.data.dataset,
-        sources=pipeline_run.sources,
-        steps=pipeline_run.steps,
-        preempt=pipeline_run.preempt,
-        against=_champion(state, definition),
-    )
-    return jobs.Job(
-        id=pipeline_run.job,
-        kind="pipeline",
-        subject=pipeline_run.id,
-        state="QUEUED",
-        created=now,
-        actor=pipeline_run.actor,
-        spec=plain(spec),
-        limits=jobs.Limits(seconds, max(each.memory for each in limits), max(each.disk for each in limits)),
-        cause=pipeline_run.cause,
     )
 
 
@@ -183,12 +115,29 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
         return _failed(state, pipeline_run, act, asking)
     outcome = msgspec.convert(act.result, pipelines.PipelineOutcome)
     if outcome.asks is not None:
-        asked = pipelines.PipelineAsked(pipeline_run=pipeline_run.id, step=outcome.asks)
-        words = f"{pipeline_run.pipeline} waits for a person: {outcome.asks.name}"
-        return Decision([asked], words, lambda after: after.pipeline_runs[pipeline_run.id])
+        return _waits(state, pipeline_run, outcome.asks, asking)
     if outcome.result is None:
         return _without_version(pipeline_run, act, asking)
     return released(pipeline_run, definition_of(state, pipeline_run), outcome.result, act, asking)
+
+
+def _waits(state: State, pipeline_run: pipelines.PipelineRun, asks: pipelines.Step, asking: Asking) -> Decision:
+    """A person is asked until a time of ours; the evidence is what the worker found."""
+    definition = definition_of(state, pipeline_run)
+    sections = {each.name: each for each in flows.flow(definition) if each.uses == "approve"}
+    if asks.name not in sections:
+        raise missing("asks", asks.name, sections)
+    about = flows.approve_of(sections[asks.name])
+    step = replace(
+        next(each for each in pipeline_run.steps if each.name == asks.name),
+        state="ASKING",
+        started=asking.now,
+        words=about.ask or "may it go on?",
+        figures={**asks.figures, "until": asking.now + about.timeout},
+    )
+    asked = pipelines.PipelineAsked(pipeline_run=pipeline_run.id, step=step)
+    words = f"{pipeline_run.pipeline} waits for a person: {step.name}"
+    return Decision([asked], words, lambda after: after.pipeline_runs[pipeline_run.id])
 
 
 def _without_version(pipeline_run: pipelines.PipelineRun, act: pipelines.EndPipeline, asking: Asking) -> Decision:
@@ -200,11 +149,6 @@ def _without_version(pipeline_run: pipelines.PipelineRun, act: pipelines.EndPipe
     return Decision(events, words, lambda after: after.pipeline_runs[pipeline_run.id])
 
 
-def definition_of(state: State, pipeline_run: pipelines.PipelineRun) -> pipelines.Definition:
-    """What a run goes by: its own copy, or of a run from before there was one the kept definition."""
-    return pipeline_run.definition or state.pipelines[pipeline_run.pipeline].definition
-
-
 def _found(state: State, given: str) -> pipelines.PipelineRun:
     found: pipelines.PipelineRun = one_of(state.pipeline_runs, "pipeline_run", given)
     return found
@@ -214,7 +158,7 @@ def _resume(state: State, act: pipelines.ResumePipeline, asking: Asking) -> Deci
     pipeline_run = _found(state, act.pipeline_run)
     if pipeline_run.state not in ("FAILED", "CANCELLED", "LOST"):
         raise Conflict(f"{pipeline_run.id} is {pipeline_run.state}, not over and failed", field="pipeline_run")
-    definition = definition_of(state, pipeline_run)
+    before = definition = definition_of(state, pipeline_run)
     sources = pipeline_run.sources
     events: list[Event] = []
     if act.definition is not None:
@@ -223,43 +167,26 @@ def _resume(state: State, act: pipelines.ResumePipeline, asking: Asking) -> Deci
             raise got("definition.name", definition.name, pipeline_run.pipeline)
         sources = checked_sources(definition, act.sources, None)
         events += _changed(state, _kept(state, definition, sources, asking.now))
-    known = {step.name: step for step in pipeline_run.steps if step.state == "DONE"}
+    same = flows.unchanged(before, definition)
+    mended = (definition, sources) != (before, pipeline_run.sources)
     steps = tuple(
-        replace(known[step.name], how="reused", words=f"reused; {known[step.name].words.removeprefix('reused; ')}")
-        if step.name in known and known[step.name].after == step.after and step.uses not in DAEMONS
-        else step
+        _reused(known[step.name]) if step.name in same and step.name in known else step
+        for known in [{step.name: step for step in pipeline_run.steps if _stands(step, mended)}]
         for step in flows.waiting(definition)
     )
     resumed = replace(
-        pipeline_run, steps=steps, definition=definition, sources=sources, code=_hash(sources) if sources else None
+        pipeline_run, steps=steps, definition=definition, sources=sources, code=digest_of(sources) if sources else None
     )
-    return _gone_on(state, resumed, asking, events, f"resumed {pipeline_run.pipeline}")
+    return gone_on(state, resumed, asking, events, f"resumed {pipeline_run.pipeline}")
 
 
-def _gone_on(
-    state: State, pipeline_run: pipelines.PipelineRun, asking: Asking, events: list[Event], words: str
-) -> Decision:
-    """A new job for a run, and a new tracked run where the former one is over."""
-    definition = definition_of(state, pipeline_run)
-    tracked = state.runs.get(pipeline_run.run)
-    gone_on = replace(pipeline_run, job=asking.id("job"), preempt=None)
-    if tracked is None or tracked.state != "RUNNING":
-        gone_on = replace(gone_on, run=asking.id("run"))
-        events.append(runs.RunStarted(run=_tracked(gone_on, definition, asking.now)))
-    events += [
-        pipelines.PipelineResumed(
-            pipeline_run=gone_on.id,
-            job=gone_on.job,
-            run=gone_on.run,
-            steps=gone_on.steps,
-            definition=definition,
-            sources=gone_on.sources,
-            code=gone_on.code,
-            digest=_hash((definition, gone_on.sources)),
-        ),
-        jobs.JobQueued(job=_job(state, gone_on, definition, asking.now)),
-    ]
-    return Decision(events, words, lambda after: after.pipeline_runs[pipeline_run.id])
+def _stands(step: pipelines.Step, mended: bool) -> bool:
+    """Whether what a step did holds for the run that goes on; a person's yes was to the run before it was mended."""
+    return step.state == "DONE" and step.uses not in DAEMONS and not (step.uses == "approve" and mended)
+
+
+def _reused(step: pipelines.Step) -> pipelines.Step:
+    return replace(step, how="reused", words=f"reused; {step.words.removeprefix('reused; ')}")
 
 
 def _cancel(state: State, act: pipelines.CancelPipeline, asking: Asking) -> Decision:
@@ -302,7 +229,7 @@ def _approve(state: State, act: pipelines.ApproveStep, asking: Asking) -> Decisi
     words = f"approved by {asking.actor}" + (f": {note}" if note else "")
     done = replace(step, state="DONE", ended=asking.now, words=words)
     steps = tuple(done if each.name == step.name else each for each in pipeline_run.steps)
-    return _gone_on(
+    return gone_on(
         state, replace(pipeline_run, steps=steps), asking, [], f"{pipeline_run.pipeline}: {step.name} {words}"
     )
 
@@ -371,7 +298,7 @@ def _tried_again(
     words = f"lost, tried again: {act.error or act.state}"
     steps = tuple(replace(step, state="WAITING", words=words) if step in cut else step for step in pipeline_run.steps)
     again = replace(pipeline_run, steps=steps)
-    return _gone_on(state, again, asking, [], f"{pipeline_run.pipeline}: {', '.join(s.name for s in cut)} {words}")
+    return gone_on(state, again, asking, [], f"{pipeline_run.pipeline}: {', '.join(s.name for s in cut)} {words}")
 
 
 def _close(state: State, act: pipelines.ClosePipeline, asking: Asking) -> Decision:

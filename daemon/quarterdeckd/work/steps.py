@@ -13,10 +13,11 @@ from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.work.handover import Handover
 from quarterstore.ledger.state import State
-from quarterstore.records import jobs, pipelines
+from quarterstore.records import flows, jobs, pipelines
 from quarterstore.records.faults import Fault
 
 log = logging.getLogger(__name__)
+NOT_TOLD = ("approve", *(name for name, kind in flows.KINDS.items() if kind.daemon))
 LONGEST = 60.0
 """Seconds after which deadlines are looked at again: the wall clock may have been put forward."""
 
@@ -43,7 +44,8 @@ class Steps:
     async def _note(self, job: jobs.Job, step: pipelines.Step) -> None:
         run = self._view.pipeline_runs[job.subject]
         known = next((each for each in run.steps if each.name == step.name), None)
-        if run.job != job.id or known is None:
+        # what a person or the daemon does is not for a worker to tell, in which a person's code may write
+        if run.job != job.id or known is None or known.uses in NOT_TOLD:
             return
         try:
             kept = await asyncio.to_thread(self._handover.step_kept, job, step)

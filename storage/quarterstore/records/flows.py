@@ -117,6 +117,22 @@ def above(steps: tuple[StepSection, ...], name: str) -> list[str]:
     return [step.name for step in steps if step.name in found]
 
 
+def unchanged(before: Definition, after: Definition) -> set[str]:
+    """The steps of `after` that say what they said in `before`, as do all they are behind; their code may differ."""
+    known = {step.name: _said(before, step) for step in flow(before)}
+    found: set[str] = set()
+    for step in flow(after):
+        if known.get(step.name) == _said(after, step) and found.issuperset(step.after):
+            found.add(step.name)
+    return found
+
+
+def _said(definition: Definition, step: StepSection) -> Any:
+    laid = effective(definition, step)
+    fields = KINDS[step.uses].depends if step.uses else ()
+    return step.uses, step.run, step.command, step.params, step.after, [getattr(laid, field) for field in fields]
+
+
 def files_of(definition: Definition) -> Iterator[str]:
     """The user's own files that the steps name, as they are written."""
     for step in flow(definition):

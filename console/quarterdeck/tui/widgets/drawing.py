@@ -15,6 +15,7 @@ STATES: dict[str, tuple[str, str]] = {
     "RUNNING": ("▶", "cyan"),
     "QUEUED": ("…", MUTED),
     "WAITING": ("◌", "yellow"),
+    "ASKING": ("◌", "yellow"),
     "FINISHED": ("✓", "green"),
     "SUCCEEDED": ("✓", "green"),
     "DONE": ("✓", "green"),
