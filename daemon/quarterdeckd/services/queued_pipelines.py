@@ -48,7 +48,7 @@ def tracked_run(pipeline_run: pipelines.PipelineRun, definition: pipelines.Defin
     )
 
 
-def _champion(state: State, definition: pipelines.Definition) -> Against | None:
+def champion_of(state: State, definition: pipelines.Definition) -> Against | None:
     """What answers people now: the version in Production, else the one that is live at an endpoint of the model."""
     if not definition.evaluate.champion or definition.model not in state.models:
         return None
@@ -73,7 +73,7 @@ def queued_job(
         sources=pipeline_run.sources,
         steps=pipeline_run.steps,
         preempt=pipeline_run.preempt,
-        against=_champion(state, definition),
+        against=champion_of(state, definition),
     )
     return jobs.Job(
         id=pipeline_run.job,
