@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
+
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.printing import ProgressBar
 from quarterdeck.cli.steps import Told
 from quarterdeck.feed import follow
 from quarterstore.records.base import Query
+from quarterstore.records.checks import Finding
 from quarterstore.records.deployments import Deployment, ShowDeployment, ShowServing
 from quarterstore.records.faults import Failed, TimedOut
 from quarterstore.records.jobs import Job, Progress, ShowJob
@@ -49,12 +52,22 @@ def to_the_end(context: Context, answer: Any) -> Any:
         feed.close()  # type: ignore[attr-defined]
     if isinstance(found, PipelineRun) and not (context.quiet or context.json):
         told.tell(found)
+    _show_findings(context, found)
     judged = _judged(found)
     if isinstance(judged, PipelineRun) and judged.state == "WAITING":
         context.say(f"next: qd pipeline show {judged.id}, then qd pipeline approve {judged.id} --note WHY, or reject")
     if isinstance(judged, Deployment):
         _wait_for_hosts(context, judged)
     return judged
+
+
+def _show_findings(context: Context, found: Any) -> None:
+    """The table of checks, where a pipeline ended with them."""
+    for step in found.steps if isinstance(found, PipelineRun) and found.state == "FAILED" else ():
+        if step.state == "FAILED" and "checks" in step.figures:
+            from quarterdeck.cli.short.checking import show
+
+            show(context, msgspec.convert(step.figures["checks"], list[Finding]))
 
 
 def check_gate(answer: Any) -> None:

@@ -12,19 +12,22 @@ SCREENS: tuple[tuple[str, str], ...] = (
     ("7", "governance"),
     ("8", "hooks"),
     ("9", "studies"),
+    ("0", "schedules"),
 )
 """Digit and screen; the words are also what `:` takes."""
 SHORT = {
-    "deployments": "deploy",
+    "registry": "reg",
+    "deployments": "dep",
     "pipelines": "pipe",
-    "monitoring": "monitor",
-    "governance": "govern",
+    "monitoring": "mon",
+    "governance": "gov",
     "studies": "tune",
+    "schedules": "sched",
 }
 """What a tab is called where the words themselves leave no room for what waits behind them."""
 
 EVERYWHERE: tuple[tuple[str, str], ...] = (
-    ("1-9", "go to a screen"),
+    ("0-9", "go to a screen"),
     (":", "go to a screen, or do what a key does, by name"),
     ("/", "filter as you type"),
     ("enter", "open the row under the cursor"),

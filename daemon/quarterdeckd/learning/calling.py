@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from quarterstore.records.faults import Failed, Invalid, got
@@ -47,12 +48,22 @@ def function_of(python: str, code: Path, field: str = "train.python") -> Callabl
     _, _, name = python.partition(":")
     if not name.isidentifier():
         raise got(field, python, "FILE.py:FUNCTION, as train.py:train")
+    module = loaded(python, code, field=field)
+    found = getattr(module, name, None)
+    if not callable(found):
+        known = [one for one in vars(module) if callable(vars(module)[one]) and not one.startswith("_")]
+        raise got(field, f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
+    return found  # type: ignore[no-any-return]
+
+
+def loaded(python: str, code: Path, module_name: str = MODULE, field: str = "python") -> ModuleType:
+    """The module of `FILE.py:NAME`, its file at `code`; whatever it raises becomes a `Fault` of one line."""
     sys.path.insert(0, str(code.parent))
-    spec = importlib.util.spec_from_file_location(MODULE, code)
+    spec = importlib.util.spec_from_file_location(module_name, code)
     if spec is None or spec.loader is None:
         raise got(field, str(code), "a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[MODULE] = module
+    sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
     except SystemExit as error:
@@ -61,11 +72,7 @@ def function_of(python: str, code: Path, field: str = "train.python") -> Callabl
         raise Invalid(f"line {error.lineno}: {error.msg}", field=python) from error
     except Exception as error:
         raise Failed(where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        known = [one for one in vars(module) if callable(vars(module)[one]) and not one.startswith("_")]
-        raise got(field, f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
-    return found  # type: ignore[no-any-return]
+    return module
 
 
 def where(error: BaseException, code: Path) -> str:

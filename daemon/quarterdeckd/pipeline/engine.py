@@ -26,6 +26,7 @@ from quarterdeckd.pipeline.sources import laid
 from quarterdeckd.pipeline.step import At
 from quarterdeckd.pipeline.watch import BEAT
 from quarterstore.records import flows
+from quarterstore.records.evaluations import Against
 from quarterstore.records.faults import Fault, got
 from quarterstore.records.pipelines import PipelineOutcome, PipelineSpec, Step, StepSection
 from quarterstore.shelf.artefacts import Artefacts
@@ -135,7 +136,7 @@ class Engine:
         self._not_before.pop(step.name, None)
         known = self._steps[step.name]
         inputs = self._digests(step)
-        digest = key(self._spec.definition, step, self._data(), self._spec.sources, inputs)
+        digest = key(self._spec.definition, step, self._data(), self._spec.sources, inputs, self._against(step))
         cached = self._spec.cache.get(digest)
         if cached is not None and self._found(cached.outputs, step.name):
             now = time.time()
@@ -222,7 +223,7 @@ class Engine:
         elif forked.ended_for:
             self._again(step, known, forked.ended_for, lost=False)
         elif answer is not None:
-            self._again(step, known, answer.words, lost=False)
+            self._again(step, replace(known, figures=answer.figures), answer.words, lost=False)
         else:
             how = f"was silent for {forking.STUCK:g} s and was ended" if forked.ended_for == "" else how
             self._again(step, known, f"its process {how} without a result", lost=True)
@@ -258,6 +259,9 @@ class Engine:
         self._report.step(step)
         print(f"{step.name}: {step.state.lower()} {step.words}".rstrip(), flush=True)
 
+    def _against(self, step: StepSection) -> Against | None:
+        return self._spec.against if step.uses == "evaluate" else None
+
     def _data(self) -> str | None:
         data = self._spec.definition.data
         return data.dataset or data.builtin
@@ -290,6 +294,8 @@ class Engine:
             code=self._folder / "code",
             data=Path(self._spec.data) if self._spec.data else None,
             report=self._report,
+            artefact=self._store.checked,
+            against=self._against(step),
         )
 
     def _asked(self, step: StepSection) -> Step:

@@ -19,4 +19,5 @@ def laid(code: Path, sources: Mapping[str, str], store: Artefacts) -> Path:
             raise got("sources", name, "a path beside the definition")
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(store.checked(digest), path)
+        path.chmod(0o700)  # a program of the user's is started by its name
     return code

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quarterdeckd.pipeline import evaluation, export, files, leakage, splitting, training, validation
+from quarterdeckd.pipeline import evaluation, export, files, judging, leakage, own_code, splitting, training, validation
 from quarterdeckd.pipeline.made import Made, Measured
 from quarterdeckd.pipeline.step import At, Told
 from quarterstore.records.base import Record
@@ -18,6 +18,7 @@ from quarterstore.records.pipelines import Definition
 from quarterstore.records.plans import Plan
 from quarterstore.records.studies import pipeline_of, study_of
 from quarterstore.records.tables import Table
+from quarterstore.records.training import named_code, outside
 
 LEFT, HELD = 0, 1
 
@@ -33,13 +34,17 @@ class About(Record, frozen=True):
 
 def validate(at: At) -> Told:
     """The rows of the definition as `rows.parquet` and `rows.json`; a fault where nothing can be learnt from them."""
-    rows = files.load(at.definition, str(at.data) if at.data else None)
+    raw, (held, findings) = validation.checks(at)
+    rows = files.planned(at.definition, raw)
     words, figures = validation.validate(rows)
+    if later := validation.ahead(rows.frame, at.definition.data.time):
+        figures["warnings"] = (*figures.get("warnings", ()), later)
+        words = f"{words}; WARNING: {later}"
     _warned(figures.get("warnings", ()))
     rows.frame.write_parquet(at.out / "rows.parquet")
     about = About(rows.plan, rows.table, rows.digest, rows.dropped)
     (at.out / "rows.json").write_bytes(msgspec.json.encode(about))
-    return Told(words, figures)
+    return Told("; ".join(part for part in (words, held) if part), figures | findings)
 
 
 def split(at: At) -> Told:
@@ -67,7 +72,11 @@ def train(at: At) -> Told:
         at.report.progress(at.name, min(1.0, number / most) if most else None, words)
 
     began = time.monotonic()
-    fitted = training.train(rows, learnt, at.definition, at.code, points, at.checkpoint)
+    section = at.definition.train
+    if outside(section):
+        fitted = own_code.train(rows, (learnt, held), section, at.code, points, at.checkpoint)
+    else:
+        fitted = training.train(rows, learnt, at.definition, at.code, points, at.checkpoint)
     seconds = round(time.monotonic() - began, 3)
     held_out, truth = training.features_of(rows, held), rows.frame[rows.plan.target][held]
     answers = evaluation.answers_of(fitted, held_out)
@@ -75,16 +84,22 @@ def train(at: At) -> Told:
     meaning = training.meaning_of(rows)
     seed = max(1, at.definition.split.seed)
     found = export.export(at.out, fitted, meaning, training.features_of(rows, learnt), held_out, truth, answers, seed)
-    learner = at.definition.train.python or at.definition.train.learner
+    learner = named_code(section) or section.learner
     made = Made(
         signature=found.signature,
-        params={"learner": learner, "seed": at.definition.train.seed, **fitted.params},
+        params={"learner": learner, "seed": section.seed, **fitted.params},
         parity=found.parity,
         device=fitted.device,
         framework=fitted.framework,
+        format=fitted.kept.format if fitted.kept else "onnx",
+        interpreter=section.interpreter,
+        python=fitted.environment.python if fitted.environment else None,
+        packages=fitted.environment.packages if fitted.environment else (),
     )
     (at.out / "made.json").write_bytes(msgspec.json.encode(made))
     exported = f"ONNX, {found.size:,} bytes; the largest difference from the trained model is {found.parity:.1e}"
+    if fitted.kept:
+        exported = f"{found.size:,} bytes as they are; the answers are those that the code gave"
     words = f"{fitted.words}, {fitted.framework}, on {fitted.device}; {exported}"
     figures = {"params": fitted.params, "seconds": seconds, "parity": found.parity, "size": found.size}
     return Told(words, figures)
@@ -100,10 +115,11 @@ def _tuned(at: At) -> Definition:
 
 
 def evaluate(at: At) -> Told:
-    """`metrics.json`: how good the model's answers to the held-out rows are, and signs that it knew them."""
-    rows, (_, held) = rows_of(at), sides_of(at)
+    """`metrics.json`: how good the model's answers to the held-out rows are, of parts of them and of groups, against
+    the champion, and signs that it knew them."""
+    rows, (learnt, held) = rows_of(at), sides_of(at)
     answers: NDArray[np.float64] = np.load(at.file("answers.npy"), allow_pickle=False)
-    found = evaluation.evaluate(answers, rows.frame[rows.plan.target][held], training.meaning_of(rows))
+    found = judging.judge(at, rows, learnt, held, answers)
     doubts = _warned(leakage.of_metrics(found.metrics, rows.frame, rows.plan))
     (at.out / "metrics.json").write_bytes(msgspec.json.encode(Measured(found.metrics)))
     words = "; ".join([found.words, *(f"WARNING: {doubt}" for doubt in doubts)])

@@ -15,9 +15,11 @@ from quarterstore.records import (
     compression,
     deployments,
     drills,
+    feature_files,
     features,
     jobs,
     monitoring,
+    online,
     people,
     pipelines,
     registry,
@@ -192,6 +194,29 @@ def _after_join(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[A
         yield features.NoteTrainingSet(job=job.id, spec=job.spec, result=act.result)
 
 
+def _after_materialise(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is not None:
+        yield online.NoteGeneration(job=job.id, result=msgspec.convert(act.result, online.MaterialiseResult))
+    elif act.state != "CANCELLED":
+        yield _failed(job, act)
+
+
+def _after_compaction(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is not None:
+        yield feature_files.NoteParts(spec=job.spec, result=act.result)
+    elif act.state != "CANCELLED":
+        yield _failed(job, act)
+
+
+def _after_forgetting(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is not None:
+        yield feature_files.NoteForgotten(spec=job.spec, result=act.result)
+    elif act.state == "LOST":
+        yield feature_files.ForgetAgain(forgetting=job.spec["forgetting"])
+    else:
+        yield _failed(job, act)
+
+
 def _after_stream(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     spec = msgspec.convert(job.spec, streams.StreamSpec)
     yield streams.ResumeStream(stream=spec.stream, stopped=act.state == "CANCELLED", why=act.error or "")
@@ -249,6 +274,9 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "batch": _after_batch,
     "feature_rows": _after_rows,
     "training_set": _after_join,
+    "materialise": _after_materialise,
+    "compaction": _after_compaction,
+    "forgetting": _after_forgetting,
     "stream": _after_stream,
     "replay": _after_replay,
     "drill": _after_drill,

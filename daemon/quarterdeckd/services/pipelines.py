@@ -19,6 +19,7 @@ from quarterstore.records import experiments, flows, jobs, pipelines, runs
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, Refused, got, missing
 from quarterstore.records.names import checked_text
+from quarterstore.records.training import file_of
 
 OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
 DAEMONS = tuple(name for name, kind in flows.KINDS.items() if kind.daemon)
@@ -29,7 +30,7 @@ def _kept(state: State, definition: pipelines.Definition, sources: dict[str, str
         name=definition.name,
         definition=definition,
         digest=digest_of((definition, sources)),
-        code=sources.get((definition.train.python or "").partition(":")[0]),
+        code=sources.get(file_of(definition.train) or ""),
         updated=now,
         sources=sources,
     )
@@ -94,7 +95,7 @@ def _started(
     events += [
         runs.RunStarted(run=tracked_run(pipeline_run, definition, asking.now)),
         pipelines.PipelineStarted(pipeline_run=pipeline_run),
-        jobs.JobQueued(job=queued_job(pipeline_run, definition, asking.now)),
+        jobs.JobQueued(job=queued_job(state, pipeline_run, definition, asking.now)),
     ]
     return Decision(
         events,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import time
 from pathlib import Path
 
 
@@ -16,6 +17,11 @@ def born(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def age(since: int) -> float:
+    """Seconds since a process with this start time began; no jump of the wall clock changes it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - since / os.sysconf("SC_CLK_TCK")
 
 
 def alive(pid: int | None, since: int | None) -> bool:

@@ -21,6 +21,10 @@ class Studies:
     def __init__(self, home: Home, view: State) -> None:
         self._home, self._view = home, view
 
+    def readers(self) -> dict[type, Any]:
+        """What is asked -> what answers it, in threads."""
+        return {studies.ListTrials: self.trials, studies.BestTrials: self.best, studies.ParetoTrials: self.pareto}
+
     def trials(self, query: studies.ListTrials, speaker: Any, seen: int) -> list[studies.StudyTrial]:
         """In their order; the newest `limit`."""
         _, found = self._of(query.study)

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from quarterstore.records.base import Act, Event, Query, Record, Role
+from quarterstore.records.checks import ValidateSection
+from quarterstore.records.evaluations import Against, EvaluateSection
 from quarterstore.records.jobs import Limits
 from quarterstore.records.registry import Metric, Signature
 from quarterstore.records.spaces import TuneSection
@@ -34,18 +36,30 @@ class DataSection(Record, frozen=True):
 
 
 class SplitSection(Record, frozen=True):
-    """`[split]`: `by` random, time or group; `test` is the share held out."""
+    """`[split]`: `by` random, time, group, or hash of `key` (else of the group, else of the whole row), under which a
+    row stays on its side whatever rows come; `test` is the share held out. What is on both sides is refused, unless
+    `allow_leak` says why it may be."""
 
-    by: Literal["random", "time", "group"] = "random"
+    by: Literal["random", "time", "group", "hash"] = "random"
     test: float = 0.25
     seed: int = 7
+    key: tuple[str, ...] = ()
+    allow_leak: str = ""
 
 
 class TrainSection(Record, frozen=True):
-    """`[train]`: a built-in learner (mlp, logistic, forest, ridge, boosting) or `python = "train.py:train"`."""
+    """`[train]`: a built-in learner (mlp, logistic, forest, ridge, boosting), `python = "train.py:train"` inside our
+    worker, or code in an environment of its own: `run = "train.py:train"` by `interpreter`, or a `command`."""
 
     learner: str = "logistic"
     python: str | None = None
+    run: str | None = None
+    command: tuple[str, ...] = ()
+    """Words, never a shell's text; `{rows}` and its like in them are places (`training.PLACES`)."""
+    interpreter: str | None = None
+    """The Python of an environment that has none of our packages, by its absolute path."""
+    code: str | None = None
+    """The folder that is taken along, as it lies beside the definition; the run's own is there."""
     params: dict[str, Any] = {}
     seed: int = 7
 
@@ -72,6 +86,8 @@ class StepSection(Record, frozen=True):
     uses: str | None = None
     run: str | None = None
     command: tuple[str, ...] = ()
+    interpreter: str | None = None
+    """The Python that `run` is called by, where that is not ours; whose programs a `command` finds first."""
     after: tuple[str, ...] = ()
     retries: int = 0
     backoff: float = 1.0
@@ -86,8 +102,10 @@ class Definition(Record, frozen=True):
     name: str
     model: str = ""
     data: DataSection = DataSection()
+    validate: ValidateSection = ValidateSection()
     split: SplitSection = SplitSection()
     train: TrainSection = TrainSection()
+    evaluate: EvaluateSection = EvaluateSection()
     tune: TuneSection | None = None
     gate: GateSection = GateSection()
     deploy: DeploySection = DeploySection()
@@ -355,6 +373,7 @@ class PipelineSpec(Record, frozen=True):
     """Key of a step -> what it left in an earlier run; filled in as the job starts, as is `store`."""
     store: str = ""
     checkpoints: str = ""
+    against: Against | None = None
 
 
 class PipelineResult(Record, frozen=True):
@@ -362,7 +381,8 @@ class PipelineResult(Record, frozen=True):
 
     model: str
     reference: str
-    golden: str
+    golden: str | None
+    """None of a model that nobody here can ask: safetensors, skops that ONNX cannot hold."""
     format: str
     signature: Signature
     metrics: tuple[Metric, ...]
@@ -375,8 +395,17 @@ class PipelineResult(Record, frozen=True):
     device: str
     framework: str
     size: int = 0
+    rejected: str = ""
+    """Why the version must not go anywhere: it is worse than the champion; it is registered with that."""
+    leak: str = ""
+    """What is on both sides of the split, and why it may be; kept as the tag `leak` of the run and of the version."""
     warnings: tuple[str, ...] = ()
     """Signs that a feature knows the target; kept as the tag `warning` of the run and of the version."""
+    python: str | None = None
+    """Version of the Python that a person's code ran in, where that is an environment of its own."""
+    interpreter: str | None = None
+    packages: tuple[str, ...] = ()
+    """What was installed there, `name==version`."""
 
 
 class PipelineOutcome(Record, frozen=True):

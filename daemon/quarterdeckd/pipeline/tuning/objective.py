@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from quarterdeckd.learning import calling
 from quarterdeckd.pipeline import evaluation, files, splitting, training, validation
+from quarterdeckd.pipeline.crossing import Indices
 from quarterdeckd.pipeline.tuning.messages import Task
 from quarterstore.records.faults import Failed, got
 from quarterstore.records.spaces import SECONDS
@@ -59,8 +60,8 @@ class Sides(NamedTuple):
     """Rows, the numbers of those to search with, and of those that no trial sees."""
 
     rows: files.Rows
-    searched: splitting.Indices
-    untouched: splitting.Indices
+    searched: Indices
+    untouched: Indices
 
 
 Prepared = Callable[[], tuple[Objective, int]]
