@@ -12,7 +12,7 @@ from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command, shown
 
 if TYPE_CHECKING:
-    from quarterstore.records.studies import Study, StudyTrial
+    from quarterstore.records.studies import Study, StudyResult, StudyTrial
 
 STUDIES = ("id", "name", "state", "trials", "best", "honest", "created")
 
@@ -115,12 +115,17 @@ def _out(context: Context, study: Study) -> None:
         for place, name in enumerate(study.definition.objectives)
     ]
     for title, found in (
-        (f"scored again, {result.best[0].untouched:,} untouched rows" if rows else "", rows),
+        (_scored_again(result) if rows else "", rows),
         ("importance", [{"parameter": name, "share": share} for name, share in result.importance.items()]),
     ):
         if found:
             print(f"\n{title}")
             table(found, _columns(found))
+
+
+def _scored_again(result: StudyResult) -> str:
+    untouched = result.best[0].untouched
+    return f"scored again on {untouched:,} untouched rows" if untouched else "scored again with fresh seeds"
 
 
 def _list() -> click.Command:
