@@ -96,6 +96,10 @@ def test_rows_without_all_keys_of_a_view_are_read_as_they_are(views: Views) -> N
     assert found.values[1] == {} and found.views["usage@1"][0] == ["PRESENT", None]
 
 
+def test_where_no_view_is_read_rows_are_as_they_are_given() -> None:
+    assert Views().looked(slot(), [{"customer": 1, "region": "eu", "minutes": 1}]) is None
+
+
 def test_at_v2_tensors_that_are_given_hold_and_the_others_are_read(views: Views) -> None:
     found = looked(views, [{"customer": 1, "region": "eu"}])
     feed = rest._keyed([], LOADED, SIGNATURE, found)
