@@ -63,7 +63,7 @@ class Predict:
             bodies.sticky(self._request, body.key, "key"),
             "",
             body.rows,
-            lambda loaded, signature, looked: _keyed(body.rows, loaded, signature, looked),
+            lambda loaded, signature, looked: feed_of_keys(body.rows, loaded, signature, looked),
         )
 
     def answered(self, stamp: Stamp, outputs: dict[str, Any]) -> Response:
@@ -103,8 +103,11 @@ def columns_of(loaded: Loaded, signature: Signature) -> dict[str, Column]:
     return found
 
 
-def _keyed(rows: Sequence[dict[str, Any]], loaded: Loaded, signature: Signature, looked: Looked) -> Feed:
-    """The tensors of rows of which some values were read by their keys; what a row gives itself holds."""
+def feed_of_keys(
+    rows: Sequence[dict[str, Any]], loaded: Loaded, signature: Signature, looked: Looked, given: Container[str] = ()
+) -> Feed:
+    """The tensors of rows of which some values were read by their keys, but those `given` otherwise; what a row gives
+    itself holds."""
     columns = columns_of(loaded, signature)
     drop = looked.keys.difference(columns)
     whole = [
@@ -114,7 +117,7 @@ def _keyed(rows: Sequence[dict[str, Any]], loaded: Loaded, signature: Signature,
         }
         for row, found in zip(rows, looked.values, strict=True)
     ]
-    return feed_of_rows(whole, loaded, signature, looked.names)
+    return feed_of_rows(whole, loaded, signature, looked.names, given)
 
 
 def _as_taken(value: Any, column: Column | None) -> Any:

@@ -12,7 +12,7 @@ from quarterdeckd.http.server import Request, Response
 from quarterdeckd.serving import bodies
 from quarterdeckd.serving.inference import Question, Stamp
 from quarterdeckd.serving.looking import Looked
-from quarterdeckd.serving.plain import feed_of_rows
+from quarterdeckd.serving.plain import feed_of_keys
 from quarterdeckd.serving.router import Arm
 from quarterdeckd.serving.session import Loaded, name_of
 from quarterdeckd.serving.tensors import Feed, Given, feed_of, flat, label, packed, rows_in
@@ -153,7 +153,8 @@ def _keys(parameters: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _keyed(given: list[Given], loaded: Loaded, signature: Signature, looked: Looked) -> Feed:
     """The tensors that are given, and the others of what was read."""
-    rows = feed_of_rows(looked.values, loaded, signature, looked.names, [each.name for each in given])
+    named = [each.name for each in given]
+    rows = feed_of_keys([{} for _ in looked.values], loaded, signature, looked, named)
     feed = {**rows, **feed_of(given, loaded, signature, rows)}
     if rows_in(feed) != len(looked.values) or any(len(array) != len(looked.values) for array in feed.values()):
         raise got("parameters.keys", f"{len(looked.values)} of them", "one for each row of the inputs")

@@ -137,15 +137,13 @@ class OnlineFeatures:
 
     def statuses(self, query: online.ShowOnline, speaker: Speaker, seen: int) -> list[online.OnlineStatus]:
         """How views stand: all of them, or one."""
-        return [self._status(view) for view in self._asked(query.view)]
+        now = time.time()
+        return [status_of(self._view, view, self._pushed.waiting(view.name), now) for view in self._asked(query.view)]
 
     def _asked(self, name: str | None) -> list[features.FeatureView]:
         if name is not None:
             return [view_of(self._view, name)]
         return [view_of(self._view, each) for each in sorted({each.name for each in self._view.feature_views})]
-
-    def _status(self, view: features.FeatureView) -> online.OnlineStatus:
-        return status_of(self._view, view, len(self._pushed.logged(view.name)), time.time())
 
     # pushed
 
@@ -297,7 +295,7 @@ class OnlineFeatures:
         """Raise an alert for a view whose rows wait for longer than it allows; resolve it once none does."""
         for name in {each.view for each in self._view.generations}:
             await self._made_anew(name)
-            status = self._status(view_of(self._view, name))
+            status = status_of(self._view, view_of(self._view, name), 0, time.time())  # on the loop: no row is counted
             standing = next(
                 (a for a in self._view.alerts if (a.kind, a.subject, a.resolved) == (LATE, name, None)), None
             )

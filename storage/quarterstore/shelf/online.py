@@ -184,6 +184,11 @@ class Pushed:
         for key, row in _within(reading.cursor(db=self._log), view):
             yield _sequence.unpack(key[-_sequence.size :])[0], _unpack(row)
 
+    def waiting(self, view: str) -> int:
+        """How many rows are in no file yet."""
+        with self._environment.begin() as reading:
+            return sum(1 for _ in _within(reading.cursor(db=self._log), view))
+
     def views_logged(self) -> list[str]:
         """The views that have rows which are in no file yet."""
         with self._environment.begin(db=self._log) as reading:
