@@ -1,4 +1,4 @@
-"""A version that was rejected on held-out rows: no way to traffic goes round it, and a reason that overrides is kept."""
+"""A version that was rejected on held-out rows: no way to traffic goes round it; a reason that overrides is kept."""
 
 from __future__ import annotations
 

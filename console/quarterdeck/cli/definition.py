@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -25,6 +26,8 @@ from quarterstore.records.pipelines import (
     RunPipeline,
     ShowPipelineRun,
 )
+from quarterstore.records.snapshots import files_in
+from quarterstore.records.training import check_train
 
 READ_WITHIN = 150.0
 """Seconds that the daemon's child may read rows, a little more than it is given."""
@@ -101,13 +104,19 @@ def compiled(path: Path) -> dict[str, Any]:
 def ready(context: Context, path: Path, allow_leak: str | None = None) -> tuple[Definition, dict[str, str]]:
     """The definition of a file as it is to be asked with, and the user's own files; what it names has been sent, and
     its rows looked at."""
-    definition = read(path)
+    definition = placed(read(path), path.parent)
     if allow_leak is not None:
         definition = replace(definition, split=replace(definition.split, allow_leak=allow_leak))
     sources = {
-        name: context.client.put(_source(path.parent, name))[0] for name in dict.fromkeys(flows.files_of(definition))
+        name: context.client.put(source(path.parent, name))[0]
+        for name in dict.fromkeys((*flows.files_of(definition), *code_of(definition, path)))
     }
     definition = replace(definition, validate=_with_reference(context, path, definition.validate))
+    return with_rows(context, path, definition), sources
+
+
+def with_rows(context: Context, path: Path, definition: Definition) -> Definition:
+    """The definition with its file of rows sent and kept, once its job would take them."""
     data, add = definition.data, None
     if data.file:
         file = _beside(path, data.file, "data.file")
@@ -124,10 +133,48 @@ def ready(context: Context, path: Path, allow_leak: str | None = None) -> tuple[
         check_rows(context, definition)
     if add is not None:
         context.client.ask(add)
-    return definition, sources
+    return definition
 
 
-def _source(folder: Path, name: str) -> Path:
+def placed(definition: Definition, folder: Path) -> Definition:
+    """The definition with its interpreters as absolute paths."""
+    train = definition.train
+    if train.interpreter is not None:
+        train = replace(train, interpreter=_interpreter("train.interpreter", train.interpreter, folder))
+    steps = [
+        replace(step, interpreter=_interpreter(f"{step.name}.interpreter", step.interpreter, folder))
+        if step.interpreter
+        else step
+        for step in definition.steps
+    ]
+    check_train(train)
+    return replace(definition, train=train, steps=tuple(steps))
+
+
+def _interpreter(field: str, text: str, folder: Path) -> str:
+    """Links stay as they are: that of an environment is one, and says by its own place which environment it is."""
+    found = Path(os.path.abspath(folder / Path(text).expanduser()))
+    if not os.access(found, os.X_OK) or found.is_dir():
+        raise got(field, str(found), "a Python that is there and may be executed")
+    return str(found)
+
+
+def code_of(definition: Definition, path: Path) -> list[str]:
+    """The files of the folder that `[train]` takes along, by their path beside the definition: the one it names, or for
+    a command that of the definition."""
+    train = definition.train
+    if train.code is None and not train.command:
+        return []
+    folder = path.parent / (train.code or ".")
+    if not folder.is_dir():
+        raise got("train.code", train.code, "a folder beside the definition")
+    data = definition.data.file
+    names = files_in(folder, (path, path.parent / data) if data else (path,))
+    return names if train.code in (None, ".") else [f"{train.code}/{name}" for name in names]
+
+
+def source(folder: Path, name: str) -> Path:
+    """A file of the user's own, beside the definition."""
     file = folder / name
     if not file.is_file():
         raise got("file", name, "a file of that name beside the definition, as FILE.py:FUNCTION says")

@@ -18,6 +18,7 @@ from quarterstore.records.faults import Failed, TimedOut
 from quarterstore.records.jobs import Job, Progress, ShowJob
 from quarterstore.records.pipelines import PipelineRun, ShowPipelineRun
 from quarterstore.records.store import ShowStatus
+from quarterstore.records.studies import ShowStudy, Study
 
 GOING = ("QUEUED", "RUNNING", "ADMITTING", "CANARY")
 PATIENCE = 3600.0
@@ -93,6 +94,8 @@ def _wait_for_hosts(context: Context, found: Deployment) -> None:
 
 
 def _question(answer: Any) -> Query[Any]:
+    if isinstance(answer, Study):
+        return ShowStudy(study=answer.id)
     if isinstance(answer, Job):
         return ShowJob(job=answer.id)
     if isinstance(answer, PipelineRun):
@@ -106,7 +109,7 @@ def _going(found: Any) -> bool:
 
 
 def _judged(found: Any) -> Any:
-    if isinstance(found, Job | PipelineRun) and found.state not in ("SUCCEEDED", "WAITING"):
+    if isinstance(found, Job | PipelineRun | Study) and found.state not in ("SUCCEEDED", "WAITING"):
         raise Failed(f"{found.state.lower()}: {found.error or 'no reason was given'}", field=found.id)
     if isinstance(found, Deployment) and (found.state == "REFUSED" or found.why):
         raise Failed(found.why or "it was refused", field=found.endpoint)

@@ -35,16 +35,17 @@ def fit(
 def _fitted(python: str, model: Any, meaning: Meaning, params: dict[str, Any]) -> Fitted:
     kind = type(model)
     if isinstance(model, bytes):
-        return _given(model, meaning, params)
+        return given_model(model, meaning, params)
     if "torch" in sys.modules and isinstance(model, sys.modules["torch"].nn.Module):
         return _module(python, model, meaning, params)
     if hasattr(model, "predict") and hasattr(model, "get_params"):
-        return _estimator(model, meaning, params)
+        return estimator(model, meaning, params)
     said = drawn(f"{kind.__module__}.{kind.__name__}", longest=80)
     raise got(python, said, "a fitted scikit-learn estimator, a torch.nn.Module or the bytes of an ONNX file")
 
 
-def _estimator(model: Any, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+def estimator(model: Any, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+    """A fitted scikit-learn estimator: asked as it is, exported by skl2onnx."""
     import sklearn
 
     from quarterdeckd.learning import adapters, tabular
@@ -90,7 +91,8 @@ def _module(python: str, model: Any, meaning: Meaning, params: dict[str, Any]) -
     )
 
 
-def _given(data: bytes, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+def given_model(data: bytes, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+    """The bytes of an ONNX file with the inputs and outputs of the features and the task."""
     import onnxruntime
 
     from quarterdeckd.learning import adapters

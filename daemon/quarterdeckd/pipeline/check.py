@@ -14,6 +14,7 @@ from quarterdeckd.pipeline.rows import MOST_MEMORY
 from quarterstore.records import flows
 from quarterstore.records.faults import Fault
 from quarterstore.records.pipelines import Definition, Step
+from quarterstore.records.training import named_code
 from quarterstore.records.wire import decode
 
 
@@ -27,7 +28,7 @@ def check(definition: Definition, path: str | None) -> list[Step]:
     words, figures = validation.validate(rows)
     found = [Step("validate", "DONE", words=words, figures=figures)]
     train = kinds.get("train")
-    if train is not None and train.train.python is None:
+    if train is not None and named_code(train.train) is None:
         learners.check_task(train.train.learner, rows.plan.task)
     if (split := kinds.get("split")) is not None:
         sides = splitting.split(rows, split.split, definition.data.time, definition.data.group)

@@ -22,6 +22,7 @@ from quarterdeckd.pipeline.ending import StepEnded
 from quarterdeckd.pipeline.forking import Forked
 from quarterdeckd.pipeline.keying import key
 from quarterdeckd.pipeline.progress import Report
+from quarterdeckd.pipeline.sources import laid
 from quarterdeckd.pipeline.step import At
 from quarterdeckd.pipeline.watch import BEAT
 from quarterstore.records import flows
@@ -65,7 +66,7 @@ class Engine:
         signal.signal(signal.SIGTERM, self._on_signal)
         forking.adopt_orphans()
         try:
-            self._lay_code()
+            laid(self._folder / "code", self._spec.sources, self._store)
             self._take_up()
             while self._go_on():
                 self._wait()
@@ -85,17 +86,6 @@ class Engine:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._told_to_end = True
-
-    def _lay_code(self) -> None:
-        """The user's own files as they were when the run was asked for."""
-        code = self._folder / "code"
-        code.mkdir(exist_ok=True)
-        for name, digest in self._spec.sources.items():
-            path = (code / name).resolve()
-            if not path.is_relative_to(code.resolve()):
-                raise got("sources", name, "a path beside the definition")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self._store.checked(digest), path)
 
     def _take_up(self) -> None:
         """Steps that were done before this job are done, as long as their files are what they were."""

@@ -3,6 +3,7 @@ needs."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quarterdeckd.compression.onnx import checked_onnx, lists, opened
-from quarterdeckd.learning.fitted import Fitted, Meaning, matrix, signature
+from quarterdeckd.learning.fitted import Fitted, Kept, Meaning, matrix, signature
 from quarterstore.records.admission import Golden
 from quarterstore.records.faults import Failed
 from quarterstore.records.registry import Signature
@@ -46,11 +47,12 @@ def export(
 ) -> Exported:
     """Write `model.onnx`, `reference.parquet` and `golden.json` into `out`; a file that answers otherwise than the
     trained model on the held-out rows is refused, naming the worst row."""
+    if fitted.kept is not None:
+        return _as_it_is(out, fitted.kept, meaning, learnt, seed)
     model = out / "model.onnx"
     model.write_bytes(fitted.export())
     checked_onnx(model)
-    known = {name: tuple(sorted(learnt[name].unique().to_list())) for name in meaning.texts}
-    signed = signature(meaning, known)
+    signed = signature(meaning, _categories(learnt, meaning))
     session = opened(model)
     given = feeds(held_out, signed)
     outputs = dict(
@@ -60,6 +62,20 @@ def export(
     _write_golden(out / "golden.json", signed, given, outputs, truth)
     _write_reference(out / "reference.parquet", fitted, meaning, learnt, seed)
     return Exported(signed, parity, model.stat().st_size)
+
+
+def _as_it_is(out: Path, kept: Kept, meaning: Meaning, learnt: pl.DataFrame, seed: int) -> Exported:
+    """A file that nobody here can ask: no golden rows, no parity, and what drift is measured against are the features
+    alone."""
+    model = out / f"model.{kept.format}"
+    shutil.copyfile(kept.file, model)
+    rows = learnt.sample(MOST_REFERENCE, seed=seed) if learnt.height > MOST_REFERENCE else learnt
+    rows.with_columns(pl.col(meaning.numbers).cast(pl.Float64)).write_parquet(out / "reference.parquet")
+    return Exported(signature(meaning, _categories(learnt, meaning)), 0.0, model.stat().st_size)
+
+
+def _categories(learnt: pl.DataFrame, meaning: Meaning) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(sorted(learnt[name].unique().to_list())) for name in meaning.texts}
 
 
 def feeds(frame: pl.DataFrame, signed: Signature) -> dict[str, NDArray[Any]]:

@@ -15,9 +15,11 @@ import msgspec
 
 import quarterdeckd
 import quarterstore.records
+from quarterdeckd.pipeline import own_process
 from quarterstore.records import flows
 from quarterstore.records.evaluations import Against
 from quarterstore.records.pipelines import Definition, StepSection
+from quarterstore.records.training import named_code
 
 OURS = ("pipeline", "learning", "measures", "features", "compression")
 """Floors whose source decides what our own steps do."""
@@ -36,13 +38,15 @@ def key(
     is the champion. A step that asks how old its rows are has another key each time."""
     laid = flows.effective(definition, step)
     fields = flows.KINDS[step.uses].depends if step.uses else ()
-    theirs = {"train": laid.train.python, "validate": laid.validate.pandera}
+    theirs = {"train": named_code(laid.train), "validate": laid.validate.pandera}
     own = step.uses is None or theirs.get(step.uses) is not None
+    interpreter = laid.train.interpreter if step.uses == "train" else step.interpreter
     ages = step.uses == "validate" and any(check.check == "freshness" for check in laid.validate.checks)
     what = (
         flows.kind_of(step),
         step.run,
         step.command,
+        interpreter,
         step.params if step.uses is None else {},
         {field: msgspec.to_builtins(getattr(laid, field)) for field in fields},
         data,
@@ -52,6 +56,7 @@ def key(
         time.time_ns() if ages else 0,
         _ours() if step.uses else "",
         _environment(),
+        own_process.about(interpreter) if interpreter else None,
     )
     return hashlib.sha256(msgspec.msgpack.encode(what, order="deterministic")).hexdigest()
 

@@ -23,6 +23,10 @@ class Made(Record, frozen=True):
     device: str
     framework: str
     format: str = "onnx"
+    """The file is `model.FORMAT`; only ONNX has golden rows beside it."""
+    interpreter: str | None = None
+    python: str | None = None
+    packages: tuple[str, ...] = ()
 
 
 class Measured(Record, frozen=True):
@@ -53,9 +57,9 @@ def result(at: At, digests: Mapping[str, str], steps: tuple[Step, ...]) -> Pipel
     measured = msgspec.json.decode(at.file("metrics.json").read_bytes(), type=Measured)
     rows = _rows(at)
     return PipelineResult(
-        model=digest("model.onnx"),
+        model=digest(f"model.{made.format}"),
         reference=digest("reference.parquet"),
-        golden=digest("golden.json"),
+        golden=digest("golden.json") if made.format == "onnx" else None,
         format=made.format,
         signature=made.signature,
         metrics=measured.metrics,
@@ -65,7 +69,10 @@ def result(at: At, digests: Mapping[str, str], steps: tuple[Step, ...]) -> Pipel
         parity=made.parity,
         device=made.device,
         framework=made.framework,
-        size=at.file("model.onnx").stat().st_size,
+        size=at.file(f"model.{made.format}").stat().st_size,
+        interpreter=made.interpreter,
+        python=made.python,
+        packages=made.packages,
         rejected=next((step.figures["rejected"] for step in steps if "rejected" in step.figures), ""),
         leak=next((step.figures["leak"] for step in steps if "leak" in step.figures), ""),
         warnings=tuple(one for step in steps for one in step.figures.get("warnings", ())),

@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 
 from quarterdeckd.learning import calling
+from quarterdeckd.pipeline import own_process
 from quarterdeckd.pipeline.step import At, Told
 from quarterstore.records.faults import Failed
 from quarterstore.records.names import drawn
+from quarterstore.records.training import called
 
 
 class Given:
@@ -47,7 +49,8 @@ def run(at: At) -> Told:
     """Call `FUNCTION(step)` of the user's file; what it returns (None, text or a dict of plain values) is told. What it
     raises becomes one line with the line number in its file."""
     python = _step(at).run or ""
-    said = calling.call(python, at.code, Given(at))
+    interpreter = _step(at).interpreter
+    said = _called(at, interpreter, python) if interpreter else calling.call(python, at.code, Given(at))
     if said is None:
         return Told("", {})
     if isinstance(said, dict):
@@ -59,14 +62,26 @@ def run(at: At) -> Told:
     return Told(drawn(str(said), longest=300), {})
 
 
-def command(at: At) -> Told:
-    """Run a program in the step's own folder, with the code beside it; no shell is between. It finds its inputs, params
-    and folders as JSON in the file that `QUARTERDECK_STEP` names. An end other than 0 is a failure."""
-    argv = list(_step(at).command)
-    program = at.code / argv[0]
-    if program.is_file():
-        argv[0] = str(program)
-    given = {
+def _called(at: At, interpreter: str, python: str) -> Any:
+    """What the function returns as plain values, called as `FUNCTION(given, log)` in an environment of its own; `given`
+    has the fields of `step.json`."""
+    own_process.about(interpreter)
+    places = {name: str(Path(name).absolute()) for name in ("failure", "metrics", "returns", "temporary")}
+    Path("temporary").mkdir()
+    task = {**_given(at), **places, "output": str(at.out), "params": at.params}
+    Path("step.json").write_bytes(msgspec.json.encode(task))
+    file, function = called(f"{at.name}.run", python)
+    words = own_process.calling(interpreter, os.path.abspath("step.json"), file, function)
+    environment = own_process.environ(interpreter, places)
+    own_process.run_well(python, words, at.code, environment, at.report.points)
+    try:
+        return msgspec.json.decode(Path("returns").read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise Failed("its returned values are gone", field=python) from error
+
+
+def _given(at: At) -> dict[str, Any]:
+    return {
         "name": at.name,
         "params": at.params,
         "inputs": {name: str(path) for name, path in at.inputs.items()},
@@ -75,8 +90,19 @@ def command(at: At) -> Told:
         "code": str(at.code),
         "data": str(at.data) if at.data else None,
     }
-    Path("step.json").write_bytes(msgspec.json.encode(given))
-    environment = {**os.environ, "QUARTERDECK_STEP": os.path.abspath("step.json"), "QUARTERDECK_OUT": str(at.out)}
+
+
+def command(at: At) -> Told:
+    """Run a program in the step's own folder, with the code beside it; no shell is between. It finds its inputs, params
+    and folders as JSON in the file that `QUARTERDECK_STEP` names. An end other than 0 is a failure."""
+    argv = list(_step(at).command)
+    program = at.code / argv[0]
+    if program.is_file():
+        argv[0] = str(program)
+    Path("step.json").write_bytes(msgspec.json.encode(_given(at)))
+    interpreter = _step(at).interpreter
+    base = own_process.environ(interpreter, {}) if interpreter else os.environ
+    environment = {**base, "QUARTERDECK_STEP": os.path.abspath("step.json"), "QUARTERDECK_OUT": str(at.out)}
     sys.stdout.flush()
     try:
         ended = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, check=False)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quarterdeckd.pipeline import evaluation, export, files, judging, leakage, splitting, training, validation
+from quarterdeckd.pipeline import evaluation, export, files, judging, leakage, own_code, splitting, training, validation
 from quarterdeckd.pipeline.made import Made, Measured
 from quarterdeckd.pipeline.step import At, Told
 from quarterstore.records.base import Record
+from quarterstore.records.pipelines import Definition
 from quarterstore.records.plans import Plan
+from quarterstore.records.studies import pipeline_of, study_of
 from quarterstore.records.tables import Table
+from quarterstore.records.training import named_code, outside
 
 LEFT, HELD = 0, 1
 
@@ -59,6 +63,7 @@ def train(at: At) -> Told:
     `reference.parquet`), what it is (`made.json`) and what the trained one says of the held-out rows
     (`answers.npy`)."""
     rows, (learnt, held) = rows_of(at), sides_of(at)
+    at = at._replace(definition=_tuned(at))
     most = int(at.definition.train.params.get("epochs", 0) or 0)
 
     def points(number: int, values: dict[str, float]) -> None:
@@ -67,7 +72,11 @@ def train(at: At) -> Told:
         at.report.progress(at.name, min(1.0, number / most) if most else None, words)
 
     began = time.monotonic()
-    fitted = training.train(rows, learnt, at.definition, at.code, points, at.checkpoint)
+    section = at.definition.train
+    if outside(section):
+        fitted = own_code.train(rows, (learnt, held), section, at.code, points, at.checkpoint)
+    else:
+        fitted = training.train(rows, learnt, at.definition, at.code, points, at.checkpoint)
     seconds = round(time.monotonic() - began, 3)
     held_out, truth = training.features_of(rows, held), rows.frame[rows.plan.target][held]
     answers = evaluation.answers_of(fitted, held_out)
@@ -75,19 +84,34 @@ def train(at: At) -> Told:
     meaning = training.meaning_of(rows)
     seed = max(1, at.definition.split.seed)
     found = export.export(at.out, fitted, meaning, training.features_of(rows, learnt), held_out, truth, answers, seed)
-    learner = at.definition.train.python or at.definition.train.learner
+    learner = named_code(section) or section.learner
     made = Made(
         signature=found.signature,
-        params={"learner": learner, "seed": at.definition.train.seed, **fitted.params},
+        params={"learner": learner, "seed": section.seed, **fitted.params},
         parity=found.parity,
         device=fitted.device,
         framework=fitted.framework,
+        format=fitted.kept.format if fitted.kept else "onnx",
+        interpreter=section.interpreter,
+        python=fitted.environment.python if fitted.environment else None,
+        packages=fitted.environment.packages if fitted.environment else (),
     )
     (at.out / "made.json").write_bytes(msgspec.json.encode(made))
     exported = f"ONNX, {found.size:,} bytes; the largest difference from the trained model is {found.parity:.1e}"
+    if fitted.kept:
+        exported = f"{found.size:,} bytes as they are; the answers are those that the code gave"
     words = f"{fitted.words}, {fitted.framework}, on {fitted.device}; {exported}"
     figures = {"params": fitted.params, "seconds": seconds, "parity": found.parity, "size": found.size}
     return Told(words, figures)
+
+
+def _tuned(at: At) -> Definition:
+    """The definition with the parameters that a step `tune` before this one found."""
+    if not any(place.endswith("/tuned.json") for place in at.inputs):
+        return at.definition
+    found = msgspec.json.decode(at.file("tuned.json").read_bytes(), type=dict[str, Any])
+    train = pipeline_of(study_of(at.definition), found).train
+    return msgspec.structs.replace(at.definition, train=train)
 
 
 def evaluate(at: At) -> Told:

@@ -6,13 +6,15 @@ import re
 
 from msgspec.structs import replace
 
+from quarterdeckd.services.spaces import check_search
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import flows, pipelines
+from quarterstore.records import flows, pipelines, studies
 from quarterstore.records.checks import checked_section
 from quarterstore.records.evaluations import checked_evaluation
 from quarterstore.records.faults import got, missing
 from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.training import check_train, file_of, named_code
 
 LEARNERS = ("mlp", "logistic", "forest", "boosting", "ridge")
 BUILTINS = ("breast_cancer", "digits", "wine", "iris", "diabetes")
@@ -53,8 +55,14 @@ def _check_sections(definition: pipelines.Definition, kind: str) -> None:
         checked_evaluation(definition.evaluate)
     elif kind == "split":
         _check_split(definition)
-    elif kind == "train" and definition.train.python is None and definition.train.learner not in LEARNERS:
-        raise missing("train.learner", definition.train.learner, LEARNERS)
+    elif kind == "tune":
+        if definition.tune is None:
+            raise got("tune", "nothing", "[tune] with objectives and a space, because a step uses tune")
+        check_search(studies.study_of(definition))
+    elif kind == "train":
+        check_train(definition.train)
+        if named_code(definition.train) is None and definition.train.learner not in LEARNERS:
+            raise missing("train.learner", definition.train.learner, LEARNERS)
     elif kind == "deploy" and definition.deploy.then == "canary" and definition.deploy.endpoint is None:
         raise got("deploy.endpoint", "nothing", "an endpoint, because deploy.then is canary")
 
@@ -81,8 +89,8 @@ def _check_split(definition: pipelines.Definition) -> None:
 
 def checked_sources(definition: pipelines.Definition, sources: dict[str, str], code: str | None) -> dict[str, str]:
     """The user's own files by their path beside the definition; a fault where one that a step names is not there."""
-    if code is not None and definition.train.python is not None:
-        sources = {definition.train.python.partition(":")[0]: code, **sources}
+    if code is not None and (file := file_of(definition.train)) is not None:
+        sources = {file: code, **sources}
     if len(sources) > MOST_SOURCES:
         raise got("sources", len(sources), f"at most {MOST_SOURCES} files")
     for name, digest in sources.items():

@@ -19,7 +19,9 @@ from quarterstore.records import experiments, flows, jobs, pipelines, runs
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, Refused, got, missing
 from quarterstore.records.names import checked_text
+from quarterstore.records.training import file_of
 
+OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
 DAEMONS = tuple(name for name, kind in flows.KINDS.items() if kind.daemon)
 
 
@@ -28,7 +30,7 @@ def _kept(state: State, definition: pipelines.Definition, sources: dict[str, str
         name=definition.name,
         definition=definition,
         digest=digest_of((definition, sources)),
-        code=sources.get((definition.train.python or "").partition(":")[0]),
+        code=sources.get(file_of(definition.train) or ""),
         updated=now,
         sources=sources,
     )
@@ -104,6 +106,8 @@ def _started(
 
 def _note(state: State, act: pipelines.NoteStep, asking: Asking) -> Decision:
     pipeline_run = state.pipeline_runs[act.pipeline_run]
+    if pipeline_run.state in OVER and act.step.state != "DONE":
+        raise Conflict(f"{pipeline_run.id} is {pipeline_run.state} already", field="pipeline_run")
     event = pipelines.StepNoted(pipeline_run=pipeline_run.id, step=act.step)
     words = f"{pipeline_run.pipeline}: {act.step.name} {act.step.state.lower()}"
     return Decision([event], words, lambda after: after.pipeline_runs[pipeline_run.id])
@@ -251,7 +255,7 @@ def _refused(state: State, act: pipelines.RejectStep | pipelines.ExpireStep, why
 
 
 def _failed(state: State, pipeline_run: pipelines.PipelineRun, act: pipelines.EndPipeline, asking: Asking) -> Decision:
-    cut = tuple(step for step in pipeline_run.steps if step.state == "RUNNING")
+    cut = tuple(step for step in pipeline_run.steps if step.state == "RUNNING" or _waits_again(step))
     if act.state == "LOST" and cut and all(step.attempts <= _retries(state, pipeline_run, step) for step in cut):
         return _tried_again(state, pipeline_run, cut, act, asking)
     states: dict[str, runs.RunState] = {"CANCELLED": "KILLED", "LOST": "LOST"}
@@ -281,6 +285,10 @@ def _failed(state: State, pipeline_run: pipelines.PipelineRun, act: pipelines.En
         f"{pipeline_run.pipeline} {act.state.lower()}: {(act.error or '')[:200]}",
         lambda after: after.pipeline_runs[pipeline_run.id],
     )
+
+
+def _waits_again(step: pipelines.Step) -> bool:
+    return step.state == "WAITING" and step.attempts > 0
 
 
 def _retries(state: State, pipeline_run: pipelines.PipelineRun, step: pipelines.Step) -> int:

@@ -15,6 +15,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records import flows, jobs, pipelines, runs
 from quarterstore.records.base import Event
 from quarterstore.records.evaluations import Against
+from quarterstore.records.training import named_code
 from quarterstore.records.wire import plain
 
 PAUSE = 600.0
@@ -31,7 +32,7 @@ def tracked_run(pipeline_run: pipelines.PipelineRun, definition: pipelines.Defin
     return runs.Run(
         id=pipeline_run.run,
         experiment=definition.model or definition.name,
-        name=(train.python or train.learner) if definition.model else definition.name,
+        name=(named_code(train) or train.learner) if definition.model else definition.name,
         state="RUNNING",
         started=now,
         actor=pipeline_run.actor,
@@ -47,7 +48,7 @@ def tracked_run(pipeline_run: pipelines.PipelineRun, definition: pipelines.Defin
     )
 
 
-def champion_of(state: State, definition: pipelines.Definition) -> Against | None:
+def _champion(state: State, definition: pipelines.Definition) -> Against | None:
     """What answers people now: the version in Production, else the one that is live at an endpoint of the model."""
     if not definition.evaluate.champion or definition.model not in state.models:
         return None
@@ -72,7 +73,7 @@ def queued_job(
         sources=pipeline_run.sources,
         steps=pipeline_run.steps,
         preempt=pipeline_run.preempt,
-        against=champion_of(state, definition),
+        against=_champion(state, definition),
     )
     return jobs.Job(
         id=pipeline_run.job,

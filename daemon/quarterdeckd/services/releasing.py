@@ -11,7 +11,7 @@ from quarterdeckd.services.deciding import Asking, Decision
 from quarterdeckd.services.evidence import gates_of, judge
 from quarterstore.ledger.finding import trial_at
 from quarterstore.ledger.state import State
-from quarterstore.records import deployments, flows, governance, pipelines, registry, runs
+from quarterstore.records import deployments, flows, governance, packages, pipelines, registry, runs
 from quarterstore.records.base import Act, Event
 from quarterstore.records.evaluations import FAIRNESS, LOWER_IS_BETTER
 
@@ -37,11 +37,14 @@ def released(
     events: list[Event] = [
         runs.ParamsLogged(run=pipeline_run.run, params={"device": result.device, "framework": result.framework}),
         *([runs.TagsSet(run=pipeline_run.run, tags={**told})] if (told := _told(result)) else []),
+        *_environment(pipeline_run.run, result),
         runs.RunEnded(run=pipeline_run.run, state="FINISHED", at=asking.now, metrics=act.metrics),
     ]
 
     def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
         chained = asked._replace(chained=True)
+        if result.packages:
+            yield packages.KeepPackages(packages=result.packages), chained
         yield _registration(definition, pipeline_run, result), chained
         version = after.versions[f"{definition.model}@{after.models[definition.model].latest}"]
         yield noted("register", "DONE", f"{version.id} is {version.semver} ({version.reason})"), chained
@@ -66,6 +69,14 @@ def _told(result: pipelines.PipelineResult) -> dict[str, str]:
     """What a person has to know of a run and its version, as tags."""
     tags = {"warning": "; ".join(result.warnings)[:2000], "leak": result.leak[:2000]}
     return {name: words for name, words in tags.items() if words}
+
+
+def _environment(run: str, result: pipelines.PipelineResult) -> list[Event]:
+    """Where a person's own environment ran the code of a run, which is known only now."""
+    if result.python is None:
+        return []
+    digest = packages.digest_of(result.packages) if result.packages else None
+    return [runs.EnvironmentNoted(run=run, interpreter=result.interpreter, python=result.python, packages=digest)]
 
 
 def rejections(definition: pipelines.Definition, result: pipelines.PipelineResult) -> str:
@@ -147,7 +158,9 @@ def _sent_on(
     if then == "canary" and endpoint is not None:
         running = deployment and (deployment.canary or deployment.pending or trial_at(state, endpoint))
         busy = deployment is None or deployment.live is None or running is not None
-        if busy or asked.profile != "solo" or gates_of(state, version.model, "Production"):
+        if version.format != "onnx":
+            words += f"; no canary of {version.format}, which is not served"
+        elif busy or asked.profile != "solo" or gates_of(state, version.model, "Production"):
             words += "; a canary needs a free, live endpoint, no hook as a gate and, outside solo, an approval"
         else:
             yield deployments.StartCanary(version=version.id, endpoint=endpoint)

@@ -14,6 +14,7 @@ from quarterstore.records.faults import Invalid, got, missing
 from quarterstore.records.misfits import misfit, refuse_unknown
 from quarterstore.records.names import checked_word
 from quarterstore.records.pipelines import Definition, Step, StepSection
+from quarterstore.records.training import file_of
 
 MOST_STEPS = 200
 MOST_RETRIES = 20
@@ -43,6 +44,11 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "validate": Kind("validate", ("data", "validate", "task")),
     "split": Kind("split", ("data", "split")),
+    "tune": Kind(
+        "",
+        ("data", "split", "train", "task", "tune"),
+        asked=lambda definition: definition.tune is not None,
+    ),
     "train": Kind("train", ("data", "split", "train", "task")),
     "evaluate": Kind("evaluate", ("task", "evaluate")),
     "approve": Kind("", asked=lambda definition: False),
@@ -140,8 +146,8 @@ def files_of(definition: Definition) -> Iterator[str]:
             yield step.run.partition(":")[0]
         elif step.uses == "validate" and (schema := effective(definition, step).validate.pandera):
             yield schema.partition(":")[0]
-        elif step.uses == "train" and (python := effective(definition, step).train.python):
-            yield python.partition(":")[0]
+        elif step.uses == "train" and (file := file_of(effective(definition, step).train)) is not None:
+            yield file
 
 
 def _usual(definition: Definition) -> tuple[StepSection, ...]:
@@ -171,6 +177,8 @@ def _check(step: StepSection, names: list[str]) -> None:
         raise missing(f"{step.name}.uses", step.uses, KINDS)
     if step.run is not None and (not (found := FUNCTION.match(step.run)) or ".." in found["file"].split("/")):
         raise got(f"{step.name}.run", step.run, "FILE.py:FUNCTION beside the definition, as steps.py:clean")
+    if step.interpreter is not None and (step.uses or not step.interpreter.startswith("/")):
+        raise got(f"{step.name}.interpreter", step.interpreter, "an absolute path, beside run or command")
     for each in step.after:
         if each not in names:
             raise missing(f"{step.name}.after", each, names)

@@ -11,6 +11,7 @@ from quarterstore.records.checks import ValidateSection
 from quarterstore.records.evaluations import Against, EvaluateSection
 from quarterstore.records.jobs import Limits
 from quarterstore.records.registry import Metric, Signature
+from quarterstore.records.spaces import TuneSection
 
 StepState = Literal["WAITING", "RUNNING", "ASKING", "DONE", "FAILED", "LOST", "SKIPPED"]
 """WAITING for steps before it or for its next try, ASKING a person."""
@@ -47,10 +48,18 @@ class SplitSection(Record, frozen=True):
 
 
 class TrainSection(Record, frozen=True):
-    """`[train]`: a built-in learner (mlp, logistic, forest, ridge, boosting) or `python = "train.py:train"`."""
+    """`[train]`: a built-in learner (mlp, logistic, forest, ridge, boosting), `python = "train.py:train"` inside our
+    worker, or code in an environment of its own: `run = "train.py:train"` by `interpreter`, or a `command`."""
 
     learner: str = "logistic"
     python: str | None = None
+    run: str | None = None
+    command: tuple[str, ...] = ()
+    """Words, never a shell's text; `{rows}` and its like in them are places (`training.PLACES`)."""
+    interpreter: str | None = None
+    """The Python of an environment that has none of our packages, by its absolute path."""
+    code: str | None = None
+    """The folder that is taken along, as it lies beside the definition; the run's own is there."""
     params: dict[str, Any] = {}
     seed: int = 7
 
@@ -77,6 +86,8 @@ class StepSection(Record, frozen=True):
     uses: str | None = None
     run: str | None = None
     command: tuple[str, ...] = ()
+    interpreter: str | None = None
+    """The Python that `run` is called by, where that is not ours; whose programs a `command` finds first."""
     after: tuple[str, ...] = ()
     retries: int = 0
     backoff: float = 1.0
@@ -95,6 +106,7 @@ class Definition(Record, frozen=True):
     split: SplitSection = SplitSection()
     train: TrainSection = TrainSection()
     evaluate: EvaluateSection = EvaluateSection()
+    tune: TuneSection | None = None
     gate: GateSection = GateSection()
     deploy: DeploySection = DeploySection()
     task: Literal["auto", "classification", "regression"] = "auto"
@@ -369,7 +381,8 @@ class PipelineResult(Record, frozen=True):
 
     model: str
     reference: str
-    golden: str
+    golden: str | None
+    """None of a model that nobody here can ask: safetensors, skops that ONNX cannot hold."""
     format: str
     signature: Signature
     metrics: tuple[Metric, ...]
@@ -388,6 +401,11 @@ class PipelineResult(Record, frozen=True):
     """What is on both sides of the split, and why it may be; kept as the tag `leak` of the run and of the version."""
     warnings: tuple[str, ...] = ()
     """Signs that a feature knows the target; kept as the tag `warning` of the run and of the version."""
+    python: str | None = None
+    """Version of the Python that a person's code ran in, where that is an environment of its own."""
+    interpreter: str | None = None
+    packages: tuple[str, ...] = ()
+    """What was installed there, `name==version`."""
 
 
 class PipelineOutcome(Record, frozen=True):
