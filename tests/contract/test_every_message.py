@@ -24,6 +24,7 @@ from quarterstore.records import (
     drills,
     experiments,
     faults,
+    feature_checks,
     feature_files,
     features,
     governance,
@@ -314,7 +315,10 @@ def about_features(life: Life) -> None:
 
 
 def about_feature_files(life: Life, made: features.TrainingSet) -> None:
-    """A set made again, two files made one, an entity forgotten."""
+    """A view looked at, a set made again, two files made one, an entity forgotten."""
+    job = life(feature_checks.MeasureView(view="usage"))
+    ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
+    assert ended.result["rows"] == 1
     job = life(features.RebuildSet(set=made.id))
     ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
     assert ended.result["output"] == made.digest

@@ -20,6 +20,7 @@ from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
 from quarterstore.records.drills import DrillSpec
 from quarterstore.records.faults import Fault
+from quarterstore.records.feature_checks import StatsSpec
 from quarterstore.records.feature_files import CompactSpec, ForgetSpec
 from quarterstore.records.features import JoinSpec, RowsSpec
 from quarterstore.records.jobs import JobResult, JobSpec
@@ -40,6 +41,7 @@ KINDS: dict[str, tuple[str, type]] = {
     "feature_rows": ("quarterdeckd.features.rows", RowsSpec),
     "training_set": ("quarterdeckd.features.training_set", JoinSpec),
     "compaction": ("quarterdeckd.features.compaction", CompactSpec),
+    "feature_stats": ("quarterdeckd.features.stats", StatsSpec),
     "forgetting": ("quarterdeckd.features.forgetting", ForgetSpec),
     "stream": ("quarterdeckd.serving.stream", StreamSpec),
     "replay": ("quarterdeckd.serving.replay", ReplaySpec),

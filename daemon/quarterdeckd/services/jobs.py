@@ -261,6 +261,7 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "training_set": _after_join,
     "compaction": _after_compaction,
     "forgetting": _after_forgetting,
+    "feature_stats": _after_batch,
     "stream": _after_stream,
     "replay": _after_replay,
     "drill": _after_drill,

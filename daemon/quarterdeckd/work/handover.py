@@ -26,6 +26,7 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "training_set": ("entities",),
     "compaction": (),
     "forgetting": ("entity",),
+    "feature_stats": ("baseline",),
     "stream": ("model",),
     "replay": ("model", "live_model"),
     "drill": (),
@@ -41,6 +42,7 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "training_set": ("output",),
     "compaction": (),
     "forgetting": (),
+    "feature_stats": (),
     "stream": (),
     "replay": (),
     "drill": (),
@@ -74,6 +76,8 @@ class Handover:
             spec["views"] = [view | {"lumps": self._lumps(view["lumps"])} for view in spec["views"]]
         if job.kind == "forgetting":
             spec["sets"] = [each | {"file": str(self._artefacts.checked(each["file"]))} for each in spec["sets"]]
+        if job.kind == "feature_stats":
+            spec["wanted"] = spec["wanted"] | {"lumps": self._lumps(spec["wanted"]["lumps"])}
         if job.kind == "compaction":
             spec["lumps"] = self._lumps(spec["lumps"])
         if job.kind in ("batch", "compaction"):

@@ -21,6 +21,7 @@ JobKind = Literal[
     "training_set",
     "compaction",
     "forgetting",
+    "feature_stats",
     "replay",
     "drill",
 ]
