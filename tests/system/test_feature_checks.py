@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from quarterstore.records.registry import ShowVersion
+from quarterstore.records.wire import plain
 from tests.conftest import Daemon
 from tests.system.test_features import DEFINED, done
 
@@ -96,6 +98,28 @@ def test_a_view_without_a_version_has_no_verdict_and_what_makes_no_sense_is_refu
         refused = absent.qd("features", "stats", "usage", *words)
         assert refused.returncode in (2, 4) and said in refused.stderr, refused.stderr
     assert [job["kind"] for job in listed_jobs(absent)].count("feature_stats") == 1
+
+
+def test_a_pipeline_that_names_features_learns_from_them_as_they_were_known(absent: Daemon, folder: Path) -> None:
+    absent.start()
+    done(absent, "apply", folder / "f.toml")
+    done(absent, "load", "usage", folder / "rows.csv")
+    (folder / "p.toml").write_text(
+        'name = "leavers"\nmodel = "leavers"\n[data]\nfile = "e.csv"\ntarget = "left"\nfeatures = ["usage:minutes"]\n'
+    )
+    ran = absent.qd("--json", "pipeline", "run", str(folder / "p.toml"), "--wait")
+    assert ran.returncode == 0, ran.stderr
+    version = json.loads(ran.stdout.splitlines()[-1])["version"]
+    with absent.client() as client:
+        shown = plain(client.ask(ShowVersion(version=version)))
+    assert [each["name"] for each in shown["signature"]["features"]] == ["minutes"]
+    up = json.loads(absent.qd("--json", "lineage", version).stdout)["up"]
+    assert "usage@1" in [each["id"] for each in up]
+    (folder / "p.toml").write_text(
+        'name = "leavers"\nmodel = "leavers"\n[data]\nfile = "e.csv"\ntarget = "left"\nfeatures = ["nothing"]\n'
+    )
+    refused = absent.qd("pipeline", "run", str(folder / "p.toml"))
+    assert refused.returncode == 4 and "nothing" in refused.stderr
 
 
 def listed_jobs(daemon: Daemon) -> list[Any]:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
+from quarterdeck.cli.feature_rows import with_features
 from quarterstore.records import plans, tables
 from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Invalid, got
@@ -36,7 +37,7 @@ def read(path: Path) -> Definition:
 
 def run_file(context: Context, path: Path) -> PipelineRun:
     """Send what the definition names and run it."""
-    definition = read(path)
+    definition = with_features(context, read(path), path.parent)
     data, code, add = definition.data, None, None
     if definition.train.python:
         source = path.parent / definition.train.python.partition(":")[0]

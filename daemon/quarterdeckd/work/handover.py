@@ -41,7 +41,7 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "feature_rows": ("output",),
     "training_set": ("output",),
     "compaction": (),
-    "forgetting": (),
+    "forgetting": ("found",),
     "feature_stats": (),
     "stream": (),
     "replay": (),
