@@ -36,6 +36,7 @@ from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.hooks import Hooks
+from quarterdeckd.work.online import OnlineFeatures
 from quarterdeckd.work.outcomes import Outcomes
 from quarterdeckd.work.predictions import Predictions
 from quarterdeckd.work.readings import Readings
@@ -65,9 +66,11 @@ from quarterstore.records import trials as trial_records
 from quarterstore.records.batches import StartBatch
 from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
+from quarterstore.records.feature_checks import CheckParity
 from quarterstore.records.hooks import AddHook
 from quarterstore.records.hosts import HostNews
 from quarterstore.records.logged_models import LogModelArtefact
+from quarterstore.records.online import Materialise
 from quarterstore.records.pipelines import CheckPipeline
 from quarterstore.records.registry import RegisterVersion
 from quarterstore.records.remotes import AddRemote, CheckBundle, RollBackThere, SendVersion, TakeBundle
@@ -78,6 +81,7 @@ FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
 LOOKS = 10
 """A trial is looked at so many times less often than a canary: outcomes come later than answers."""
+LOOK_EVERY = 5.0
 KEEP_EVERY = 0.5
 KEEP_SOON = 0.1
 KEEP_AGAIN = 5.0
@@ -126,7 +130,10 @@ class Daemon:
         self.link = ServingLink(home, self._news, settings.http, settings.hosts, settings.grpc)
         self.traffic = Traffic(self.view)
         readings = Readings(self.view, self.predictions, self.outcomes)
-        self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path, readings)
+        self.online = OnlineFeatures(home, self.view, self.dispatch, self.bus, self.artefacts)
+        self.rollouts = Rollouts(
+            self.view, self.dispatch, self.bus, self.link, self.artefacts.path, home.online, readings
+        )
         self.trials = Trials(self.view, self.dispatch, self.bus, self.predictions, self.outcomes.by_arm)
         self.rollouts.on_copies = self.trials.copied
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
@@ -260,6 +267,7 @@ class Daemon:
         wide[outcome_records.AddOutcomes] = self.outcomes.add
         wide[outcome_records.ShowOutcomes] = self.outcomes.summary
         wide[outcome_records.ListValues] = self.outcomes.history
+        wide.update(self.online.readers())
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving
@@ -282,6 +290,8 @@ class Daemon:
         self.dispatch.prepare[StartBatch] = Fitting(self.view, self.artefacts).checked
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
         self.dispatch.prepare[LogModelArtefact] = uploads.kept
+        self.dispatch.prepare[Materialise] = self.online.folded
+        self.dispatch.prepare[CheckParity] = self.online.noted
         self.dispatch.prepare[AddHook] = self.hooks.prepared
         bundles = Bundles(self.ledger.home, self.view, self.artefacts, uploads.described)
         wide[CheckBundle] = lambda query, speaker, seen: bundles.plan(query)
@@ -321,6 +331,7 @@ class Daemon:
         endless: tuple[Coroutine[Any, Any, None], ...] = (
             self.supervisor.run(),
             self.rollouts.run(self.settings.judge_every),
+            self.online.run(LOOK_EVERY),
             self.trials.run(LOOKS * self.settings.judge_every),
             self.streams.run(),
             self.doomed.run(),
@@ -359,6 +370,7 @@ class Daemon:
         if self.predictions.waiting():
             await asyncio.to_thread(self.predictions.fold)
         await asyncio.to_thread(self.outcomes.tidy)
+        await asyncio.to_thread(self.online.fold)
 
     async def _fold_points(self) -> None:
         await asyncio.to_thread(self.intake.fold, self.intake.roll())
@@ -410,6 +422,7 @@ class Daemon:
         await asyncio.to_thread(self.dispatch.close)  # a reader may wait for this loop
         self.searching.close()
         self.point_pulses.close()
+        self.online.close()
         self.link.close()
         self.intake.close()
         self.gateway.close()

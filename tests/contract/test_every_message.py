@@ -34,6 +34,7 @@ from quarterstore.records import (
     messages,
     models,
     monitoring,
+    online,
     outcomes,
     packages,
     people,
@@ -311,6 +312,16 @@ def about_features(life: Life) -> None:
     [made] = life(features.ListTrainingSets())
     assert life(features.ShowTrainingSet(set=ended.result["id"])) == made
     assert made.statuses == {"usage": {"PRESENT": 1}}
+    made_online = life(online.Materialise(view="usage"))
+    assert life.until(jobs.ShowJob(job=made_online.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    assert life(online.PushRows(view="usage", rows=({"k": "b", "amount": 8},))).rows == 1
+    looked = life(online.LookUp(view="usage", keys=({"k": "a"}, {"k": "b"}, {"k": "c"})))
+    assert looked.values == ([7.0], [8.0], [None]) and looked.statuses == ("PRESENT", "PRESENT", "NOT_FOUND")
+    assert life(online.MeasureReads(view="usage", entities=1, rounds=5)).found == 1
+    [stands] = life(online.ShowOnline())
+    assert (stands.generation.entities, stands.pushed, stands.late) == (1, 1, False)
+    job = life(feature_checks.CheckParity(view="usage"))
+    assert life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER).result["mismatches"] == 0
     about_feature_files(life, made)
 
 

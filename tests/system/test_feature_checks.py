@@ -7,11 +7,16 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from quarterstore.records import feature_checks, jobs, monitoring, online, schedules
+from quarterstore.records.faults import Fault
 from quarterstore.records.registry import ShowVersion
 from quarterstore.records.wire import plain
+from quarterstore.shelf.online import packed, pairs_in, write
 from tests.conftest import Daemon
+from tests.system.test_feature_files import until
 from tests.system.test_features import DEFINED, done
 
 PEOPLE = 240
@@ -120,6 +125,43 @@ def test_a_pipeline_that_names_features_learns_from_them_as_they_were_known(abse
     )
     refused = absent.qd("pipeline", "run", str(folder / "p.toml"))
     assert refused.returncode == 4 and "nothing" in refused.stderr
+
+
+def test_what_is_read_online_is_compared_and_an_alert_stands_as_long_as_it_differs(
+    absent: Daemon, folder: Path
+) -> None:
+    absent.start()
+    (folder / "f.toml").write_text(DEFINED.replace('ttl = "30d"', ""))
+    done(absent, "apply", folder / "f.toml")
+    done(absent, "load", "usage", folder / "rows.csv")
+    early = absent.qd("features", "parity", "usage")
+    assert early.returncode == 6 and "usage is not online" in early.stderr
+    with absent.client() as client:
+        job = ended(client, client.ask(online.Materialise(view="usage")))
+        client.ask(online.PushRows(view="usage", rows=({"customer": 7, "minutes": 1.5, "plan": None},)))
+        good = absent.qd("features", "parity", "usage", "--sample", "1000")
+        assert good.returncode == 0 and "0 mismatches of 240" in good.stderr, good.stderr
+        made = absent.home.online / "usage" / job.id
+        pairs = [(key, packed([*msgspec.msgpack.decode(row)[:2], 999.0, "x"])) for key, row in pairs_in(made)]
+        made.rename(made.with_name("aside"))
+        write(made, pairs)
+        bad = absent.qd("features", "parity", "usage", "--sample", "50")
+        assert bad.returncode == 1 and "mismatches of 50" in bad.stderr and "999" in bad.stdout
+        ended(client, client.ask(feature_checks.CheckParity(view="usage")))
+        [alert] = [each for each in client.ask(monitoring.ListAlerts()) if each.kind == "features differ"]
+        assert (alert.subject, alert.resolved) == ("usage", None)
+        ended(client, client.ask(online.Materialise(view="usage", full=True)))
+        assert ended(client, client.ask(feature_checks.CheckParity(view="usage"))).result["mismatches"] == 0
+        assert not [each for each in client.ask(monitoring.ListAlerts()) if each.kind == "features differ"]
+        for sample in (0, 100_001):
+            with pytest.raises(Fault, match="1 to 100,000"):
+                client.ask(feature_checks.CheckParity(view="usage", sample=sample))
+        name, act = "parity", {"type": "features.parity", "view": "usage"}
+        assert client.ask(schedules.AddSchedule(name=name, act=act, every=3600.0)).every == 3600.0
+
+
+def ended(client: Any, job: jobs.Job) -> jobs.Job:
+    return until(lambda: (found := client.ask(jobs.ShowJob(job=job.id))).ended and found, "end of the job")
 
 
 def listed_jobs(daemon: Daemon) -> list[Any]:

@@ -12,7 +12,7 @@ from quarterdeck.cli.context import Context
 from quarterdeck.cli.waiting import to_the_end
 from quarterstore.records.base import Record
 from quarterstore.records.faults import Conflict, got, missing
-from quarterstore.records.feature_checks import MeasureView, StatsResult
+from quarterstore.records.feature_checks import CheckParity, MeasureView, Mismatch, ParityResult, StatsResult
 from quarterstore.records.feature_files import ForgetEntity, Forgetting, ListForgettings
 from quarterstore.records.features import ListViews, RebuildSet, ShowTrainingSet
 from quarterstore.records.jobs import ShowJob
@@ -48,6 +48,26 @@ def measured(context: Context, view: str, against: str | None, since: str | None
     asked = MeasureView(view=view, against=against, since=None if since is None else moment("since", since))
     job = to_the_end(context, context.client.ask(asked))
     return msgspec.convert(job.result, StatsResult)
+
+
+def compared(context: Context, view: str, sample: int) -> ParityResult:
+    """Compare a sample of a view; answers what was found."""
+    job = to_the_end(context, context.client.ask(CheckParity(view=view, sample=sample)))
+    return msgspec.convert(job.result, ParityResult)
+
+
+def differing(found: Mismatch) -> list[dict[str, Any]]:
+    """A row for each feature that differs, or one for status and age where no value does."""
+    pairs = zip(found.features, found.offline, found.online, strict=True)
+    values = [(name, kept, read) for name, kept, read in pairs if kept != read]
+    rows: list[tuple[str, Any, Any]] = values or [("status, age", *_found(found))]
+    entity = ", ".join(found.keys)
+    return [{"entity": entity, "feature": name, "offline": kept, "online": read} for name, kept, read in rows]
+
+
+def _found(found: Mismatch) -> tuple[str, str]:
+    offline, online = (f"{status} {age}" for status, age in zip(found.statuses, found.ages, strict=True))
+    return offline, online
 
 
 def moment(field: str, text: str) -> float:

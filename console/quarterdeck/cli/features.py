@@ -46,6 +46,7 @@ class ViewWritten(Record, frozen=True):
     features: dict[str, Kind]
     created_time: str | None = None
     ttl: str | None = None
+    max_lag: str | None = None
     owner: str = ""
     description: str = ""
     tags: dict[str, str] = {}
@@ -102,6 +103,7 @@ def _view(name: str, written: ViewWritten, entities: dict[str, Entity]) -> Defin
         event_time=written.event_time,
         created_time=written.created_time,
         ttl=None if written.ttl is None else seconds(f"views.{name}.ttl", written.ttl),
+        max_lag=None if written.max_lag is None else seconds(f"views.{name}.max_lag", written.max_lag),
         owner=written.owner,
         description=written.description,
         tags=written.tags,

@@ -19,6 +19,7 @@ NOUNS = {
     "registry": "models, versions, stages",
     "datasets": "files of rows",
     "features": "values of entities over time, as they were known",
+    "online": "features as serving hosts read them",
     "pipelines": "definitions and their runs",
     "schedules": "acts that the clock speaks",
     "jobs": "work in child processes",

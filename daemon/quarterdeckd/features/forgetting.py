@@ -17,8 +17,6 @@ from quarterstore.records.faults import Invalid, got
 from quarterstore.records.feature_files import Cleaned, ForgetResult, ForgetSpec, ForgetView, Made
 from quarterstore.records.features import Key, Lump
 
-FOUND = Path("out/found.json")
-
 
 class Entity(Record, frozen=True):
     """The file that says whom: names of keys and their values as text, and something random."""
@@ -31,26 +29,16 @@ def run(spec: ForgetSpec, report: Any) -> ForgetResult:
     """Search, and write anew what holds it. Nothing of the entity is in the result or in the job's folder."""
     keys = entity_of(Path(spec.entity).read_bytes())
     cleaned: list[Cleaned] = []
-    whose: dict[str, list[tuple[Any, ...]]] = {}
     for view in spec.views:
         here = _matching(view.keys, keys)
         for place, (lump, digest) in enumerate(zip(view.lumps, view.digests, strict=True)):
             report.progress("search", place / len(view.lumps), view.view)
             found = _cleaned(view, lump, digest, here, Path("out") / f"{view.view}-{place}.parquet")
             cleaned.extend(found)
-            if found:
-                whose.setdefault(view.view, []).extend(_keys(view, lump, here))
     report.progress("search", words=f"{len(spec.sets)} training sets")
     kinds = {key.name: key.kind for view in spec.views for key in view.keys}
     sets = tuple(each.id for each in spec.sets if _holds(each.file, keys, kinds))
-    Path("out").mkdir(exist_ok=True)
-    FOUND.write_bytes(msgspec.json.encode({view: list(dict.fromkeys(keys)) for view, keys in whose.items()}))
-    return ForgetResult(files=tuple(cleaned), sets=sets, found=str(FOUND))
-
-
-def _keys(view: ForgetView, lump: Lump, here: pl.Expr) -> list[tuple[Any, ...]]:
-    """Whose rows there were, in the order of the view's keys: a part of a key may name several entities."""
-    return scanned(lump).filter(here).select(key.name for key in view.keys).unique().collect().rows()
+    return ForgetResult(files=tuple(cleaned), sets=sets)
 
 
 def entity_of(data: bytes) -> dict[str, str]:

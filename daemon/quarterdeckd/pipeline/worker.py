@@ -20,12 +20,13 @@ from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
 from quarterstore.records.drills import DrillSpec
 from quarterstore.records.faults import Fault
-from quarterstore.records.feature_checks import StatsSpec
+from quarterstore.records.feature_checks import ParitySpec, StatsSpec
 from quarterstore.records.feature_files import CompactSpec, ForgetSpec
 from quarterstore.records.features import JoinSpec, RowsSpec
 from quarterstore.records.jobs import JobResult, JobSpec
 from quarterstore.records.monitoring import DriftSpec
 from quarterstore.records.names import drawn
+from quarterstore.records.online import MaterialiseSpec
 from quarterstore.records.pipelines import PipelineSpec
 from quarterstore.records.registry import ConvertSpec
 from quarterstore.records.replays import ReplaySpec
@@ -40,8 +41,10 @@ KINDS: dict[str, tuple[str, type]] = {
     "batch": ("quarterdeckd.serving.batch", BatchSpec),
     "feature_rows": ("quarterdeckd.features.rows", RowsSpec),
     "training_set": ("quarterdeckd.features.training_set", JoinSpec),
+    "materialise": ("quarterdeckd.features.materialise", MaterialiseSpec),
     "compaction": ("quarterdeckd.features.compaction", CompactSpec),
     "feature_stats": ("quarterdeckd.features.stats", StatsSpec),
+    "feature_parity": ("quarterdeckd.features.parity", ParitySpec),
     "forgetting": ("quarterdeckd.features.forgetting", ForgetSpec),
     "stream": ("quarterdeckd.serving.stream", StreamSpec),
     "replay": ("quarterdeckd.serving.replay", ReplaySpec),

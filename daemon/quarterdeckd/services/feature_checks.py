@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.queueing import queued
+from quarterdeckd.services.routing import online_view
 from quarterdeckd.services.wanting import wanted_views
-from quarterstore.ledger.features import view_of
+from quarterstore.ledger.features import rows_of, view_of
 from quarterstore.ledger.finding import version_of
+from quarterstore.ledger.online import newest_of
 from quarterstore.ledger.state import State
 from quarterstore.records import feature_checks, features
-from quarterstore.records.faults import got
+from quarterstore.records.faults import Refused, got
 from quarterstore.records.registry import Version
+
+MOST_SAMPLED: Final = 100_000
 
 
 def _stats(state: State, act: feature_checks.MeasureView, asking: Asking) -> Decision:
@@ -58,5 +64,25 @@ def trained_on(state: State, version: Version) -> Iterator[features.TrainingSet]
     return (each for each in state.training_sets if each.digest in digests)
 
 
-RULES: Rules = {feature_checks.MeasureView: _stats}
+def _parity(state: State, act: feature_checks.CheckParity, asking: Asking) -> Decision:
+    view = view_of(state, act.view)
+    if not 1 <= act.sample <= MOST_SAMPLED:
+        raise got("sample", act.sample, f"1 to {MOST_SAMPLED:,}")
+    [wanted] = wanted_views(state, [view.name])
+    generation = newest_of(state, view.name)
+    if generation is None:
+        raise Refused(f"{view.name} is not online", field="view", next=f"qd features materialise {view.name}")
+    spec = feature_checks.ParitySpec(
+        wanted=wanted,
+        sample=act.sample,
+        seed=asking.seq,
+        at=asking.now,
+        files=generation.files,
+        pushed_files=tuple(each.digest for each in rows_of(state, view.name) if each.source == each.digest),
+        online=online_view(state, view, Path()),
+    )
+    return queued(asking, "feature_parity", view.name, spec, f"compare {act.sample} of {view.id}")
+
+
+RULES: Rules = {feature_checks.MeasureView: _stats, feature_checks.CheckParity: _parity}
 ANSWERS: Answerers = {}

@@ -108,7 +108,7 @@ def _doomed(
     return [
         feature_files.FileDoomed(file=feature_files.Doomed(digest=digest, at=asking.now, why=why))
         for digest in dict.fromkeys(digests)
-        if digest and digest not in read
+        if digest not in read
     ]
 
 
@@ -178,7 +178,7 @@ def _note_forgotten(state: State, act: feature_files.NoteForgotten, asking: Aski
     now = {lump.file for view in _with_keys(state, forgetting.keys) for lump in lumps_of(state, view.name)}
     if not now <= searched:
         made = [each.made.output for each in result.files if each.made]
-        events = _doomed([*made, result.found], state, asking, "files came while one was forgotten")
+        events = _doomed(made, state, asking, "files came while one was forgotten")
         words = f"files came meanwhile: {forgetting.id} begins again"
         return Decision(events, words, lambda after: forgetting, _again(forgetting))
     events, doomed = [], [forgetting.entity]
@@ -196,7 +196,6 @@ def _note_forgotten(state: State, act: feature_files.NoteForgotten, asking: Aski
         forgetting,
         done=asking.now,
         rows=sum(each.removed for each in result.files),
-        found=result.found,
         touched=tuple(sorted({each.view for each in result.files})),
         sets=result.sets,
         versions=tuple(_trained_on(state, result.sets)),

@@ -33,6 +33,8 @@ def _define(state: State, act: features.DefineView, asking: Asking) -> Decision:
     _checked_columns(act)
     if act.ttl is not None and not (math.isfinite(act.ttl) and 0 < act.ttl <= LONGEST_TTL):
         raise got("ttl", act.ttl, "seconds, above 0 and up to a hundred years")
+    if act.max_lag is not None and not (math.isfinite(act.max_lag) and 0 < act.max_lag <= LONGEST_TTL):
+        raise got("max_lag", act.max_lag, "seconds, above 0 and up to a hundred years")
     for entity in act.entities:
         _same_keys(state, name, entity)
     before = max((each for each in state.feature_views if each.name == name), key=lambda v: v.version, default=None)
@@ -47,6 +49,7 @@ def _define(state: State, act: features.DefineView, asking: Asking) -> Decision:
         owner=checked_text("owner", act.owner) if act.owner else "",
         description=checked_text("description", act.description, longest=1000) if act.description else "",
         tags={checked_text("tags", key): checked_text("tags", value) for key, value in act.tags.items()},
+        max_lag=act.max_lag,
         created=asking.now,
         created_by=asking.actor,
         source=checked_text("source", act.source, longest=1000) if act.source else "",

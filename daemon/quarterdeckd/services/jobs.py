@@ -15,10 +15,12 @@ from quarterstore.records import (
     compression,
     deployments,
     drills,
+    feature_checks,
     feature_files,
     features,
     jobs,
     monitoring,
+    online,
     people,
     pipelines,
     registry,
@@ -31,6 +33,8 @@ from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text
 
 OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
+DIFFER = "features differ"
+"""The kind of the alert of a view that is read otherwise online than offline."""
 Led = Callable[[State, jobs.Job, jobs.EndJob], Iterator[Act[Any]]]
 
 
@@ -192,6 +196,13 @@ def _after_join(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[A
         yield features.NoteTrainingSet(job=job.id, spec=job.spec, result=act.result)
 
 
+def _after_materialise(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is not None:
+        yield online.NoteGeneration(job=job.id, result=msgspec.convert(act.result, online.MaterialiseResult))
+    elif act.state != "CANCELLED":
+        yield _failed(job, act)
+
+
 def _after_compaction(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     if act.result is not None:
         yield feature_files.NoteParts(spec=job.spec, result=act.result)
@@ -206,6 +217,27 @@ def _after_forgetting(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator
         yield feature_files.ForgetAgain(forgetting=job.spec["forgetting"])
     else:
         yield _failed(job, act)
+
+
+def _after_parity(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is None:
+        yield from _after_batch(state, job, act)
+        return
+    found = msgspec.convert(act.result, feature_checks.ParityResult)
+    standing = [
+        each.id for each in state.alerts if (each.kind, each.subject, each.resolved) == (DIFFER, job.subject, None)
+    ]
+    if not found.mismatches:
+        for alert in standing:
+            yield monitoring.ResolveAlert(alert=alert, note=found.words)
+    elif not standing:
+        yield monitoring.RaiseAlert(
+            kind=DIFFER,
+            subject=job.subject,
+            severity="critical",
+            words=f"{found.view} is read otherwise online than offline: {found.words}",
+            next=f"qd features parity {job.subject}",
+        )
 
 
 def _after_stream(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
@@ -259,9 +291,11 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "batch": _after_batch,
     "feature_rows": _after_rows,
     "training_set": _after_join,
+    "materialise": _after_materialise,
     "compaction": _after_compaction,
     "forgetting": _after_forgetting,
     "feature_stats": _after_batch,
+    "feature_parity": _after_parity,
     "stream": _after_stream,
     "replay": _after_replay,
     "drill": _after_drill,

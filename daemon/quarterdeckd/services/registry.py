@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
 from quarterdeckd.services.labels import LAST, checked_prose, checked_tags
+from quarterdeckd.services.needing import needed
 from quarterdeckd.services.queueing import queued
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
 from quarterstore.ledger.finding import (
@@ -90,6 +91,8 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         tags=checked_tags(act.tags),
         allow_code=runs_code,
         code=act.code,
+        views=needed(state, act.views, act.signature),
+        on_expired=act.on_expired,
         source=act.source and checked_text("source", act.source, longest=LONGEST_SOURCE),
         logged_model=act.logged_model and one_of(state.logged_models, "logged_model", act.logged_model).id,
     )

@@ -24,9 +24,11 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "batch": ("model", "data"),
     "feature_rows": ("data",),
     "training_set": ("entities",),
+    "materialise": (),
     "compaction": (),
     "forgetting": ("entity",),
     "feature_stats": ("baseline",),
+    "feature_parity": (),
     "stream": ("model",),
     "replay": ("model", "live_model"),
     "drill": (),
@@ -40,9 +42,11 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "batch": ("output",),
     "feature_rows": ("output",),
     "training_set": ("output",),
+    "materialise": (),
     "compaction": (),
-    "forgetting": ("found",),
+    "forgetting": (),
     "feature_stats": (),
+    "feature_parity": (),
     "stream": (),
     "replay": (),
     "drill": (),
@@ -72,12 +76,19 @@ class Handover:
                 spec[field] = str(self._artefacts.checked(spec[field]))
         if job.kind == "drift":
             spec["current"] = [str(checked(path)) for path in self.predictions(spec["endpoint"])]
+        if job.kind == "materialise":
+            spec["lumps"] = self._lumps(spec["lumps"])
+            spec |= {"folder": str(self._home.online / job.subject), "generation": job.id}
         if job.kind in ("training_set", "forgetting"):
             spec["views"] = [view | {"lumps": self._lumps(view["lumps"])} for view in spec["views"]]
         if job.kind == "forgetting":
             spec["sets"] = [each | {"file": str(self._artefacts.checked(each["file"]))} for each in spec["sets"]]
-        if job.kind == "feature_stats":
+        if job.kind in ("feature_stats", "feature_parity"):
             spec["wanted"] = spec["wanted"] | {"lumps": self._lumps(spec["wanted"]["lumps"])}
+        if job.kind == "feature_parity":
+            place = spec["online"]["folder"]
+            folder = str(self._home.online / place) if place else ""
+            spec |= {"online": spec["online"] | {"folder": folder}, "pushed": str(self._home.pushed)}
         if job.kind == "compaction":
             spec["lumps"] = self._lumps(spec["lumps"])
         if job.kind in ("batch", "compaction"):

@@ -21,6 +21,7 @@ from quarterstore.records import (
     jobs,
     logged_models,
     monitoring,
+    online,
     outcomes,
     packages,
     people,
@@ -105,6 +106,7 @@ class State:
         self.forgettings = book("forgettings", feature_files.Forgetting, lambda r: r.id)
         self.doomed = book("doomed", feature_files.Doomed, lambda r: r.digest)
         self.training_sets = book("training_sets", features.TrainingSet, lambda r: r.id)
+        self.generations = book("generations", online.Generation, lambda r: r.id)
         self.packages = book("packages", packages.PackageList, lambda r: r.digest)
         self.searches = book("searches", search.SavedSearch, lambda r: r.name)
         self.models = book("models", registry.Model, lambda r: r.name)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from quarterstore.records.base import Act, Record
 from quarterstore.records.features import Kind, Wanted
 from quarterstore.records.jobs import Job
 from quarterstore.records.monitoring import DriftRule, DriftVerdict
+from quarterstore.records.online import OnlineView
 
 
 class StatsSpec(Record, frozen=True):
@@ -56,3 +59,48 @@ class MeasureView(Act[Job], tag="features.stats", frozen=True):
     against: str | None = None
     since: float | None = None
     rule: DriftRule = DriftRule()
+
+
+class ParitySpec(Record, frozen=True):
+    """What a job that compares both sides is given: how the view lies offline and how it is read online, which files
+    are in the generation and which hold rows that were pushed, all of it as it was `at` an instant."""
+
+    wanted: Wanted
+    sample: int
+    seed: int
+    at: float
+    files: tuple[str, ...]
+    pushed_files: tuple[str, ...]
+    online: OnlineView
+    pushed: str = ""
+    """The folder of what was pushed, as a path."""
+
+
+class Mismatch(Record, frozen=True):
+    """An entity that is read otherwise online than offline: both values of each feature, statuses, ages in seconds."""
+
+    keys: list[str]
+    features: tuple[str, ...]
+    offline: list[Any]
+    online: list[Any]
+    statuses: tuple[str, str]
+    ages: tuple[float | None, float | None]
+
+
+class ParityResult(Record, frozen=True):
+    """What it answers; `shown` are the first of the mismatches."""
+
+    view: str
+    sample: int
+    mismatches: int
+    shown: tuple[Mismatch, ...]
+    generation: str
+    words: str
+
+
+class CheckParity(Act[Job], tag="features.parity", frozen=True):
+    """Read a sample of entities online and offline at one instant, in a job, and compare; an alert stands as long as
+    they differ. A schedule can ask it (`every` 3600). Rows that wait to be materialised are a lag, no mismatch."""
+
+    view: str
+    sample: int = 1000

@@ -81,8 +81,6 @@ class ForgetResult(Record, frozen=True):
 
     files: tuple[Cleaned, ...]
     sets: tuple[str, ...]
-    found: str = ""
-    """A file of the keys that had rows, by view: for what is read online, and gone when that is done."""
 
 
 class Forgetting(Record, frozen=True):
@@ -98,7 +96,6 @@ class Forgetting(Record, frozen=True):
     job: str
     views: tuple[str, ...]
     done: float | None = None
-    found: str = ""
     rows: int = 0
     touched: tuple[str, ...] = ()
     """Views that had rows of it: a set made of one afterwards has another id than before."""

@@ -60,6 +60,8 @@ class FeatureView(Record, frozen=True):
     tags: dict[str, str]
     created: float
     created_by: str
+    max_lag: float | None = None
+    """Seconds for which rows may wait to be read online, before an alert says so; an hour where it is not said."""
     source: str = ""
     requests: tuple[Feature, ...] = ()
     on_demand: tuple[OnDemand, ...] = ()
@@ -237,6 +239,7 @@ class DefineView(Act[FeatureView], tag="features.define", frozen=True):
     owner: str = ""
     description: str = ""
     tags: dict[str, str] = {}
+    max_lag: float | None = None
     source: str = ""
     requests: tuple[Feature, ...] = ()
     on_demand: dict[str, str] = {}

@@ -19,9 +19,11 @@ JobKind = Literal[
     "stream",
     "feature_rows",
     "training_set",
+    "materialise",
     "compaction",
     "forgetting",
     "feature_stats",
+    "feature_parity",
     "replay",
     "drill",
 ]

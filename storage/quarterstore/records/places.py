@@ -92,6 +92,16 @@ class Home:
         return self.root / "batches"
 
     @property
+    def online(self) -> Path:
+        """Features as hosts read them: a folder a view with its generations, and what was pushed."""
+        return self.root / "online"
+
+    @property
+    def pushed(self) -> Path:
+        """Features that were pushed, of all views. The name is none of a view."""
+        return self.online / ".pushed"
+
+    @property
     def streams(self) -> Path:
         """A folder a stream, with its counts and the keys it saw; the ipc sockets of streams."""
         return self.root / "streams"

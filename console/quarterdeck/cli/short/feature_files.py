@@ -11,7 +11,14 @@ STATS = ("name", "rows", "nulls", "distinct", "lowest", "highest", "mean", "effe
 
 
 def commands() -> dict[str, Made]:
-    return {"compact": _compact, "rebuild": _rebuild, "forget": _forget, "forgettings": _forgettings, "stats": _stats}
+    return {
+        "compact": _compact,
+        "rebuild": _rebuild,
+        "forget": _forget,
+        "forgettings": _forgettings,
+        "stats": _stats,
+        "parity": _parity,
+    }
 
 
 def _compact() -> click.Command:
@@ -73,6 +80,28 @@ def _stats() -> click.Command:
             return
         table([plain(each) for each in found.features], STATS if found.against else STATS[:7])
         context.say(f"{found.view} against {found.against}: {found.words}" if found.against else found.words)
+
+    return run
+
+
+def _parity() -> click.Command:
+    @click.option("--sample", default=1000, help="entities that are read both ways")
+    @click.argument("view")
+    @command("parity", "Whether what is read online is what is kept offline; exit 1 with the first five that differ.")
+    def run(context: Context, view: str, sample: int) -> None:
+        from quarterdeck.cli import feature_files
+        from quarterdeck.cli.printing import table
+        from quarterstore.records.faults import Failed
+
+        found = feature_files.compared(context, view, sample)
+        if context.json:
+            context.out(found)
+        elif found.mismatches:
+            table([row for each in found.shown for row in feature_files.differing(each)])
+        else:
+            context.say(found.words)
+        if found.mismatches:
+            raise Failed(found.words, field=found.view)
 
     return run
 

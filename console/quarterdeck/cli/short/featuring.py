@@ -19,8 +19,10 @@ FILES = ("at", "rows", "first_at", "last_at", "known", "late", "by", "id")
 
 
 def features_group() -> dict[str, Made]:
-    more = feature_files.commands()
-    return {"apply": _apply, "load": _load, "get": _get, "list": _list, "show": _show, "sets": _sets, **more}
+    from quarterdeck.cli.short.online import online_commands
+
+    made = {"apply": _apply, "load": _load, "get": _get, "list": _list, "show": _show, "sets": _sets}
+    return {**made, **feature_files.commands(), **online_commands()}
 
 
 def _apply() -> click.Command:
