@@ -18,7 +18,9 @@ from quarterdeck import keys
 from quarterdeckd.services.signing import sign
 from quarterstore.records import (
     batches,
+    checks,
     compression,
+    ct,
     datasets,
     deployments,
     drills,
@@ -49,6 +51,7 @@ from quarterstore.records import (
     search,
     store,
     streams,
+    studies,
     transfer,
     trials,
 )
@@ -242,6 +245,10 @@ def about_schedules(life: Life) -> None:
     assert len(life(schedules.NextFirings(name="nightly", count=3))) == 3
     assert life(schedules.PauseSchedule(name="nightly")).paused
     assert len(life(schedules.ListSchedules())) == 1
+    assert life(schedules.ListFirings(name="nightly")) == []
+    life(schedules.PauseAll(until=time.time() + 600, reason="a new disk"))
+    assert life(schedules.ShowMaintenance()).reason == "a new disk"
+    life(schedules.ResumeAll())
     life(schedules.RemoveSchedule(name="nightly"))
 
 
@@ -293,6 +300,8 @@ def about_data(life: Life) -> None:
     changed = life(datasets.CompareDatasets(before=digest, after=after))
     assert (changed.rows_before, changed.rows_after, changed.added, changed.removed) == (2, 3, 2, 1)
     assert len(life(datasets.ListDatasets())) >= 1
+    rules = checks.RowRules(checks=(checks.DataCheck(check="not_null", columns=("a", "y")),))
+    assert [one.ok for one in life(checks.CheckRows(digest=digest, rules=rules))] == [True, True]
     wine = pipelines.Definition(name="w", model="w", data=pipelines.DataSection(target="target", builtin="wine"))
     assert [step.name for step in life(pipelines.CheckPipeline(definition=wine))] == ["validate", "split"]
 
@@ -329,7 +338,7 @@ def about_feature_files(life: Life, made: features.TrainingSet) -> None:
     """A view looked at, a set made again, two files made one, an entity forgotten."""
     job = life(feature_checks.MeasureView(view="usage"))
     ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
-    assert ended.result["rows"] == 1
+    assert ended.result["rows"] == 2
     job = life(features.RebuildSet(set=made.id))
     ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
     assert ended.result["output"] == made.digest
@@ -344,6 +353,29 @@ def about_feature_files(life: Life, made: features.TrainingSet) -> None:
     life.until(jobs.ShowJob(job=asked.job), lambda found: found.state in OVER)
     [done] = life(feature_files.ListForgettings())
     assert (done.rows, done.sets) == (2, (made.id,))
+
+
+def about_studies(life: Life) -> None:
+    """A study of two objectives that is searched, gone on with, stopped; its winner in a pipeline."""
+    definition = studies.StudyDefinition(
+        name="search",
+        objectives={"accuracy": "maximise", "log loss": "minimise"},
+        space={"c": studies.Parameter(kind="float", low=0.01, high=10.0, log=True)},
+        data=pipelines.DataSection(target="target", builtin="iris"),
+        budget=studies.Budget(trials=3),
+        rescore=studies.Rescoring(top=1, seeds=1),
+    )
+    assert life(studies.CheckStudy(definition=definition)) == definition
+    study = life(studies.StartStudy(definition=definition))
+    assert life.until(studies.ShowStudy(study=study.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    assert [each.id for each in life(studies.ListStudies(name="search"))] == [study.id]
+    assert [each.number for each in life(studies.ListTrials(study=study.id))] == [0, 1, 2]
+    front = life(studies.ParetoTrials(study=study.id))
+    assert life(studies.BestTrials(study=study.id))[0].values[0] == front[0].values[0]
+    run = life(studies.RegisterBest(study=study.id))
+    assert life.until(pipelines.ShowPipelineRun(pipeline_run=run.id), lambda found: found.state in OVER).version
+    life(studies.ResumeStudy(study=study.id, trials=1000))
+    assert life(studies.StopStudy(study=study.id)).state == "CANCELLED"
 
 
 def ask_for_answers(life: Life) -> None:
@@ -382,8 +414,7 @@ def about_serving(life: Life, ana: Any) -> None:
     traffic = deployments.ShowTraffic(endpoint="life", window=60)
     life.until(traffic, lambda found: sum(sum(arm.requests) for arm in found.arms) == len(ids))
     about_outcomes(life, ids)
-    life(monitoring.SetReaction(endpoint="life", pipeline="life", enabled=False))
-    assert len(life(monitoring.ListReactions())) == 1
+    about_retraining(life)
     job = life(monitoring.CheckDrift(endpoint="life", window=3600))
     assert life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER).state == "SUCCEEDED"
     drift = life(monitoring.ListDrift())[0]
@@ -407,6 +438,21 @@ def about_serving(life: Life, ana: Any) -> None:
     about_trials(life, ana, serving.address)
     life(deployments.StopEndpoint(endpoint="life"))
     life(deployments.StopServing())
+
+
+def about_retraining(life: Life) -> None:
+    """A policy that is switched, asked for a retrain while its gate says nothing, and forgotten."""
+    policy = life(ct.SetPolicy(model="life", pipeline="life", drift=ct.OnDrift(), accuracy=ct.OnAccuracy()))
+    assert not policy.enabled
+    assert life(ct.ShowPolicy(model="life")).triggers[0].state == "OFF"
+    assert [each.model for each in life(ct.ListPolicies())] == ["life"]
+    assert life(ct.SwitchPolicy(model="life", enabled=True)).enabled
+    assert not life(ct.SwitchPolicy(model="life", enabled=False)).enabled
+    for refused in (ct.ResumeTrigger(model="life"), ct.StartRetrain(model="life")):
+        with pytest.raises(faults.Fault):
+            life(refused)
+        life.asked.add(type(refused))  # nothing is suppressed, and what is off begins nothing
+    assert life(ct.RemovePolicy(model="life")).pipeline == "life"
 
 
 def about_rehearsals(life: Life) -> None:
@@ -565,6 +611,7 @@ def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any
         about_the_registry(life, ana)
         about_data(life)
         about_features(life)
+        about_studies(life)
         about_serving(life, ana)
         about_hooks(life)
         about_remotes(life, absent, port)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from quarterstore.records.features import Feature, Key
 from quarterstore.records.online import OnlineView
 from quarterstore.shelf import online
+from quarterstore.shelf.entity_keys import key_bytes, key_of
 
 KEYS = (Key(name="k"), Key(name="n", kind="integer"))
 FEATURES = (Feature(name="a", kind="number"), Feature(name="b", kind="text"))
@@ -35,10 +36,10 @@ def view(folder: Path | None = None, made: float = 0.0, ttl: float | None = TTL,
     )
 
 
-def generation(folder: Path, rows: dict[online.Key, tuple[int, int, list[Any]]]) -> Path:
+def generation(folder: Path, rows: dict[tuple[Any, ...], tuple[int, int, list[Any]]]) -> Path:
     """A generation of rows: key -> event time and known time in seconds, values."""
     pairs = sorted(
-        (online.key_bytes(key), online.packed([at * 10**6, known * 10**6, *values]))
+        (key_bytes(key), online.packed([at * 10**6, known * 10**6, *values]))
         for key, (at, known, values) in rows.items()
     )
     assert online.write(folder, pairs) == len(rows)
@@ -52,11 +53,13 @@ def pushed(tmp_path: Path) -> Iterator[online.Pushed]:
     opened.close()
 
 
-def push(pushed: online.Pushed, key: online.Key, at: int, known: int, a: Any = 1.0, b: Any = "x") -> int:
+def push(pushed: online.Pushed, key: tuple[Any, ...], at: int, known: int, a: Any = 1.0, b: Any = "x") -> int:
     return pushed.push("v", [online.Row(key, at * 10**6, known * 10**6, {"a": a, "b": b})])
 
 
-def read(made: OnlineView, pushed: online.Pushed | None, *keys: online.Key, now: float = 100, **more: Any) -> list[Any]:
+def read(
+    made: OnlineView, pushed: online.Pushed | None, *keys: tuple[Any, ...], now: float = 100, **more: Any
+) -> list[Any]:
     return [tuple(each) for each in online.Online(made, pushed).read(keys, now, **more)]
 
 
@@ -102,11 +105,13 @@ def test_a_generation_grows_beyond_its_first_map(tmp_path: Path, monkeypatch: py
 @given(st.lists(st.tuples(st.text(max_size=300), st.integers(-(2**63), 2**63 - 1)), unique=True, max_size=30))
 @settings(deadline=None)
 def test_keys_are_ordered_as_their_parts_are_and_no_two_are_one(keys: list[tuple[str, int]]) -> None:
-    encoded = {online.key_bytes(key): key for key in keys}
+    encoded = {key_bytes(key): key for key in keys}
     assert len(encoded) == len(keys)
-    short = [key for key in keys if len(online.key_bytes(key)) < 33]
+    short = [key for key in keys if len(key_bytes(key)) < 33]
+    assert all(key_of(each) in (key, None) for each, key in encoded.items())
+    assert all(key_of(key_bytes(key)) == key for key in short)
     by_parts = sorted(short, key=lambda key: (key[0].encode(), key[1]))
-    assert by_parts == [encoded[each] for each in sorted(map(online.key_bytes, short))]
+    assert by_parts == [encoded[each] for each in sorted(map(key_bytes, short))]
 
 
 def test_a_pushed_row_holds_over_an_older_one_and_an_older_pushed_one_does_not(
@@ -152,8 +157,8 @@ def test_views_whose_names_begin_alike_keep_apart(pushed: online.Pushed) -> None
     pushed.push("v2", [online.Row(("x", 1), 10, 10, {"a": 9.0})])
     assert pushed.views_logged() == ["v", "v2"]
     pushed.covered("v", 99, 0)
-    assert pushed.newest("v", [online.key_bytes(("x", 1))]) == [None]
-    assert pushed.newest("v2", [online.key_bytes(("x", 1))]) is not None
+    assert pushed.newest("v", [key_bytes(("x", 1))]) == [None]
+    assert pushed.newest("v2", [key_bytes(("x", 1))]) is not None
     pushed.note("v", 3, "digest")
     assert pushed.noted("v") == [(3, "digest")] and pushed.noted("v2") == []
 

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from quarterstore.records import jobs, online
+from quarterstore.records import jobs, monitoring, online
 from tests.conftest import Daemon
 from tests.decks import until
 
@@ -240,3 +240,77 @@ def test_a_killed_materialise_leaves_the_old_state_and_the_next_one_finishes(sta
     assert (status["generation"]["entities"], status["generation"]["full"]) == (many + 2, False)
     until(lambda: {each.name for each in part.iterdir()} == {old["id"], status["generation"]["id"]})
     assert asked(started, "online", "usage", "--key", "1", "--key", "10")[0]["statuses"] == ["PRESENT", "PRESENT"]
+
+
+@pytest.mark.parametrize("point", ["online.noted", "online.kept"])
+def test_pushed_rows_become_a_file_once_wherever_the_daemon_dies(absent: Daemon, tmp_path: Path, point: str) -> None:
+    absent.start(QD_CRASH_AT=point)
+    (tmp_path / "f.toml").write_text(DEFINED)
+    asked(absent, "apply", tmp_path / "f.toml")
+    loaded(absent, tmp_path, ROWS.format(now=_now()))
+    lines = "".join(json.dumps({"customer": n, "minutes": n, "plan": None}) + "\n" for n in range(100, 1300))
+    answers = asked(absent, "push", "usage", stdin=lines)
+    assert [each["rows"] for each in answers] == [1000, 200]
+    died = absent.qd("--timeout", "3", "features", "materialise", "usage")  # what was pushed becomes a file first
+    assert died.returncode != 0
+    absent.start()
+    asked(absent, "push", "usage", "--key", "7", "--value", "minutes=1", "--value", "plan=x")
+    [status] = asked(absent, "materialise", "usage")
+    assert (status["generation"]["entities"], status["pushed"]) == (2 + 1200 + 1, 0)
+    [view] = asked(absent, "show", "usage")
+    assert view["rows"] == 3 + 1200 + 1
+    [found] = asked(absent, "online", "usage", "--key", "100", "--key", "1299", "--key", "7")
+    assert [each[0] for each in found["values"]] == [100.0, 1299.0, 1.0]
+
+
+def test_a_view_whose_rows_wait_too_long_has_an_alert_until_they_are_online(absent: Daemon, tmp_path: Path) -> None:
+    absent.start()
+    (tmp_path / "f.toml").write_text(DEFINED.replace('ttl = "30d"', 'max_lag = "1s"'))
+    asked(absent, "apply", tmp_path / "f.toml")
+    loaded(absent, tmp_path, ROWS.format(now=_now()))
+    asked(absent, "materialise", "usage")
+    loaded(absent, tmp_path, "customer,at,minutes,plan\n5,2026-01-01,1,a\n")
+
+    def alerts() -> list[str]:
+        return [each.kind for each in client.ask(monitoring.ListAlerts()) if each.subject == "usage"]
+
+    with absent.client() as client:
+        until(lambda: alerts() == ["features late"])
+        assert absent.qd("features", "status").returncode == 1
+        asked(absent, "materialise", "usage")
+        until(lambda: alerts() == [])
+    assert absent.qd("features", "status").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def kept(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Daemon:
+    """With the view, and no row."""
+    file = tmp_path_factory.mktemp("kept") / "f.toml"
+    file.write_text(DEFINED)
+    asked(daemon, "apply", file)
+    return daemon
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("materialise", "usag"), "usag"),
+        (("status", "usag"), "usag"),
+        (("online", "usage", "--key", "one"), "keys[0].customer"),
+        (("online", "usage", "--key", "user=1"), "keys[0].customer"),
+        (("online", "usage", "--key", '{"customer": 1, "other": 2}'), "keys[0]"),
+        (("online", "usage", "--key", "{"), "key"),
+        (("online", "usage", "--key", "1", "--feature", "minute"), "minutes"),
+        (("push", "usage", "--key", "1"), "rows[0].minutes"),
+        (("push", "usage", "--key", "1", "--value", "minutes=much", "--value", "plan="), "rows[0].minutes"),
+        (("push", "usage", "--key", "1", "--value", "minute=1"), "minutes"),
+        (("push", "usage", "--key", "1", "--value", "minutes=1", "--value", "plan=", "--at", "2999-01-01"), "past"),
+        (("push", "usage", "--value", "minutes=1"), "--key"),
+        (("bench", "usage", "--entities", "0"), "entities"),
+        (("bench", "usage"), "materialise"),
+    ],
+)
+def test_what_cannot_be_read_or_pushed_is_a_line_that_says_why(kept: Daemon, words: tuple[str, ...], told: str) -> None:
+    done = kept.qd("features", *words)
+    assert done.returncode in (2, 4, 6) and done.stdout == "" and "Traceback" not in done.stderr
+    assert told in done.stderr and done.stderr.startswith("error: ")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
+
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.printing import ProgressBar
 from quarterdeck.feed import follow
 from quarterstore.records.base import Query
+from quarterstore.records.checks import Finding
 from quarterstore.records.deployments import Deployment, ShowDeployment, ShowServing
 from quarterstore.records.faults import Failed, TimedOut
 from quarterstore.records.jobs import Job, Progress, ShowJob
 from quarterstore.records.pipelines import PipelineRun, ShowPipelineRun
 from quarterstore.records.store import ShowStatus
+from quarterstore.records.studies import ShowStudy, Study
 
 GOING = ("QUEUED", "RUNNING", "ADMITTING", "CANARY")
 PATIENCE = 3600.0
@@ -42,10 +46,20 @@ def to_the_end(context: Context, answer: Any) -> Any:
     finally:
         bar.done()
         feed.close()  # type: ignore[attr-defined]
+    _show_findings(context, found)
     judged = _judged(found)
     if isinstance(judged, Deployment):
         _wait_for_hosts(context, judged)
     return judged
+
+
+def _show_findings(context: Context, found: Any) -> None:
+    """The table of checks, where a pipeline ended with them."""
+    for step in found.steps if isinstance(found, PipelineRun) and found.state == "FAILED" else ():
+        if step.state == "FAILED" and "checks" in step.figures:
+            from quarterdeck.cli.short.checking import show
+
+            show(context, msgspec.convert(step.figures["checks"], list[Finding]))
 
 
 def check_gate(answer: Any) -> None:
@@ -72,6 +86,8 @@ def _wait_for_hosts(context: Context, found: Deployment) -> None:
 
 
 def _question(answer: Any) -> Query[Any]:
+    if isinstance(answer, Study):
+        return ShowStudy(study=answer.id)
     if isinstance(answer, Job):
         return ShowJob(job=answer.id)
     if isinstance(answer, PipelineRun):
@@ -85,7 +101,7 @@ def _going(found: Any) -> bool:
 
 
 def _judged(found: Any) -> Any:
-    if isinstance(found, Job | PipelineRun) and found.state != "SUCCEEDED":
+    if isinstance(found, Job | PipelineRun | Study) and found.state != "SUCCEEDED":
         raise Failed(f"{found.state.lower()}: {found.error or 'no reason was given'}", field=found.id)
     if isinstance(found, Deployment) and (found.state == "REFUSED" or found.why):
         raise Failed(found.why or "it was refused", field=found.endpoint)

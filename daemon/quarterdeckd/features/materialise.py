@@ -16,6 +16,7 @@ from quarterdeckd.features.reading import KINDS
 from quarterstore.records.features import FeatureView, Lump
 from quarterstore.records.online import MaterialiseResult, MaterialiseSpec
 from quarterstore.shelf import online
+from quarterstore.shelf.entity_keys import LONGEST, key_bytes
 
 AT_ONCE: Final = 100_000
 """Entities that are made ready at a time."""
@@ -33,7 +34,7 @@ def run(spec: MaterialiseSpec, report: Any) -> MaterialiseResult:
         words = f"{spec.view.name}: file {number + 1} of {len(spec.lumps)}"
         report.progress("read", number / len(spec.lumps), words)
         frame = _rows(lump, spec.view, spec.files)
-        due = frame.filter((pl.col(TIME) <= round(spec.made * 1e6)) & (pl.col(KNOWN) <= round(spec.made * 1e6)))
+        due = _due(frame, round(spec.made * 1e6))
         rows += frame.height
         if due.height < frame.height:
             waiting += [each for each in lump.of if each in spec.files]
@@ -79,6 +80,12 @@ def _rows(lump: Lump, view: FeatureView, files: Collection[str]) -> pl.DataFrame
     return (rows.sort(TIME, KNOWN, maintain_order=True) if len(lump.of) > 1 else rows).collect()
 
 
+def _due(frame: pl.DataFrame, made: int) -> pl.DataFrame:
+    """The rows that hold, and were known, at an instant (microseconds): nearly always all of them."""
+    there = frame.select((pl.col(TIME) <= made) & (pl.col(KNOWN) <= made)).to_series()
+    return frame if there.all() else frame.filter(there)
+
+
 def _latest(frame: pl.DataFrame, view: FeatureView) -> pl.DataFrame:
     """The last row of each entity; a file is in the order of its times."""
     return frame.unique([key.name for key in view.keys], keep="last", maintain_order=False)
@@ -97,11 +104,20 @@ def _pairs(frame: pl.DataFrame, view: FeatureView) -> list[Pair]:
     ordered = frame.sort(names)
     pairs: list[Pair] = []
     for part in ordered.iter_slices(AT_ONCE):
-        keys = part.select(names).rows()
         values = part.select(pl.exclude(names)).rows()
-        pairs += zip(map(online.key_bytes, keys), map(online.packed, values), strict=True)
+        pairs += zip(_keys(part.select(names)), map(online.packed, values), strict=True)
     pairs.sort(key=itemgetter(0))
     return pairs
+
+
+def _keys(frame: pl.DataFrame) -> Iterable[bytes]:
+    """`key_bytes` of each row; of one short text, as most keys are, at once in a column."""
+    if frame.width == 1 and frame.schema.dtypes() == [pl.String]:
+        [column] = frame.get_columns()
+        longest: Any = column.str.len_bytes().max()
+        if longest <= LONGEST - 2 and not column.str.contains("\0", literal=True).any():
+            return frame.select(pl.concat_str(pl.lit("\2"), column, pl.lit("\0")).cast(pl.Binary)).to_series().to_list()
+    return map(key_bytes, frame.rows())
 
 
 def _merged(before: Iterator[Pair], fresh: Iterable[Pair]) -> Iterator[Pair]:

@@ -16,7 +16,8 @@ from quarterdeckd.features.reading import KINDS
 from quarterstore.records.faults import Conflict
 from quarterstore.records.feature_checks import Mismatch, ParityResult, ParitySpec
 from quarterstore.records.features import Reading
-from quarterstore.shelf.online import Online, Pushed, key_bytes
+from quarterstore.shelf.entity_keys import key_bytes
+from quarterstore.shelf.online import Online, Pushed
 
 SHOWN: Final = 5
 

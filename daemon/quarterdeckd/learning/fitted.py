@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -56,9 +57,24 @@ class Learning(NamedTuple):
     watch_target: NDArray[Any]
 
 
+class Kept(NamedTuple):
+    """A model's own file where it is not made into ONNX: nobody here can ask it, and its code says what it predicts."""
+
+    file: Path
+    format: str
+
+
+class Environment(NamedTuple):
+    """Where a person's code ran: the version of its Python, and its packages as `name==version`."""
+
+    python: str
+    packages: tuple[str, ...]
+
+
 class Fitted(NamedTuple):
     """A model as it was trained. `answer(frame)` gives n x k probabilities, or n values of a regression, by the trained
-    model itself (not by the exported file); `export()` gives the ONNX file."""
+    model itself (not by the exported file); `export()` gives the ONNX file. Of one that is `kept` as it is, `answer`
+    tells the held-out rows only, as its code did."""
 
     answer: Callable[[pl.DataFrame], NDArray[np.float64]]
     export: Callable[[], bytes]
@@ -66,6 +82,8 @@ class Fitted(NamedTuple):
     framework: str
     device: str
     words: str
+    kept: Kept | None = None
+    environment: Environment | None = None
 
 
 def matrix(frame: pl.DataFrame, names: list[str]) -> Floats:

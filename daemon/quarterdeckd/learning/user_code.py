@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def fit(
     numbers, else the frame), a `torch.nn.Module` (n x d float32 to n x k logits in the order of the sorted classes, or
     to n values) or the bytes of an ONNX file. Whatever it raises becomes one line with the line number in its file.
     """
-    function = _function(python, code)
+    function = function_of(python, code)
     labels = meaning.labels()[rows.target] if meaning.task == "classification" else rows.target
     frame = rows.frame.with_columns(pl.Series(target, list(labels)))
     try:
@@ -50,19 +51,30 @@ def fit(
     except SystemExit as error:
         raise Failed(f"called sys.exit({error.code!r}), expected a model to be returned", field=python) from error
     except Exception as error:
-        raise Failed(_where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
+        raise Failed(where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
     return _fitted(python, model, meaning, params)
 
 
-def _function(python: str, code: Path) -> Callable[..., Any]:
+def function_of(python: str, code: Path, field: str = "train.python") -> Callable[..., Any]:
+    """The function of `FILE.py:FUNCTION` from the copy of its file; a fault names what is wrong with it."""
     _, _, name = python.partition(":")
     if not name.isidentifier():
-        raise got("train.python", python, "FILE.py:FUNCTION, as train.py:train")
-    spec = importlib.util.spec_from_file_location(MODULE, code, loader=_loader(code))
+        raise got(field, python, "FILE.py:FUNCTION, as train.py:train")
+    module = loaded(python, code)
+    found = getattr(module, name, None)
+    if not callable(found):
+        known = [one for one in vars(module) if callable(vars(module)[one]) and not one.startswith("_")]
+        raise got(field, f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
+    return found  # type: ignore[no-any-return]
+
+
+def loaded(python: str, code: Path, module_name: str = MODULE) -> ModuleType:
+    """The module of a copy of `FILE.py:NAME`; whatever it raises becomes one line with the line number in its file."""
+    spec = importlib.util.spec_from_file_location(module_name, code, loader=_loader(code, module_name))
     if spec is None or spec.loader is None:
-        raise got("train.python", str(code), "a Python file")
+        raise got("python", str(code), "a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[MODULE] = module
+    sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
     except SystemExit as error:
@@ -70,22 +82,18 @@ def _function(python: str, code: Path) -> Callable[..., Any]:
     except SyntaxError as error:
         raise Invalid(f"line {error.lineno}: {error.msg}", field=python) from error
     except Exception as error:
-        raise Failed(_where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        known = [one for one in vars(module) if callable(vars(module)[one]) and not one.startswith("_")]
-        raise got("train.python", f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
-    return found  # type: ignore[no-any-return]
+        raise Failed(where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
+    return module
 
 
-def _loader(code: Path) -> Any:
+def _loader(code: Path, module_name: str) -> Any:
     """Python source whatever the copy is called (artefacts are named by their hash)."""
     from importlib.machinery import SourceFileLoader
 
-    return SourceFileLoader(MODULE, str(code))
+    return SourceFileLoader(module_name, str(code))
 
 
-def _where(error: BaseException, code: Path) -> str:
+def where(error: BaseException, code: Path) -> str:
     """`line 12: ` of the user's file, the innermost one the traceback names."""
     line, at = None, error.__traceback__
     while at is not None:
@@ -98,16 +106,17 @@ def _where(error: BaseException, code: Path) -> str:
 def _fitted(python: str, model: Any, meaning: Meaning, params: dict[str, Any]) -> Fitted:
     kind = type(model)
     if isinstance(model, bytes):
-        return _given(model, meaning, params)
+        return given_model(model, meaning, params)
     if "torch" in sys.modules and isinstance(model, sys.modules["torch"].nn.Module):
         return _module(python, model, meaning, params)
     if hasattr(model, "predict") and hasattr(model, "get_params"):
-        return _estimator(model, meaning, params)
+        return estimator(model, meaning, params)
     said = drawn(f"{kind.__module__}.{kind.__name__}", longest=80)
     raise got(python, said, "a fitted scikit-learn estimator, a torch.nn.Module or the bytes of an ONNX file")
 
 
-def _estimator(model: Any, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+def estimator(model: Any, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+    """A fitted scikit-learn estimator: asked as it is, exported by skl2onnx."""
     import sklearn
 
     from quarterdeckd.learning import adapters, tabular
@@ -153,7 +162,8 @@ def _module(python: str, model: Any, meaning: Meaning, params: dict[str, Any]) -
     )
 
 
-def _given(data: bytes, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+def given_model(data: bytes, meaning: Meaning, params: dict[str, Any]) -> Fitted:
+    """The bytes of an ONNX file with the inputs and outputs of the features and the task."""
     import onnxruntime
 
     from quarterdeckd.learning import adapters

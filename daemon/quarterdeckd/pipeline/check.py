@@ -9,18 +9,22 @@ import sys
 import msgspec
 
 from quarterdeckd.learning import learners
-from quarterdeckd.pipeline import files, splitting, validation
+from quarterdeckd.pipeline import checking, files, splitting, validation
 from quarterdeckd.pipeline.rows import MOST_MEMORY
 from quarterstore.records.faults import Fault
 from quarterstore.records.pipelines import Definition, Step
+from quarterstore.records.training import named_code
 from quarterstore.records.wire import decode
 
 
 def check(definition: Definition, path: str | None) -> list[Step]:
-    """The steps `validate` and `split` as they will be told. Raises the `Fault` that the job would end with."""
-    rows = files.load(definition, path)
+    """The steps `validate` and `split` as they will be told. Raises the `Fault` that the job would end with;
+    whether the checks hold is for the job to find out, which keeps what it found."""
+    raw = files.read(definition.data, path)
+    checking.tried(definition.validate.checks)
+    rows = files.planned(definition, raw)
     words, figures = validation.validate(rows)
-    if definition.train.python is None:
+    if named_code(definition.train) is None:
         learners.check_task(definition.train.learner, rows.plan.task)
     sides = splitting.split(rows, definition.split, definition.data.time, definition.data.group)
     return [

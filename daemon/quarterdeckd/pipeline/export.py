@@ -3,6 +3,7 @@ needs."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quarterdeckd.compression.onnx import checked_onnx, lists, opened
-from quarterdeckd.learning.fitted import Fitted, Meaning, matrix, signature
+from quarterdeckd.learning.fitted import Fitted, Kept, Meaning, matrix, signature
 from quarterstore.records.admission import Golden
 from quarterstore.records.faults import Failed
 from quarterstore.records.registry import Signature
@@ -31,7 +32,7 @@ class Exported(NamedTuple):
 
     model: str
     reference: str
-    golden: str
+    golden: str | None
     signature: Signature
     parity: float
     size: int
@@ -50,11 +51,12 @@ def export(
     trained model on the held-out rows is refused, naming the worst row."""
     out = Path("out")
     out.mkdir(exist_ok=True)
+    if fitted.kept is not None:
+        return _as_it_is(fitted.kept, meaning, learnt, seed)
     model = out / "model.onnx"
     model.write_bytes(fitted.export())
     checked_onnx(model)
-    known = {name: tuple(sorted(learnt[name].unique().to_list())) for name in meaning.texts}
-    signed = signature(meaning, known)
+    signed = signature(meaning, _categories(learnt, meaning))
     session = opened(model)
     given = feeds(held_out, signed)
     outputs = dict(
@@ -66,6 +68,21 @@ def export(
     return Exported(
         str(model), str(out / "reference.parquet"), str(out / "golden.json"), signed, parity, model.stat().st_size
     )
+
+
+def _as_it_is(kept: Kept, meaning: Meaning, learnt: pl.DataFrame, seed: int) -> Exported:
+    """A file that nobody here can ask: no golden rows, no parity, and what drift is measured against are the features
+    alone."""
+    model, reference = Path("out") / f"model.{kept.format}", Path("out") / "reference.parquet"
+    shutil.copyfile(kept.file, model)
+    rows = learnt.sample(MOST_REFERENCE, seed=seed) if learnt.height > MOST_REFERENCE else learnt
+    rows.with_columns(pl.col(meaning.numbers).cast(pl.Float64)).write_parquet(reference)
+    signed = signature(meaning, _categories(learnt, meaning))
+    return Exported(str(model), str(reference), None, signed, 0.0, model.stat().st_size)
+
+
+def _categories(learnt: pl.DataFrame, meaning: Meaning) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(sorted(learnt[name].unique().to_list())) for name in meaning.texts}
 
 
 def feeds(frame: pl.DataFrame, signed: Signature) -> dict[str, NDArray[Any]]:

@@ -65,22 +65,37 @@ class Rows(NamedTuple):
     dropped: int
 
 
+class Raw(NamedTuple):
+    """A file as it is read: every column as number (Float64) or text, blanks as nulls, times of Parquet as seconds
+    since 1970. `digest` is the SHA-256 of the file's bytes, `target` the column that is asked for."""
+
+    frame: pl.DataFrame
+    table: Table
+    digest: str
+    target: str
+
+
 def load(definition: Definition, path: str | None) -> Rows:
-    """The rows a definition names: `data.builtin`, or the file at `path`; faults name field, got, expected."""
-    section = definition.data
+    """The rows a definition names, planned: `read` and `planned` in one."""
+    return planned(definition, read(definition.data, path))
+
+
+def read(section: DataSection, path: str | None) -> Raw:
+    """The rows of `data.builtin`, or of the file at `path`; faults name field, got, expected."""
     if section.builtin is not None:
-        return _planned(definition, *_builtin(section))
+        return _builtin(section)
     if path is None:
         raise Invalid("got neither a builtin set nor a file, expected one of them", field="data")
     file = Path(path)
     if _is_parquet(file, section):
-        return _planned(definition, *_parquet(file, section))
+        return _parquet(file, section)
     table = tables.read(file, blank=section.missing, kinds=section.columns)
-    return _planned(definition, table, _csv(file, table, section), _digest(file), section.target)
+    return Raw(_csv(file, table, section), table, _digest(file), section.target)
 
 
-def _planned(definition: Definition, table: Table, raw: pl.DataFrame, digest: str, target: str) -> Rows:
-    section = definition.data
+def planned(definition: Definition, raw: Raw) -> Rows:
+    """What is learnt from rows; a `Fault` where nothing can be."""
+    section, table, target = definition.data, raw.table, raw.target
     plan = plans.plan(
         table,
         target,
@@ -91,11 +106,24 @@ def _planned(definition: Definition, table: Table, raw: pl.DataFrame, digest: st
         strict=section.builtin is None,
     )
     aim = table.column(target)
-    kept = raw.filter(pl.col(target).is_not_null()) if aim.missing else raw
-    others = [name for name in dict.fromkeys((section.time, section.group)) if name is not None]
+    kept = raw.frame.filter(pl.col(target).is_not_null()) if aim.missing else raw.frame
+    others = _others(definition, raw, plan)
     chosen = [_aim(aim, plan), *(_feature(column) for column in plan.features)]
     frame = kept.select(*chosen, *(pl.col(name) for name in others))
-    return Rows(frame, plan, table, digest, raw.height - kept.height)
+    return Rows(frame, plan, table, raw.digest, raw.frame.height - kept.height)
+
+
+def _others(definition: Definition, raw: Raw, plan: Plan) -> list[str]:
+    """Columns that are needed beside target and features; `NotFound` for one that is not there."""
+    section, known = definition.data, {column.name for column in raw.table.columns}
+    named = {"data.time": (section.time,), "data.group": (section.group,), "split.key": definition.split.key}
+    for field, names in named.items():
+        for name in names:
+            if name is not None and name not in known:
+                raise missing(field, name, known)
+    chosen = {plan.target, *(column.name for column in plan.features)}
+    wanted = dict.fromkeys(name for names in named.values() for name in names if name is not None)
+    return [name for name in wanted if name not in chosen]
 
 
 def _aim(aim: Column, plan: Plan) -> pl.Expr:
@@ -155,7 +183,7 @@ def _is_parquet(file: Path, section: DataSection) -> bool:
     return named or begins
 
 
-def _parquet(file: Path, section: DataSection) -> tuple[Table, pl.DataFrame, str, str]:
+def _parquet(file: Path, section: DataSection) -> Raw:
     try:
         frame = pl.read_parquet(file)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -172,7 +200,7 @@ def _parquet(file: Path, section: DataSection) -> tuple[Table, pl.DataFrame, str
         if (column.distinct or 0) <= tables.MOST_CLASSES + 1
     }
     counts = tuple(column.name for column in columns if column.kind == "integer" and _counts_rows(raw[column.name]))
-    return Table(columns, raw.height, values, counts), raw, _digest(file), section.target
+    return Raw(raw, Table(columns, raw.height, values, counts), _digest(file), section.target)
 
 
 def _typed(name: str, dtype: pl.DataType, blanks: list[str]) -> pl.Expr:
@@ -212,7 +240,7 @@ def _counts_rows(values: pl.Series) -> bool:
 # the sets inside scikit-learn, read without importing it (1.5 s here)
 
 
-def _builtin(section: DataSection) -> tuple[Table, pl.DataFrame, str, str]:
+def _builtin(section: DataSection) -> Raw:
     name = section.builtin or ""
     if name not in BUILTINS:
         raise missing("data.builtin", name, BUILTINS)
@@ -229,7 +257,7 @@ def _builtin(section: DataSection) -> tuple[Table, pl.DataFrame, str, str]:
     raw = frame.cast(pl.Float64)
     columns = tuple(_measured(one, raw[one], pl.Float64(), None) for one in raw.columns)
     values = {column.name: tuple(sorted(map(_text, raw[column.name].unique().to_list()))) for column in columns}
-    return Table(columns, raw.height, values), raw, hashlib.sha256(data).hexdigest(), aim
+    return Raw(raw, Table(columns, raw.height, values), hashlib.sha256(data).hexdigest(), aim)
 
 
 def _columns(name: str, file: Path, folder: Path) -> list[list[float]]:

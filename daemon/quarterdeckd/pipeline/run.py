@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from quarterdeckd.learning.fitted import Fitted
-from quarterdeckd.pipeline import evaluation, export, files, leakage, splitting, training, validation
+from quarterdeckd.pipeline import evaluation, export, files, leakage, own_code, splitting, training, validation
 from quarterdeckd.pipeline.progress import Report
 from quarterstore.records.faults import Fault
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import PipelineResult, PipelineSpec, Step
+from quarterstore.records.training import named_code, outside
 
 T = TypeVar("T")
 
@@ -37,8 +38,10 @@ class Steps:
         try:
             told, value = work()
         except BaseException as error:
-            line = error.line() if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
-            self._report.step(Step(name, "FAILED", began, time.time(), drawn(" ".join(line.split()), longest=500)))
+            fault = error if isinstance(error, Fault) else None
+            line = fault.line() if fault else f"{type(error).__name__}: {error}"
+            words = drawn(" ".join(line.split()), longest=500)
+            self._report.step(Step(name, "FAILED", began, time.time(), words, fault.figures if fault else {}))
             raise
         step = Step(name, "DONE", began, time.time(), told.words, told.figures)
         self.done.append(step)
@@ -68,12 +71,12 @@ def run(spec: PipelineSpec, report: Report) -> PipelineResult:
             )
         ),
     )
-    learner = definition.train.python or definition.train.learner
+    learner = named_code(definition.train) or definition.train.learner
     return PipelineResult(
         model=exported.model,
         reference=exported.reference,
         golden=exported.golden,
-        format="onnx",
+        format=fitted.kept.format if fitted.kept else "onnx",
         signature=exported.signature,
         metrics=judged.metrics,
         params={"learner": learner, "seed": definition.train.seed, **fitted.params},
@@ -83,14 +86,19 @@ def run(spec: PipelineSpec, report: Report) -> PipelineResult:
         device=fitted.device,
         framework=fitted.framework,
         steps=tuple(steps.done),
+        leak=sides.leak,
         warnings=(*warnings, *doubts),
+        python=fitted.environment.python if fitted.environment else None,
+        packages=fitted.environment.packages if fitted.environment else (),
     )
 
 
 def _validated(spec: PipelineSpec) -> tuple[Told, tuple[files.Rows, tuple[str, ...]]]:
-    rows = files.load(spec.definition, spec.data)
+    raw, (held, findings) = validation.checks(spec)
+    rows = files.planned(spec.definition, raw)
     words, figures = validation.validate(rows)
-    return Told(words, figures), (rows, _warned(figures.get("warnings", ())))
+    told = Told("; ".join(part for part in (words, held) if part), figures | findings)
+    return told, (rows, _warned(figures.get("warnings", ())))
 
 
 def _warned(warnings: tuple[str, ...]) -> tuple[str, ...]:
@@ -115,7 +123,10 @@ def _trained(rows: files.Rows, sides: splitting.Split, spec: PipelineSpec, repor
         report.progress("train", min(1.0, number / most) if most else None, words)
 
     began = time.monotonic()
-    fitted = training.train(rows, sides.train, spec.definition, spec.code, points)
+    if outside(spec.definition.train):
+        fitted = own_code.train(rows, sides, spec.definition.train, spec.code, points)
+    else:
+        fitted = training.train(rows, sides.train, spec.definition, spec.code, points)
     words = f"{fitted.words}, {fitted.framework}, on {fitted.device}"
     return Told(words, {"params": fitted.params, "seconds": round(time.monotonic() - began, 3)}), fitted
 
@@ -130,5 +141,8 @@ def _evaluated(
 
 
 def _exported(found: export.Exported) -> tuple[Told, export.Exported]:
+    if found.golden is None:
+        words = f"{found.size:,} bytes as they are; the answers are those that the code gave"
+        return Told(words, {"size": found.size}), found
     words = f"ONNX, {found.size:,} bytes; the largest difference from the trained model is {found.parity:.1e}"
     return Told(words, {"parity": found.parity, "size": found.size}), found

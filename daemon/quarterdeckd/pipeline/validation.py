@@ -1,18 +1,46 @@
-"""The first step of a pipeline: what the rows are, in words and figures, and a fault where nothing can be learnt from
-them."""
+"""The first step of a pipeline: what the rows are, in words and figures, and a fault where they are not what they
+have to be or nothing can be learnt from them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 
-from quarterdeckd.pipeline import leakage
-from quarterdeckd.pipeline.files import Rows
-from quarterstore.records.faults import Invalid, got
+from quarterdeckd.learning import schema
+from quarterdeckd.pipeline import checking, files, leakage
+from quarterdeckd.pipeline.files import Raw, Rows
+from quarterstore.records.faults import Failed, Invalid, got
 from quarterstore.records.names import drawn
+from quarterstore.records.pipelines import PipelineSpec
 from quarterstore.records.plans import FEWEST_OF_A_CLASS, FEWEST_ROWS
+
+
+def checks(spec: PipelineSpec) -> tuple[Raw, tuple[str, dict[str, Any]]]:
+    """The rows of a definition, and (words, figures) of what its checks and its schema find in them. Raises `Failed`
+    with the findings where a check of severity `fail` does not hold; warnings are told."""
+    section = spec.definition.validate
+    raw = files.read(spec.definition.data, spec.data)
+    reference = files.read(spec.definition.data, spec.reference) if spec.reference else None
+    found = checking.checked(raw, section.checks, reference)
+    if section.pandera is not None:
+        if spec.schema is None:
+            raise Invalid("got no copy of the schema, expected one", field="validate.pandera")
+        found += schema.findings(section.pandera, Path(spec.schema), raw.frame, raw.table)
+    if not found:
+        return raw, ("", {})
+    figures = {"checks": msgspec.to_builtins(tuple(found))}
+    failed = [one for one in found if not one.ok and one.severity == "fail"]
+    if failed:
+        said = f"{len(failed)} of {len(found)} checks failed: {checking.summary(failed)}"
+        raise Failed(said, field="validate", figures=figures)
+    warned = [one for one in found if not one.ok]
+    words = f"{len(found) - len(warned)} of {len(found)} checks hold"
+    words += f"; WARNING: {checking.summary(warned)}" if warned else ""
+    return raw, (words, figures)
 
 
 def validate(rows: Rows) -> tuple[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from quarterdeckd.pipeline.descendants import adopt_orphans
 from quarterdeckd.pipeline.progress import Report
 from quarterdeckd.pipeline.watch import Outcome, Watch, set_limits
 from quarterstore.records.admission import AdmissionSpec
@@ -31,6 +32,7 @@ from quarterstore.records.pipelines import PipelineSpec
 from quarterstore.records.registry import ConvertSpec
 from quarterstore.records.replays import ReplaySpec
 from quarterstore.records.streams import StreamSpec
+from quarterstore.records.studies import StudySpec
 
 KINDS: dict[str, tuple[str, type]] = {
     "pipeline": ("quarterdeckd.pipeline.run", PipelineSpec),
@@ -49,12 +51,13 @@ KINDS: dict[str, tuple[str, type]] = {
     "stream": ("quarterdeckd.serving.stream", StreamSpec),
     "replay": ("quarterdeckd.serving.replay", ReplaySpec),
     "drill": ("quarterdeckd.serving.drill", DrillSpec),
+    "study": ("quarterdeckd.pipeline.tuning.study", StudySpec),
 }
 """Kind of job -> the module whose `run(spec, report)` does it, and the record it is given. By name, so that a drift
 job loads no torch (2.2 s here) and the floors stay apart."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-EVERY_CORE = ("batch", "training_set", "compaction")
+EVERY_CORE = ("batch", "materialise", "training_set", "compaction")
 """Kinds whose rows Polars reads and writes on every core, behind whatever else runs (they are nice)."""
 
 
@@ -137,6 +140,7 @@ def main(argv: list[str]) -> int:
         return 1
     set_threads(spec.kind)
     set_limits(spec.limits)
+    adopt_orphans()
     watch = Watch(outcome, spec.limits)
     signal.signal(signal.SIGTERM, watch.on_signal)
     watch.start()

@@ -26,6 +26,7 @@ from quarterstore.records import (
     registry,
     replays,
     streams,
+    studies,
 )
 from quarterstore.records.admission import AdmissionSpec
 from quarterstore.records.base import Act, Event
@@ -282,6 +283,12 @@ def _after_drill(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[
     )
 
 
+def _after_study(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    result = msgspec.convert(act.result, studies.StudyResult) if act.result is not None else None
+    assert act.state in ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
+    yield studies.EndStudy(study=job.subject, state=act.state, result=result, error=act.error)
+
+
 LEADS_TO: dict[jobs.JobKind, Led] = {
     "pipeline": _after_pipeline,
     "drift": _after_drift,
@@ -299,6 +306,7 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "stream": _after_stream,
     "replay": _after_replay,
     "drill": _after_drill,
+    "study": _after_study,
 }
 """What the end of each kind of job leads to."""
 

@@ -16,8 +16,11 @@ from quarterstore.ledger.finding import one_of, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, experiments, governance, jobs, pipelines, registry, runs
 from quarterstore.records.base import Act, Event
+from quarterstore.records.checks import checked_section
 from quarterstore.records.faults import got, missing
 from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.packages import KeepPackages, digest_of
+from quarterstore.records.training import check_train, named_code
 from quarterstore.records.wire import plain
 
 LEARNERS = ("mlp", "logistic", "forest", "boosting", "ridge")
@@ -37,22 +40,33 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
         raise missing("data.builtin", data.builtin, BUILTINS)
     if data.dataset is not None:
         data = replace(data, dataset=one_of(state.datasets, "data.dataset", data.dataset).id)
-    if train.python is None and train.learner not in LEARNERS:
+    check_train(train)
+    if named_code(train) is None and train.learner not in LEARNERS:
         raise missing("train.learner", train.learner, LEARNERS)
     if not 0 < definition.split.test < 1:
         raise got("split.test", definition.split.test, "a share between 0 and 1")
+    split = definition.split
+    if split.key and split.by != "hash":
+        raise got("split.key", ", ".join(split.key), f"nothing, a split by {split.by} has none")
+    if split.allow_leak:
+        split = replace(split, allow_leak=checked_text("split.allow_leak", split.allow_leak, longest=1000))
     for field, column in (("time", data.time), ("group", data.group)):
         if definition.split.by == field and column is None:
             raise got(f"data.{field}", "nothing", f"a column, because split.by is {field}")
     if definition.deploy.then == "canary" and definition.deploy.endpoint is None:
         raise got("deploy.endpoint", "nothing", "an endpoint, because deploy.then is canary")
-    return replace(definition, data=data)
+    validate = checked_section(definition.validate)
+    if validate.reference is not None:
+        validate = replace(validate, reference=one_of(state.datasets, "validate.reference", validate.reference).id)
+    return replace(definition, data=data, validate=validate, split=split)
 
 
 def _run(state: State, act: pipelines.RunPipeline, asking: Asking) -> Decision:
     definition = checked(state, act.definition)
-    if definition.train.python is not None and act.code is None:
-        raise got("code", "nothing", f"the uploaded file of {definition.train.python}")
+    if (named := named_code(definition.train)) is not None and act.code is None:
+        raise got("code", "nothing", f"the uploaded code of {named}")
+    if definition.validate.pandera is not None and definition.validate.code is None:
+        raise got("validate.code", "nothing", f"the uploaded file of {definition.validate.pandera}")
     digest = hashlib.sha256(msgspec.msgpack.encode((definition, act.code), order="deterministic")).hexdigest()
     kept = pipelines.Pipeline(
         name=definition.name, definition=definition, digest=digest, code=act.code, updated=asking.now
@@ -85,7 +99,7 @@ def _started(
     run = runs.Run(
         id=run_id,
         experiment=definition.model,
-        name=train.python or train.learner,
+        name=named_code(train) or train.learner,
         state="RUNNING",
         started=asking.now,
         actor=asking.actor,
@@ -100,7 +114,13 @@ def _started(
         job=job_id,
     )
     spec = pipelines.PipelineSpec(
-        pipeline_run=pipeline_run_id, run=run_id, definition=definition, data=definition.data.dataset, code=kept.code
+        pipeline_run=pipeline_run_id,
+        run=run_id,
+        definition=definition,
+        data=definition.data.dataset,
+        code=kept.code,
+        reference=definition.validate.reference,
+        schema=definition.validate.code,
     )
     job = jobs.Job(
         id=job_id,
@@ -153,12 +173,15 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     events: list[Event] = [
         *(pipelines.StepNoted(pipeline_run=pipeline_run.id, step=done) for done in result.steps),
         runs.ParamsLogged(run=pipeline_run.run, params={"device": result.device, "framework": result.framework}),
-        *([runs.TagsSet(run=pipeline_run.run, tags={**_warning(result)})] if result.warnings else []),
+        *([runs.TagsSet(run=pipeline_run.run, tags={**told})] if (told := _told(result)) else []),
+        *_environment(pipeline_run.run, definition, result),
         runs.RunEnded(run=pipeline_run.run, state="FINISHED", at=asking.now, metrics=act.metrics),
     ]
 
     def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
         chained = asked._replace(chained=True)
+        if result.packages:
+            yield KeepPackages(packages=result.packages), chained
         yield _registration(definition, pipeline_run, result, act), chained
         version = after.versions[f"{definition.model}@{after.models[definition.model].latest}"]
         noted = replace(step, words=f"{version.id} is {version.semver} ({version.reason})")
@@ -176,8 +199,19 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     )
 
 
-def _warning(result: pipelines.PipelineResult) -> dict[str, str]:
-    return {"warning": "; ".join(result.warnings)[:2000]} if result.warnings else {}
+def _told(result: pipelines.PipelineResult) -> dict[str, str]:
+    """What a person has to know of a run and its version, as tags."""
+    tags = {"warning": "; ".join(result.warnings)[:2000], "leak": result.leak[:2000]}
+    return {name: words for name, words in tags.items() if words}
+
+
+def _environment(run: str, definition: pipelines.Definition, result: pipelines.PipelineResult) -> list[Event]:
+    """Where a person's own environment ran the code of a run, which is known only now."""
+    if result.python is None:
+        return []
+    packages = digest_of(result.packages) if result.packages else None
+    interpreter = definition.train.interpreter
+    return [runs.EnvironmentNoted(run=run, interpreter=interpreter, python=result.python, packages=packages)]
 
 
 def _registration(
@@ -198,7 +232,7 @@ def _registration(
         dataset=result.dataset,
         reference=result.reference,
         golden=result.golden,
-        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_warning(result)},
+        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_told(result)},
     )
 
 
@@ -252,7 +286,9 @@ def _sent_on(
     if then == "canary" and endpoint is not None:
         running = deployment and (deployment.canary or deployment.pending or trial_at(state, endpoint))
         busy = deployment is None or deployment.live is None or running is not None
-        if busy or asked.profile != "solo" or gates_of(state, version.model, "Production"):
+        if version.format != "onnx":
+            words += f"; no canary of {version.format}, which is not served"
+        elif busy or asked.profile != "solo" or gates_of(state, version.model, "Production"):
             words += "; a canary needs a free, live endpoint, no hook as a gate and, outside solo, an approval"
         else:
             yield deployments.StartCanary(version=version.id, endpoint=endpoint), asked

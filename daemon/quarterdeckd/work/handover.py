@@ -16,7 +16,7 @@ from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.parquet import checked
 
 PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
-    "pipeline": ("data", "code"),
+    "pipeline": ("data", "code", "reference", "schema"),
     "drift": ("reference",),
     "optimise": ("model", "golden"),
     "admission": ("model", "golden"),
@@ -32,6 +32,7 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "stream": ("model",),
     "replay": ("model", "live_model"),
     "drill": (),
+    "study": ("data", "code"),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": ("model", "reference", "golden"),
@@ -50,6 +51,7 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "stream": (),
     "replay": (),
     "drill": (),
+    "study": (),
 }
 
 
@@ -95,6 +97,8 @@ class Handover:
             spec["work"] = str(self._home.batches / spec["key"])
         if job.kind == "stream":
             spec |= {"folder": str(self._home.streams / spec["stream"]), "home": str(self._home.root)}
+        if job.kind == "study":
+            spec["folder"] = str(self._home.studies / spec["study"])
         if job.kind == "replay":
             spec |= self._traffic(spec["endpoint"]) | {"labels": self._labels()}
         if job.kind == "drill":
@@ -139,6 +143,8 @@ class Handover:
         """The result with every file replaced by the hash it is kept under, and the size of the model file."""
         taken = dict(result)
         for field in FILES_OUT[job.kind]:
+            if result[field] is None:
+                continue  # the golden rows of a model that nobody here can ask
             taken[field], size = self._adopted(field, result[field], folder)
             if field == "model" or job.kind == "feature_rows":
                 taken["size"] = size

@@ -29,7 +29,8 @@ from quarterstore.records.faults import Conflict, Fault, Refused, got
 from quarterstore.records.names import checked_word
 from quarterstore.records.places import Home
 from quarterstore.shelf.artefacts import Artefacts
-from quarterstore.shelf.online import Online, Pushed, Row, key_of
+from quarterstore.shelf.entity_keys import key_of
+from quarterstore.shelf.online import Online, Pushed, Row
 
 log = logging.getLogger(__name__)
 SPOKEN_WITHIN = 60.0
@@ -111,6 +112,9 @@ class OnlineFeatures:
                 raise got(field, value, f"1 to {most:,}")
         reader = self._reader(query.view)
         keys = reader.some(query.entities)
+        if not keys:
+            todo = f"qd features materialise {reader.view.name}"
+            raise Refused(f"{reader.view.name} has no entity online", field="view", next=todo)
         took, found = [], 0
         for _ in range(query.rounds):
             began = time.perf_counter()

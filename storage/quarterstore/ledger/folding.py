@@ -7,6 +7,7 @@ import msgspec
 
 from quarterstore.ledger import (
     compression,
+    ct,
     datasets,
     deployments,
     drills,
@@ -33,6 +34,7 @@ from quarterstore.ledger import (
     search,
     store,
     streams,
+    studies,
     transfer,
     trials,
 )
@@ -58,12 +60,14 @@ for _book in (
     governance,
     jobs,
     pipelines,
+    studies,
     schedules,
     deployments,
     outcomes,
     trials,
     streams,
     monitoring,
+    ct,
     compression,
     replays,
     drills,

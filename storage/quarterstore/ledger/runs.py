@@ -70,6 +70,13 @@ def _outputs(state: State, event: runs.OutputsLogged) -> None:
     state.runs.put(copy_of(run, outputs=tuple(outputs.values())))
 
 
+def _environment(state: State, event: runs.EnvironmentNoted) -> None:
+    run = state.runs[event.run]
+    found = {"interpreter": event.interpreter, "python": event.python, "packages": event.packages}
+    known = {name: value for name, value in found.items() if value is not None}
+    state.runs.put(copy_of(run, source=copy_of(run.source, **known)))
+
+
 def _removed(state: State, event: runs.RunRemoved) -> None:
     undoable(state, runs.RunRestored(run=event.run))
     state.runs.put(copy_of(state.runs[event.run], removed=event.at))
@@ -91,6 +98,7 @@ FOLDS: dict[type, Fold] = {
     runs.RunNoted: _noted,
     runs.InputsLogged: _inputs,
     runs.OutputsLogged: _outputs,
+    runs.EnvironmentNoted: _environment,
     runs.RunRemoved: _removed,
     runs.RunRestored: _restored,
 }

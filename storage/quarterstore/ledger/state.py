@@ -10,6 +10,7 @@ import msgspec
 from quarterstore.ledger.book import Book, Changes, Former
 from quarterstore.records import (
     compression,
+    ct,
     datasets,
     deployments,
     drills,
@@ -34,6 +35,7 @@ from quarterstore.records import (
     schedules,
     search,
     streams,
+    studies,
     trials,
 )
 from quarterstore.records.base import Event, Record
@@ -120,7 +122,10 @@ class State:
         self.jobs = book("jobs", jobs.Job, lambda r: r.id)
         self.pipelines = book("pipelines", pipelines.Pipeline, lambda r: r.name)
         self.pipeline_runs = book("pipeline_runs", pipelines.PipelineRun, lambda r: r.id)
+        self.studies = book("studies", studies.Study, lambda r: r.id)
         self.schedules = book("schedules", schedules.Schedule, lambda r: r.name)
+        self.firings = book("firings", schedules.History, lambda r: r.schedule)
+        self.maintenance = book("maintenance", schedules.Maintenance, lambda r: "deck")
         self.deployments = book("deployments", deployments.Deployment, lambda r: r.endpoint)
         self.recordings = book("recordings", Recording, lambda r: r.endpoint)
         self.admissions = book("admissions", Admission, lambda r: r.version)
@@ -129,7 +134,7 @@ class State:
         self.streams = book("streams", streams.Stream, lambda r: r.id)
         self.drifts = book("drifts", monitoring.Drift, lambda r: r.id)
         self.alerts = book("alerts", monitoring.Alert, lambda r: r.id)
-        self.reactions = book("reactions", monitoring.Reaction, lambda r: r.endpoint)
+        self.policies = book("policies", ct.Policy, lambda r: r.model)
         self.hooks = book("hooks", hooks.Hook, lambda r: r.id)
         self.deliveries = book("deliveries", hooks.Delivery, lambda r: r.id)
         self.gate_answers = book(

@@ -26,6 +26,7 @@ JobKind = Literal[
     "feature_parity",
     "replay",
     "drill",
+    "study",
 ]
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from quarterstore.records.base import Act, Event, Query, Record, Role
+from quarterstore.records.checks import ValidateSection
 from quarterstore.records.registry import Metric, Signature
 
 StepState = Literal["WAITING", "RUNNING", "DONE", "FAILED", "SKIPPED"]
@@ -33,18 +34,30 @@ class DataSection(Record, frozen=True):
 
 
 class SplitSection(Record, frozen=True):
-    """`[split]`: `by` random, time or group; `test` is the share held out."""
+    """`[split]`: `by` random, time, group, or hash of `key` (else of the group, else of the whole row), under which a
+    row stays on its side whatever rows come; `test` is the share held out. What is on both sides is refused, unless
+    `allow_leak` says why it may be."""
 
-    by: Literal["random", "time", "group"] = "random"
+    by: Literal["random", "time", "group", "hash"] = "random"
     test: float = 0.25
     seed: int = 7
+    key: tuple[str, ...] = ()
+    allow_leak: str = ""
 
 
 class TrainSection(Record, frozen=True):
-    """`[train]`: a built-in learner (mlp, logistic, forest, ridge, boosting) or `python = "train.py:train"`."""
+    """`[train]`: a built-in learner (mlp, logistic, forest, ridge, boosting), `python = "train.py:train"` inside our
+    worker, or code in an environment of its own: `run = "train.py:train"` by `interpreter`, or a `command`."""
 
     learner: str = "logistic"
     python: str | None = None
+    run: str | None = None
+    command: tuple[str, ...] = ()
+    """Words, never a shell's text; `{rows}` and its like in them are places (`training.PLACES`)."""
+    interpreter: str | None = None
+    """The Python of an environment that has none of our packages, by its absolute path."""
+    code: str | None = None
+    """The folder that is taken along, as it lies beside the definition."""
     params: dict[str, Any] = {}
     seed: int = 7
 
@@ -69,6 +82,7 @@ class Definition(Record, frozen=True):
     name: str
     model: str
     data: DataSection
+    validate: ValidateSection = ValidateSection()
     split: SplitSection = SplitSection()
     train: TrainSection = TrainSection()
     gate: GateSection = GateSection()
@@ -221,6 +235,10 @@ class PipelineSpec(Record, frozen=True):
     definition: Definition
     data: str | None = None
     code: str | None = None
+    reference: str | None = None
+    """Rows that `distribution` is checked against."""
+    schema: str | None = None
+    """The copy of the file that `validate.pandera` names."""
 
 
 class PipelineResult(Record, frozen=True):
@@ -228,7 +246,8 @@ class PipelineResult(Record, frozen=True):
 
     model: str
     reference: str
-    golden: str
+    golden: str | None
+    """None of a model that nobody here can ask: safetensors, skops that ONNX cannot hold."""
     format: str
     signature: Signature
     metrics: tuple[Metric, ...]
@@ -241,5 +260,11 @@ class PipelineResult(Record, frozen=True):
     device: str
     framework: str
     steps: tuple[Step, ...] = ()
+    leak: str = ""
+    """What is on both sides of the split, and why it may be; kept as the tag `leak` of the run and of the version."""
     warnings: tuple[str, ...] = ()
     """Signs that a feature knows the target; kept as the tag `warning` of the run and of the version."""
+    python: str | None = None
+    """Version of the Python that a person's code ran in, where that is an environment of its own."""
+    packages: tuple[str, ...] = ()
+    """What was installed there, `name==version`."""

@@ -107,6 +107,11 @@ class Home:
         return self.root / "streams"
 
     @property
+    def studies(self) -> Path:
+        """A folder a study: Optuna's journal, and the trials that ended."""
+        return self.root / "studies"
+
+    @property
     def serving(self) -> Path:
         """The launcher's own folder: last routing table, prediction spool, log."""
         return self.root / "serving"

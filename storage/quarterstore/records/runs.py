@@ -381,6 +381,15 @@ class InputsLogged(Event, tag="runs.inputs_logged", frozen=True):
     models: tuple[str, ...] = ()
 
 
+class EnvironmentNoted(Event, tag="runs.environment_noted", frozen=True):
+    """Where the code of a run ran, known when it was over: the interpreter, its version, its packages by their hash."""
+
+    run: str
+    interpreter: str | None = None
+    python: str | None = None
+    packages: str | None = None
+
+
 class OutputsLogged(Event, tag="runs.outputs_logged", frozen=True):
     """Logged models that a run made."""
 

@@ -3,13 +3,11 @@ since.
 
 A generation never changes: it is written aside and renamed when it is whole, so whoever reads sees one complete state
 and needs no lock. What is pushed is in one environment of all views, which the daemon alone writes and everybody reads
-by LMDB's own snapshots. Keys are ordered bytes (as FoundationDB's tuple layer: a type code, then text ending in NUL or
-an integer with its sign bit turned); what is too long for an LMDB key is there by its BLAKE2b hash.
+by LMDB's own snapshots.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import struct
@@ -23,10 +21,9 @@ import msgspec
 
 from quarterstore.records.faults import Full
 from quarterstore.records.online import OnlineView, Status
+from quarterstore.shelf.entity_keys import LONGEST, Key, key_bytes
 from quarterstore.shelf.files import make_folder, sync_folder
 
-LONGEST: Final = 250
-"""Bytes of a key from which on its hash stands for it: LMDB takes 511, the name of a view goes before it."""
 CHUNK: Final = 65_536
 """Pairs that are written in one transaction."""
 FIRST_SIZE: Final = 64 * 1024**2
@@ -34,12 +31,10 @@ PAGE: Final = 4096
 PUSHED_SIZE: Final = 4 * 1024**3
 """Address space, not disk: what a generation covers is dropped again."""
 READERS: Final = 512
-_integer = struct.Struct(">BQ")
 _sequence = struct.Struct(">Q")
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
-Key = tuple[Any, ...]
 Values = list[Any]
 
 
@@ -58,36 +53,6 @@ class Row(NamedTuple):
     at: int
     known: int
     values: dict[str, Any]
-
-
-def key_bytes(key: Key) -> bytes:
-    """A key as LMDB orders it: texts by their UTF-8, integers by size, composite ones part by part."""
-    whole = b"".join(map(_part, key)) if len(key) > 1 else _part(key[0])
-    return whole if len(whole) <= LONGEST else b"\xff" + hashlib.blake2b(whole, digest_size=32).digest()
-
-
-def key_of(encoded: bytes) -> Key | None:
-    """A key from its bytes; None where they are its hash."""
-    found: list[Any] = []
-    while encoded:
-        if encoded[0] == 1:
-            found.append(_integer.unpack(encoded[: _integer.size])[1] - 2**63)
-            encoded = encoded[_integer.size :]
-        elif encoded[0] == 2:
-            end = encoded.index(b"\0")
-            while encoded[end + 1 : end + 2] == b"\xff":
-                end = encoded.index(b"\0", end + 1)
-            found.append(encoded[1:end].replace(b"\0\xff", b"\0").decode())
-            encoded = encoded[end + 1 :]
-        else:
-            return None
-    return tuple(found)
-
-
-def _part(part: str | int) -> bytes:
-    if isinstance(part, int):
-        return _integer.pack(1, part + 2**63)
-    return b"\2%b\0" % part.encode().replace(b"\0", b"\0\xff")
 
 
 def packed(row: Sequence[Any]) -> bytes:
@@ -125,7 +90,8 @@ def write(folder: Path, pairs: Iterable[tuple[bytes, bytes]]) -> int:
 
 def _room_for(environment: Any, chunk: list[tuple[bytes, bytes]]) -> None:
     """Let the map grow before it is full: twice what the chunk takes at most, a value beyond a page its own pages."""
-    wanted = sum(2 * (len(key) + len(value)) + 64 + (PAGE if len(value) > PAGE // 4 else 0) for key, value in chunk)
+    sizes = [len(value) for _, value in chunk]
+    wanted = 2 * (sum(sizes) + len(chunk) * LONGEST) + sum(PAGE for size in sizes if size > PAGE // 4)
     known = environment.info()
     used = (known["last_pgno"] + 1) * PAGE
     if used + wanted + FIRST_SIZE // 4 > known["map_size"]:

@@ -17,6 +17,7 @@ def quickstart() -> click.Command:
     @click.option("--group")
     @click.option("--ignore", multiple=True, help="a column to leave out")
     @click.option("--learner", type=click.Choice(["logistic", "forest", "boosting", "ridge", "mlp"]))
+    @click.option("--allow-leak", metavar="REASON", help="learn although both sides share something; it is kept")
     @click.option("--out", type=click.Path(path_type=Path))
     @click.argument("file", type=click.Path(path_type=Path))
     @command("quickstart", "From a CSV or Parquet file to a registered model, with no YAML.")
@@ -34,12 +35,13 @@ def quickstart() -> click.Command:
 def pipeline_group() -> dict[str, Made]:
     def run_file() -> click.Command:
         @click.option("--wait/--no-wait", default=True)
+        @click.option("--allow-leak", metavar="REASON", help="learn although both sides share something; it is kept")
         @click.argument("file", type=click.Path(path_type=Path))
         @command("run", "Run a pipeline definition in TOML.")
-        def run(context: Context, file: Path, wait: bool) -> None:
+        def run(context: Context, file: Path, allow_leak: str | None, wait: bool) -> None:
             from quarterdeck.cli.definition import run_file as run_it
 
-            shown(context, run_it(context, file), wait)
+            shown(context, run_it(context, file, allow_leak), wait)
 
         return run
 

@@ -1,0 +1,215 @@
+"""The rules of tuning studies: asked for, gone on with, stopped, ended, and a winner sent into a pipeline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec.structs import replace
+
+from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterdeckd.services.queueing import queued
+from quarterdeckd.services.spaces import check_learners, check_space
+from quarterstore.ledger.finding import one_of
+from quarterstore.ledger.state import State
+from quarterstore.records import jobs, monitoring, pipelines, studies
+from quarterstore.records.base import Act
+from quarterstore.records.faults import Conflict, NotFound, Refused, got, missing
+from quarterstore.records.misfits import unknown_name
+from quarterstore.records.names import checked_text, checked_word
+
+METRICS = ("accuracy", "balanced accuracy", "f1", "log loss", "brier", "roc auc", "rmse", "mae", "r2", studies.SECONDS)
+"""What a trial over rows can be judged by."""
+MOST_OBJECTIVES = 4
+FOREVER = 30 * 86_400.0
+"""Seconds a study without a limit may take in all."""
+
+
+def checked(state: State, definition: studies.StudyDefinition, *, sent: bool = True) -> studies.StudyDefinition:
+    """A definition whose parts exist and fit together; raises a fault naming the field otherwise. Its rows are looked
+    for where they were `sent` already."""
+    checked_word("name", definition.name)
+    if definition.model is not None:
+        checked_word("model", definition.model)
+    check_space(definition.space)
+    _check_numbers(definition)
+    if not 1 <= len(definition.objectives) <= MOST_OBJECTIVES:
+        raise got("objectives", f"{len(definition.objectives)} objectives", f"1 to {MOST_OBJECTIVES}")
+    if len(definition.objectives) > 1 and definition.pruner != "none":
+        raise got("pruner", definition.pruner, "none, because trials with several objectives cannot be compared midway")
+    if definition.objective is not None:
+        for name in definition.objectives:
+            checked_text("objectives", name)
+        return definition
+    return _over_rows(state, definition, sent)
+
+
+def _over_rows(state: State, definition: studies.StudyDefinition, sent: bool) -> studies.StudyDefinition:
+    data, train = definition.data, definition.train
+    if data is None:
+        raise got("data", "nothing", "[data] with a target, or objective = FILE.py:FUNCTION")
+    if ((data.dataset or (data.file and not sent)) is None) == (data.builtin is None):
+        raise got("data", "both or neither", "a dataset (upload the file) or builtin = NAME")
+    if not 0 < definition.split.test < 1:
+        raise got("split.test", definition.split.test, "a share between 0 and 1")
+    objectives = {name.replace("_", " "): goal for name, goal in definition.objectives.items()}
+    for name in objectives:
+        if name not in METRICS:
+            raise unknown_name("objectives", name, METRICS)
+    if train.python is None:
+        check_learners(definition.space, train.learner, train.params)
+    if data.dataset is not None and sent:
+        data = replace(data, dataset=one_of(state.datasets, "data.dataset", data.dataset).id)
+    return replace(definition, data=data, objectives=objectives)
+
+
+def _check_numbers(definition: studies.StudyDefinition) -> None:
+    budget, rescore = definition.budget, definition.rescore
+    for field, value, least, most in (
+        ("budget.trials", budget.trials, 1, 100_000),
+        ("budget.workers", budget.workers, 1, 64),
+        ("budget.trial_seconds", budget.trial_seconds, 0.1, FOREVER),
+        ("budget.within", budget.within, 1.0, FOREVER),
+        ("rescore.top", rescore.top, 0, 100),
+        ("rescore.seeds", rescore.seeds, 1, 100),
+        ("seed", definition.seed, 0, 2**31 - 1),
+    ):
+        if value is not None and not (math.isfinite(value) and least <= value <= most):
+            raise got(field, value, f"{least:g} to {most:g}")
+
+
+def _start(state: State, act: studies.StartStudy, asking: Asking) -> Decision:
+    definition = checked(state, act.definition)
+    if act.code is None and (definition.objective or definition.train.python):
+        raise got("code", "nothing", f"the uploaded file of {definition.objective or definition.train.python}")
+    study = studies.Study(
+        id=asking.id("study"),
+        name=definition.name,
+        definition=definition,
+        state="RUNNING",
+        created=asking.now,
+        actor=asking.actor,
+        job="",
+        code=act.code,
+    )
+    return _queued(study, asking, f"started study {study.name}: {definition.budget.trials} trials")
+
+
+def _queued(study: studies.Study, asking: Asking, words: str) -> Decision:
+    definition = study.definition
+    spec = studies.StudySpec(
+        study=study.id,
+        definition=definition,
+        data=definition.data.dataset if definition.data else None,
+        code=study.code,
+    )
+    begun = queued(asking, "study", study.id, spec, words, jobs.Limits(seconds=FOREVER))
+    [waiting] = begun.events
+    assert isinstance(waiting, jobs.JobQueued)
+    started = studies.StudyStarted(study=replace(study, job=waiting.job.id))
+    return Decision([waiting, started], words, lambda after: after.studies[study.id])
+
+
+def _resume(state: State, act: studies.ResumeStudy, asking: Asking) -> Decision:
+    study: studies.Study = one_of(state.studies, "study", act.study)
+    if study.state == "RUNNING":
+        raise Conflict(f"{study.id} is running", field="study")
+    budget = study.definition.budget
+    given = {name: value for name in ("trials", "within", "workers") if (value := getattr(act, name)) is not None}
+    if study.state == "SUCCEEDED" and not given:
+        raise Conflict(f"{study.id} is done with {budget.trials} trials", field="study", next="give more with --trials")
+    definition = replace(study.definition, budget=replace(budget, **given))
+    _check_numbers(definition)
+    again = replace(study, definition=definition, state="RUNNING", ended=None, error=None)
+    return _queued(again, asking, f"went on with study {study.name}")
+
+
+def _stop(state: State, act: studies.StopStudy, asking: Asking) -> Decision:
+    study: studies.Study = one_of(state.studies, "study", act.study)
+    if study.state != "RUNNING":
+        raise Conflict(f"{study.id} is {study.state} already", field="study")
+
+    def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+        yield jobs.CancelJob(job=study.job, reason=act.reason), asked._replace(chained=True)
+
+    return Decision([], f"stopped study {study.name}", lambda after: after.studies[study.id], then)
+
+
+def _end(state: State, act: studies.EndStudy, asking: Asking) -> Decision:
+    study = state.studies[act.study]
+    event = studies.StudyEnded(study=study.id, state=act.state, at=asking.now, result=act.result, error=act.error)
+    words = act.result.words if act.result else act.error or ""
+
+    def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+        if act.state in ("FAILED", "LOST"):
+            yield (
+                monitoring.RaiseAlert(
+                    kind=f"study {act.state.lower()}",
+                    subject=study.id,
+                    severity="warning",
+                    words=(act.error or act.state)[:500],
+                    next=f"qd tune resume {study.id}",
+                ),
+                asked,
+            )
+
+    said = f"study {study.name} {act.state.lower()}: {words[:200]}"
+    return Decision([event], said, lambda after: after.studies[study.id], then)
+
+
+def _register(state: State, act: studies.RegisterBest, asking: Asking) -> Decision:
+    study: studies.Study = one_of(state.studies, "study", act.study)
+    if study.definition.objective is not None:
+        raise Refused(
+            "got an objective of its own, which gives values and no model", field="study", next="train it yourself"
+        )
+    if study.result is None or not study.result.best:
+        raise NotFound(f"{study.id} has no trial that was scored again", field="study")
+    chosen = study.result.best[0]
+    if act.trial is not None:
+        known = {each.trial: each for each in study.result.best}
+        if act.trial not in known:
+            raise missing("trial", str(act.trial), [str(number) for number in known])
+        chosen = known[act.trial]
+    definition = studies.pipeline_of(study.definition, chosen.params)
+
+    def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+        chained, before = asked._replace(chained=True), set(after.pipeline_runs.rows)
+        cause = f"{study.id} trial {chosen.trial}"
+        yield pipelines.RunPipeline(definition=definition, code=study.code, cause=cause), chained
+        [made] = set(after.pipeline_runs.rows) - before
+        yield studies.NoteRegistered(study=study.id, pipeline_run=made), chained
+
+    words = f"trial {chosen.trial} of study {study.name} goes into a pipeline"
+    return Decision([], words, lambda after: after.pipeline_runs[str(after.studies[study.id].pipeline_run)], then)
+
+
+def _note_registered(state: State, act: studies.NoteRegistered, asking: Asking) -> Decision:
+    event = studies.StudyRegistered(study=act.study, pipeline_run=act.pipeline_run)
+    return Decision([event], f"{act.study} runs as {act.pipeline_run}", lambda after: after.studies[act.study])
+
+
+def _list(state: State, query: studies.ListStudies, asking: Asking) -> list[studies.Study]:
+    found = [study for study in state.studies if query.name in (None, study.name)]
+    return sorted(found, key=lambda study: study.created, reverse=True)[: max(1, query.limit)]
+
+
+def _show(state: State, query: studies.ShowStudy, asking: Asking) -> studies.Study:
+    found: studies.Study = one_of(state.studies, "study", query.study)
+    return found
+
+
+RULES: Rules = {
+    studies.StartStudy: _start,
+    studies.ResumeStudy: _resume,
+    studies.StopStudy: _stop,
+    studies.EndStudy: _end,
+    studies.RegisterBest: _register,
+    studies.NoteRegistered: _note_registered,
+}
+ANSWERS: Answerers = {
+    studies.CheckStudy: lambda state, query, asking: checked(state, query.definition, sent=False),
+    studies.ListStudies: _list,
+    studies.ShowStudy: _show,
+}

@@ -1,0 +1,299 @@
+"""Tuning studies: a space searched by trials, what each gave, and the winner scored again on rows that none saw."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from msgspec.structs import replace
+
+from quarterstore.records.base import Act, Event, Query, Record, Role
+from quarterstore.records.pipelines import DataSection, Definition, PipelineRun, SplitSection, TrainSection
+
+Goal = Literal["maximise", "minimise"]
+StudyState = Literal["RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
+TrialState = Literal["COMPLETE", "PRUNED", "FAILED"]
+Scalar = bool | int | float | str
+SECONDS = "seconds"
+"""The objective that is the time a trial took to train."""
+
+
+class Parameter(Record, frozen=True):
+    """`[space.NAME]`: a number between `low` and `high` (both included), by its logarithm or in steps where asked, or
+    one of `choices`; with `when` only where every other parameter it names has one of the values it gives."""
+
+    kind: Literal["float", "int", "choice"]
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: float | None = None
+    choices: tuple[Scalar | tuple[Scalar, ...], ...] = ()
+    when: dict[str, Scalar | tuple[Scalar, ...]] = {}
+
+
+class Budget(Record, frozen=True):
+    """`[budget]`: how many trials end, seconds after which none is begun, seconds one may take, trials at once."""
+
+    trials: int = 100
+    within: float | None = None
+    trial_seconds: float = 600.0
+    workers: int = 1
+
+
+class Rescoring(Record, frozen=True):
+    """`[rescore]`: the best `top` trials are trained again with `seeds` fresh seeds and scored on untouched rows."""
+
+    top: int = 3
+    seeds: int = 3
+
+
+class StudyDefinition(Record, frozen=True):
+    """A study as it is written in TOML. What a trial does is a learner or training function on rows (`[data]`,
+    `[split]`, `[train]`), or the objective of one's own, `FILE.py:FUNCTION`, that is given a trial and answers one
+    value an objective."""
+
+    name: str
+    objectives: dict[str, Goal]
+    space: dict[str, Parameter]
+    data: DataSection | None = None
+    split: SplitSection = SplitSection()
+    train: TrainSection = TrainSection()
+    task: Literal["auto", "classification", "regression"] = "auto"
+    objective: str | None = None
+    model: str | None = None
+    """The model that the winner becomes a version of; the study's name unless given."""
+    sampler: Literal["tpe", "random", "nsga2"] | None = None
+    """`tpe` for one objective, `nsga2` for several, unless given."""
+    pruner: Literal["none", "asha"] = "none"
+    seed: int = 7
+    budget: Budget = Budget()
+    rescore: Rescoring = Rescoring()
+
+
+class StudyTrial(Record, frozen=True):
+    """One trial that ended: its parameters, a value an objective (none unless COMPLETE), its curve (step, value)."""
+
+    number: int
+    state: TrialState
+    params: dict[str, Any] = {}
+    values: tuple[float, ...] = ()
+    curve: tuple[tuple[int, float], ...] = ()
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class Rescored(Record, frozen=True):
+    """A trial beside itself: the values it was chosen by, and their mean over `seeds` fresh seeds with the lowest and
+    the highest; `untouched` rows were judged that no trial saw (0: an objective of its own has no rows of ours)."""
+
+    trial: int
+    params: dict[str, Any]
+    tuned: tuple[float, ...]
+    honest: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    seeds: int
+    untouched: int
+    error: str | None = None
+
+
+class StudyResult(Record, frozen=True):
+    """What a study found: trials by state, the best (of several objectives the Pareto front) scored again, the share
+    of each parameter in reaching the best values, and whether the order in which trials ended had a part in it."""
+
+    complete: int
+    pruned: int
+    failed: int
+    best: tuple[Rescored, ...]
+    importance: dict[str, float]
+    order_dependent: bool
+    seconds: float
+    words: str
+
+
+class Study(Record, frozen=True):
+    """A study: its definition, its newest job, and what it found once it ended well."""
+
+    id: str
+    name: str
+    definition: StudyDefinition
+    state: StudyState
+    created: float
+    actor: str
+    job: str
+    code: str | None = None
+    """Artefact of the person's own file, exactly as it was when the study was asked for."""
+    ended: float | None = None
+    error: str | None = None
+    result: StudyResult | None = None
+    pipeline_run: str | None = None
+    """The run that made a version of the winner."""
+
+
+class StartStudy(Act[Study], tag="studies.start", frozen=True):
+    """Search a space: a job asks, tells and prunes, its workers run the trials."""
+
+    definition: StudyDefinition
+    code: str | None = None
+
+
+class ResumeStudy(Act[Study], tag="studies.resume", frozen=True):
+    """Go on with a study that ended in any way: trials that ended are kept, those that were lost run again; `trials` is
+    the new number in all, `within` and `workers` hold from here on."""
+
+    study: str
+    trials: int | None = None
+    within: float | None = None
+    workers: int | None = None
+
+
+class StopStudy(Act[Study], tag="studies.stop", frozen=True):
+    """End a study's job now; `studies.resume` goes on with it."""
+
+    study: str
+    reason: str = ""
+
+
+class EndStudy(Act[Study], tag="studies.end", frozen=True):
+    """Say how a study's job ended."""
+
+    role: ClassVar[Role] = "daemon"
+    study: str
+    state: StudyState
+    result: StudyResult | None = None
+    error: str | None = None
+
+
+class RegisterBest(Act[PipelineRun], tag="studies.register", frozen=True):
+    """Run a pipeline with the parameters of a trial that was scored again (the best unless named): its version is
+    registered as of any pipeline."""
+
+    study: str
+    trial: int | None = None
+
+
+class NoteRegistered(Act[Study], tag="studies.note_registered", frozen=True):
+    """Say which pipeline run a study's winner went into."""
+
+    role: ClassVar[Role] = "daemon"
+    study: str
+    pipeline_run: str
+
+
+class CheckStudy(Query[StudyDefinition], tag="studies.check", frozen=True):
+    """A definition as it would be kept, or the fault that `studies.start` would end with, before any file is sent."""
+
+    definition: StudyDefinition
+
+
+class ListStudies(Query[list[Study]], tag="studies.list", frozen=True):
+    """Studies, newest first; of one name when given."""
+
+    name: str | None = None
+    limit: int = 100
+
+
+class ShowStudy(Query[Study], tag="studies.show", frozen=True):
+    """One study."""
+
+    study: str
+
+
+class ListTrials(Query[list[StudyTrial]], tag="studies.trials", frozen=True):
+    """Trials of a study that ended, in their order, also while it runs; of one state when given."""
+
+    study: str
+    state: TrialState | None = None
+    limit: int = 1000
+
+
+class BestTrials(Query[list[StudyTrial]], tag="studies.best", frozen=True):
+    """The best `top` trials by the first objective, the best first, also while the study runs."""
+
+    study: str
+    top: int = 1
+
+
+class ParetoTrials(Query[list[StudyTrial]], tag="studies.pareto", frozen=True):
+    """The trials that no other beats in every objective, by the first one; also while the study runs."""
+
+    study: str
+
+
+class StudyStarted(Event, tag="studies.started", frozen=True):
+    """A study was asked for, or is gone on with."""
+
+    study: Study
+
+
+class StudyEnded(Event, tag="studies.ended", frozen=True):
+    """A study's job is over."""
+
+    study: str
+    state: StudyState
+    at: float
+    result: StudyResult | None = None
+    error: str | None = None
+
+
+class StudyRegistered(Event, tag="studies.registered", frozen=True):
+    """A pipeline runs with the parameters of a study's trial."""
+
+    study: str
+    pipeline_run: str
+
+
+class StudySpec(Record, frozen=True):
+    """What a study's job is given; `folder` keeps Optuna's journal and the trials over kills and resumes."""
+
+    study: str
+    definition: StudyDefinition
+    folder: str = ""
+    data: str | None = None
+    code: str | None = None
+
+
+def pipeline_of(definition: StudyDefinition, params: dict[str, Any], seed: int | None = None) -> Definition:
+    """The pipeline that a trial with these parameters is: `learner` names one, the others are the learner's own."""
+    assert definition.data is not None
+    own = {name: value for name, value in params.items() if name != "learner"}
+    train = replace(
+        definition.train,
+        learner=params.get("learner", definition.train.learner),
+        params={**definition.train.params, **own},
+        seed=definition.train.seed if seed is None else seed,
+    )
+    return Definition(
+        name=definition.name,
+        model=definition.model or definition.name,
+        data=definition.data,
+        split=definition.split,
+        train=train,
+        task=definition.task,
+    )
+
+
+def best(definition: StudyDefinition, trials: list[StudyTrial], top: int) -> list[StudyTrial]:
+    """Complete trials by the first objective, the best first; of equal ones the earlier."""
+    sign = _signs(definition)[0]
+    found = [trial for trial in trials if trial.state == "COMPLETE"]
+    return sorted(found, key=lambda trial: (sign * trial.values[0], trial.number))[: max(0, top)]
+
+
+def pareto(definition: StudyDefinition, trials: list[StudyTrial]) -> list[StudyTrial]:
+    """Complete trials that no other is at least as good as in every objective and better in one, by the first."""
+    signs = _signs(definition)
+    front: list[tuple[tuple[float, ...], StudyTrial]] = []
+    for trial in best(definition, trials, len(trials)):
+        costs = tuple(sign * value for sign, value in zip(signs, trial.values, strict=True))
+        front = [(other, kept) for other, kept in front if not _beats(costs, other)]
+        if not any(_beats(other, costs) for other, _ in front):
+            front.append((costs, trial))
+    return [trial for _, trial in front]
+
+
+def _beats(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+    return first != second and all(mine <= other for mine, other in zip(first, second, strict=True))
+
+
+def _signs(definition: StudyDefinition) -> list[int]:
+    return [-1 if goal == "maximise" else 1 for goal in definition.objectives.values()]
