@@ -195,8 +195,8 @@ class Life:
                 f"({accuracy.low:.3f} to {accuracy.high:.3f}), data {str(record.dataset)[:12]}"
             )
         for run in (first, done):
-            export = next(step for step in run.steps if step.name == "export")
-            figures[f"parity of {run.version}"] = export.words
+            trained = next(step for step in run.steps if step.name == "train")
+            figures[f"parity of {run.version}"] = trained.words.rpartition("; ")[2]
         return figures
 
     def ended(self, run: pipelines.PipelineRun) -> pipelines.PipelineRun:

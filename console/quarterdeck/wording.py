@@ -22,6 +22,7 @@ from quarterstore.records import (
     schedules,
     search,
     store,
+    studies,
     trials,
 )
 from quarterstore.records.base import tag_of
@@ -165,6 +166,7 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     runs.RemoveRun: _with("run rm", "run"),
     runs.CompareRuns: _compare,
     search.SearchRuns: _search,
+    studies.ShowStudy: _with("tune show", "study"),
     registry.ShowLineage: _with("lineage", "version"),
     models.ShowModel: _with("model show", "model"),
     registry.ListTenures: _with("registry history", "model"),

@@ -47,6 +47,7 @@ from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.rows import RowFiles
 from quarterdeckd.work.scheduler import Scheduler
 from quarterdeckd.work.serving_link import ServingLink
+from quarterdeckd.work.steps import Deadlines
 from quarterdeckd.work.storing import Storing
 from quarterdeckd.work.streams import Streams
 from quarterdeckd.work.studies import Studies
@@ -340,6 +341,7 @@ class Daemon:
             self.streams.run(),
             self.doomed.run(),
             self.hearing.watch(),
+            Deadlines(self.view, self.dispatch, self.bus).watch(),
             self.remotes.run(self.settings.remotes_every),
             self.scheduler.watch_jumps(),
             self.retraining.run(LOOK_EVERY),

@@ -11,7 +11,7 @@ import time
 from benching import counted, deck, quantile, report
 
 from quarterdeck.client import Client
-from quarterstore.records import jobs, studies
+from quarterstore.records import jobs, spaces, studies
 
 TRIALS = counted(100, 20)
 REPEATS = counted(5, 1)
@@ -36,14 +36,14 @@ def searched(client: Client, code: str, number: int) -> float:
     definition = studies.StudyDefinition(
         name=f"bench-{number}",
         objectives={"loss": "minimise"},
-        space={"x": studies.Parameter(kind="float", low=-10, high=10)},
+        space={"x": spaces.Parameter(kind="float", low=-10, high=10)},
         objective="objective.py:objective",
         seed=number,
-        budget=studies.Budget(trials=TRIALS, workers=2),
-        rescore=studies.Rescoring(top=3, seeds=3),
+        budget=spaces.Budget(trials=TRIALS, workers=2),
+        rescore=spaces.Rescoring(top=3, seeds=3),
     )
     began = time.perf_counter()
-    study = client.ask(studies.StartStudy(definition=definition, code=code))
+    study = client.ask(studies.StartStudy(definition=definition, sources={"objective.py": code}))
     while (job := client.ask(jobs.ShowJob(job=study.job))).ended is None:
         threading.Event().wait(0.02)
     took = time.perf_counter() - began

@@ -49,6 +49,7 @@ from quarterstore.records import (
     runs,
     schedules,
     search,
+    spaces,
     store,
     streams,
     studies,
@@ -221,7 +222,7 @@ def about_logged_models(life: Life, run: str, digest: str, size: int) -> None:
     assert life(logged_models.ListLoggedModels()) == []
 
 
-def about_training(life: Life) -> None:
+def about_training(life: Life, ana: Any) -> None:
     """A pipeline of real rows, again by its name, and one that is called off."""
     data = pipelines.DataSection(target="target", builtin="breast_cancer")
     definition = pipelines.Definition(name="life", model="life", data=data)
@@ -236,6 +237,24 @@ def about_training(life: Life) -> None:
     third = life(pipelines.RerunPipeline(pipeline="life"))
     assert life(jobs.CancelJob(job=third.job)).state == "CANCELLED"
     assert len(life(jobs.ListJobs())) >= 3
+    asks = pipelines.StepSection(name="ask", uses="approve", params={"ask": "shall it?"})
+    human = pipelines.Definition(name="human", steps=(asks,))
+
+    def asked() -> pipelines.PipelineRun:
+        run = life(pipelines.RunPipeline(definition=human))
+        waits = life.until(pipelines.ShowPipelineRun(pipeline_run=run.id), lambda found: found.state == "WAITING")
+        assert waits.steps[0].words == "shall it?"
+        return run
+
+    yes, no, gone = asked(), asked(), asked()
+    life(pipelines.ApproveStep(pipeline_run=yes.id, note="why not"), by=ana)
+    done = life.until(pipelines.ShowPipelineRun(pipeline_run=yes.id), lambda found: found.state in OVER)
+    assert done.state == "SUCCEEDED" and done.steps[0].words == "approved by ana: why not"
+    assert life(pipelines.PipelineLog(pipeline_run=yes.id)) == []
+    assert life(pipelines.RejectStep(pipeline_run=no.id, step="ask")).state == "FAILED"
+    assert life(pipelines.CancelPipeline(pipeline_run=gone.id)).state == "CANCELLED"
+    again = life(pipelines.ResumePipeline(pipeline_run=no.id))
+    life.until(pipelines.ShowPipelineRun(pipeline_run=again.id), lambda found: found.state == "WAITING")
 
 
 def about_schedules(life: Life) -> None:
@@ -360,10 +379,10 @@ def about_studies(life: Life) -> None:
     definition = studies.StudyDefinition(
         name="search",
         objectives={"accuracy": "maximise", "log loss": "minimise"},
-        space={"c": studies.Parameter(kind="float", low=0.01, high=10.0, log=True)},
+        space={"c": spaces.Parameter(kind="float", low=0.01, high=10.0, log=True)},
         data=pipelines.DataSection(target="target", builtin="iris"),
-        budget=studies.Budget(trials=3),
-        rescore=studies.Rescoring(top=1, seeds=1),
+        budget=spaces.Budget(trials=3),
+        rescore=spaces.Rescoring(top=1, seeds=1),
     )
     assert life(studies.CheckStudy(definition=definition)) == definition
     study = life(studies.StartStudy(definition=definition))
@@ -606,7 +625,7 @@ def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any
     with team.client(timeout=30) as owner, team.client("ana") as ana:
         life = Life(owner)
         about_runs(life)
-        about_training(life)
+        about_training(life, ana)
         about_schedules(life)
         about_the_registry(life, ana)
         about_data(life)

@@ -24,8 +24,8 @@ def train(frame, target, params, log):
     child = subprocess.Popen(["sleep", "300"])
     with open(params["mark"], "a") as file:
         file.write(f"{os.getpid()} {child.pid}\\n")
-    os.makedirs("out", exist_ok=True)
-    with open("out/model.onnx", "w") as file:
+    os.makedirs("../out", exist_ok=True)
+    with open("../out/model.onnx", "w") as file:
         file.write("half a model")
     how = params["how"]
     if how in ("SIGKILL", "SIGSEGV", "SIGSTOP"):
@@ -36,14 +36,16 @@ def train(frame, target, params, log):
     if how == "exit":
         os._exit(0)
     if how == "garbage":
-        with open("result.json", "w") as file:
-            file.write('{"ok": tru')
-        with open("progress.jsonl", "a") as file:
+        for name in ("../answer.json", "../../../result.json"):
+            with open(name, "w") as file:
+                file.write('{"ok": tru')
+        with open("../../../progress.jsonl", "a") as file:
             file.write("no line\\n{}\\n")
         os._exit(0)
     if how == "lie":
-        with open("result.json", "w") as file:
-            file.write('{"ok": true, "result": {"model": "../../../etc/passwd"}}')
+        os.link("../../../spec.json", "../out/golden.json")
+        with open("../answer.json", "w") as file:
+            file.write('{"ok": true, "words": "done"}')
         os._exit(0)
     while how == "wait" and not os.path.exists(params["go"]):
         time.sleep(0.05)
@@ -55,8 +57,8 @@ REASONS = {
     "SIGSTOP": ("LOST", "silent"),
     "memory": ("FAILED", "Memory"),
     "exit": ("LOST", "ended with 0"),
-    "garbage": ("FAILED", "result.json"),
-    "lie": ("FAILED", ""),
+    "garbage": ("LOST", "an answer that is none"),
+    "lie": ("FAILED", "golden.json"),
 }
 """How the process ends -> the state of its job and a word of the reason."""
 
@@ -109,7 +111,12 @@ def lives(pid: int) -> bool:
 def left_behind(daemon: Any, job: str) -> list[str]:
     """Half-made files of a job that is over, and what its upload left."""
     folder = daemon.home.jobs / job
-    halves = [*folder.glob("out/*"), *folder.rglob("*.part"), *daemon.home.incoming.iterdir()]
+    halves = [
+        *folder.glob("out/*"),
+        *folder.glob("steps/*/out/*"),
+        *folder.rglob("*.part"),
+        *daemon.home.incoming.iterdir(),
+    ]
     return [str(path) for path in halves] + [str(path) for path in [daemon.home.secret_key(job)] if path.exists()]
 
 

@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from quarterstore.records import jobs, pipelines
+from quarterstore.shelf.artefacts import Artefacts
 from tests.faults.test_jobs import lives, until
 from tests.pipeline.test_own_code import bare as bare
 
@@ -37,6 +38,7 @@ def train(asked, log):
     global given
     given = asked
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    mark("begun %r" % time.time())
     mark("pid %d" % os.getpid())
     mark("pid %d" % subprocess.Popen(["sleep", "300"]).pid)
     mark("pid %d" % subprocess.Popen(["sleep", "300"], start_new_session=True).pid)
@@ -67,9 +69,9 @@ def train(asked, log):
         time.sleep(0.05)
 """
 REASONS = {
-    "hangs": "seconds: the job ran longer than its limit of 6 s",
-    "loops": "seconds: the job ran longer than its limit of 6 s",
-    "forks": "seconds: the job ran longer than its limit of 6 s",
+    "hangs": "seconds: the step ran longer than its limit of 6 s",
+    "loops": "seconds: the step ran longer than its limit of 6 s",
+    "forks": "seconds: the step ran longer than its limit of 6 s",
     "memory": "memory: got ",
     "disk": "disk: got ",
 }
@@ -77,22 +79,41 @@ REASONS = {
 
 def begun(folder: Path, how: str, python: Path) -> subprocess.Popen[bytes]:
     """A job's process as the supervisor starts it, in a folder of its own."""
-    folder.mkdir()
-    (folder / "code").write_text(CODE)
+    for part in ("store", "incoming", "checkpoints"):
+        (folder / part).mkdir(parents=True)
+    (folder / "train.py").write_text(CODE)
+    digest, _ = Artefacts(folder / "store", folder / "incoming").adopt(folder / "train.py")
     most = {"memory": LIMITS.memory, "disk": LIMITS.disk}.get(how, 0)
+    limits = jobs.Limits(seconds=SECONDS) if how in BY_TIME else replace(LIMITS, seconds=60.0)
+    names = ("validate", "split", "train")
+    steps = tuple(
+        pipelines.StepSection(
+            name=name,
+            uses=name,
+            after=names[place - 1 : place] if place else (),
+            limits=limits if name == "train" else jobs.Limits(),
+        )
+        for place, name in enumerate(names)
+    )
     definition = pipelines.Definition(
         name="limits",
-        model="limits",
         data=pipelines.DataSection(target="target", builtin="iris"),
         train=pipelines.TrainSection(
             run="train.py:train",
             interpreter=str(python),
             params={"how": how, "mark": str(folder / "mark"), "most": most},
         ),
+        steps=steps,
     )
-    spec = pipelines.PipelineSpec("pipe-1", "run-1", definition, None, str(folder / "code"))
-    limits = LIMITS if how in BY_TIME else replace(LIMITS, seconds=60.0)
-    job = jobs.JobSpec(job="job-1", kind="pipeline", spec=msgspec.to_builtins(spec), limits=limits)
+    spec = pipelines.PipelineSpec(
+        pipeline_run="pipe-1",
+        run="run-1",
+        definition=definition,
+        sources={"train.py": digest},
+        store=str(folder / "store"),
+        checkpoints=str(folder / "checkpoints"),
+    )
+    job = jobs.JobSpec(job="job-1", kind="pipeline", spec=msgspec.to_builtins(spec))
     (folder / "spec.json").write_bytes(msgspec.json.encode(job))
     with (folder / "log.txt").open("wb") as log:
         return subprocess.Popen(
@@ -137,7 +158,7 @@ def test_code_that_does_not_stop_is_stopped_at_its_limit_with_all_it_started(
             if left := [pid for pid in pids if lives(pid)]:
                 wrong.append(f"{how}: {left} live on")
             since = marks(folder, "over")
-            start = (folder / "lock").stat().st_mtime + SECONDS
+            start = float(marks(folder, "begun")[0]) + SECONDS
             late[how] = ends[how] - (float(since[0]) if since else start)
             wrong += [f"{how}: {late[how]:.1f} s late"] * (late[how] > LATE)
     finally:

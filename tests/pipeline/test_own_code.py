@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 import subprocess
 import sys
 import sysconfig
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quarterdeckd.pipeline import own_process
 from quarterstore.records.faults import Fault, Invalid, TooLarge
-from quarterstore.records.pipelines import PipelineResult, TrainSection
-from quarterstore.records.snapshots import IGNORE, MOST_BYTES, laid_out, packed
+from quarterstore.records.pipelines import DataSection, StepSection, TrainSection
+from quarterstore.records.snapshots import IGNORE, MOST_BYTES, files_in
 from quarterstore.records.training import check_train
-from tests.faults.test_jobs import lives
-from tests.pipeline.test_run import definition, done, rows
+from tests.pipeline import stepping
+from tests.pipeline.stepping import Ran
+from tests.pipeline.test_run import definition, rows
 
 
 def environment(folder: Path, *, with_ours: bool = False) -> Path:
@@ -84,10 +83,15 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment(tmp_path_factory.mktemp("venv") / "bare")
 
 
-def ran(folder: Path, section: TrainSection, code: str | bytes) -> PipelineResult:
-    """Run a pipeline of it over mixed rows; the code is one file, or the bytes of a snapshot."""
-    (folder / "code").write_bytes(code if isinstance(code, bytes) else code.encode())
-    return done(folder, definition(train=section), rows(folder / "rows.csv"), folder / "code")
+def ran(folder: Path, section: TrainSection, files: dict[str, str | bytes]) -> Ran:
+    """Run a pipeline of it over mixed rows, with the user's own files."""
+    code = folder / "code"
+    for name, data in files.items():
+        path = code / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        path.chmod(0o700)
+    return stepping.ran(folder, definition(train=section), rows(folder / "rows.csv"), code)
 
 
 def points(folder: Path) -> list[tuple[int, str, Any]]:
@@ -118,7 +122,7 @@ def train(given, log):
     log(nothing=float("nan"))
     assert sorted(os.listdir(given.checkpoint)) == []
     print("said by the code", given.params["rate"], given.seed, flush=True)
-    with open(os.path.join(os.path.dirname(given.output), "code", "model.bin"), "rb") as file:
+    with open("model.bin", "rb") as file:
         return file.read()
 """
 
@@ -126,12 +130,8 @@ def train(given, log):
 def test_code_in_a_bare_environment_gives_a_model_that_is_scored_and_its_curves(
     folder: Path, bare: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    source = folder / "source"
-    source.mkdir()
-    (source / "train.py").write_text(STDLIB)
-    (source / "model.bin").write_bytes(classifier())
     section = TrainSection(run="train.py:train", interpreter=str(bare), code="source", params={"rate": 0.5})
-    found = ran(folder, section, packed(source))
+    found = ran(folder, section, {"source/train.py": STDLIB, "source/model.bin": classifier()}).result
     assert found.format == "onnx" and found.golden is not None
     accuracy = next(each for each in found.metrics if each.name == "accuracy")
     assert accuracy.value > 0.8 and accuracy.low is not None
@@ -177,11 +177,11 @@ def renamed(made, given):
 def test_a_model_of_scikit_learn_comes_back_as_onnx_with_the_packages_it_was_made_with(folder: Path, kind: str) -> None:
     python = environment(folder / "venv", with_ours=True)
     data = rows(folder / "rows.csv", blank=False)
-    (folder / "train.py").write_text(SKLEARN)
+    (folder / "code").mkdir()
+    (folder / "code" / "train.py").write_text(SKLEARN)
     section = TrainSection(run="train.py:train", interpreter=str(python), params={"as": kind})
-    base = definition(train=section)
-    asked = definition(train=section, data=type(base.data)(target="y", file="rows.csv", ignore=("day", "house", "job")))
-    found = done(folder, asked, data, folder / "train.py")
+    about = DataSection(target="y", file="rows.csv", ignore=("day", "house", "job"))
+    found = stepping.ran(folder, definition(train=section, data=about), data, folder / "code").result
     assert found.format == "onnx" and found.parity < 1e-4
     assert next(each for each in found.metrics if each.name == "accuracy").value > 0.7
     assert any(each.startswith(("scikit_learn==", "scikit-learn==")) for each in found.packages)
@@ -206,31 +206,26 @@ def train(given, log):
 
 def test_safetensors_are_kept_as_they_are_and_scored_by_what_the_code_predicts(folder: Path, bare: Path) -> None:
     section = TrainSection(run="train.py:train", interpreter=str(bare), params={"predict": True})
-    found = ran(folder, section, SAFETENSORS)
+    whole = ran(folder, section, {"train.py": SAFETENSORS})
+    found, data = whole.result, whole.files["train/model.safetensors"].read_bytes()
     assert (found.format, found.golden) == ("safetensors", None)
     assert next(each for each in found.metrics if each.name == "accuracy").value > 0.7
-    length = struct.unpack("<Q", (folder / found.model).read_bytes()[:8])[0]
-    assert "w" in json.loads((folder / found.model).read_bytes()[8 : 8 + length])
+    assert "w" in json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
 
 
 def test_safetensors_without_predictions_say_what_is_missing(folder: Path, bare: Path) -> None:
     with pytest.raises(Invalid, match=r"no predictions\.csv, expected the columns no, yes for 100 held-out rows"):
-        ran(folder, TrainSection(run="train.py:train", interpreter=str(bare)), SAFETENSORS)
+        ran(folder, TrainSection(run="train.py:train", interpreter=str(bare)), {"train.py": SAFETENSORS})
 
 
 def test_a_command_is_words_with_places_in_them_and_logs_by_lines(folder: Path) -> None:
-    source = folder / "source"
-    source.mkdir()
-    script = source / "train.sh"
-    script.write_text(
+    script = (
         '#!/bin/sh\nset -e\ntest "$1" = "--rows"\ntest -f "$2"\ntest "$3" = \'$(touch canary); `touch canary`\'\n'
         'echo \'{"loss": 0.5}\' >> "$QD_METRICS"\necho \'{"step": 9, "loss": 0.25}\' >> "$QD_METRICS"\n'
         'echo \'no line\' >> "$QD_METRICS"\ncp model.bin "$QD_OUTPUT/model.onnx"\n'
     )
-    script.chmod(0o755)
-    (source / "model.bin").write_bytes(classifier())
     words = ("./train.sh", "--rows", "{rows_csv}", "$(touch canary); `touch canary`")
-    found = ran(folder, TrainSection(command=words), packed(source))
+    found = ran(folder, TrainSection(command=words), {"train.sh": script, "model.bin": classifier()}).result
     assert found.format == "onnx" and found.python is None
     assert points(folder) == [(1, "loss", 0.5), (9, "loss", 0.25)]
     assert not list(folder.rglob("canary"))
@@ -266,7 +261,7 @@ WRONG = {
 def test_code_that_fails_is_one_line_that_says_where(folder: Path, bare: Path, kind: str) -> None:
     code, words = WRONG[kind]
     with pytest.raises(Fault) as failed:
-        ran(folder, TrainSection(run="train.py:train", interpreter=str(bare)), code)
+        ran(folder, TrainSection(run="train.py:train", interpreter=str(bare)), {"train.py": code})
     assert words in failed.value.line() and "\n" not in failed.value.line()
 
 
@@ -281,32 +276,33 @@ def test_code_that_fails_is_one_line_that_says_where(folder: Path, bare: Path, k
 )
 def test_an_interpreter_that_is_none_is_said_before_anything_runs(folder: Path, program: str, words: str) -> None:
     with pytest.raises(Invalid) as refused:
-        ran(folder, TrainSection(run="train.py:train", interpreter=program), STDLIB)
+        ran(folder, TrainSection(run="train.py:train", interpreter=program), {"train.py": STDLIB})
     assert words in refused.value.line() and "train.interpreter" in refused.value.line()
 
 
-def test_what_the_code_leaves_running_is_ended_with_it(folder: Path, bare: Path) -> None:
-    """Also what left its group: `setsid`, twice forked."""
-    code = (
-        "import os, subprocess\n"
-        "def train(given, log):\n"
-        "    left = subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
-        "    open(given.params['mark'], 'w').write(str(left.pid))\n"
-        "    return b'rubbish'\n"
-    )
-    script = (
-        "import sys\nfrom pathlib import Path\nfrom quarterdeckd.pipeline.descendants import adopt_orphans\n"
-        "adopt_orphans()\nfrom tests.pipeline.test_own_code import ran\n"
-        "from quarterstore.records.pipelines import TrainSection\nfrom quarterstore.records.faults import Fault\n"
-        "section = TrainSection(run='train.py:train', interpreter=sys.argv[1], params={'mark': 'mark'})\n"
-        "try:\n    ran(Path.cwd(), section, sys.argv[2])\nexcept Fault as fault:\n    print(fault.line())\n"
-    )
-    (folder / "own" / "code").mkdir(parents=True)
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", script, str(bare), code], capture_output=True, text=True, env=environ)
-    assert "expected ONNX" in done.stdout, done.stderr
-    pid = int((folder / "own" / "code" / "mark").read_text())
-    assert not lives(pid)
+STEP = """
+def clean(given, log):
+    log(rows=3)
+    with open(given.out + "/clean.csv", "w") as file:
+        file.write("a")
+    return {"rows": 3, "params": given.params["keep"], "inputs": sorted(given.inputs)}
+"""
+
+
+def test_a_step_of_its_own_is_called_by_another_python(folder: Path, bare: Path) -> None:
+    (folder / "steps.py").write_text(STEP)
+    steps = (StepSection(name="clean", run="steps.py:clean", interpreter=str(bare), params={"keep": "all"}),)
+    asked = definition(steps=(*steps, *whole_flow("clean")))
+    found = stepping.ran(folder, asked, rows(folder / "rows.csv"), folder)
+    assert found.steps["clean"].figures == {"rows": 3, "params": "all", "inputs": []}
+    assert found.files["clean/clean.csv"].read_text() == "a"
+
+
+def whole_flow(after: str) -> tuple[StepSection, ...]:
+    """The steps that make a model, behind another."""
+    names = ("validate", "split", "train", "evaluate", "register")
+    befores = (after, *names)
+    return tuple(StepSection(name=each, uses=each, after=(befores[place],)) for place, each in enumerate(names))
 
 
 @pytest.mark.parametrize(
@@ -318,6 +314,8 @@ def test_what_the_code_leaves_running_is_ended_with_it(folder: Path, bare: Path)
         (TrainSection(run="train:train", interpreter="/p"), "FILE.py:FUNCTION"),
         (TrainSection(run="train.py:train", interpreter="venv/bin/python"), "an absolute path"),
         (TrainSection(interpreter="/p"), "none without run or command"),
+        (TrainSection(python="a.py:b", code="."), "none without run or command"),
+        (TrainSection(run="a.py:b", interpreter="/p", code="../x"), "without . or .."),
         (TrainSection(command=("-rf", "{rows}")), "expected a program"),
         (TrainSection(command=("",)), "expected a program"),
         (TrainSection(command=("a", "{target}")), "got {target}, expected {rows}"),
@@ -332,61 +330,26 @@ def test_a_section_that_cannot_be_meant_is_refused(section: TrainSection, words:
     assert words in refused.value.line()
 
 
-def test_a_snapshot_is_the_same_bytes_and_holds_the_code_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "code"
-    for name in (
-        "train.py",
-        "part/deep.py",
-        "__pycache__/train.pyc",
-        ".git/config",
-        "env/pyvenv.cfg",
-        "rows.csv",
-        "big.bin",
-    ):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
-    (folder / "train.py").chmod(0o755)
-    (folder / IGNORE).write_text("# too large\n*.bin\n")
-    first = packed(folder, (folder / "rows.csv",))
-    os.utime(folder / "train.py", (1, 1))
-    assert packed(folder, (folder / "rows.csv",)) == first
-    (tmp_path / "kept").write_bytes(first)
-    laid_out(tmp_path / "kept", tmp_path / "out")
-    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
-    assert found == ["part/deep.py", "train.py"]
-    assert os.access(tmp_path / "out" / "train.py", os.X_OK)
-    assert not os.access(tmp_path / "out" / "part" / "deep.py", os.X_OK)
+def test_what_is_taken_along_of_a_folder_is_the_code_alone(tmp_path: Path) -> None:
+    left_out = ("__pycache__/train.pyc", ".git/config", "env/pyvenv.cfg", "rows.csv", "big.bin")
+    for name in ("train.py", "part/deep.py", *left_out):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / IGNORE).write_text("# too large\n*.bin\n")
+    assert files_in(tmp_path, (tmp_path / "rows.csv",)) == ["part/deep.py", "train.py"]
 
 
-def test_a_snapshot_with_a_link_or_too_much_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_a_link_or_too_much_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")
     with pytest.raises(Invalid, match="no plain file"):
-        packed(tmp_path)
+        files_in(tmp_path)
     (tmp_path / "link").unlink()
     with pytest.raises(Invalid, match="no file in"):
-        packed(tmp_path)
+        files_in(tmp_path)
     with (tmp_path / "rows").open("wb") as file:
         file.truncate(MOST_BYTES + 1)
     with pytest.raises(TooLarge, match=IGNORE):
-        packed(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["../out.py", "/out.py", "a/../../out.py", "a\\b.py", "a\x1bb.py"])
-def test_a_snapshot_whose_names_lead_out_is_refused(tmp_path: Path, name: str) -> None:
-    with zipfile.ZipFile(tmp_path / "lies", "w") as archive:
-        archive.writestr(name, "x")
-    (tmp_path / "in").mkdir()
-    with pytest.raises(Invalid):
-        laid_out(tmp_path / "lies", tmp_path / "in")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "lies"]
-
-
-def test_a_snapshot_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "bomb", "w", zipfile.ZIP_DEFLATED) as archive:
-        for part in range(3):
-            archive.writestr(f"{part}.py", bytes(MOST_BYTES // 2))
-    with pytest.raises(TooLarge):
-        laid_out(tmp_path / "bomb", tmp_path / "out")
+        files_in(tmp_path)
 
 
 def test_lines_that_are_none_are_said_a_few_times_and_harm_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,17 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from quarterdeckd.pipeline import files, run, splitting
-from quarterdeckd.pipeline.progress import Report
+from quarterdeckd.pipeline import files, splitting
 from quarterstore.records.faults import Fault, Refused
 from quarterstore.records.pipelines import (
     DataSection,
     Definition,
     PipelineResult,
-    PipelineSpec,
     SplitSection,
     TrainSection,
 )
+from tests.pipeline.stepping import ran
 
 PARITY = 1e-4
 """Largest difference between the exported and the trained model that is float32's own."""
@@ -51,12 +50,9 @@ def definition(learner: str = "logistic", **about: Any) -> Definition:
     return Definition(**{"name": "p", "model": "m", "data": data, "train": train, **about})
 
 
-def done(folder: Path, asked: Definition, data: Path, code: Path | None = None) -> PipelineResult:
-    """Run it in a folder, as a job does."""
-    (folder / "out").mkdir(exist_ok=True)
-    with Report(folder / "progress.jsonl") as report:
-        spec = PipelineSpec("pipe-1", "run-1", asked, str(data), str(code) if code else None)
-        return run.run(spec, report)
+def done(folder: Path, asked: Definition, data: Path) -> PipelineResult:
+    """What comes of it, in a folder."""
+    return ran(folder, asked, data).result
 
 
 @pytest.fixture
@@ -80,13 +76,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_every_learner_ends_as_an_onnx_file_that_answers_as_it_does(folder: Path, learner: str, task: str) -> None:
     """With missing numbers and texts in the rows; better than guessing; in its interval."""
-    found = done(folder, definition(learner), rows(folder / "rows.csv", task=task))
-    assert found.parity < PARITY
+    result, steps, left = ran(folder, definition(learner), rows(folder / "rows.csv", task=task))
+    assert result.parity < PARITY
     name, least = ("balanced accuracy", 0.7) if task == "classes" else ("r2", 0.4)
-    metric = next(one for one in found.metrics if one.name == name)
+    metric = next(one for one in result.metrics if one.name == name)
     assert metric.value > least and metric.low is not None and metric.low <= metric.value
-    assert [step.state for step in found.steps] == ["DONE"] * len(found.steps)
-    assert (folder / found.model).exists() and (folder / found.golden).exists()
+    assert list(steps) == ["validate", "split", "train", "evaluate"]
+    assert result.size == left["train/model.onnx"].stat().st_size and result.rows == 400
 
 
 def test_the_same_definition_and_rows_give_the_same_figures(folder: Path) -> None:
@@ -140,9 +136,8 @@ def test_a_column_that_holds_the_target_is_said_to_leak(folder: Path) -> None:
     lines = path.read_text().splitlines()
     copied = [lines[0] + ",copy", *(f"{line},{float(line.rpartition(',')[2]) * 2 + 1}" for line in lines[1:])]
     path.write_text("\n".join(copied) + "\n")
-    found = done(folder, definition("ridge"), path)
-    said = next(step for step in found.steps if step.name == "validate")
-    assert "copy" in said.words
+    found, steps, _ = ran(folder, definition("ridge"), path)
+    assert "copy" in steps["validate"].words
     assert found.warnings[0] == "y follows exactly from copy (--ignore copy)"
     assert "is hardly ever true" in found.warnings[1] and "closest to it: copy (1.00), size" in found.warnings[1]
     assert not done(folder, definition("ridge"), rows(folder / "fair.csv", task="numbers")).warnings
@@ -190,7 +185,7 @@ def test_training_code_that_fails_is_one_line_that_names_it(folder: Path, kind: 
     (folder / "train.py").write_text(CODE[kind])
     asked = definition(train=TrainSection(python="train.py:train"))
     with pytest.raises(Fault) as failed:
-        done(folder, asked, rows(folder / "rows.csv"), folder / "train.py")
+        done(folder, asked, rows(folder / "rows.csv"))
     assert "\n" not in failed.value.line() and "train" in failed.value.line()
 
 

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from quarterstore.records import jobs, studies
+from quarterstore.shelf.artefacts import Artefacts
 
 TRIVIAL = "def objective(trial):\n    return (trial.params['x'] - 3) ** 2\n"
 X: dict[str, Any] = {"x": {"kind": "float", "low": -10, "high": 10}}
@@ -40,9 +41,12 @@ class Job:
     ) -> None:
         self.folder, self.kept = folder, folder / "kept"
         folder.mkdir(exist_ok=True)
+        (folder / "store").mkdir()
         (folder / "objective.py").write_text(code)
+        digest, _ = Artefacts(folder / "store", folder / "store").adopt(folder / "objective.py")
+        sources = {"objective.py": digest}
         self.spec = studies.StudySpec(
-            "study-1", definition(data=rows, **more), str(self.kept), data, str(folder / "objective.py")
+            "study-1", definition(data=rows, **more), str(self.kept), data, sources, str(folder / "store")
         )
         self.count = 0
 
@@ -162,6 +166,30 @@ def test_a_trial_that_hangs_is_ended_in_time_with_all_it_started(tmp_path: Path)
     assert 1.0 <= hung.seconds < 3.0
     assert (result.complete, result.failed) == (5, 1)
     assert not alive(int((job.folder / "job1" / "child").read_text()))
+
+
+def test_a_trial_that_eats_is_ended_and_its_worker_replaced(tmp_path: Path) -> None:
+    code = """
+import time
+def objective(trial):
+    if trial.number == 1:
+        held = bytearray(b"x" * (900 << 20))
+        time.sleep(600)
+    return trial.params["x"]
+"""
+    job = Job(tmp_path, code, budget={"trials": 3, "trial_memory": 700 << 20})
+    result = job.run()
+    assert (result.complete, result.failed) == (2, 1)
+    assert "memory: got" in str(job.trials()[1].error) and job.trials()[1].seconds < 10
+
+
+def test_no_trial_is_begun_after_the_time_of_a_study(tmp_path: Path) -> None:
+    code = "import time\n" + TRIVIAL.replace("    return", "    time.sleep(0.2)\n    return")
+    job = Job(tmp_path, code, budget={"trials": 1000, "within": 1.0})
+    result = job.run()
+    assert 1 <= result.complete < 10 and result.failed == 0
+    job.spec = msgspec.structs.replace(job.spec, definition=definition(budget={"trials": result.complete + 2}))
+    assert job.run().complete == result.complete + 2
 
 
 def test_a_worker_that_is_killed_runs_its_trial_again_once(tmp_path: Path) -> None:

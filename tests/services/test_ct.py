@@ -88,9 +88,9 @@ class Deck(Ruling):
         """Pipeline runs that a retrain began."""
         return [run for run in self.state.pipeline_runs if run.cause]
 
-    def trained(self, accuracy: float = 0.9) -> str:
+    def trained(self, accuracy: float = 0.9, **about: Any) -> str:
         """The last run registers a version."""
-        made = version(self, metrics=measured(accuracy)).id
+        made = version(self, metrics=measured(accuracy), **about).id
         self.act(pipelines.ClosePipeline(pipeline_run=self.runs()[-1].id, version=made))
         return made
 
@@ -460,6 +460,17 @@ def test_a_version_that_misses_its_gate_goes_nowhere_and_its_trigger_is_suppress
     suppressed = deck.look().suppressed["drift"]
     assert "misses its gate" in suppressed.why
     assert len(deck.runs()) == 1
+
+
+def test_a_version_that_is_the_live_file_again_goes_nowhere() -> None:
+    deck = Deck()
+    deck.on(drift=ct.OnDrift(), strategy="canary", cooldown=0.0)
+    deck.check()
+    deck.look()
+    deck.trained(digest=deck.state.versions["m@1"].digest)
+    assert "same file as m@1" in deck.look().retrains["drift"].sent
+    assert "nothing new was learnt" in deck.look().suppressed["drift"].why
+    assert deck.state.deployments["m"].canary is deck.state.deployments["m"].pending is None
 
 
 # no loop

@@ -11,7 +11,7 @@ from quarterdeckd.services.online import status_of
 from quarterstore.ledger.features import view_of
 from quarterstore.records import feature_files, features, jobs, online
 from quarterstore.records.faults import Conflict, Fault, Refused
-from quarterstore.records.registry import Feature, Signature, Tensor
+from quarterstore.records.registry import Feature, RegisterVersion, Signature, Tensor
 from tests.ruling import Ruling
 
 ENTITY = features.Entity(name="customer", keys=(features.Key(name="customer"),))
@@ -126,10 +126,19 @@ def test_a_view_is_late_once_its_oldest_waiting_file_has_waited_for_longer_than_
     assert not status_of(ruling.state, view_of(ruling.state, "usage"), 0, at + 60).late
 
 
+def need_of(
+    ruling: Ruling, asked: list[str], signature: Signature = SIGNATURE, dataset: str | None = None
+) -> tuple[online.Needed, ...]:
+    act = RegisterVersion(
+        model="m", digest="0" * 64, size=1, format="onnx", signature=signature, views=tuple(asked), dataset=dataset
+    )
+    return needed(ruling.state, act)
+
+
 def test_a_version_needs_what_it_takes_of_a_view(ruling: Ruling) -> None:
-    [need] = needed(ruling.state, ["usage"], SIGNATURE)
+    [need] = need_of(ruling, ["usage"])
     assert (need.name, need.version, need.features) == ("usage", 1, ("minutes", "plan"))
-    [need] = needed(ruling.state, ["usage:plan", "usage:plan"], SIGNATURE)
+    [need] = need_of(ruling, ["usage:plan", "usage:plan"])
     assert need.features == ("plan",)
 
 
@@ -143,13 +152,24 @@ def test_a_version_needs_what_it_takes_of_a_view(ruling: Ruling) -> None:
 )
 def test_what_a_view_has_not_or_the_model_takes_not_is_refused(ruling: Ruling, asked: str, words: str) -> None:
     with pytest.raises(Fault, match=words):
-        needed(ruling.state, [asked], SIGNATURE)
+        need_of(ruling, [asked])
 
 
 def test_two_views_that_give_one_feature_and_another_kind_are_refused(ruling: Ruling) -> None:
     ruling.act(features.DefineView(name="other", entities=(ENTITY,), features=FEATURES[:1], event_time="at"))
     with pytest.raises(Conflict, match="usage@1"):
-        needed(ruling.state, ["usage", "other"], SIGNATURE)
+        need_of(ruling, ["usage", "other"])
     numbers = Signature(inputs=(Tensor("plan", "FP32", (-1, 1)),), outputs=())
     with pytest.raises(Fault, match="text"):
-        needed(ruling.state, ["usage:plan"], numbers)
+        need_of(ruling, ["usage:plan"], numbers)
+
+
+def test_a_version_that_was_fitted_on_a_training_set_needs_the_views_of_it(ruling: Ruling) -> None:
+    add(ruling, "one")
+    ruling.act(features.JoinFeatures(digest="1" * 64, views=("usage",), time="at"))
+    [job] = ruling.state.jobs
+    result = features.JoinResult(id="set-1", output="2" * 64, rows=1, statuses={}, used=(("one",),))
+    ruling.act(features.NoteTrainingSet(job=job.id, spec=job.spec, result=_plain(result)))
+    [need] = need_of(ruling, [], dataset="2" * 64)
+    assert (need.name, need.version, need.features) == ("usage", 1, ("minutes", "plan"))
+    assert need_of(ruling, [], dataset="3" * 64) == ()

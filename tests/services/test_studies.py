@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quarterstore.records import jobs, studies
+from quarterdeckd.services.spaces import check_search
+from quarterstore.records import flows, jobs, pipelines, studies
 from quarterstore.records.faults import Conflict, Invalid, NotFound, Refused
+from quarterstore.records.misfits import refuse_unknown
 from quarterstore.records.wire import plain
 from tests.ruling import Ruling
 
@@ -110,10 +115,10 @@ def test_a_bad_study_is_refused_by_name(more: dict[str, Any], words: str) -> Non
 
 def test_the_tables_of_learners_are_those_the_learners_use() -> None:
     from quarterdeckd.learning import learners, parameters
-    from quarterdeckd.services import pipelines
+    from quarterdeckd.services import definitions
 
     assert learners.LEARNERS is parameters.LEARNERS
-    assert set(parameters.LEARNERS) == set(pipelines.LEARNERS)
+    assert set(parameters.LEARNERS) == set(definitions.LEARNERS)
 
 
 def test_a_study_that_runs_is_not_resumed_and_one_that_is_done_only_for_more() -> None:
@@ -159,11 +164,25 @@ def test_the_winner_goes_into_a_pipeline_with_its_parameters() -> None:
 
 def test_values_of_an_objective_of_ones_own_are_no_model() -> None:
     ruling = Ruling()
-    asked = studies.StartStudy(definition=definition(objective="o.py:o", data=None), code="d" * 64)
+    asked = studies.StartStudy(definition=definition(objective="o.py:o", data=None), sources={"o.py": "d" * 64})
     study = ruling.act(asked)
     ended(ruling, study)
     with pytest.raises(Refused, match="gives values and no model"):
         ruling.act(studies.RegisterBest(study=study.id))
+
+
+def test_the_studies_of_the_page_can_be_searched() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "tune.md").read_text()
+    first, second, third = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
+    for fields in (first, second):
+        refuse_unknown(studies.StudyDefinition, fields)
+        found = check_search(msgspec.convert(fields, studies.StudyDefinition))
+    assert found.objective == "objective.py:objective"
+    third |= {"name": "p", "model": "p", "data": {"builtin": "wine", "target": "target"}}
+    refuse_unknown(pipelines.Definition, third)
+    definition = msgspec.convert(third, pipelines.Definition)
+    assert [step.name for step in flows.flow(definition)][2] == "tune"
+    check_search(studies.study_of(definition))
 
 
 VALUES = st.lists(st.tuples(*[st.integers(0, 5).map(float)] * 2), max_size=30)

@@ -14,6 +14,7 @@ from sklearn.datasets import load_iris
 
 from quarterstore.records import (
     ct,
+    datasets,
     deployments,
     governance,
     jobs,
@@ -38,7 +39,7 @@ class Deck:
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
         self.client = daemon.client(timeout=30)
-        data = pipelines.DataSection(target="target", builtin="iris")
+        data = pipelines.DataSection(target="target", dataset=self.rows(len(ROWS)))
         run = self.client.ask(
             pipelines.RunPipeline(definition=pipelines.Definition(name="flowers", model="flowers", data=data))
         )
@@ -46,6 +47,12 @@ class Deck:
         rule = governance.GateRule(metric="accuracy", op=">=", limit=0.5)
         self.client.ask(governance.SetGate(model="flowers", rules=(rule,)))
         self.put_live("flowers@1")
+
+    def rows(self, count: int) -> str:
+        """The first so many flowers as a dataset of one name; its hash."""
+        cells = ["a,b,c,d,target", *(",".join(map(str, (*row, truth))) for row, truth in zip(ROWS, TRUTH, strict=True))]
+        digest, size = self.client.put("\n".join(cells[: count + 1]).encode())
+        return self.client.ask(datasets.AddDataset(digest=digest, name="flowers.csv", format="csv", size=size)).id
 
     def again(self) -> None:
         """Once the daemon was started again."""
@@ -142,15 +149,17 @@ def deck(absent: Daemon) -> Iterator[Deck]:
 
 
 def test_drift_leads_to_one_retrain_and_a_canary_and_where_that_did_not_help_to_an_alert(deck: Deck) -> None:
-    """The pipeline learns the same rows again, so that the traffic is as far from them as before."""
+    """The pipeline learns rows of the same kind again, so that the traffic is as far from them as before."""
     refused = deck.daemon.qd("ct", "on", "flowers")
     assert refused.returncode == 4 and "expected a known one" in refused.stderr
     deck.qd("ct", "set", "flowers", "--pipeline", "flowers", "--drift", "flowers", "--cooldown", "0m", *CANARY)
     deck.qd("ct", "on", "flowers")
+    newest = deck.rows(149)
     assert deck.drifted() == "DRIFT"
     [run] = deck.until(deck.retrains, "a retrain")
     assert run.actor == deck.status().policy.set_by and "1 of 1 checks in a row found drift" in str(run.cause)
     assert deck.ended(run.id).version == "flowers@2"
+    assert deck.client.ask(registry.ShowVersion(version="flowers@2")).dataset == newest
     deck.until(lambda: deck.shown().canary, "a canary")
     assert "on its way" in deck.trigger("drift").why
     assert deck.check() == "DRIFT" and len(deck.retrains()) == 1, "one at a time"
@@ -192,6 +201,7 @@ def test_labels_that_fell_and_labels_that_came_are_counted_and_begin_a_retrain(d
     deck.until(lambda: deck.trigger("accuracy").why == "too few labels yet: 99 of 100", "labels")
     assert (deck.trigger("rows").value, deck.trigger("rows").limit) == (99, 200)
     assert not deck.retrains()
+    deck.rows(149)
     label(answers[99:], 1)  # none of them right
     [run] = deck.until(deck.retrains, "a retrain")
     assert "points below" in str(run.cause)

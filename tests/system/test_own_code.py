@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from quarterstore.records import jobs, packages, pipelines, registry, runs
+from quarterstore.records import packages, pipelines, registry, runs
 from tests.faults.test_jobs import lives, until
 from tests.pipeline.test_own_code import SAFETENSORS, STDLIB, classifier, environment
 from tests.pipeline.test_run import rows
@@ -58,14 +58,14 @@ def test_a_folder_of_code_runs_in_its_own_environment_and_becomes_a_version(daem
         assert run.source.python == sys.version.partition(" ")[0]
         assert (run.name, run.params["rate"]) == ("train.py:train", 0.5)
         assert {"accuracy", "nothing"} <= set(run.metrics)
-        job = client.ask(jobs.ShowJob(job=found["job"]))
-        [kept] = [each for each in client.ask(pipelines.ListPipelines()) if each.name == "own"]
-        assert kept.code == job.spec["code"]
-        assert any("said by the code" in line for line in client.ask(jobs.JobLog(job=job.id)))
+        shown = client.ask(pipelines.ShowPipelineRun(pipeline_run=found["id"]))
+        assert set(shown.sources) == {"train.py", "model.bin"} and shown.code
+        assert any("said by the code" in line for line in client.ask(pipelines.PipelineLog(shown.id, "train")))
         (place / "train.py").write_text("changed")
         client.ask(pipelines.RerunPipeline(pipeline="own"))
         again = until(lambda: newest(client, "own"), 60, "end of the second run")
         assert again.state == "SUCCEEDED", again.error
+        assert {step.how for step in again.steps if step.uses in ("train", "evaluate")} == {"cached"}
         (place / "train.py").write_text(STDLIB)
 
 
@@ -95,7 +95,10 @@ def test_what_is_installed_in_its_environment_is_kept_with_the_run(daemon: Any, 
     ("train", "words"),
     [
         ('run = "train.py:train"\ninterpreter = "gone/bin/python"\n', "a Python that is there and may be executed"),
-        ('run = "gone.py:train"\ninterpreter = "venv/bin/python"\n', "train.run: got gone.py:train"),
+        (
+            'run = "gone.py:train"\ninterpreter = "venv/bin/python"\n',
+            "got gone.py, expected a file of that name beside the definition",
+        ),
         ('run = "train.py:train"\n', "train.interpreter: got nothing"),
         ('python = "train.py:train"\ncommand = ["true"]\n', "got python and command"),
         ('command = ["./train.sh", "{row}"]\n', "got {row}, expected {rows}"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,22 +14,33 @@ from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.feature_rows import with_features
-from quarterstore.records import plans, tables
+from quarterstore.records import flows, plans, tables
 from quarterstore.records.checks import CheckRows, Finding, RowRules, ValidateSection, checked_section
 from quarterstore.records.datasets import AddDataset
-from quarterstore.records.faults import Invalid, got
+from quarterstore.records.faults import Failed, Invalid, TimedOut, got
 from quarterstore.records.misfits import misfit, refuse_unknown
-from quarterstore.records.pipelines import CheckPipeline, Definition, PipelineRun, RunPipeline, TrainSection
-from quarterstore.records.snapshots import packed
-from quarterstore.records.training import called, check_train, outside
+from quarterstore.records.pipelines import (
+    CheckPipeline,
+    Definition,
+    PipelineRun,
+    ResumePipeline,
+    RunPipeline,
+    ShowPipelineRun,
+)
+from quarterstore.records.snapshots import files_in
+from quarterstore.records.training import check_train
 
 READ_WITHIN = 150.0
 """Seconds that the daemon's child may read rows, a little more than it is given."""
+COMPILED_WITHIN = 60.0
+"""Seconds in which a Python file makes its flow."""
 
 
 def read(path: Path) -> Definition:
-    """A definition from a TOML file; a fault names what is wrong in it."""
-    return _written(path, Definition, "a pipeline definition in TOML")
+    """A definition from a TOML file, or from a Python file that makes one; a fault names what is wrong in it."""
+    definition = _written(path, Definition, "a pipeline definition in TOML or Python")
+    flows.flow(definition)
+    return definition
 
 
 def checked_rows(context: Context, file: Path, rules: Path) -> list[Finding]:
@@ -46,11 +59,11 @@ Kind = TypeVar("Kind")
 
 
 def _written(path: Path, kind: type[Kind], what: str) -> Kind:
-    """A record as a person wrote it in TOML; a fault names what is wrong in it."""
+    """A record as a person wrote it; a fault names what is wrong in it."""
     if not path.is_file():
         raise got("file", str(path), what)
     try:
-        fields = tomllib.loads(path.read_text())
+        fields = compiled(path) if path.suffix == ".py" else tomllib.loads(path.read_text())
         refuse_unknown(kind, fields)
         return msgspec.convert(fields, kind)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -67,18 +80,40 @@ def _beside(path: Path, name: str, field: str) -> Path:
     raise got(field, name, f"a file beside {path.name}")
 
 
-def run_file(context: Context, path: Path, allow_leak: str | None = None) -> PipelineRun:
-    """Send what the definition names and run it."""
-    definition, code = with_features(context, read(path), path.parent), None
+def compiled(path: Path) -> dict[str, Any]:
+    """The definition that a Python file makes, as data: the file is run in a child, which may do as it likes."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "quarterdeck.flow", str(path)],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=COMPILED_WITHIN,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimedOut(f"{path.name} made no flow within {COMPILED_WITHIN:g} s", field="file") from error
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    try:
+        if done.returncode == 0:
+            found: dict[str, Any] = msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, Any])
+            return found
+    except (IndexError, msgspec.DecodeError):
+        said = said or ["it ended before its flow was made"]
+    raise Failed(f"{path.name} made no flow: {said[-1] if said else f'it ended with {done.returncode}'}", field="file")
+
+
+def ready(context: Context, path: Path, allow_leak: str | None = None) -> tuple[Definition, dict[str, str]]:
+    """The definition of a file as it is to be asked with, and the user's own files; what it names has been sent, and
+    its rows looked at."""
+    definition = with_features(context, placed(read(path), path.parent), path.parent)
     if allow_leak is not None:
         definition = replace(definition, split=replace(definition.split, allow_leak=allow_leak))
-    definition = replace(definition, train=placed(definition.train, path.parent))
-    source = code_of(definition, path)
-    if source is not None:
-        code = context.client.put(source)[0]
-    definition = replace(definition, validate=_sent_along(context, path, definition.validate))
-    definition = with_rows(context, path, definition)
-    return context.client.ask(RunPipeline(definition=definition, code=code))
+    sources = {
+        name: context.client.put(source(path.parent, name))[0]
+        for name in dict.fromkeys((*flows.files_of(definition), *code_of(definition, path)))
+    }
+    definition = replace(definition, validate=_with_reference(context, path, definition.validate))
+    return with_rows(context, path, definition), sources
 
 
 def with_rows(context: Context, path: Path, definition: Definition) -> Definition:
@@ -95,66 +130,94 @@ def with_rows(context: Context, path: Path, definition: Definition) -> Definitio
         digest, size = context.client.put(file)
         add = AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
         definition = replace(definition, data=replace(data, dataset=digest, file=None))
-    check_rows(context, definition)
+    if any(step.uses == "validate" for step in flows.flow(definition)):
+        check_rows(context, definition)
     if add is not None:
         context.client.ask(add)
     return definition
 
 
-def _sent_along(context: Context, path: Path, section: ValidateSection) -> ValidateSection:
-    """The section with the hashes of the files that it names: rows to compare with, which become a dataset; code."""
-    checked_section(section)
-    if section.reference is not None:
-        file = _beside(path, section.reference, "validate.reference")
-        parquet = file.suffix.lower() in (".parquet", ".pq")
-        digest, size = context.client.put(file)
-        add = AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
-        context.client.ask(add)
-        section = replace(section, reference=digest)
-    if section.pandera is not None:
-        code = _beside(path, section.pandera.partition(":")[0], "validate.pandera")
-        section = replace(section, code=context.client.put(code)[0])
-    return section
-
-
-def placed(train: TrainSection, folder: Path) -> TrainSection:
-    """The section with its interpreter as an absolute path, links as they are: that of an environment is one, and says
-    by its own place which environment it is."""
-    if train.interpreter is not None:
-        interpreter = Path(os.path.abspath(folder / Path(train.interpreter).expanduser()))
-        if not os.access(interpreter, os.X_OK) or interpreter.is_dir():
-            raise got("train.interpreter", str(interpreter), "a Python that is there and may be executed")
-        train = replace(train, interpreter=str(interpreter))
-    check_train(train)
-    return train
-
-
-def code_of(definition: Definition, path: Path) -> Path | bytes | None:
-    """What is taken along of a person's own code: the one file, or the snapshot of a folder (for a command the folder
-    of the definition unless said)."""
+def placed(definition: Definition, folder: Path) -> Definition:
+    """The definition with its interpreters as absolute paths."""
     train = definition.train
-    if not train.code and not train.command:
-        named = train.python or train.run
-        if named is None:
-            return None
-        source = path.parent / named.partition(":")[0]
-        if not source.is_file():
-            raise got("train.python" if train.python else "train.run", named, "FILE.py:FUNCTION beside the definition")
-        return source
-    if train.python or not outside(train):
-        raise got("train.code", train.code, "none without run or command")
+    if train.interpreter is not None:
+        train = replace(train, interpreter=_interpreter("train.interpreter", train.interpreter, folder))
+    steps = [
+        replace(step, interpreter=_interpreter(f"{step.name}.interpreter", step.interpreter, folder))
+        if step.interpreter
+        else step
+        for step in definition.steps
+    ]
+    check_train(train)
+    return replace(definition, train=train, steps=tuple(steps))
+
+
+def _interpreter(field: str, text: str, folder: Path) -> str:
+    """Links stay as they are: that of an environment is one, and says by its own place which environment it is."""
+    found = Path(os.path.abspath(folder / Path(text).expanduser()))
+    if not os.access(found, os.X_OK) or found.is_dir():
+        raise got(field, str(found), "a Python that is there and may be executed")
+    return str(found)
+
+
+def code_of(definition: Definition, path: Path) -> list[str]:
+    """The files of the folder that `[train]` takes along, by their path beside the definition: the one it names, or for
+    a command that of the definition."""
+    train = definition.train
+    if train.code is None and not train.command:
+        return []
     folder = path.parent / (train.code or ".")
     if not folder.is_dir():
         raise got("train.code", train.code, "a folder beside the definition")
-    if train.run is not None and not (folder / called("train.run", train.run)[0]).is_file():
-        raise got("train.run", train.run, f"FILE.py:FUNCTION inside {folder}")
     data = definition.data.file
-    return packed(folder, (path, path.parent / data) if data else (path,))
+    names = files_in(folder, (path, path.parent / data) if data else (path,))
+    return names if train.code in (None, ".") else [f"{train.code}/{name}" for name in names]
+
+
+def source(folder: Path, name: str) -> Path:
+    """A file of the user's own, beside the definition."""
+    file = folder / name
+    if not file.is_file():
+        raise got("file", name, "a file of that name beside the definition, as FILE.py:FUNCTION says")
+    return file
+
+
+def _with_reference(context: Context, path: Path, section: ValidateSection) -> ValidateSection:
+    """The section with the hash of the file of rows to compare with, which becomes a dataset."""
+    checked_section(section)
+    if section.reference is None:
+        return section
+    file = _beside(path, section.reference, "validate.reference")
+    parquet = file.suffix.lower() in (".parquet", ".pq")
+    digest, size = context.client.put(file)
+    context.client.ask(
+        AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
+    )
+    return replace(section, reference=digest)
+
+
+def run_file(context: Context, path: Path, preempt: float | None = None, allow_leak: str | None = None) -> PipelineRun:
+    """Send what the definition names and run it."""
+    definition, sources = ready(context, path, allow_leak)
+    origin = str(path.resolve())[:1000]
+    return context.client.ask(RunPipeline(definition=definition, sources=sources, origin=origin, preempt=preempt))
+
+
+def resume(context: Context, given: str, path: Path | None, as_it_was: bool) -> PipelineRun:
+    """Go on with a run, by its definition as it is now where that is still there, else as it was."""
+    run = context.client.ask(ShowPipelineRun(pipeline_run=given))
+    path = path or (Path(run.origin) if run.origin and Path(run.origin).is_file() and not as_it_was else None)
+    if path is None or as_it_was:
+        context.say("going on with definition and code as they were")
+        return context.client.ask(ResumePipeline(pipeline_run=run.id))
+    context.say(f"going on with definition and code as they are now in {path}")
+    definition, sources = ready(context, path)
+    return context.client.ask(ResumePipeline(pipeline_run=run.id, definition=definition, sources=sources))
 
 
 def check_rows(context: Context, definition: Definition) -> dict[str, Any]:
     """What is found of the rows that a definition names, as figures of the step `validate`; raises what its job would
     end with, before anything of it is kept."""
-    validated, _ = context.client.ask(CheckPipeline(definition=definition), timeout=READ_WITHIN)
+    validated, *_ = context.client.ask(CheckPipeline(definition=definition), timeout=READ_WITHIN)
     figures: dict[str, Any] = validated.figures
     return figures

@@ -10,11 +10,12 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
-from quarterdeck.cli.definition import with_rows
+from quarterdeck.cli.definition import source, with_rows
 from quarterstore.records.faults import Invalid, got
 from quarterstore.records.misfits import misfit, refuse_unknown
 from quarterstore.records.names import drawn
-from quarterstore.records.studies import CheckStudy, Parameter, StartStudy, Study, StudyDefinition, pipeline_of
+from quarterstore.records.spaces import Parameter
+from quarterstore.records.studies import CheckStudy, StartStudy, Study, StudyDefinition, file_of, pipeline_of
 
 
 def read(path: Path, **budget: Any) -> StudyDefinition:
@@ -48,14 +49,9 @@ def _check_parameters(space: Any) -> None:
 def start(context: Context, path: Path, **budget: Any) -> Study:
     """Check the study, send what it names, start it."""
     definition = context.client.ask(CheckStudy(definition=read(path, **budget)))
-    field = "objective" if definition.objective else "train.python"
-    named, code = definition.objective or definition.train.python, None
-    if named:
-        source = path.parent / named.partition(":")[0]
-        if not source.is_file():
-            raise got(field, named, "FILE.py:FUNCTION beside the study")
-        code = context.client.put(source)[0]
+    named = file_of(definition)
+    sources = {named: context.client.put(source(path.parent, named))[0]} if named else {}
     if definition.objective is None:
         rows = with_rows(context, path, pipeline_of(definition, {}))
         definition = replace(definition, data=rows.data)
-    return context.client.ask(StartStudy(definition=definition, code=code))
+    return context.client.ask(StartStudy(definition=definition, sources=sources))

@@ -9,6 +9,7 @@ import msgspec
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.printing import ProgressBar
+from quarterdeck.cli.steps import Told
 from quarterdeck.feed import follow
 from quarterstore.records.base import Query
 from quarterstore.records.checks import Finding
@@ -30,7 +31,7 @@ STARTING = 30.0
 def to_the_end(context: Context, answer: Any) -> Any:
     """The record as it ends; raises `Failed` with its error when the end is not a good one."""
     question = _question(answer)
-    bar, deadline = ProgressBar(), time.monotonic() + max(PATIENCE, context.timeout)
+    bar, told, deadline = ProgressBar(), Told(), time.monotonic() + max(PATIENCE, context.timeout)
     since = context.client.ask(ShowStatus()).seq  # before the question: what comes between the two is on the feed
     found = context.client.ask(question)
     feed = follow(context.client, since)
@@ -41,13 +42,20 @@ def to_the_end(context: Context, answer: Any) -> Any:
                 bar.show(item.step, item.fraction, item.words)
                 continue
             found = context.client.ask(question)
+            if isinstance(found, PipelineRun) and not (context.quiet or context.json):
+                bar.done()
+                told.tell(found)
             if time.monotonic() > deadline:
                 raise TimedOut(f"it still goes on after {PATIENCE:g} s", field="wait")
     finally:
         bar.done()
         feed.close()  # type: ignore[attr-defined]
+    if isinstance(found, PipelineRun) and not (context.quiet or context.json):
+        told.tell(found)
     _show_findings(context, found)
     judged = _judged(found)
+    if isinstance(judged, PipelineRun) and judged.state == "WAITING":
+        context.say(f"next: qd pipeline show {judged.id}, then qd pipeline approve {judged.id} --note WHY, or reject")
     if isinstance(judged, Deployment):
         _wait_for_hosts(context, judged)
     return judged
@@ -101,7 +109,7 @@ def _going(found: Any) -> bool:
 
 
 def _judged(found: Any) -> Any:
-    if isinstance(found, Job | PipelineRun | Study) and found.state != "SUCCEEDED":
+    if isinstance(found, Job | PipelineRun | Study) and found.state not in ("SUCCEEDED", "WAITING"):
         raise Failed(f"{found.state.lower()}: {found.error or 'no reason was given'}", field=found.id)
     if isinstance(found, Deployment) and (found.state == "REFUSED" or found.why):
         raise Failed(found.why or "it was refused", field=found.endpoint)

@@ -3,6 +3,8 @@ loop."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 from msgspec.structs import replace
 
@@ -17,8 +19,8 @@ from quarterstore.ledger import journal
 from quarterstore.ledger.finding import one_of, run_of
 from quarterstore.ledger.opening import Ledger
 from quarterstore.ledger.state import State
-from quarterstore.records import governance, jobs, runs, store
-from quarterstore.records.faults import got
+from quarterstore.records import governance, jobs, pipelines, runs, store
+from quarterstore.records.faults import got, missing
 from quarterstore.records.names import composed
 from quarterstore.records.search import Branch, ListColumns, RunColumns, RunTree, SearchRuns
 from quarterstore.records.wire import PROTOCOL, Published, encode
@@ -76,15 +78,21 @@ class Readers:
         return self.intake.history(run.id, query.keys, query.points)
 
     def job_log(self, query: jobs.JobLog, speaker: Speaker, seen: int) -> list[str]:
-        """The last lines of a job's log; at most 256 KiB are read."""
+        """The last lines of a job's log, behind them those of its steps; at most 256 KiB of each are read."""
         job: jobs.Job = one_of(self.view.jobs, "job", query.job)
-        path = self.ledger.home.jobs / job.id / "log.txt"
-        if not path.exists():
-            return []
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 256 * 1024))
-            text = file.read().decode("utf-8", errors="replace")
-        return text.splitlines()[-max(1, min(query.lines, 10_000)) :]
+        folder = self.ledger.home.jobs / job.id
+        logs = sorted(folder.glob("steps/*/log.txt"), key=lambda path: path.stat().st_mtime)
+        return _last([folder / "log.txt", *logs], query.lines)
+
+    def pipeline_log(self, query: pipelines.PipelineLog, speaker: Speaker, seen: int) -> list[str]:
+        """The last lines of the steps of a run, each where it was run last."""
+        run: pipelines.PipelineRun = one_of(self.view.pipeline_runs, "pipeline_run", query.pipeline_run)
+        names = [step.name for step in run.steps]
+        if query.step is not None and query.step not in names:
+            raise missing("step", query.step, names)
+        asked = [step for step in run.steps if query.step in (None, step.name)]
+        jobs_of = ((step, self.ledger.home.jobs / (step.job or run.job)) for step in asked)
+        return _last([folder / "steps" / step.name / "log.txt" for step, folder in jobs_of], query.lines)
 
     def audit(self, query: governance.ListAudit, speaker: Speaker, seen: int) -> list[governance.AuditEntry]:
         """The audit trail, newest first."""
@@ -160,6 +168,17 @@ class Readers:
         return store.Chunk(data=data, size=size)
 
 
+def _last(logs: list[Path], lines: int) -> list[str]:
+    """The last lines of files that are there, one behind the other."""
+    found: list[str] = []
+    for path in logs:
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - 256 * 1024))
+                found += file.read().decode("utf-8", errors="replace").splitlines()
+    return found[-max(1, min(lines, 10_000)) :]
+
+
 def readers(found: Readers) -> dict[type, Wide]:
     """The table of what is read in a thread."""
     return {
@@ -171,6 +190,7 @@ def readers(found: Readers) -> dict[type, Wide]:
         runs.CompareRuns: found.compare,
         runs.MetricHistory: found.history,
         jobs.JobLog: found.job_log,
+        pipelines.PipelineLog: found.pipeline_log,
         governance.ListAudit: found.audit,
         governance.ShowHead: found.head,
         governance.VerifyAudit: found.verify,

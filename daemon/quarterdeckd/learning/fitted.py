@@ -10,13 +10,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from quarterdeckd.learning.calling import Points as Points
 from quarterstore.records.datasets import Column
 from quarterstore.records.faults import got, missing
 from quarterstore.records.registry import Feature, Signature, Tensor
 
 Floats = NDArray[np.float32]
-Points = Callable[[int, dict[str, float]], None]
-"""Says the values of metrics at a step, while learning goes on."""
 
 
 class Meaning(NamedTuple):

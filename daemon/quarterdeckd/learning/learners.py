@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from quarterdeckd.learning.fitted import Fitted, Learning, Meaning, Points, checked_params
@@ -19,15 +20,26 @@ def check_task(learner: str, task: str) -> None:
         raise got("train.learner", "ridge", "logistic, forest, boosting or mlp for a classification")
 
 
-def fit(learner: str, rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, points: Points) -> Fitted:
-    """Train a built-in learner; raises as `check_task`."""
+def fit(
+    learner: str,
+    rows: Learning,
+    meaning: Meaning,
+    params: dict[str, Any],
+    seed: int,
+    points: Points,
+    checkpoint: Path | None = None,
+) -> Fitted:
+    """Train a built-in learner; raises as `check_task`. The network keeps where it is in the folder `checkpoint`, and
+    goes on from what is there; the others are quick, and begin again."""
     check_task(learner, meaning.task)
     if learner == "mlp":
-        return _mlp(rows, meaning, params, seed, points)
+        return _mlp(rows, meaning, params, seed, points, checkpoint)
     return _tabular(learner, rows, meaning, params, seed, points)
 
 
-def _mlp(rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, points: Points) -> Fitted:
+def _mlp(
+    rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, points: Points, checkpoint: Path | None
+) -> Fitted:
     import torch
 
     from quarterdeckd.learning import adapters, encoding, torch_loop
@@ -36,7 +48,7 @@ def _mlp(rows: Learning, meaning: Meaning, params: dict[str, Any], seed: int, po
     learnt = encoding.learn_encoding(rows.frame, meaning)
     classes = len(meaning.classes)
     x, x_watch = encoding.encode(rows.frame, learnt), encoding.encode(rows.watch, learnt)
-    mlp = torch_loop.fit(x, rows.target, x_watch, rows.watch_target, classes, chosen, seed, points)
+    mlp = torch_loop.fit(x, rows.target, x_watch, rows.watch_target, classes, chosen, seed, points, checkpoint)
     widths = "-".join(str(len(bias)) for _, bias in mlp.layers)
     words = f"{learnt.width}-{widths} network, epoch {mlp.epoch} of {mlp.epochs} kept"
     return Fitted(

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from quarterdeckd.learning.user_code import loaded
+from quarterdeckd.learning.calling import loaded
 from quarterstore.records.checks import MOST_SAMPLES, Finding
 from quarterstore.records.faults import Failed, got
 from quarterstore.records.names import drawn
@@ -17,13 +17,14 @@ MODULE = "quarterdeck_schema_code"
 
 
 def findings(named: str, code: Path, frame: pl.DataFrame, table: Table) -> list[Finding]:
-    """What `FILE.py:NAME`, a `pandera.polars` schema or model, finds in the rows, a check and column each.
+    """What `FILE.py:NAME` of the folder `code`, a `pandera.polars` schema or model, finds in the rows, by check and
+    column.
 
     frame: every column of the file, integers as Int64, other numbers as Float64, texts and times of CSV as String,
     blanks as nulls. Raises `Failed` where the file or the schema itself does not work, `Invalid` where it is none.
     """
-    module = loaded(named, code, MODULE)
-    name = named.partition(":")[2]
+    file, _, name = named.partition(":")
+    module = loaded(named, code / file, MODULE)
     found = getattr(module, name, None)
     if not callable(getattr(found, "validate", None)):
         raise got("validate.pandera", f"no schema {name}", "a pandera.polars DataFrameSchema or DataFrameModel")

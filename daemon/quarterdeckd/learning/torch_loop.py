@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from quarterdeckd.learning.checkpoints import Keeper, Standing
 from quarterdeckd.learning.fitted import Floats, Points
 from quarterstore.records.faults import Failed, got
 
@@ -47,12 +49,15 @@ def fit(
     params: dict[str, Any],
     seed: int,
     points: Points,
+    checkpoint: Path | None = None,
 ) -> Mlp:
     """Train on x (n x d, standardised) and y (n class indices, or n values when `classes` is 0).
 
     Each epoch tells `loss`, `val_loss` and, of classes, `val_accuracy`; the weights of the epoch with the lowest
     `val_loss` are kept. Cross-entropy, or the squared error of the standardised target. Adam: Kingma and Ba 2015,
     with decoupled decay (Loshchilov and Hutter 2019). A loss that is not finite is a fault.
+    Where it stands is kept in the folder `checkpoint` about every second, with the state of the dice: a training that
+    is cut off and begun again gives the same network.
     """
     _check(params)
     torch.manual_seed(seed)
@@ -66,8 +71,10 @@ def fit(
     size = params["batch"] or (32 if len(x) <= 2000 else 256)
     shuffle = torch.Generator().manual_seed(seed)
     best, kept, keep = math.inf, 0, _arrays(net)
-    epoch = 0
-    for epoch in range(1, params["epochs"] + 1):
+    keeper = Keeper(checkpoint, net, optimiser, shuffle)
+    done, best, kept, keep = keeper.taken_up(Standing(0, best, kept, keep))
+    epoch = done
+    for epoch in range(done + 1, params["epochs"] + 1):
         loss = _epoch(net, loss_of, optimiser, inputs, targets, torch.randperm(len(x), generator=shuffle), size)
         val_loss, accuracy = _watch(net, loss_of, watched, truth, classes)
         points(epoch, {"loss": loss, "val_loss": val_loss, **({"val_accuracy": accuracy} if classes else {})})
@@ -77,6 +84,7 @@ def fit(
             best, kept, keep = val_loss, epoch, _arrays(net)
         if epoch - kept >= params["patience"]:
             break
+        keeper.keep(Standing(epoch, best, kept, keep))
     return Mlp(keep, shift, scale, kept, epoch, said(where))
 
 

@@ -1,39 +1,23 @@
-"""A user's own training function: loaded from the copy that was taken when the run was asked for, and called once."""
+"""A user's own training function: called once with rows, and what it returns taken as a model."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quarterdeckd.learning.fitted import Fitted, Learning, Meaning, Points, matrix
-from quarterstore.records.faults import Failed, Invalid, got
+from quarterdeckd.learning.calling import Log, call
+from quarterdeckd.learning.fitted import Fitted, Learning, Meaning, matrix
+from quarterstore.records.faults import got
 from quarterstore.records.names import drawn
-
-MODULE = "quarterdeck_training_code"
-
-
-class Log:
-    """`log(loss=0.3, step=5)`: points of live curves; without a step the calls count themselves from 1."""
-
-    def __init__(self, points: Points) -> None:
-        self._points = points
-        self._calls = 0
-
-    def __call__(self, step: int | None = None, **metrics: float) -> None:
-        self._calls += 1
-        self._points(self._calls if step is None else int(step), {name: float(v) for name, v in metrics.items()})
 
 
 def fit(
-    python: str, code: Path, rows: Learning, meaning: Meaning, target: str, params: dict[str, Any], points: Points
+    python: str, code: Path, rows: Learning, meaning: Meaning, target: str, params: dict[str, Any], log: Log
 ) -> Fitted:
     """Call `train(frame, target, params, log)` of `FILE.py:FUNCTION` and take the model it returns.
 
@@ -43,64 +27,9 @@ def fit(
     numbers, else the frame), a `torch.nn.Module` (n x d float32 to n x k logits in the order of the sorted classes, or
     to n values) or the bytes of an ONNX file. Whatever it raises becomes one line with the line number in its file.
     """
-    function = function_of(python, code)
     labels = meaning.labels()[rows.target] if meaning.task == "classification" else rows.target
     frame = rows.frame.with_columns(pl.Series(target, list(labels)))
-    try:
-        model = function(frame, target, params, Log(points))
-    except SystemExit as error:
-        raise Failed(f"called sys.exit({error.code!r}), expected a model to be returned", field=python) from error
-    except Exception as error:
-        raise Failed(where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
-    return _fitted(python, model, meaning, params)
-
-
-def function_of(python: str, code: Path, field: str = "train.python") -> Callable[..., Any]:
-    """The function of `FILE.py:FUNCTION` from the copy of its file; a fault names what is wrong with it."""
-    _, _, name = python.partition(":")
-    if not name.isidentifier():
-        raise got(field, python, "FILE.py:FUNCTION, as train.py:train")
-    module = loaded(python, code)
-    found = getattr(module, name, None)
-    if not callable(found):
-        known = [one for one in vars(module) if callable(vars(module)[one]) and not one.startswith("_")]
-        raise got(field, f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
-    return found  # type: ignore[no-any-return]
-
-
-def loaded(python: str, code: Path, module_name: str = MODULE) -> ModuleType:
-    """The module of a copy of `FILE.py:NAME`; whatever it raises becomes one line with the line number in its file."""
-    spec = importlib.util.spec_from_file_location(module_name, code, loader=_loader(code, module_name))
-    if spec is None or spec.loader is None:
-        raise got("python", str(code), "a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except SystemExit as error:
-        raise Failed(f"called sys.exit({error.code!r}) while it was loaded", field=python) from error
-    except SyntaxError as error:
-        raise Invalid(f"line {error.lineno}: {error.msg}", field=python) from error
-    except Exception as error:
-        raise Failed(where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
-    return module
-
-
-def _loader(code: Path, module_name: str) -> Any:
-    """Python source whatever the copy is called (artefacts are named by their hash)."""
-    from importlib.machinery import SourceFileLoader
-
-    return SourceFileLoader(module_name, str(code))
-
-
-def where(error: BaseException, code: Path) -> str:
-    """`line 12: ` of the user's file, the innermost one the traceback names."""
-    line, at = None, error.__traceback__
-    while at is not None:
-        if at.tb_frame.f_code.co_filename == str(code):
-            line = at.tb_lineno
-        at = at.tb_next
-    return f"line {line}: " if line else ""
+    return _fitted(python, call(python, code, frame, target, params, log), meaning, params)
 
 
 def _fitted(python: str, model: Any, meaning: Meaning, params: dict[str, Any]) -> Fitted:

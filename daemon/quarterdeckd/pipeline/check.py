@@ -9,8 +9,9 @@ import sys
 import msgspec
 
 from quarterdeckd.learning import learners
-from quarterdeckd.pipeline import checking, files, splitting, validation
+from quarterdeckd.pipeline import checking, files, judging, splitting, validation
 from quarterdeckd.pipeline.rows import MOST_MEMORY
+from quarterstore.records import flows
 from quarterstore.records.faults import Fault
 from quarterstore.records.pipelines import Definition, Step
 from quarterstore.records.training import named_code
@@ -18,19 +19,23 @@ from quarterstore.records.wire import decode
 
 
 def check(definition: Definition, path: str | None) -> list[Step]:
-    """The steps `validate` and `split` as they will be told. Raises the `Fault` that the job would end with;
-    whether the checks hold is for the job to find out, which keeps what it found."""
-    raw = files.read(definition.data, path)
-    checking.tried(definition.validate.checks)
-    rows = files.planned(definition, raw)
+    """The steps `validate` and `split` as they will be told. Raises the `Fault` that the job would end with; whether
+    the checks hold is for the job to find out, which keeps what it found."""
+    kinds = {step.uses: flows.effective(definition, step) for step in flows.flow(definition) if step.uses}
+    validate = kinds.get("validate", definition)
+    checking.tried(validate.validate.checks)
+    rows = files.load(validate, path)
     words, figures = validation.validate(rows)
-    if named_code(definition.train) is None:
-        learners.check_task(definition.train.learner, rows.plan.task)
-    sides = splitting.split(rows, definition.split, definition.data.time, definition.data.group)
-    return [
-        Step("validate", "DONE", words=words, figures=figures),
-        Step("split", "DONE", words=sides.words, figures=sides.figures),
-    ]
+    found = [Step("validate", "DONE", words=words, figures=figures)]
+    train = kinds.get("train")
+    if train is not None and named_code(train.train) is None:
+        learners.check_task(train.train.learner, rows.plan.task)
+    if (split := kinds.get("split")) is not None:
+        sides = splitting.split(rows, split.split, definition.data.time, definition.data.group)
+        found.append(Step("split", "DONE", words=sides.words, figures=sides.figures))
+    if (evaluate := kinds.get("evaluate")) is not None:
+        judging.check_columns(rows, evaluate.evaluate)
+    return found
 
 
 def main(argv: list[str]) -> int:

@@ -18,22 +18,26 @@ SHOWN = ("accuracy", "roc auc", "rmse", "mae", "r2")
 
 
 class Evaluation(NamedTuple):
-    """What the trained model gave on the held-out rows, and how good that is."""
+    """How good the answers to the held-out rows are."""
 
-    answers: NDArray[np.float64]
     metrics: tuple[Metric, ...]
     words: str
     figures: dict[str, Any]
 
 
-def evaluate(fitted: Fitted, frame: pl.DataFrame, truth: pl.Series, meaning: Meaning) -> Evaluation:
-    """Metrics of the held-out rows; a metric that is not defined on them is left out and said, never a number."""
+def answers_of(fitted: Fitted, frame: pl.DataFrame) -> NDArray[np.float64]:
+    """What the trained model says of rows, n x k probabilities or n values; a fault where one is not finite."""
     answers = fitted.answer(frame)
     if not np.isfinite(answers).all():
         bad = (
             int((~np.isfinite(answers)).any(axis=-1).sum()) if answers.ndim > 1 else int((~np.isfinite(answers)).sum())
         )
         raise Failed(f"got {bad} of {len(answers)} answers that are not finite, expected numbers", field="train")
+    return answers
+
+
+def evaluate(answers: NDArray[np.float64], truth: pl.Series, meaning: Meaning) -> Evaluation:
+    """Metrics of the held-out rows; a metric that is not defined on them is left out and said, never a number."""
     if meaning.task == "classification":
         names = np.array(meaning.classes, dtype=str)
         found = quality.classification(truth.to_list(), names[answers.argmax(axis=1)], answers, meaning.classes)
@@ -44,7 +48,7 @@ def evaluate(fitted: Fitted, frame: pl.DataFrame, truth: pl.Series, meaning: Mea
     if found.undefined:
         figures["undefined"] = dict(found.undefined)
         parts.extend(f"{name} is not defined: {why}" for name, why in found.undefined)
-    return Evaluation(answers, found.metrics, f"on {frame.height:,} held-out rows: " + ", ".join(parts), figures)
+    return Evaluation(found.metrics, f"on {len(truth):,} held-out rows: " + ", ".join(parts), figures)
 
 
 def _figure(metric: Metric) -> dict[str, float | int | None]:

@@ -1,4 +1,4 @@
-"""The fifth step of a pipeline: the model as a file, proved to answer as the trained model does, with what serving
+"""The end of the training step: the model as a file, proved to answer as the trained model does, with what serving
 needs."""
 
 from __future__ import annotations
@@ -28,17 +28,15 @@ GOLDEN_CELLS: Final = 100_000
 
 
 class Exported(NamedTuple):
-    """The files of a model inside the job's folder, its signature, and the parity that was found."""
+    """The signature of the file, the parity that was found, and the bytes of the model."""
 
-    model: str
-    reference: str
-    golden: str | None
     signature: Signature
     parity: float
     size: int
 
 
 def export(
+    out: Path,
     fitted: Fitted,
     meaning: Meaning,
     learnt: pl.DataFrame,
@@ -47,12 +45,10 @@ def export(
     answers: NDArray[np.float64],
     seed: int,
 ) -> Exported:
-    """Write `out/model.onnx`, `out/reference.parquet` and `out/golden.json`; a file that answers otherwise than the
+    """Write `model.onnx`, `reference.parquet` and `golden.json` into `out`; a file that answers otherwise than the
     trained model on the held-out rows is refused, naming the worst row."""
-    out = Path("out")
-    out.mkdir(exist_ok=True)
     if fitted.kept is not None:
-        return _as_it_is(fitted.kept, meaning, learnt, seed)
+        return _as_it_is(out, fitted.kept, meaning, learnt, seed)
     model = out / "model.onnx"
     model.write_bytes(fitted.export())
     checked_onnx(model)
@@ -65,20 +61,17 @@ def export(
     parity = compared(answers, outputs, signed)
     _write_golden(out / "golden.json", signed, given, outputs, truth)
     _write_reference(out / "reference.parquet", fitted, meaning, learnt, seed)
-    return Exported(
-        str(model), str(out / "reference.parquet"), str(out / "golden.json"), signed, parity, model.stat().st_size
-    )
+    return Exported(signed, parity, model.stat().st_size)
 
 
-def _as_it_is(kept: Kept, meaning: Meaning, learnt: pl.DataFrame, seed: int) -> Exported:
+def _as_it_is(out: Path, kept: Kept, meaning: Meaning, learnt: pl.DataFrame, seed: int) -> Exported:
     """A file that nobody here can ask: no golden rows, no parity, and what drift is measured against are the features
     alone."""
-    model, reference = Path("out") / f"model.{kept.format}", Path("out") / "reference.parquet"
+    model = out / f"model.{kept.format}"
     shutil.copyfile(kept.file, model)
     rows = learnt.sample(MOST_REFERENCE, seed=seed) if learnt.height > MOST_REFERENCE else learnt
-    rows.with_columns(pl.col(meaning.numbers).cast(pl.Float64)).write_parquet(reference)
-    signed = signature(meaning, _categories(learnt, meaning))
-    return Exported(str(model), str(reference), None, signed, 0.0, model.stat().st_size)
+    rows.with_columns(pl.col(meaning.numbers).cast(pl.Float64)).write_parquet(out / "reference.parquet")
+    return Exported(signature(meaning, _categories(learnt, meaning)), 0.0, model.stat().st_size)
 
 
 def _categories(learnt: pl.DataFrame, meaning: Meaning) -> dict[str, tuple[str, ...]]:

@@ -54,9 +54,10 @@ _FEATURES: dict[str, tuple[str, ...]] = {
 
 
 class Rows(NamedTuple):
-    """What a pipeline works on. `frame` holds the target and the features in the order of the plan, then time and
-    group: numbers as Float64 (missing is NaN), text as String (missing is ""), a class target as String; rows without a
-    target are gone. `digest` is the SHA-256 of the file's bytes; `dropped` counts the rows without a target."""
+    """What a pipeline works on. `frame` holds the target and the features in the order of the plan: numbers as Float64
+    (missing is NaN), text as String (missing is ""), a class target as String; then every other column as it is read.
+    Rows without a target are gone. `digest` is the SHA-256 of the file's bytes; `dropped` counts the rows without a
+    target."""
 
     frame: pl.DataFrame
     plan: Plan
@@ -107,23 +108,11 @@ def planned(definition: Definition, raw: Raw) -> Rows:
     )
     aim = table.column(target)
     kept = raw.frame.filter(pl.col(target).is_not_null()) if aim.missing else raw.frame
-    others = _others(definition, raw, plan)
+    used = {target, *(column.name for column in plan.features)}
+    others = [name for name in raw.frame.columns if name not in used]
     chosen = [_aim(aim, plan), *(_feature(column) for column in plan.features)]
     frame = kept.select(*chosen, *(pl.col(name) for name in others))
     return Rows(frame, plan, table, raw.digest, raw.frame.height - kept.height)
-
-
-def _others(definition: Definition, raw: Raw, plan: Plan) -> list[str]:
-    """Columns that are needed beside target and features; `NotFound` for one that is not there."""
-    section, known = definition.data, {column.name for column in raw.table.columns}
-    named = {"data.time": (section.time,), "data.group": (section.group,), "split.key": definition.split.key}
-    for field, names in named.items():
-        for name in names:
-            if name is not None and name not in known:
-                raise missing(field, name, known)
-    chosen = {plan.target, *(column.name for column in plan.features)}
-    wanted = dict.fromkeys(name for names in named.values() for name in names if name is not None)
-    return [name for name in wanted if name not in chosen]
 
 
 def _aim(aim: Column, plan: Plan) -> pl.Expr:

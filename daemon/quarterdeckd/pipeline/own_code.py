@@ -3,7 +3,6 @@ leaves files; what it says of itself while it runs are the live curves."""
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -15,79 +14,61 @@ from numpy.typing import NDArray
 
 from quarterdeckd.formats import recognise
 from quarterdeckd.learning import user_code
-from quarterdeckd.learning.fitted import Environment, Fitted, Kept, Meaning, Points, tensor_names
+from quarterdeckd.learning.fitted import Fitted, Kept, Meaning, Points, tensor_names
 from quarterdeckd.pipeline import own_process, training
+from quarterdeckd.pipeline.crossing import Indices
 from quarterdeckd.pipeline.files import Rows
-from quarterdeckd.pipeline.splitting import Split
 from quarterstore.records.faults import Failed, Invalid, Refused, got
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import TrainSection
-from quarterstore.records.snapshots import is_packed, laid_out
 from quarterstore.records.training import called, filled, named_code
 
 FOLDER: Final = Path("own")
 PREDICTIONS: Final = ("predictions.csv", "predictions.parquet")
-RUNNER: Final = Path(__file__).with_name("own_runner.py")
-
-
 HARMLESS: Final = frozenset({"numpy.dtype"})
 """Types that skops leaves to be vouched for and that are in most preparations: constructing one runs nothing."""
-MOST_PACKAGES: Final = 5000
-_package = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}==[A-Za-z0-9][A-Za-z0-9.!+_-]{0,60}\Z")
 
 
-class _About(msgspec.Struct):
-    """What an interpreter says of itself."""
+def train(
+    rows: Rows, sides: tuple[Indices, Indices], section: TrainSection, code: Path, points: Points, checkpoint: Path
+) -> Fitted:
+    """Lay out rows and code below the working folder, run the child, take the model it left.
 
-    python: str
-    packages: list[str]
-
-
-class _Failure(msgspec.Struct):
-    """`failure.json` as the runner leaves it."""
-
-    kind: str
-    words: str
-    where: str = ""
-
-
-def train(rows: Rows, sides: Split, section: TrainSection, code: str | None, points: Points) -> Fitted:
-    """Lay out rows and code, run the child, take the model it left.
-
-    The rows to learn from are given with their target, the held-out rows without it, each as Parquet and as CSV. An
-    ONNX file, or a skops file whose types are trusted, is asked as any model; of another the code says itself what it
-    predicts for the held-out rows. What goes wrong in the child is one line with the line of its file.
+    `sides` are the rows to learn from, which are given with their target, and the held-out rows, which are given
+    without it, each as Parquet and as CSV; `code` is the folder of the user's own files. An ONNX file, or a skops file
+    whose types are trusted, is asked as any model; of another the code says itself what it predicts for the held-out
+    rows. What goes wrong in the child is one line with the line of its file.
     """
-    if code is None:
-        raise got("code", "nothing", "the copy of the training code")
     meaning = training.meaning_of(rows)
+    environment = own_process.about(section.interpreter) if section.interpreter else None
     shutil.rmtree(FOLDER, ignore_errors=True)
-    places = _laid_out(rows, sides, section, meaning, Path(code))
-    environment = _environment(section)
-    words = _words(section, places)
-    ended = own_process.run(words, FOLDER / "code", own_process.environ(section.interpreter, places), points)
-    if ended != 0:
-        raise _failed(section, ended)
-    found = _taken(section, meaning, sides)
+    places = _laid_out(rows, sides, section, meaning, code, checkpoint)
+    own_process.run_well(
+        section.run or "train.command",
+        _words(section, places),
+        FOLDER / "code" / (section.code or "."),
+        own_process.environ(section.interpreter, places),
+        points,
+    )
+    found = _taken(section, meaning, len(sides[1]))
     return found._replace(environment=environment, params=dict(section.params))
 
 
-def _laid_out(rows: Rows, sides: Split, section: TrainSection, meaning: Meaning, code: Path) -> dict[str, str]:
+def _laid_out(
+    rows: Rows,
+    sides: tuple[Indices, Indices],
+    section: TrainSection,
+    meaning: Meaning,
+    code: Path,
+    checkpoint: Path,
+) -> dict[str, str]:
     """The folder of the child: code, rows, what is asked of it; answers its places by name."""
-    for name in ("code", "output", "checkpoint", "temporary"):
+    for name in ("output", "temporary"):
         (FOLDER / name).mkdir(parents=True)
-    if is_packed(code):
-        laid_out(code, FOLDER / "code")
-    elif section.run is not None:
-        target = FOLDER / "code" / called("train.run", section.run)[0]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(code.read_bytes())
-    else:
-        raise got("code", "one file", "the snapshot of a folder, for a command")
-    shutil.copyfile(RUNNER, FOLDER / RUNNER.name)
-    learnt = training.features_of(rows, sides.train).with_columns(rows.frame[rows.plan.target][sides.train])
+    shutil.copytree(code, FOLDER / "code")
+    learnt = training.features_of(rows, sides[0]).with_columns(rows.frame[rows.plan.target][sides[0]])
     _write_rows("rows", learnt)
-    _write_rows("held_out", training.features_of(rows, sides.test))
+    _write_rows("held_out", training.features_of(rows, sides[1]))
     places = {
         "rows": "rows.parquet",
         "rows_csv": "rows.csv",
@@ -95,11 +76,13 @@ def _laid_out(rows: Rows, sides: Split, section: TrainSection, meaning: Meaning,
         "held_out_csv": "held_out.csv",
         "params": "params.json",
         "task": "task.json",
-        "checkpoint": "checkpoint",
+        "failure": "failure.json",
         "output": "output",
+        "temporary": "temporary",
         "metrics": "metrics",
     }
     found = {name: str((FOLDER / place).absolute()) for name, place in places.items()}
+    found["checkpoint"] = str(checkpoint.absolute())
     if section.interpreter is not None:
         found["interpreter"] = section.interpreter
     Path(found["params"]).write_bytes(msgspec.json.encode(section.params))
@@ -128,43 +111,15 @@ def _about(rows: Rows, meaning: Meaning, section: TrainSection) -> dict[str, Any
     }
 
 
-def _environment(section: TrainSection) -> Environment | None:
-    """Version and packages of the interpreter, asked of it before anything else is done with it."""
-    if section.interpreter is None:
-        return None
-    said = own_process.asked([section.interpreter, str((FOLDER / RUNNER.name).absolute()), "--about"], FOLDER / "code")
-    try:
-        found = msgspec.json.decode(said, type=_About)
-    except msgspec.DecodeError:
-        shown = drawn(said.decode(errors="replace").strip(), longest=80) or "nothing"
-        raise got("train.interpreter", f"{section.interpreter}, which says {shown}", "a Python, 3.7 or later") from None
-    return Environment(drawn(found.python, longest=40), tuple(filter(_package.match, found.packages[:MOST_PACKAGES])))
-
-
 def _words(section: TrainSection, places: dict[str, str]) -> list[str]:
     if section.run is not None:
         assert section.interpreter is not None
         file, function = called("train.run", section.run)
-        runner = str((FOLDER / RUNNER.name).absolute())
-        return [section.interpreter, "-u", runner, places["task"], file, function]
+        return own_process.calling(section.interpreter, places["task"], file, function)
     return [filled(word, places) for word in section.command]
 
 
-def _failed(section: TrainSection, code: int) -> Failed:
-    """Why the child failed: what the runner says of it, or how it ended."""
-    field = section.run or "train.command"
-    path = FOLDER / "failure.json"
-    if path.is_file() and not path.is_symlink():
-        try:
-            failure = msgspec.json.decode(path.read_bytes()[:65_536], type=_Failure)
-            where = f"{failure.where}: " if failure.where else ""
-            return Failed(drawn(f"{where}{failure.kind}: {failure.words}", longest=400), field=field)
-        except msgspec.DecodeError:
-            pass  # the child wrote it anew: how it ended is known all the same
-    return Failed(f"{own_process.ending(code)}, expected 0; its last lines are in the job's log", field=field)
-
-
-def _taken(section: TrainSection, meaning: Meaning, sides: Split) -> Fitted:
+def _taken(section: TrainSection, meaning: Meaning, held_out: int) -> Fitted:
     """The one model in the output folder, as what its bytes are."""
     path = _model(section)
     try:
@@ -183,7 +138,7 @@ def _taken(section: TrainSection, meaning: Meaning, sides: Split) -> Fitted:
         )
     if found.format == "skops" and (estimator := _estimator(path, section, meaning)) is not None:
         return estimator
-    answers = _predictions(meaning, len(sides.test))
+    answers = _predictions(meaning, held_out)
     words = named_code(section) or ""
     return Fitted(
         answer=lambda frame: answers,

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pwd
+import re
 import selectors
 import signal
 import subprocess
@@ -14,8 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from quarterdeckd.learning.fitted import Points
-from quarterdeckd.pipeline import descendants
+import msgspec
+
+from quarterdeckd.learning.calling import Points
+from quarterdeckd.learning.fitted import Environment
 from quarterstore.records.faults import Failed, Fault, Invalid, got
 from quarterstore.records.names import LONGEST_KEY, checked_text, drawn
 
@@ -26,6 +29,9 @@ PASSED_ON: Final = (
 """What a child has of the daemon's environment, with HOME; nothing that leads to a key of ours."""
 WITHIN: Final = 60.0
 """Seconds in which an interpreter has to say what it is."""
+RUNNER: Final = Path(__file__).with_name("own_runner.py")
+MOST_PACKAGES: Final = 5000
+_package = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}==[A-Za-z0-9][A-Za-z0-9.!+_-]{0,60}\Z")
 LONGEST_LINE: Final = 65_536
 MOST_NAMES: Final = 1000
 MOST_COMPLAINTS: Final = 5
@@ -36,25 +42,50 @@ WORDS: Final = {
 }
 
 
+class _About(msgspec.Struct):
+    """What an interpreter says of itself."""
+
+    python: str
+    packages: list[str]
+
+
+class _Failure(msgspec.Struct):
+    """What the runner says of what went wrong."""
+
+    kind: str
+    words: str
+    where: str = ""
+
+
 def environ(interpreter: str | None, places: Mapping[str, str], own: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What the child finds in its environment: a few of ours, the programs of its own first, and our places as QD_…."""
     found = {name: own[name] for name in PASSED_ON if name in own}
     found["HOME"] = own.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
-    found["TMPDIR"] = str(Path(places["output"]).with_name("temporary"))
     if interpreter is not None:
         found["PATH"] = f"{Path(interpreter).parent}:{found.get('PATH', os.defpath)}"
         if (root := Path(interpreter).parent.parent).joinpath("pyvenv.cfg").is_file():
             found["VIRTUAL_ENV"] = str(root)
-    return found | {f"QD_{name.upper()}": place for name, place in places.items()}
+    named = {f"QD_{name.upper()}": place for name, place in places.items()}
+    return found | ({"TMPDIR": places["temporary"]} if "temporary" in places else {}) | named
 
 
-def asked(words: list[str], folder: Path) -> bytes:
-    """What an interpreter prints of itself; `Invalid` where it cannot be started or does not end well."""
+def about(interpreter: str) -> Environment:
+    """Version and packages of an interpreter, asked of it; `Invalid` where it is none."""
+    said = _asked([interpreter, str(RUNNER), "--about"])
+    try:
+        found = msgspec.json.decode(said, type=_About)
+    except msgspec.DecodeError:
+        shown = drawn(said.decode(errors="replace").strip(), longest=80) or "nothing"
+        raise got("train.interpreter", f"{interpreter}, which says {shown}", "a Python, 3.7 or later") from None
+    return Environment(drawn(found.python, longest=40), tuple(filter(_package.match, found.packages[:MOST_PACKAGES])))
+
+
+def _asked(words: list[str]) -> bytes:
     try:
         done = subprocess.run(
             words,
-            cwd=folder,
-            env=environ(words[0], {"output": str((folder.parent / "output").absolute())}),
+            cwd="/",
+            env=environ(words[0], {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=WITHIN,
@@ -71,11 +102,32 @@ def asked(words: list[str], folder: Path) -> bytes:
     return done.stdout
 
 
-def run(words: list[str], folder: Path, environment: dict[str, str], points: Points) -> int:
-    """Run to the end; answers the return code (negative: the signal). What it started and left behind is ended.
+def calling(interpreter: str, task: str, file: str, function: str) -> list[str]:
+    """The words that call a function of a file, by the runner."""
+    return [interpreter, "-u", str(RUNNER), task, file, function]
 
-    It writes to this process' log, and is in its group, so that a limit or a cancel takes both.
-    """
+
+def run_well(field: str, words: list[str], folder: Path, environment: dict[str, str], points: Points) -> None:
+    """Run to an end with 0. Raises `Failed` with what the runner says of it (in the file `QD_FAILURE`), or how it
+    ended."""
+    code = run(words, folder, environment, points)
+    if code == 0:
+        return
+    told = Path(environment["QD_FAILURE"])
+    if told.is_file() and not told.is_symlink():
+        try:
+            failure = msgspec.json.decode(told.read_bytes()[:65_536], type=_Failure)
+        except msgspec.DecodeError:
+            failure = None  # it wrote over it: how it ended is known all the same
+        if failure is not None:
+            where = f"{failure.where}: " if failure.where else ""
+            raise Failed(drawn(f"{where}{failure.kind}: {failure.words}", longest=400), field=field)
+    raise Failed(f"{ending(code)}, expected 0; its last lines are in the log", field=field)
+
+
+def run(words: list[str], folder: Path, environment: dict[str, str], points: Points) -> int:
+    """Run to the end; answers the return code (negative: the signal). It writes to this process' log, and is in its
+    group, so that a limit or a cancel takes both."""
     lines = Lines(points)
     channel = Path(environment["QD_METRICS"])
     os.mkfifo(channel, 0o600)
@@ -89,7 +141,6 @@ def run(words: list[str], folder: Path, environment: dict[str, str], points: Poi
         return process.wait()
     finally:
         os.close(heard)
-        descendants.end(os.getpid())
 
 
 def _follow(process: subprocess.Popen[bytes], heard: int, lines: Lines) -> None:

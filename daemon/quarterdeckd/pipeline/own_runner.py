@@ -2,7 +2,8 @@
 (Python 3.7 and later) and none of our packages.
 
 `own_runner.py --about` prints version and packages of the environment as JSON. `own_runner.py TASK.json FILE FUNCTION`
-calls `FUNCTION(given, log)` and keeps what it returns; what goes wrong is told in `failure.json` beside the task.
+calls `FUNCTION(given, log)` and keeps what it returns: a model in the task's `output`, or, where the task names a file
+`returns`, plain values there. What goes wrong is told in the task's `failure`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Given:
     task: str
     output: str
     metrics: str
+    failure: str
+    returns: str = ""
 
     def __init__(self, task: dict[str, Any]) -> None:
         self.__dict__.update(task)
@@ -103,7 +106,12 @@ def function(file: str, name: str) -> Callable[..., Any]:
 
 
 def keep(made: Any, given: Given) -> None:
-    """What was returned, in the output folder: bytes of a model, the path of its file, or nothing more."""
+    """What was returned, in the output folder: bytes of a model, the path of its file, or nothing more; as JSON where
+    plain values are asked for."""
+    if given.returns:
+        with open(given.returns, "w", encoding="utf-8") as told:
+            json.dump(made, told)
+        return
     if isinstance(made, (str, os.PathLike)):
         with open(made, "rb") as file:
             made = file.read()
@@ -131,7 +139,7 @@ def main(task_path: str, file: str, name: str) -> int:
         traceback.print_exc()
         said = f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else str(error)
         failure = {"where": line_of(error, folder), "kind": type(error).__name__, "words": said[:1000]}
-        with open(os.path.join(os.path.dirname(task_path), "failure.json"), "w", encoding="utf-8") as told:
+        with open(given.failure, "w", encoding="utf-8") as told:
             json.dump(failure, told)
         return 1
 

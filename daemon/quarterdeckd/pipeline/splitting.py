@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from quarterdeckd.pipeline.crossing import Indices, crossings
 from quarterdeckd.pipeline.files import Rows
-from quarterstore.records.faults import Invalid, Refused, got
+from quarterstore.records.faults import Invalid, Refused, got, missing
 from quarterstore.records.pipelines import SplitSection
 from quarterstore.records.tables import seconds
 
@@ -155,6 +155,9 @@ def _by_group(
 
 
 def _key(rows: Rows, section: SplitSection, group: str | None) -> list[str]:
+    for name in section.key:
+        if name not in rows.frame.columns:
+            raise missing("split.key", name, rows.frame.columns)
     return list(section.key) or ([group] if group else [rows.plan.target, *(one.name for one in rows.plan.features)])
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from quarterdeckd.learning import learners, user_code
+from quarterdeckd.learning import calling, learners, user_code
 from quarterdeckd.learning.fitted import Fitted, Learning, Meaning, Points
 from quarterdeckd.pipeline.crossing import Indices
 from quarterdeckd.pipeline.files import Rows
 from quarterdeckd.pipeline.splitting import at_random, instants
-from quarterstore.records.faults import Invalid
 from quarterstore.records.pipelines import Definition
 
 WATCHED = 0.15
@@ -21,19 +20,18 @@ WATCHED = 0.15
 gets all rows. The held-out rows are never looked at while learning."""
 
 
-def train(rows: Rows, learnt: Indices, definition: Definition, code: str | None, points: Points) -> Fitted:
-    """Learn from the rows of `learnt`; what is told to `points` are the live curves."""
+def train(rows: Rows, learnt: Indices, definition: Definition, code: Path, points: Points, checkpoint: Path) -> Fitted:
+    """Learn from the rows of `learnt`; what is told to `points` are the live curves. `code` is the folder of the user's
+    own files; what is in the folder `checkpoint` is gone on from."""
     section = definition.train
     meaning = meaning_of(rows)
     if section.python is not None:
-        if code is None:
-            raise Invalid("got no copy of the training code, expected one", field="train.python")
         together = _learning(rows, meaning, learnt, learnt[:0])
-        return user_code.fit(section.python, Path(code), together, meaning, rows.plan.target, section.params, points)
+        log = calling.Log(points, checkpoint)
+        return user_code.fit(section.python, code, together, meaning, rows.plan.target, section.params, log)
     kept, watched = _watched(rows, learnt, definition)
-    return learners.fit(
-        section.learner, _learning(rows, meaning, kept, watched), meaning, section.params, section.seed, points
-    )
+    together = _learning(rows, meaning, kept, watched)
+    return learners.fit(section.learner, together, meaning, section.params, section.seed, points, checkpoint)
 
 
 def meaning_of(rows: Rows) -> Meaning:

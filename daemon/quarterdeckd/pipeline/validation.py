@@ -3,7 +3,7 @@ have to be or nothing can be learnt from them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from time import time as clock
 from typing import Any
 
 import msgspec
@@ -13,23 +13,22 @@ import polars as pl
 from quarterdeckd.learning import schema
 from quarterdeckd.pipeline import checking, files, leakage
 from quarterdeckd.pipeline.files import Raw, Rows
+from quarterdeckd.pipeline.splitting import instants
+from quarterdeckd.pipeline.step import At
 from quarterstore.records.faults import Failed, Invalid, got
 from quarterstore.records.names import drawn
-from quarterstore.records.pipelines import PipelineSpec
 from quarterstore.records.plans import FEWEST_OF_A_CLASS, FEWEST_ROWS
 
 
-def checks(spec: PipelineSpec) -> tuple[Raw, tuple[str, dict[str, Any]]]:
+def checks(at: At) -> tuple[Raw, tuple[str, dict[str, Any]]]:
     """The rows of a definition, and (words, figures) of what its checks and its schema find in them. Raises `Failed`
     with the findings where a check of severity `fail` does not hold; warnings are told."""
-    section = spec.definition.validate
-    raw = files.read(spec.definition.data, spec.data)
-    reference = files.read(spec.definition.data, spec.reference) if spec.reference else None
+    data, section = at.definition.data, at.definition.validate
+    raw = files.read(data, str(at.data) if at.data else None)
+    reference = files.read(data, str(at.artefact(section.reference))) if section.reference else None
     found = checking.checked(raw, section.checks, reference)
     if section.pandera is not None:
-        if spec.schema is None:
-            raise Invalid("got no copy of the schema, expected one", field="validate.pandera")
-        found += schema.findings(section.pandera, Path(spec.schema), raw.frame, raw.table)
+        found += schema.findings(section.pandera, at.code, raw.frame, raw.table)
     if not found:
         return raw, ("", {})
     figures = {"checks": msgspec.to_builtins(tuple(found))}
@@ -72,6 +71,22 @@ def validate(rows: Rows) -> tuple[str, dict[str, Any]]:
     if found:
         figures["warnings"] = found
     return _words(rows, figures, found), figures
+
+
+def ahead(frame: pl.DataFrame, time: str | None) -> str:
+    """A sentence where rows are of times that are still to come; empty otherwise, and without a time."""
+    if time is None or frame[time].null_count():
+        return ""
+    try:
+        later = int((instants(frame[time]) > clock()).sum()) if _dated(frame[time]) else 0
+    except ValueError:
+        return ""
+    return f"{later:,} rows are of times to come, by {drawn(time, longest=60)}" if later else ""
+
+
+def _dated(values: pl.Series) -> bool:
+    """Whether they are dates and not numbers of one's own: texts, or seconds since 1970 from 2001 on."""
+    return not values.dtype.is_numeric() or float(values.min() or 0) > 1e9  # type: ignore[arg-type]
 
 
 def _check_finite(frame: pl.DataFrame, numbers: list[str]) -> None:

@@ -15,14 +15,10 @@ from typing import NoReturn
 
 import msgspec
 
-from quarterdeckd.pipeline import descendants
 from quarterstore.records.jobs import JobResult, Limits
 
-BEAT = 0.5
-"""Seconds between two looks at what the job uses, and two touches of the file `beat`; a stopped process stops touching
-it."""
-PROCESSES = 1000
-"""What a job and all it started may be at once."""
+BEAT = 2.0
+"""Seconds between two touches of the file `beat`; a stopped process stops touching it."""
 
 RESERVED = 4 * 1024**3
 """Address space granted above the memory limit: without a GPU, VmPeak exceeds VmHWM by 1.1 GB with torch, scikit-learn,
@@ -34,7 +30,7 @@ class Outcome:
     """The one result of a job: whoever settles it first has said it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self._folder = folder
         self._lock = threading.Lock()
         self._result: JobResult | None = None
 
@@ -44,9 +40,9 @@ class Outcome:
             if self._result is None:
                 if not result.ok:
                     shutil.rmtree(
-                        self.folder / "out", ignore_errors=True
+                        self._folder / "out", ignore_errors=True
                     )  # nothing half-made is left to be taken for whole
-                write_whole(self.folder / "result.json", msgspec.json.encode(result))
+                write_whole(self._folder / "result.json", msgspec.json.encode(result))
                 self._result = result
             return self._result
 
@@ -81,16 +77,9 @@ def _lower(what: int, to: int) -> None:
     resource.setrlimit(what, (to if hard == resource.RLIM_INFINITY else min(to, hard), hard))
 
 
-def beyond(limits: Limits, folder: Path) -> str | None:
-    """Which limit this process and all it started are over, in words: memory, the files in the job's folder, number."""
-    started = len(descendants.descendants(os.getpid()))
-    if started >= PROCESSES:
-        return f"processes: got {started:,}, expected at most {PROCESSES:,}"
-    if (memory := descendants.held(os.getpid(), limits.memory)) > limits.memory:
-        return f"memory: got {memory / 1e9:.2f} GB, expected at most {limits.memory / 1e9:.2f} GB"
-    if (disk := descendants.stored(folder)) > limits.disk:
-        return f"disk: got {disk / 1e9:.2f} GB, expected at most {limits.disk / 1e9:.2f} GB"
-    return None
+def held(pid: int | str = "self") -> int:
+    """Bytes of memory this process, or a child of it, holds (resident pages)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 class Watch(threading.Thread):
@@ -101,7 +90,6 @@ class Watch(threading.Thread):
         super().__init__(name="watch", daemon=True)
         self._outcome = outcome
         self._limits = limits
-        self._folder = outcome.folder
         self._until = time.monotonic() + limits.seconds
         self._bell, ringer = os.pipe()
         os.set_blocking(ringer, False)
@@ -122,14 +110,12 @@ class Watch(threading.Thread):
                 self._end("cancelled")
             if time.monotonic() >= self._until:
                 self._end(f"seconds: the job ran longer than its limit of {self._limits.seconds:g} s")
-            if (over := beyond(self._limits, self._folder)) is not None:
-                self._end(over)
+            if held() > self._limits.memory:
+                self._end(f"memory: got {held() / 1e9:.2f} GB, expected at most {self._limits.memory / 1e9:.2f} GB")
 
     def _end(self, why: str) -> NoReturn:
         settled = self._outcome.settle(JobResult(ok=False, error=why))
         print(f"ended: {why}", flush=True)
         if os.getpgrp() == os.getpid():  # leader of its own group, as the supervisor starts it: take children along
             os.killpg(os.getpid(), signal.SIGTERM)  # to itself only a byte in the pipe
-            descendants.end(os.getpid())
-            os.killpg(os.getpid(), signal.SIGKILL)  # all at once: a group that forks faster than it is ended ends too
         os._exit(0 if settled.ok else 1)

@@ -7,24 +7,23 @@ import importlib
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from quarterdeckd.pipeline.descendants import adopt_orphans
+from quarterdeckd.pipeline.ending import StepEnded
+from quarterdeckd.pipeline.explaining import logged
 from quarterdeckd.pipeline.progress import Report
 from quarterdeckd.pipeline.watch import Outcome, Watch, set_limits
 from quarterstore.records.admission import AdmissionSpec
 from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
 from quarterstore.records.drills import DrillSpec
-from quarterstore.records.faults import Fault
 from quarterstore.records.feature_checks import ParitySpec, StatsSpec
 from quarterstore.records.feature_files import CompactSpec, ForgetSpec
 from quarterstore.records.features import JoinSpec, RowsSpec
-from quarterstore.records.jobs import JobResult, JobSpec
+from quarterstore.records.jobs import JobKind, JobResult, JobSpec
 from quarterstore.records.monitoring import DriftSpec
 from quarterstore.records.names import drawn
 from quarterstore.records.online import MaterialiseSpec
@@ -57,6 +56,8 @@ KINDS: dict[str, tuple[str, type]] = {
 job loads no torch (2.2 s here) and the floors stay apart."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+FORKING: tuple[JobKind, ...] = ("pipeline",)
+"""Kinds that fork what they do, which takes a process of one thread: they beat, and keep limits, themselves."""
 EVERY_CORE = ("batch", "materialise", "training_set", "compaction")
 """Kinds whose rows Polars reads and writes on every core, behind whatever else runs (they are nice)."""
 
@@ -80,33 +81,16 @@ def carry_out(spec: JobSpec, report: Report) -> dict[str, Any]:
     return plain
 
 
-def explain(error: BaseException) -> str:
-    """One line for a person; the traceback stays in the log."""
-    if isinstance(error, Fault):
-        text = error.line()
-    elif isinstance(error, SystemExit):
-        text = f"the training code called sys.exit({error.code!r}) instead of returning a model"
-    elif isinstance(error, KeyboardInterrupt):
-        text = "cancelled"
-    elif isinstance(error, MemoryError):
-        text = "memory: the job asked for more than its limit"
-    else:
-        text = f"{type(error).__name__}: {error}"
-    return drawn(" ".join(text.split()), longest=500)
-
-
 def work(folder: Path) -> JobResult:
     """Run the job of a folder to its result; never raises."""
     try:
         spec = msgspec.json.decode((folder / "spec.json").read_bytes(), type=JobSpec)
         with Report(folder / "progress.jsonl") as report:
             return JobResult(ok=True, result=carry_out(spec, report))
+    except StepEnded as ended:  # what it died of is in the step's own log
+        return JobResult(ok=False, error=str(ended), lost=ended.lost)
     except BaseException as error:  # a job's end is always a result: SystemExit of user code included
-        if isinstance(error, Fault):
-            print(f"error: {explain(error)}", file=sys.stderr)  # a sentence for whoever gave the rows, not our calls
-        else:
-            traceback.print_exc()
-        return JobResult(ok=False, error=explain(error))
+        return JobResult(ok=False, error=logged(error))
 
 
 def claim() -> bool:
@@ -140,10 +124,10 @@ def main(argv: list[str]) -> int:
         return 1
     set_threads(spec.kind)
     set_limits(spec.limits)
-    adopt_orphans()
-    watch = Watch(outcome, spec.limits)
-    signal.signal(signal.SIGTERM, watch.on_signal)
-    watch.start()
+    if spec.kind not in FORKING:
+        watch = Watch(outcome, spec.limits)
+        signal.signal(signal.SIGTERM, watch.on_signal)
+        watch.start()
     result = work(folder)
     settled = outcome.settle(result)
     sys.stdout.flush()

@@ -20,6 +20,7 @@ from quarterdeckd.services.triggers import (
     in_the_way,
     newest,
     place_of,
+    same_file,
     schedule_name,
     trained_on,
 )
@@ -272,6 +273,8 @@ def _due_out(state: State, policy: ct.Policy) -> str | None:
         return f"not sent on, the gate says no: {failed}"[:300]
     if (endpoint := in_use(state, version.id)) is not None:
         return f"{version.id} is at {endpoint} already"
+    if same := same_file(state, policy, version):
+        return f"not sent on: {same}"
     if version.stage == "None" and gates_of(state, version.model, "Staging"):
         return f"not sent on: a hook is a gate to Staging: qd promote {version.id} Staging"
     if policy.strategy == "staging":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,72 +9,45 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.evidence import gates_of, judge
+from quarterdeckd.services.definitions import checked, checked_sources
+from quarterdeckd.services.queued_pipelines import definition_of, digest_of, gone_on, queued_job, tracked_run
+from quarterdeckd.services.releasing import released
 from quarterstore.ledger.experiments import new_experiment
-from quarterstore.ledger.finding import one_of, trial_at
+from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import deployments, experiments, governance, jobs, pipelines, registry, runs
+from quarterstore.records import experiments, flows, jobs, pipelines, runs
 from quarterstore.records.base import Act, Event
-from quarterstore.records.checks import checked_section
-from quarterstore.records.faults import got, missing
-from quarterstore.records.names import checked_text, checked_word
-from quarterstore.records.packages import KeepPackages, digest_of
-from quarterstore.records.training import check_train, named_code
-from quarterstore.records.wire import plain
+from quarterstore.records.faults import Conflict, Refused, got, missing
+from quarterstore.records.names import checked_text
+from quarterstore.records.training import file_of
 
-LEARNERS = ("mlp", "logistic", "forest", "boosting", "ridge")
-BUILTINS = ("breast_cancer", "digits", "wine", "iris", "diabetes")
-LOWER_IS_BETTER = ("log loss", "brier", "rmse", "mae")
+OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
+DAEMONS = tuple(name for name, kind in flows.KINDS.items() if kind.daemon)
 
 
-def checked(state: State, definition: pipelines.Definition) -> pipelines.Definition:
-    """A definition whose parts exist and fit together; raises a fault naming the field otherwise."""
-    checked_word("name", definition.name)
-    checked_word("model", definition.model)
-    data, train = definition.data, definition.train
-    checked_text("data.target", data.target)
-    if (data.dataset is None) == (data.builtin is None):
-        raise got("data", "both or neither", "a dataset (upload the file) or builtin = NAME")
-    if data.builtin is not None and data.builtin not in BUILTINS:
-        raise missing("data.builtin", data.builtin, BUILTINS)
-    if data.dataset is not None:
-        data = replace(data, dataset=one_of(state.datasets, "data.dataset", data.dataset).id)
-    check_train(train)
-    if named_code(train) is None and train.learner not in LEARNERS:
-        raise missing("train.learner", train.learner, LEARNERS)
-    if not 0 < definition.split.test < 1:
-        raise got("split.test", definition.split.test, "a share between 0 and 1")
-    split = definition.split
-    if split.key and split.by != "hash":
-        raise got("split.key", ", ".join(split.key), f"nothing, a split by {split.by} has none")
-    if split.allow_leak:
-        split = replace(split, allow_leak=checked_text("split.allow_leak", split.allow_leak, longest=1000))
-    for field, column in (("time", data.time), ("group", data.group)):
-        if definition.split.by == field and column is None:
-            raise got(f"data.{field}", "nothing", f"a column, because split.by is {field}")
-    if definition.deploy.then == "canary" and definition.deploy.endpoint is None:
-        raise got("deploy.endpoint", "nothing", "an endpoint, because deploy.then is canary")
-    validate = checked_section(definition.validate)
-    if validate.reference is not None:
-        validate = replace(validate, reference=one_of(state.datasets, "validate.reference", validate.reference).id)
-    return replace(definition, data=data, validate=validate, split=split)
+def _kept(state: State, definition: pipelines.Definition, sources: dict[str, str], now: float) -> pipelines.Pipeline:
+    return pipelines.Pipeline(
+        name=definition.name,
+        definition=definition,
+        digest=digest_of((definition, sources)),
+        code=sources.get(file_of(definition.train) or ""),
+        updated=now,
+        sources=sources,
+    )
+
+
+def _changed(state: State, kept: pipelines.Pipeline) -> list[Event]:
+    former = state.pipelines.get(kept.name)
+    return [] if former is not None and former.digest == kept.digest else [pipelines.PipelineKept(pipeline=kept)]
 
 
 def _run(state: State, act: pipelines.RunPipeline, asking: Asking) -> Decision:
     definition = checked(state, act.definition)
-    if (named := named_code(definition.train)) is not None and act.code is None:
-        raise got("code", "nothing", f"the uploaded code of {named}")
-    if definition.validate.pandera is not None and definition.validate.code is None:
-        raise got("validate.code", "nothing", f"the uploaded file of {definition.validate.pandera}")
-    digest = hashlib.sha256(msgspec.msgpack.encode((definition, act.code), order="deterministic")).hexdigest()
-    kept = pipelines.Pipeline(
-        name=definition.name, definition=definition, digest=digest, code=act.code, updated=asking.now
-    )
-    events: list[Event] = []
-    former = state.pipelines.get(kept.name)
-    if former is None or former.digest != digest:
-        events.append(pipelines.PipelineKept(pipeline=kept))
-    return _started(state, kept, act.cause, asking, events)
+    if act.preempt is not None and not 0 < act.preempt <= 86_400:
+        raise got("preempt", act.preempt, "seconds above 0")
+    kept = _kept(state, definition, checked_sources(definition, act.sources, act.code), asking.now)
+    origin = checked_text("origin", act.origin, longest=1000) if act.origin else ""
+    return _started(state, kept, act.cause, asking, _changed(state, kept), origin, act.preempt)
 
 
 def _rerun(state: State, act: pipelines.RerunPipeline, asking: Asking) -> Decision:
@@ -85,79 +57,57 @@ def _rerun(state: State, act: pipelines.RerunPipeline, asking: Asking) -> Decisi
     if act.dataset is not None:
         data = replace(kept.definition.data, dataset=act.dataset, builtin=None)
         kept = replace(kept, definition=checked(state, replace(kept.definition, data=data)))
+    if not kept.sources and kept.code is not None:  # kept by a daemon that knew one file
+        kept = replace(kept, sources=checked_sources(kept.definition, {}, kept.code))
     return _started(state, kept, act.cause, asking, [])
 
 
 def _started(
-    state: State, kept: pipelines.Pipeline, cause: str | None, asking: Asking, events: list[Event]
+    state: State,
+    kept: pipelines.Pipeline,
+    cause: str | None,
+    asking: Asking,
+    events: list[Event],
+    origin: str = "",
+    preempt: float | None = None,
 ) -> Decision:
     definition = kept.definition
-    job_id, run_id, pipeline_run_id = asking.id("job"), asking.id("run"), asking.id("pipe")
-    if definition.model not in state.experiments:
-        events.append(experiments.ExperimentAdded(experiment=new_experiment(state, definition.model, asking.now, {})))
-    train = definition.train
-    run = runs.Run(
-        id=run_id,
-        experiment=definition.model,
-        name=named_code(train) or train.learner,
-        state="RUNNING",
-        started=asking.now,
-        actor=asking.actor,
-        heard=asking.now,
-        params={
-            name: value if isinstance(value, str | int | float | bool) else str(value)
-            for name, value in train.params.items()
-        },
-        tags={"pipeline": definition.name},
-        source=runs.Source(command=f"pipeline {definition.name}", seed=train.seed, commit=kept.code and kept.code[:16]),
-        datasets=(definition.data.dataset,) if definition.data.dataset else (),
-        job=job_id,
-    )
-    spec = pipelines.PipelineSpec(
-        pipeline_run=pipeline_run_id,
-        run=run_id,
-        definition=definition,
-        data=definition.data.dataset,
-        code=kept.code,
-        reference=definition.validate.reference,
-        schema=definition.validate.code,
-    )
-    job = jobs.Job(
-        id=job_id,
-        kind="pipeline",
-        subject=pipeline_run_id,
-        state="QUEUED",
-        created=asking.now,
-        actor=asking.actor,
-        spec=plain(spec),
-        cause=cause,
-    )
+    experiment = definition.model or definition.name
+    if experiment not in state.experiments:
+        events.append(experiments.ExperimentAdded(experiment=new_experiment(state, experiment, asking.now, {})))
     pipeline_run = pipelines.PipelineRun(
-        id=pipeline_run_id,
+        id=asking.id("pipe"),
         pipeline=kept.name,
         digest=kept.digest,
         state="QUEUED",
-        steps=tuple(pipelines.Step(name=name) for name in pipelines.STEPS),
-        job=job_id,
-        run=run_id,
+        steps=flows.waiting(definition),
+        job=asking.id("job"),
+        run=asking.id("run"),
         created=asking.now,
         actor=asking.actor,
         cause=cause,
+        definition=definition,
+        sources=kept.sources,
+        code=digest_of(kept.sources) if kept.sources else None,
+        origin=origin,
+        preempt=preempt,
     )
     events += [
-        runs.RunStarted(run=run),
+        runs.RunStarted(run=tracked_run(pipeline_run, definition, asking.now)),
         pipelines.PipelineStarted(pipeline_run=pipeline_run),
-        jobs.JobQueued(job=job),
+        jobs.JobQueued(job=queued_job(state, pipeline_run, definition, asking.now)),
     ]
     return Decision(
         events,
         f"started pipeline {kept.name}" + (f", because of {cause}" if cause else ""),
-        lambda after: after.pipeline_runs[pipeline_run_id],
+        lambda after: after.pipeline_runs[pipeline_run.id],
     )
 
 
 def _note(state: State, act: pipelines.NoteStep, asking: Asking) -> Decision:
     pipeline_run = state.pipeline_runs[act.pipeline_run]
+    if pipeline_run.state in OVER and act.step.state != "DONE":
+        raise Conflict(f"{pipeline_run.id} is {pipeline_run.state} already", field="pipeline_run")
     event = pipelines.StepNoted(pipeline_run=pipeline_run.id, step=act.step)
     words = f"{pipeline_run.pipeline}: {act.step.name} {act.step.state.lower()}"
     return Decision([event], words, lambda after: after.pipeline_runs[pipeline_run.id])
@@ -167,145 +117,160 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     pipeline_run = state.pipeline_runs[act.pipeline_run]
     if act.state != "SUCCEEDED" or act.result is None:
         return _failed(state, pipeline_run, act, asking)
-    result = msgspec.convert(act.result, pipelines.PipelineResult)
-    definition = state.pipelines[pipeline_run.pipeline].definition
-    step = pipelines.Step(name="register", state="DONE", started=asking.now, ended=asking.now)
+    outcome = msgspec.convert(act.result, pipelines.PipelineOutcome)
+    if outcome.asks is not None:
+        return _waits(state, pipeline_run, outcome.asks, asking)
+    if outcome.result is None:
+        return _without_version(pipeline_run, act, asking)
+    return released(pipeline_run, definition_of(state, pipeline_run), outcome.result, act, asking)
+
+
+def _waits(state: State, pipeline_run: pipelines.PipelineRun, asks: pipelines.Step, asking: Asking) -> Decision:
+    """A person is asked until a time of ours; the evidence is what the worker found."""
+    definition = definition_of(state, pipeline_run)
+    sections = {each.name: each for each in flows.flow(definition) if each.uses == "approve"}
+    if asks.name not in sections:
+        raise missing("asks", asks.name, sections)
+    about = flows.approve_of(sections[asks.name])
+    step = replace(
+        next(each for each in pipeline_run.steps if each.name == asks.name),
+        state="ASKING",
+        started=asking.now,
+        words=about.ask or "may it go on?",
+        figures={**asks.figures, "until": asking.now + about.timeout},
+    )
+    asked = pipelines.PipelineAsked(pipeline_run=pipeline_run.id, step=step)
+    words = f"{pipeline_run.pipeline} waits for a person: {step.name}"
+    return Decision([asked], words, lambda after: after.pipeline_runs[pipeline_run.id])
+
+
+def _without_version(pipeline_run: pipelines.PipelineRun, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     events: list[Event] = [
-        *(pipelines.StepNoted(pipeline_run=pipeline_run.id, step=done) for done in result.steps),
-        runs.ParamsLogged(run=pipeline_run.run, params={"device": result.device, "framework": result.framework}),
-        *([runs.TagsSet(run=pipeline_run.run, tags={**told})] if (told := _told(result)) else []),
-        *_environment(pipeline_run.run, definition, result),
         runs.RunEnded(run=pipeline_run.run, state="FINISHED", at=asking.now, metrics=act.metrics),
+        pipelines.PipelineEnded(pipeline_run=pipeline_run.id, state="SUCCEEDED", at=asking.now),
     ]
+    words = f"{pipeline_run.pipeline} succeeded"
+    return Decision(events, words, lambda after: after.pipeline_runs[pipeline_run.id])
+
+
+def _found(state: State, given: str) -> pipelines.PipelineRun:
+    found: pipelines.PipelineRun = one_of(state.pipeline_runs, "pipeline_run", given)
+    return found
+
+
+def _resume(state: State, act: pipelines.ResumePipeline, asking: Asking) -> Decision:
+    pipeline_run = _found(state, act.pipeline_run)
+    if pipeline_run.state not in ("FAILED", "CANCELLED", "LOST"):
+        raise Conflict(f"{pipeline_run.id} is {pipeline_run.state}, not over and failed", field="pipeline_run")
+    before = definition = definition_of(state, pipeline_run)
+    sources = pipeline_run.sources
+    events: list[Event] = []
+    if act.definition is not None:
+        definition = checked(state, act.definition)
+        if definition.name != pipeline_run.pipeline:
+            raise got("definition.name", definition.name, pipeline_run.pipeline)
+        sources = checked_sources(definition, act.sources, None)
+        events += _changed(state, _kept(state, definition, sources, asking.now))
+    same = flows.unchanged(before, definition)
+    mended = (definition, sources) != (before, pipeline_run.sources)
+    steps = tuple(
+        _reused(known[step.name]) if step.name in same and step.name in known else step
+        for known in [{step.name: step for step in pipeline_run.steps if _stands(step, mended)}]
+        for step in flows.waiting(definition)
+    )
+    resumed = replace(
+        pipeline_run, steps=steps, definition=definition, sources=sources, code=digest_of(sources) if sources else None
+    )
+    return gone_on(state, resumed, asking, events, f"resumed {pipeline_run.pipeline}")
+
+
+def _stands(step: pipelines.Step, mended: bool) -> bool:
+    """Whether what a step did holds for the run that goes on; a person's yes was to the run before it was mended."""
+    return step.state == "DONE" and step.uses not in DAEMONS and not (step.uses == "approve" and mended)
+
+
+def _reused(step: pipelines.Step) -> pipelines.Step:
+    return replace(step, how="reused", words=f"reused; {step.words.removeprefix('reused; ')}")
+
+
+def _cancel(state: State, act: pipelines.CancelPipeline, asking: Asking) -> Decision:
+    pipeline_run = _found(state, act.pipeline_run)
+    reason = checked_text("reason", act.reason, longest=1000) if act.reason else f"cancelled by {asking.actor}"
+    if pipeline_run.state == "WAITING":
+        return _failed(
+            state,
+            pipeline_run,
+            pipelines.EndPipeline(pipeline_run=pipeline_run.id, state="CANCELLED", error=reason),
+            asking,
+        )
+    if pipeline_run.state not in ("QUEUED", "RUNNING"):
+        raise Conflict(f"{pipeline_run.id} is {pipeline_run.state} already", field="pipeline_run")
 
     def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
-        chained = asked._replace(chained=True)
-        if result.packages:
-            yield KeepPackages(packages=result.packages), chained
-        yield _registration(definition, pipeline_run, result, act), chained
-        version = after.versions[f"{definition.model}@{after.models[definition.model].latest}"]
-        noted = replace(step, words=f"{version.id} is {version.semver} ({version.reason})")
-        yield pipelines.NoteStep(pipeline_run=pipeline_run.id, step=noted), chained
-        if definition.gate.set and definition.gate.limits:
-            drilled = _drill_rules(after, definition.model)
-            yield governance.SetGate(model=definition.model, rules=(*_rules(definition), *drilled)), chained
-        ok, gate_step = _gate_step(after, definition, version, asked.now)
-        yield pipelines.NoteStep(pipeline_run=pipeline_run.id, step=gate_step), chained
-        yield from _sent_on(after, definition, pipeline_run, version, ok, chained)
-        yield pipelines.ClosePipeline(pipeline_run=pipeline_run.id, version=version.id), chained
+        yield jobs.CancelJob(job=pipeline_run.job, reason=reason), asked._replace(chained=True)
 
-    return Decision(
-        events, f"{pipeline_run.pipeline} succeeded", lambda after: after.pipeline_runs[pipeline_run.id], then
+    words = f"cancelled {pipeline_run.pipeline}"
+    return Decision([], words, lambda after: after.pipeline_runs[pipeline_run.id], then)
+
+
+def _asking(state: State, act: pipelines.ApproveStep | pipelines.RejectStep | pipelines.ExpireStep) -> Any:
+    pipeline_run = _found(state, act.pipeline_run)
+    step = next((each for each in pipeline_run.steps if each.state == "ASKING"), None)
+    if pipeline_run.state != "WAITING" or step is None:
+        raise Conflict(f"{pipeline_run.id} is {pipeline_run.state} and asks nobody", field="pipeline_run")
+    if act.step is not None and act.step != step.name:
+        raise got("step", act.step, step.name)
+    return pipeline_run, step
+
+
+def _approve(state: State, act: pipelines.ApproveStep, asking: Asking) -> Decision:
+    pipeline_run, step = _asking(state, act)
+    if asking.profile != "solo" and asking.actor == pipeline_run.actor:
+        raise Refused(f"{asking.actor} asked for this run; another person has to approve it", field="step")
+    if asking.now > step.figures.get("until", asking.now):
+        raise Conflict(f"{step.name} was to be answered before, which is a no", field="step")
+    note = checked_text("note", act.note, longest=1000) if act.note else ""
+    words = f"approved by {asking.actor}" + (f": {note}" if note else "")
+    done = replace(step, state="DONE", ended=asking.now, words=words)
+    steps = tuple(done if each.name == step.name else each for each in pipeline_run.steps)
+    return gone_on(
+        state, replace(pipeline_run, steps=steps), asking, [], f"{pipeline_run.pipeline}: {step.name} {words}"
     )
 
 
-def _told(result: pipelines.PipelineResult) -> dict[str, str]:
-    """What a person has to know of a run and its version, as tags."""
-    tags = {"warning": "; ".join(result.warnings)[:2000], "leak": result.leak[:2000]}
-    return {name: words for name, words in tags.items() if words}
+def _reject(state: State, act: pipelines.RejectStep, asking: Asking) -> Decision:
+    note = checked_text("note", act.note, longest=1000) if act.note else ""
+    return _refused(state, act, f"rejected by {asking.actor}" + (f": {note}" if note else ""), asking)
 
 
-def _environment(run: str, definition: pipelines.Definition, result: pipelines.PipelineResult) -> list[Event]:
-    """Where a person's own environment ran the code of a run, which is known only now."""
-    if result.python is None:
-        return []
-    packages = digest_of(result.packages) if result.packages else None
-    interpreter = definition.train.interpreter
-    return [runs.EnvironmentNoted(run=run, interpreter=interpreter, python=result.python, packages=packages)]
+def _expire(state: State, act: pipelines.ExpireStep, asking: Asking) -> Decision:
+    return _refused(state, act, "nobody answered in time, which is a no", asking)
 
 
-def _registration(
-    definition: pipelines.Definition,
-    pipeline_run: pipelines.PipelineRun,
-    result: pipelines.PipelineResult,
-    act: pipelines.EndPipeline,
-) -> registry.RegisterVersion:
-    assert act.result is not None
-    return registry.RegisterVersion(
-        model=definition.model,
-        digest=result.model,
-        size=int(act.result.get("size", 0)),
-        format=result.format,
-        signature=result.signature,
-        metrics=result.metrics,
-        run=pipeline_run.run,
-        dataset=result.dataset,
-        reference=result.reference,
-        golden=result.golden,
-        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_told(result)},
-    )
-
-
-def _rules(definition: pipelines.Definition) -> tuple[governance.GateRule, ...]:
-    named = {metric.replace("_", " "): limit for metric, limit in definition.gate.limits.items()}
-    return tuple(
-        governance.GateRule(metric=metric, op="<=" if metric in LOWER_IS_BETTER else ">=", limit=limit)
-        for metric, limit in named.items()
-    )
-
-
-def _drill_rules(state: State, model: str) -> tuple[governance.GateRule, ...]:
-    """What a person asks of the rollback is no matter of a definition's limits, and stays."""
-    gate = state.gates.get(model)
-    return tuple(rule for rule in gate.rules if rule.against == "drill") if gate else ()
-
-
-def _gate_step(
-    state: State, definition: pipelines.Definition, version: registry.Version, now: float
-) -> tuple[bool, pipelines.Step]:
-    outcome = judge(state, version, now, _rules(definition))
-    words = "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks) or "no gate is set"
-    step = pipelines.Step(name="gate", state="DONE" if outcome.ok else "FAILED", started=now, ended=now, words=words)
-    return outcome.ok, step
-
-
-def _sent_on(
-    state: State,
-    definition: pipelines.Definition,
-    pipeline_run: pipelines.PipelineRun,
-    version: registry.Version,
-    ok: bool,
-    asked: Asking,
-) -> Iterator[tuple[Act[Any], Asking]]:
-    """Staging or a canary, when the definition says so, the gate holds and nothing stands in the way."""
-    then = definition.deploy.then
-    step = pipelines.Step(name="deploy", state="SKIPPED", started=asked.now, ended=asked.now)
-    if then == "none" or not ok:
-        words = "not asked for" if ok else "the gate says no"
-        yield pipelines.NoteStep(pipeline_run=pipeline_run.id, step=replace(step, words=words)), asked
-        return
-    if gates_of(state, version.model, "Staging"):
-        words = f"a hook is a gate to Staging: qd promote {version.id} Staging"
-        yield pipelines.NoteStep(pipeline_run=pipeline_run.id, step=replace(step, words=words)), asked
-        return
-    reason = f"pipeline {definition.name}"
-    yield registry.MoveStage(version=version.id, stage="Staging", reason=reason), asked
-    words = f"{version.id} is in Staging"
-    endpoint = definition.deploy.endpoint
-    deployment = state.deployments.get(endpoint) if endpoint else None
-    if then == "canary" and endpoint is not None:
-        running = deployment and (deployment.canary or deployment.pending or trial_at(state, endpoint))
-        busy = deployment is None or deployment.live is None or running is not None
-        if version.format != "onnx":
-            words += f"; no canary of {version.format}, which is not served"
-        elif busy or asked.profile != "solo" or gates_of(state, version.model, "Production"):
-            words += "; a canary needs a free, live endpoint, no hook as a gate and, outside solo, an approval"
-        else:
-            yield deployments.StartCanary(version=version.id, endpoint=endpoint), asked
-            words += f", canary at {endpoint} asked for"
-    done = replace(step, state="DONE", words=words)
-    yield pipelines.NoteStep(pipeline_run=pipeline_run.id, step=done), asked
+def _refused(state: State, act: pipelines.RejectStep | pipelines.ExpireStep, why: str, asking: Asking) -> Decision:
+    pipeline_run, step = _asking(state, act)
+    error = f"{step.name}: {why}"
+    ended = pipelines.EndPipeline(pipeline_run=pipeline_run.id, state="FAILED", error=error)
+    return _failed(state, pipeline_run, ended, asking)
 
 
 def _failed(state: State, pipeline_run: pipelines.PipelineRun, act: pipelines.EndPipeline, asking: Asking) -> Decision:
+    cut = tuple(step for step in pipeline_run.steps if step.state == "RUNNING" or _waits_again(step))
+    if act.state == "LOST" and cut and all(step.attempts <= _retries(state, pipeline_run, step) for step in cut):
+        return _tried_again(state, pipeline_run, cut, act, asking)
     states: dict[str, runs.RunState] = {"CANCELLED": "KILLED", "LOST": "LOST"}
     events: list[Event] = [
         pipelines.StepNoted(
             pipeline_run=pipeline_run.id,
-            step=replace(step, state="FAILED", ended=asking.now, words=act.error or act.state),
+            step=replace(
+                step,
+                state="LOST" if act.state == "LOST" else "FAILED",
+                ended=asking.now,
+                words=act.error or act.state,
+            ),
         )
         for step in pipeline_run.steps
-        if step.state == "RUNNING"
+        if step.state in ("RUNNING", "ASKING")
     ]
     if state.runs[pipeline_run.run].state == "RUNNING":
         run_state = states.get(act.state, "FAILED")
@@ -322,6 +287,28 @@ def _failed(state: State, pipeline_run: pipelines.PipelineRun, act: pipelines.En
     )
 
 
+def _waits_again(step: pipelines.Step) -> bool:
+    return step.state == "WAITING" and step.attempts > 0
+
+
+def _retries(state: State, pipeline_run: pipelines.PipelineRun, step: pipelines.Step) -> int:
+    return next(each.retries for each in flows.flow(definition_of(state, pipeline_run)) if each.name == step.name)
+
+
+def _tried_again(
+    state: State,
+    pipeline_run: pipelines.PipelineRun,
+    cut: tuple[pipelines.Step, ...],
+    act: pipelines.EndPipeline,
+    asking: Asking,
+) -> Decision:
+    """The worker died in a step that may be tried again: another one goes on there."""
+    words = f"lost, tried again: {act.error or act.state}"
+    steps = tuple(replace(step, state="WAITING", words=words) if step in cut else step for step in pipeline_run.steps)
+    again = replace(pipeline_run, steps=steps)
+    return gone_on(state, again, asking, [], f"{pipeline_run.pipeline}: {', '.join(s.name for s in cut)} {words}")
+
+
 def _close(state: State, act: pipelines.ClosePipeline, asking: Asking) -> Decision:
     event = pipelines.PipelineEnded(
         pipeline_run=act.pipeline_run, state="SUCCEEDED", at=asking.now, version=act.version
@@ -335,13 +322,17 @@ def _runs(state: State, query: pipelines.ListPipelineRuns, asking: Asking) -> li
 
 
 def _show(state: State, query: pipelines.ShowPipelineRun, asking: Asking) -> pipelines.PipelineRun:
-    found: pipelines.PipelineRun = one_of(state.pipeline_runs, "pipeline_run", query.pipeline_run)
-    return found
+    return _found(state, query.pipeline_run)
 
 
 RULES: Rules = {
     pipelines.RunPipeline: _run,
     pipelines.RerunPipeline: _rerun,
+    pipelines.ResumePipeline: _resume,
+    pipelines.CancelPipeline: _cancel,
+    pipelines.ApproveStep: _approve,
+    pipelines.RejectStep: _reject,
+    pipelines.ExpireStep: _expire,
     pipelines.NoteStep: _note,
     pipelines.EndPipeline: _end,
     pipelines.ClosePipeline: _close,

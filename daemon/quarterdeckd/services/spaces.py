@@ -6,14 +6,60 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from quarterdeckd.learning.parameters import LEARNERS
 from quarterstore.records.faults import got
 from quarterstore.records.misfits import unknown_name
 from quarterstore.records.names import checked_text
-from quarterstore.records.studies import Parameter
+from quarterstore.records.spaces import SECONDS, Parameter
+from quarterstore.records.studies import StudyDefinition
 
+METRICS = ("accuracy", "balanced accuracy", "f1", "log loss", "brier", "roc auc", "rmse", "mae", "r2", SECONDS)
+"""What a trial over rows can be judged by."""
+MOST_OBJECTIVES = 4
 MOST_PARAMETERS = 100
 MOST_CHOICES = 1000
+FOREVER = 30 * 86_400.0
+"""Seconds a study without a limit may take in all."""
+
+
+def check_search(definition: StudyDefinition) -> StudyDefinition:
+    """What is searched, for what and how far, with metrics by their own names; a fault names the field."""
+    check_space(definition.space)
+    check_numbers(definition)
+    if not 1 <= len(definition.objectives) <= MOST_OBJECTIVES:
+        raise got("objectives", f"{len(definition.objectives)} objectives", f"1 to {MOST_OBJECTIVES}")
+    if len(definition.objectives) > 1 and definition.pruner != "none":
+        raise got("pruner", definition.pruner, "none, because trials with several objectives cannot be compared midway")
+    if definition.objective is not None:
+        for name in definition.objectives:
+            checked_text("objectives", name)
+        return definition
+    objectives = {name.replace("_", " "): goal for name, goal in definition.objectives.items()}
+    for name in objectives:
+        if name not in METRICS:
+            raise unknown_name("objectives", name, METRICS)
+    if definition.train.python is None:
+        check_learners(definition.space, definition.train.learner, definition.train.params)
+    return replace(definition, objectives=objectives)
+
+
+def check_numbers(definition: StudyDefinition) -> None:
+    """Budget and re-scoring within what can be done."""
+    budget, rescore = definition.budget, definition.rescore
+    for field, value, least, most in (
+        ("budget.trials", budget.trials, 1, 100_000),
+        ("budget.workers", budget.workers, 1, 64),
+        ("budget.trial_seconds", budget.trial_seconds, 0.1, FOREVER),
+        ("budget.trial_memory", budget.trial_memory, 2**20, 2**50),
+        ("budget.within", budget.within, 1.0, FOREVER),
+        ("rescore.top", rescore.top, 0, 100),
+        ("rescore.seeds", rescore.seeds, 1, 100),
+        ("seed", definition.seed, 0, 2**31 - 1),
+    ):
+        if value is not None and not (math.isfinite(value) and least <= value <= most):
+            raise got(field, value, f"{least:g} to {most:g}")
 
 
 def check_space(space: dict[str, Parameter]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,20 +10,15 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.queueing import queued
-from quarterdeckd.services.spaces import check_learners, check_space
+from quarterdeckd.services.spaces import FOREVER, check_numbers, check_search
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs, monitoring, pipelines, studies
 from quarterstore.records.base import Act
 from quarterstore.records.faults import Conflict, NotFound, Refused, got, missing
-from quarterstore.records.misfits import unknown_name
-from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.names import checked_path, checked_word
 
-METRICS = ("accuracy", "balanced accuracy", "f1", "log loss", "brier", "roc auc", "rmse", "mae", "r2", studies.SECONDS)
-"""What a trial over rows can be judged by."""
-MOST_OBJECTIVES = 4
-FOREVER = 30 * 86_400.0
-"""Seconds a study without a limit may take in all."""
+DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def checked(state: State, definition: studies.StudyDefinition, *, sent: bool = True) -> studies.StudyDefinition:
@@ -32,57 +27,29 @@ def checked(state: State, definition: studies.StudyDefinition, *, sent: bool = T
     checked_word("name", definition.name)
     if definition.model is not None:
         checked_word("model", definition.model)
-    check_space(definition.space)
-    _check_numbers(definition)
-    if not 1 <= len(definition.objectives) <= MOST_OBJECTIVES:
-        raise got("objectives", f"{len(definition.objectives)} objectives", f"1 to {MOST_OBJECTIVES}")
-    if len(definition.objectives) > 1 and definition.pruner != "none":
-        raise got("pruner", definition.pruner, "none, because trials with several objectives cannot be compared midway")
+    definition = check_search(definition)
+    data = definition.data
     if definition.objective is not None:
-        for name in definition.objectives:
-            checked_text("objectives", name)
         return definition
-    return _over_rows(state, definition, sent)
-
-
-def _over_rows(state: State, definition: studies.StudyDefinition, sent: bool) -> studies.StudyDefinition:
-    data, train = definition.data, definition.train
     if data is None:
         raise got("data", "nothing", "[data] with a target, or objective = FILE.py:FUNCTION")
     if ((data.dataset or (data.file and not sent)) is None) == (data.builtin is None):
         raise got("data", "both or neither", "a dataset (upload the file) or builtin = NAME")
     if not 0 < definition.split.test < 1:
         raise got("split.test", definition.split.test, "a share between 0 and 1")
-    objectives = {name.replace("_", " "): goal for name, goal in definition.objectives.items()}
-    for name in objectives:
-        if name not in METRICS:
-            raise unknown_name("objectives", name, METRICS)
-    if train.python is None:
-        check_learners(definition.space, train.learner, train.params)
     if data.dataset is not None and sent:
         data = replace(data, dataset=one_of(state.datasets, "data.dataset", data.dataset).id)
-    return replace(definition, data=data, objectives=objectives)
-
-
-def _check_numbers(definition: studies.StudyDefinition) -> None:
-    budget, rescore = definition.budget, definition.rescore
-    for field, value, least, most in (
-        ("budget.trials", budget.trials, 1, 100_000),
-        ("budget.workers", budget.workers, 1, 64),
-        ("budget.trial_seconds", budget.trial_seconds, 0.1, FOREVER),
-        ("budget.within", budget.within, 1.0, FOREVER),
-        ("rescore.top", rescore.top, 0, 100),
-        ("rescore.seeds", rescore.seeds, 1, 100),
-        ("seed", definition.seed, 0, 2**31 - 1),
-    ):
-        if value is not None and not (math.isfinite(value) and least <= value <= most):
-            raise got(field, value, f"{least:g} to {most:g}")
+    return replace(definition, data=data)
 
 
 def _start(state: State, act: studies.StartStudy, asking: Asking) -> Decision:
     definition = checked(state, act.definition)
-    if act.code is None and (definition.objective or definition.train.python):
-        raise got("code", "nothing", f"the uploaded file of {definition.objective or definition.train.python}")
+    named = studies.file_of(definition)
+    if named is not None and named not in act.sources:
+        raise got("sources", "nothing", f"the uploaded file {named}")
+    for name, digest in act.sources.items():
+        if name != named or checked_path(name) != name or not DIGEST.fullmatch(digest):
+            raise got("sources", name, f"the SHA-256 of {named}" if named else "nothing: the study names no file")
     study = studies.Study(
         id=asking.id("study"),
         name=definition.name,
@@ -91,7 +58,7 @@ def _start(state: State, act: studies.StartStudy, asking: Asking) -> Decision:
         created=asking.now,
         actor=asking.actor,
         job="",
-        code=act.code,
+        sources=act.sources,
     )
     return _queued(study, asking, f"started study {study.name}: {definition.budget.trials} trials")
 
@@ -102,7 +69,7 @@ def _queued(study: studies.Study, asking: Asking, words: str) -> Decision:
         study=study.id,
         definition=definition,
         data=definition.data.dataset if definition.data else None,
-        code=study.code,
+        sources=study.sources,
     )
     begun = queued(asking, "study", study.id, spec, words, jobs.Limits(seconds=FOREVER))
     [waiting] = begun.events
@@ -120,7 +87,7 @@ def _resume(state: State, act: studies.ResumeStudy, asking: Asking) -> Decision:
     if study.state == "SUCCEEDED" and not given:
         raise Conflict(f"{study.id} is done with {budget.trials} trials", field="study", next="give more with --trials")
     definition = replace(study.definition, budget=replace(budget, **given))
-    _check_numbers(definition)
+    check_numbers(definition)
     again = replace(study, definition=definition, state="RUNNING", ended=None, error=None)
     return _queued(again, asking, f"went on with study {study.name}")
 
@@ -177,7 +144,7 @@ def _register(state: State, act: studies.RegisterBest, asking: Asking) -> Decisi
     def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
         chained, before = asked._replace(chained=True), set(after.pipeline_runs.rows)
         cause = f"{study.id} trial {chosen.trial}"
-        yield pipelines.RunPipeline(definition=definition, code=study.code, cause=cause), chained
+        yield pipelines.RunPipeline(definition=definition, sources=study.sources, cause=cause), chained
         [made] = set(after.pipeline_runs.rows) - before
         yield studies.NoteRegistered(study=study.id, pipeline_run=made), chained
 

@@ -19,7 +19,7 @@ from quarterdeckd.services.evidence import judge
 from quarterstore.ledger.finding import in_use
 from quarterstore.ledger.state import State
 from quarterstore.records import ct, datasets, monitoring
-from quarterstore.records.registry import Metric
+from quarterstore.records.registry import Metric, Version
 
 JUDGED: tuple[monitoring.DriftVerdict, ...] = ("DRIFT", "NEGLIGIBLE", "NONE")
 SIGNALS: tuple[ct.Trigger, ...] = ("drift", "accuracy")
@@ -116,6 +116,8 @@ def place_of(state: State, policy: ct.Policy, retrain: ct.Retrain, now: float) -
     asked = [each.id for each in state.approvals if each.subject == version.id and each.state == "WAITING"]
     if asked:
         return Place("UNDER WAY", f"{version.id} waits for an approval: qd approve {asked[0]}")
+    if same := same_file(state, policy, version):
+        return Place("OVER", same)
     outcome = judge(state, version, now)
     if not outcome.ok:
         failed = "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks if not check.ok)
@@ -128,6 +130,15 @@ def place_of(state: State, policy: ct.Policy, retrain: ct.Retrain, now: float) -
     if policy.strategy != "none" and not retrain.sent:
         return Place("UNDER WAY", f"{version.id} is to go out ({policy.strategy})")
     return Place("WAITING", f"{version.id} is in {version.stage} and not live: a person decides")
+
+
+def same_file(state: State, policy: ct.Policy, version: Version) -> str:
+    """That nothing new was learnt, in words: the version is byte for byte what is live already."""
+    deployment = state.deployments.get(policy.endpoint)
+    live = state.versions.get((deployment.live if deployment is not None else None) or "")
+    if live is None or live.id == version.id or not version.digest or live.digest != version.digest:
+        return ""
+    return f"{version.id} is the same file as {live.id}, so nothing new was learnt"
 
 
 def trained_on(state: State, policy: ct.Policy) -> datasets.Dataset | None:

@@ -84,6 +84,15 @@ def _groups_of_session(session: int) -> set[int]:
     return found
 
 
+def end_groups(folder: Path) -> None:
+    """End the groups of the steps that a worker forked, as it noted them in its job's folder."""
+    path = folder / "groups"
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        pid, _, since = line.partition(" ")
+        if pid.isdigit() and since.isdigit():
+            end_left(int(pid), int(since))
+
+
 def ending_of(code: int | None) -> str:
     """How a process ended, from its return code: `ended with 0`, `was ended by SIGSEGV`; unknown of one that was
     adopted."""

@@ -3,20 +3,24 @@ way out."""
 
 from __future__ import annotations
 
+import heapq
 import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
 from quarterstore.ledger.state import State
-from quarterstore.records import jobs
-from quarterstore.records.faults import got
+from quarterstore.records import jobs, pipelines
+from quarterstore.records.faults import Corrupt, got
 from quarterstore.records.outcomes import LABEL
 from quarterstore.records.places import Home
 from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.parquet import checked
 
 PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
-    "pipeline": ("data", "code", "reference", "schema"),
+    "pipeline": ("data",),
     "drift": ("reference",),
     "optimise": ("model", "golden"),
     "admission": ("model", "golden"),
@@ -32,10 +36,10 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "stream": ("model",),
     "replay": ("model", "live_model"),
     "drill": (),
-    "study": ("data", "code"),
+    "study": ("data",),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
-    "pipeline": ("model", "reference", "golden"),
+    "pipeline": (),
     "drift": (),
     "optimise": ("model", "golden"),
     "admission": (),
@@ -53,6 +57,8 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "drill": (),
     "study": (),
 }
+CACHED_RUNS = 40
+"""Runs of a pipeline whose steps may be taken for those of the next."""
 
 
 class Handover:
@@ -64,9 +70,10 @@ class Handover:
         self._artefacts = artefacts
 
     def forget_chunks(self, before: float) -> None:
-        """Drop the finished chunks of batches that nobody went on with: those last written before an instant."""
+        """Drop the finished chunks of batches, and the checkpoints of steps, that nobody went on with: those last
+        written before an instant."""
         live = {job.spec.get("key") for job in self._view.jobs if job.state in ("QUEUED", "RUNNING")}
-        for folder in self._home.batches.glob("*"):
+        for folder in (*self._home.batches.glob("*"), *self._home.checkpoints.glob("*")):
             if folder.name not in live and folder.stat().st_mtime < before:
                 shutil.rmtree(folder)
 
@@ -76,6 +83,9 @@ class Handover:
         for field in PATHS_IN[job.kind]:
             if spec.get(field):
                 spec[field] = str(self._artefacts.checked(spec[field]))
+        if job.kind == "pipeline":
+            spec |= {"store": str(self._artefacts.folder), "checkpoints": str(self._home.checkpoints)}
+            spec["cache"] = msgspec.to_builtins(self._cached(job.subject))
         if job.kind == "drift":
             spec["current"] = [str(checked(path)) for path in self.predictions(spec["endpoint"])]
         if job.kind == "materialise":
@@ -98,12 +108,37 @@ class Handover:
         if job.kind == "stream":
             spec |= {"folder": str(self._home.streams / spec["stream"]), "home": str(self._home.root)}
         if job.kind == "study":
-            spec["folder"] = str(self._home.studies / spec["study"])
+            spec |= {"folder": str(self._home.studies / spec["study"]), "store": str(self._artefacts.folder)}
         if job.kind == "replay":
             spec |= self._traffic(spec["endpoint"]) | {"labels": self._labels()}
         if job.kind == "drill":
             spec |= self._traffic(spec["endpoint"]) | self._placed(spec)
         return spec
+
+    def _cached(self, pipeline_run: str) -> dict[str, pipelines.Done]:
+        """What steps of earlier runs of the same pipeline left, by their key, the newest of each."""
+        name = self._view.pipeline_runs[pipeline_run].pipeline
+        of_it = (run for run in self._view.pipeline_runs if run.pipeline == name)
+        return {
+            step.key: pipelines.Done(step.outputs, step.words, step.figures, run.id)
+            for run in reversed(heapq.nlargest(CACHED_RUNS, of_it, key=lambda run: run.created))
+            for step in run.steps
+            if step.state == "DONE" and step.key
+        }
+
+    def step_kept(self, job: jobs.Job, step: pipelines.Step) -> pipelines.Step:
+        """A step as its worker told it, once the files it left are kept; a fault where they are not what it said."""
+        out = self._home.jobs / job.id / "steps" / step.name / "out"
+        for name, digest in step.outputs.items():
+            if self._artefacts.path(digest).is_file():
+                continue
+            path = (out / name).resolve()
+            if not path.is_relative_to(out.resolve()):
+                raise got(name, "a path elsewhere", "a file inside the step's folder")
+            found, _ = self._artefacts.adopt(path)
+            if found != digest:
+                raise Corrupt(f"{step.name}/{name}: got {found}, expected {digest}", field="artefact")
+        return replace(step, job=job.id) if step.attempts and not step.how else step
 
     def _lumps(self, lumps: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [lump | {"file": str(self._artefacts.checked(lump["file"]))} for lump in lumps]
@@ -142,6 +177,10 @@ class Handover:
     def taken_over(self, job: jobs.Job, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
         """The result with every file replaced by the hash it is kept under, and the size of the model file."""
         taken = dict(result)
+        if job.kind == "pipeline" and (made := msgspec.convert(result, pipelines.PipelineOutcome).result) is not None:
+            for digest in (made.model, made.reference, made.golden):
+                if digest is not None:  # there are no golden rows of a model that nobody here can ask
+                    self._artefacts.checked(digest)
         for field in FILES_OUT[job.kind]:
             if result[field] is None:
                 continue  # the golden rows of a model that nobody here can ask

@@ -22,10 +22,11 @@ from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.identity import job_key
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.bus import Bus, Kept
-from quarterdeckd.work.adoption import age, alive, born, claimer, end_group, end_left, ending_of, holder
+from quarterdeckd.work.adoption import age, alive, born, claimer, end_group, end_groups, end_left, ending_of, holder
 from quarterdeckd.work.handover import Handover
+from quarterdeckd.work.steps import Steps
 from quarterstore.ledger.state import State
-from quarterstore.records import jobs, people, pipelines
+from quarterstore.records import jobs, people
 from quarterstore.records.faults import Conflict, Fault
 from quarterstore.records.names import drawn
 from quarterstore.records.places import Home
@@ -53,6 +54,8 @@ class Watched:
         self.offset = 0
         self.asked_to_end: float | None = None
         self.silent = False
+        self.descriptor: int | None = None
+        """Readable once the process is over."""
         self._beat: float | None = None
         self._heard = time.monotonic()
 
@@ -92,6 +95,7 @@ class Supervisor:
         self._dispatch = dispatch
         self._intake = intake
         self._bus = bus
+        self._steps = Steps(view, dispatch, self.handover)
         self._workers = workers
         self._watched: dict[str, Watched] = {}
         self._looked = False
@@ -162,6 +166,8 @@ class Supervisor:
             self._watched[job.id] = Watched(job.id, pid, since, None)
         if job.id not in self._watched:
             await self._ended(job.id)
+        elif self._watched[job.id].descriptor is None:
+            self._wake_at_the_end(self._watched[job.id])
 
     async def _give_key(self, job: jobs.Job) -> None:
         """A pipeline may run a person's code: what that asks of the daemon it asks with a key of its own."""
@@ -205,18 +211,37 @@ class Supervisor:
         watched = Watched(job.id, job.pid, job.born, None)
         watched.offset = self._offset_of(job.id)
         self._watched[job.id] = watched
+        self._wake_at_the_end(watched)
         log.info("adopted %s, process %d", job.id, job.pid)
+
+    def _wake_at_the_end(self, watched: Watched) -> None:
+        """Look again the moment a process is over, not at the next turn."""
+        try:
+            watched.descriptor = os.pidfd_open(watched.pid)
+        except ProcessLookupError:
+            self._wake.set()
+            return
+        asyncio.get_running_loop().add_reader(watched.descriptor, self._wake.set)
+
+    def _forget(self, watched: Watched) -> None:
+        del self._watched[watched.job]
+        if watched.descriptor is not None:
+            asyncio.get_running_loop().remove_reader(watched.descriptor)
+            os.close(watched.descriptor)
 
     async def _follow(self, watched: Watched) -> None:
         job = self._view.jobs[watched.job]
         over = watched.over()
         await self._read_progress(watched)
         if over:
-            del self._watched[watched.job]
+            self._forget(watched)
             end_left(watched.pid, watched.born)
             self.home.secret_key(watched.job).unlink(missing_ok=True)
             if job.state == "RUNNING":
                 await self._ended(watched.job, watched.ending())
+            elif job.kind == "pipeline":
+                end_groups(self.home.jobs / job.id)
+                await asyncio.to_thread(_clear_steps, self.home.jobs / job.id)
             return
         if job.state == "RUNNING" and watched.quiet(self.home.jobs / job.id / "beat") > SILENT:
             watched.silent = True
@@ -238,6 +263,10 @@ class Supervisor:
         job = self._view.jobs[job_id]
         folder = self.home.jobs / job_id
         path = folder / "result.json"
+        if job.kind == "pipeline":
+            end_groups(folder)
+            # what was told and not read yet, or read by a daemon that died before it said so
+            await self._steps.note(job, await asyncio.to_thread(_steps_told, job_id, folder / "progress.jsonl"))
         run = self._run_of(job)
         metrics = self._intake.latest.get(run, {}) if run else {}
         if not path.exists():
@@ -253,10 +282,11 @@ class Supervisor:
         await self._speak(act)
         if act.state != "SUCCEEDED":
             await asyncio.to_thread(shutil.rmtree, folder / "out", True)
+        await asyncio.to_thread(_clear_steps, folder)
 
     def _act_of(self, job: jobs.Job, folder: Path, result: jobs.JobResult, metrics: dict[str, float]) -> jobs.EndJob:
         if not result.ok or result.result is None:
-            state: jobs.JobState = "CANCELLED" if result.error == "cancelled" else "FAILED"
+            state: jobs.JobState = "CANCELLED" if result.error == "cancelled" else "LOST" if result.lost else "FAILED"
             return jobs.EndJob(job=job.id, state=state, error=result.error, metrics=metrics)
         try:
             taken = self.handover.taken_over(job, folder, result.result)
@@ -306,12 +336,8 @@ class Supervisor:
         for line in lines:
             if line.kind == "progress":
                 self._bus.pulse(jobs.Progress(job=job.id, step=line.name, fraction=line.fraction, words=line.words))
-            elif line.kind == "step" and line.step is not None and job.kind == "pipeline":
-                step = msgspec.convert(line.step, pipelines.Step)
-                try:
-                    await self._dispatch.speak(pipelines.NoteStep(pipeline_run=job.subject, step=step))
-                except Fault as fault:
-                    log.info("step of %s: %s", job.id, fault.line())
+        if job.kind == "pipeline":
+            await self._steps.note(job, lines)
 
     def _log_points(self, job: jobs.Job, lines: list[jobs.Line], start: int, end: int) -> None:
         run = self._run_of(job)
@@ -334,6 +360,17 @@ class Supervisor:
         except Fault as fault:
             log.error("points of %s: %s", job.id, fault.line())
             return
+
+
+def _clear_steps(folder: Path) -> None:
+    """What steps left is kept as artefacts by now, or not wanted; their logs stay."""
+    for left in (*folder.glob("steps/*/out"), *folder.glob("steps/*/work")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _steps_told(job: str, path: Path) -> list[jobs.Line]:
+    """Every line about a step that a worker ever wrote."""
+    return [line for line in _read_lines(job, path.read_bytes()) if line.kind == "step"] if path.exists() else []
 
 
 def _read_lines(job: str, whole: bytes) -> list[jobs.Line]:

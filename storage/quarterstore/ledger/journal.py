@@ -273,6 +273,12 @@ def _scan_end(segment: Segment) -> tuple[int, Head, bool]:
     return end, head, False
 
 
+def newest(folder: Path) -> Head:
+    """The last whole entry of a journal that nobody has open; the beginning where there is none."""
+    segments = segments_of(folder)
+    return _scan_end(segments[-1])[1] if segments else Head(0, GENESIS)
+
+
 def read(folder: Path, after: int = 0, until: int | None = None) -> Iterator[Found]:
     """Every entry beyond `after`, verified on the way; raises `Corrupt` at the first that does not fit. Nothing behind
     entry `until` is looked at: while a daemon writes, half an entry may be there."""

@@ -18,7 +18,7 @@ from quarterstore.ledger.anchor import Anchor
 from quarterstore.ledger.book import Changes
 from quarterstore.ledger.database import Damaged, Database, Posting, damaged_aside
 from quarterstore.ledger.folding import fold_entry
-from quarterstore.ledger.journal import Head, Journal, read, read_at
+from quarterstore.ledger.journal import Head, Journal, newest, read, read_at
 from quarterstore.ledger.state import State
 from quarterstore.records.faults import Conflict, Corrupt, Protocol
 from quarterstore.records.places import Home
@@ -197,8 +197,10 @@ def _check_head(journal: Path, known: Head, position: int) -> None:
     try:
         entry = read_at(journal, position)
     except (OSError, msgspec.DecodeError, ValueError, Corrupt) as error:
+        last = newest(journal).seq
+        lost = f"{known.seq - last} acknowledged changes missing"
         raise Corrupt(
-            f"got no entry {known.seq} where the projection saw it, expected it: acknowledged changes missing",
+            f"got entry {last} as the last whole one, expected {known.seq}: {lost}",
             field="journal",
         ) from error
     if entry.seq != known.seq:

@@ -76,13 +76,11 @@ class DataCheck(Record, frozen=True):
 
 class ValidateSection(Record, frozen=True):
     """`[validate]`: checks that the rows have to pass before anything is learnt from them; `reference` is a file of
-    rows for `distribution`, `pandera` a schema of your own, `FILE.py:NAME` (both are hashes once they are uploaded)."""
+    rows for `distribution`, a hash once it is uploaded; `pandera` is a schema of your own, `FILE.py:NAME`."""
 
     checks: tuple[DataCheck, ...] = ()
     reference: str | None = None
     pandera: str | None = None
-    code: str | None = None
-    """Artefact of the file that `pandera` names, exactly as it was when the run was asked for."""
 
 
 class Finding(Record, frozen=True):

@@ -159,6 +159,8 @@ class JobResult(Record, frozen=True):
     ok: bool
     result: dict[str, Any] | None = None
     error: str | None = None
+    lost: bool = False
+    """Whether nobody knows why: a part of it died without a word."""
 
 
 class Line(Record, frozen=True):

@@ -8,17 +8,22 @@ import msgspec
 
 from quarterstore.records.base import Act, Event, Query, Record, Role
 from quarterstore.records.checks import ValidateSection
+from quarterstore.records.evaluations import Against, EvaluateSection
+from quarterstore.records.jobs import Limits
 from quarterstore.records.registry import Metric, Signature
+from quarterstore.records.spaces import TuneSection
 
-StepState = Literal["WAITING", "RUNNING", "DONE", "FAILED", "SKIPPED"]
-STEPS: tuple[str, ...] = ("validate", "split", "train", "evaluate", "export", "register", "gate", "deploy")
+StepState = Literal["WAITING", "RUNNING", "ASKING", "DONE", "FAILED", "LOST", "SKIPPED"]
+"""WAITING for steps before it or for its next try, ASKING a person."""
+RunState = Literal["QUEUED", "RUNNING", "WAITING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
+"""WAITING for a person; no process waits with it."""
 
 
 class DataSection(Record, frozen=True):
     """`[data]`: where the rows are and what they mean; `dataset` is a hash once it is uploaded, `builtin` a
     scikit-learn set (breast_cancer, digits, wine, iris, diabetes) that needs no file."""
 
-    target: str
+    target: str = ""
     dataset: str | None = None
     builtin: str | None = None
     file: str | None = None
@@ -57,7 +62,7 @@ class TrainSection(Record, frozen=True):
     interpreter: str | None = None
     """The Python of an environment that has none of our packages, by its absolute path."""
     code: str | None = None
-    """The folder that is taken along, as it lies beside the definition."""
+    """The folder that is taken along, as it lies beside the definition; the run's own is there."""
     params: dict[str, Any] = {}
     seed: int = 7
 
@@ -76,18 +81,41 @@ class DeploySection(Record, frozen=True):
     endpoint: str | None = None
 
 
-class Definition(Record, frozen=True):
-    """A pipeline as it is written in TOML."""
+class StepSection(Record, frozen=True):
+    """`[[steps]]`: one step of a DAG. What it does is a kind of ours (`uses`), a function of the user's file (`run`, as
+    `steps.py:clean`) or a program (`command`), exactly one of them; `after` names the steps it needs."""
 
     name: str
-    model: str
-    data: DataSection
+    uses: str | None = None
+    run: str | None = None
+    command: tuple[str, ...] = ()
+    interpreter: str | None = None
+    """The Python that `run` is called by, where that is not ours; whose programs a `command` finds first."""
+    after: tuple[str, ...] = ()
+    retries: int = 0
+    backoff: float = 1.0
+    """Seconds before the first retry; twice as many before each one more, half to one and a half times by chance."""
+    limits: Limits = Limits()
+    params: dict[str, Any] = {}
+
+
+class Definition(Record, frozen=True):
+    """A pipeline as it is written in TOML: sections that stand for the usual steps, or `[[steps]]` of one's own."""
+
+    name: str
+    model: str = ""
+    data: DataSection = DataSection()
     validate: ValidateSection = ValidateSection()
     split: SplitSection = SplitSection()
     train: TrainSection = TrainSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    tune: TuneSection | None = None
     gate: GateSection = GateSection()
     deploy: DeploySection = DeploySection()
     task: Literal["auto", "classification", "regression"] = "auto"
+    steps: tuple[StepSection, ...] = ()
+    parallel: int = 1
+    """Steps that may run at the same time."""
 
 
 class Pipeline(Record, frozen=True):
@@ -99,6 +127,8 @@ class Pipeline(Record, frozen=True):
     code: str | None
     """Artefact of the user's own training file, exactly as it was when the run was asked for."""
     updated: float
+    sources: dict[str, str] = {}
+    """The user's own files, path beside the definition -> artefact, exactly as they were when the run was asked for."""
 
 
 class Step(Record, frozen=True):
@@ -110,6 +140,18 @@ class Step(Record, frozen=True):
     ended: float | None = None
     words: str = ""
     figures: dict[str, Any] = msgspec.field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    uses: str = ""
+    """Its kind; `run` or `command` of the user's own."""
+    key: str = ""
+    """SHA-256 of code, inputs and params: a step with the same key has the same outputs."""
+    how: Literal["", "cached", "reused"] = ""
+    """Where its outputs are from: this run (empty), an earlier one with the same key, or before it was resumed."""
+    attempts: int = 0
+    outputs: dict[str, str] = msgspec.field(default_factory=dict)
+    """Files it left, path -> SHA-256; they are kept as artefacts."""
+    job: str | None = None
+    """The job that ran it, whose folder has its log."""
 
 
 class PipelineRun(Record, frozen=True):
@@ -118,7 +160,7 @@ class PipelineRun(Record, frozen=True):
     id: str
     pipeline: str
     digest: str
-    state: Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
+    state: RunState
     steps: tuple[Step, ...]
     job: str
     run: str
@@ -127,14 +169,28 @@ class PipelineRun(Record, frozen=True):
     cause: str | None = None
     version: str | None = None
     error: str | None = None
+    definition: Definition | None = None
+    """As it was when the run was asked for; of runs before that was kept, none."""
+    sources: dict[str, str] = {}
+    code: str | None = None
+    """SHA-256 over the user's own files, paths and bytes; none where there are none."""
+    origin: str = ""
+    """Where the asker has the definition, for a resume that reads it again."""
+    preempt: float | None = None
 
 
 class RunPipeline(Act[PipelineRun], tag="pipelines.run", frozen=True):
-    """Run a definition: it is kept under its name, a run is opened and a job queued; follow it on the feed."""
+    """Run a definition: it is kept under its name, a run is opened and a job queued; follow it on the feed. `sources`
+    are uploads of the user's own files; `code` is the one of `train.python` alone."""
 
     definition: Definition
     code: str | None = None
     cause: str | None = None
+    sources: dict[str, str] = {}
+    origin: str = ""
+    preempt: float | None = None
+    """Seconds after which the first step that has a checkpoint is ended by SIGTERM, and begun again from it: a
+    rehearsal."""
 
 
 class RerunPipeline(Act[PipelineRun], tag="pipelines.rerun", frozen=True):
@@ -143,6 +199,48 @@ class RerunPipeline(Act[PipelineRun], tag="pipelines.rerun", frozen=True):
     pipeline: str
     cause: str | None = None
     dataset: str | None = None
+
+
+class ResumePipeline(Act[PipelineRun], tag="pipelines.resume", frozen=True):
+    """Go on with a run that failed, was cancelled or lost, at the step that did not end well: what was done before it
+    is reused. With `definition` and `sources` the mended ones hold from here on."""
+
+    pipeline_run: str
+    definition: Definition | None = None
+    sources: dict[str, str] = {}
+
+
+class CancelPipeline(Act[PipelineRun], tag="pipelines.cancel", frozen=True):
+    """End a run: its step's whole process group is stopped, or nobody is asked any more."""
+
+    pipeline_run: str
+    reason: str = ""
+
+
+class ApproveStep(Act[PipelineRun], tag="pipelines.approve", frozen=True):
+    """Say yes to the step that asks a person: the run goes on behind it."""
+
+    role: ClassVar[Role] = "approver"
+    pipeline_run: str
+    step: str | None = None
+    note: str = ""
+
+
+class RejectStep(Act[PipelineRun], tag="pipelines.reject", frozen=True):
+    """Say no to the step that asks a person: the run fails there, and nothing behind it is done."""
+
+    role: ClassVar[Role] = "approver"
+    pipeline_run: str
+    step: str | None = None
+    note: str = ""
+
+
+class ExpireStep(Act[PipelineRun], tag="pipelines.expire", frozen=True):
+    """Say that nobody answered a step in time, which is a no; spoken by the daemon's clock."""
+
+    role: ClassVar[Role] = "daemon"
+    pipeline_run: str
+    step: str
 
 
 class NoteStep(Act[PipelineRun], tag="pipelines.note_step", frozen=True):
@@ -198,6 +296,14 @@ class ShowPipelineRun(Query[PipelineRun], tag="pipelines.show", frozen=True):
     pipeline_run: str
 
 
+class PipelineLog(Query[list[str]], tag="pipelines.log", frozen=True):
+    """The last lines a run's steps wrote, or one of them."""
+
+    pipeline_run: str
+    step: str | None = None
+    lines: int = 200
+
+
 class PipelineKept(Event, tag="pipelines.kept", frozen=True):
     """A definition is kept under its name."""
 
@@ -217,6 +323,26 @@ class StepNoted(Event, tag="pipelines.step_noted", frozen=True):
     step: Step
 
 
+class PipelineResumed(Event, tag="pipelines.resumed", frozen=True):
+    """A run goes on with another job; `steps` are as they stand then."""
+
+    pipeline_run: str
+    job: str
+    run: str
+    steps: tuple[Step, ...]
+    definition: Definition | None = None
+    sources: dict[str, str] = {}
+    code: str | None = None
+    digest: str = ""
+
+
+class PipelineAsked(Event, tag="pipelines.asked", frozen=True):
+    """A run waits for a person."""
+
+    pipeline_run: str
+    step: Step
+
+
 class PipelineEnded(Event, tag="pipelines.ended", frozen=True):
     """A pipeline run is over."""
 
@@ -227,22 +353,34 @@ class PipelineEnded(Event, tag="pipelines.ended", frozen=True):
     error: str | None = None
 
 
+class Done(Record, frozen=True):
+    """What a step with some key left, wherever it ran."""
+
+    outputs: dict[str, str]
+    words: str
+    figures: dict[str, Any]
+    pipeline_run: str
+
+
 class PipelineSpec(Record, frozen=True):
-    """What a pipeline job is given: the definition, and the files as local paths (read only)."""
+    """What a pipeline job is given: the definition, the steps as they stand, and where files are (read only)."""
 
     pipeline_run: str
     run: str
     definition: Definition
     data: str | None = None
-    code: str | None = None
-    reference: str | None = None
-    """Rows that `distribution` is checked against."""
-    schema: str | None = None
-    """The copy of the file that `validate.pandera` names."""
+    sources: dict[str, str] = {}
+    steps: tuple[Step, ...] = ()
+    preempt: float | None = None
+    cache: dict[str, Done] = {}
+    """Key of a step -> what it left in an earlier run; filled in as the job starts, as is `store`."""
+    store: str = ""
+    checkpoints: str = ""
+    against: Against | None = None
 
 
 class PipelineResult(Record, frozen=True):
-    """What a pipeline job answers: files are paths inside the job's folder; the daemon takes them over by hash."""
+    """What a pipeline job answers for the step `register`: hashes of files that its steps left."""
 
     model: str
     reference: str
@@ -259,12 +397,22 @@ class PipelineResult(Record, frozen=True):
     """Largest absolute difference between the trained model and the exported file."""
     device: str
     framework: str
-    steps: tuple[Step, ...] = ()
+    size: int = 0
+    rejected: str = ""
+    """Why the version must not go anywhere: it is worse than the champion; it is registered with that."""
     leak: str = ""
     """What is on both sides of the split, and why it may be; kept as the tag `leak` of the run and of the version."""
     warnings: tuple[str, ...] = ()
     """Signs that a feature knows the target; kept as the tag `warning` of the run and of the version."""
     python: str | None = None
     """Version of the Python that a person's code ran in, where that is an environment of its own."""
+    interpreter: str | None = None
     packages: tuple[str, ...] = ()
     """What was installed there, `name==version`."""
+
+
+class PipelineOutcome(Record, frozen=True):
+    """How a pipeline job ended well: with what is to be registered, with a step that asks a person, or with neither."""
+
+    result: PipelineResult | None = None
+    asks: Step | None = None

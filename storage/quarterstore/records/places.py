@@ -92,6 +92,11 @@ class Home:
         return self.root / "batches"
 
     @property
+    def checkpoints(self) -> Path:
+        """A folder a step that was cut off, by its key; those of a week ago go at start."""
+        return self.root / "checkpoints"
+
+    @property
     def online(self) -> Path:
         """Features as hosts read them: a folder a view with its generations, and what was pushed."""
         return self.root / "online"

@@ -4,56 +4,23 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import msgspec
 from msgspec.structs import replace
 
 from quarterstore.records.base import Act, Event, Query, Record, Role
 from quarterstore.records.pipelines import DataSection, Definition, PipelineRun, SplitSection, TrainSection
+from quarterstore.records.spaces import TuneSection
 
-Goal = Literal["maximise", "minimise"]
 StudyState = Literal["RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
 TrialState = Literal["COMPLETE", "PRUNED", "FAILED"]
-Scalar = bool | int | float | str
-SECONDS = "seconds"
-"""The objective that is the time a trial took to train."""
 
 
-class Parameter(Record, frozen=True):
-    """`[space.NAME]`: a number between `low` and `high` (both included), by its logarithm or in steps where asked, or
-    one of `choices`; with `when` only where every other parameter it names has one of the values it gives."""
-
-    kind: Literal["float", "int", "choice"]
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    step: float | None = None
-    choices: tuple[Scalar | tuple[Scalar, ...], ...] = ()
-    when: dict[str, Scalar | tuple[Scalar, ...]] = {}
-
-
-class Budget(Record, frozen=True):
-    """`[budget]`: how many trials end, seconds after which none is begun, seconds one may take, trials at once."""
-
-    trials: int = 100
-    within: float | None = None
-    trial_seconds: float = 600.0
-    workers: int = 1
-
-
-class Rescoring(Record, frozen=True):
-    """`[rescore]`: the best `top` trials are trained again with `seeds` fresh seeds and scored on untouched rows."""
-
-    top: int = 3
-    seeds: int = 3
-
-
-class StudyDefinition(Record, frozen=True):
+class StudyDefinition(TuneSection, frozen=True, kw_only=True):
     """A study as it is written in TOML. What a trial does is a learner or training function on rows (`[data]`,
     `[split]`, `[train]`), or the objective of one's own, `FILE.py:FUNCTION`, that is given a trial and answers one
     value an objective."""
 
     name: str
-    objectives: dict[str, Goal]
-    space: dict[str, Parameter]
     data: DataSection | None = None
     split: SplitSection = SplitSection()
     train: TrainSection = TrainSection()
@@ -61,12 +28,6 @@ class StudyDefinition(Record, frozen=True):
     objective: str | None = None
     model: str | None = None
     """The model that the winner becomes a version of; the study's name unless given."""
-    sampler: Literal["tpe", "random", "nsga2"] | None = None
-    """`tpe` for one objective, `nsga2` for several, unless given."""
-    pruner: Literal["none", "asha"] = "none"
-    seed: int = 7
-    budget: Budget = Budget()
-    rescore: Rescoring = Rescoring()
 
 
 class StudyTrial(Record, frozen=True):
@@ -120,8 +81,8 @@ class Study(Record, frozen=True):
     created: float
     actor: str
     job: str
-    code: str | None = None
-    """Artefact of the person's own file, exactly as it was when the study was asked for."""
+    sources: dict[str, str] = {}
+    """The user's own files, path beside the study -> artefact, exactly as they were when it was asked for."""
     ended: float | None = None
     error: str | None = None
     result: StudyResult | None = None
@@ -133,7 +94,7 @@ class StartStudy(Act[Study], tag="studies.start", frozen=True):
     """Search a space: a job asks, tells and prunes, its workers run the trials."""
 
     definition: StudyDefinition
-    code: str | None = None
+    sources: dict[str, str] = {}
 
 
 class ResumeStudy(Act[Study], tag="studies.resume", frozen=True):
@@ -243,13 +204,34 @@ class StudyRegistered(Event, tag="studies.registered", frozen=True):
 
 
 class StudySpec(Record, frozen=True):
-    """What a study's job is given; `folder` keeps Optuna's journal and the trials over kills and resumes."""
+    """What a study's job is given; `folder` keeps Optuna's journal and the trials over kills and resumes, `store` has
+    the user's own files by their hash, `data` is the path of the rows."""
 
     study: str
     definition: StudyDefinition
     folder: str = ""
     data: str | None = None
-    code: str | None = None
+    sources: dict[str, str] = {}
+    store: str = ""
+
+
+def study_of(definition: Definition) -> StudyDefinition:
+    """The study that the step `tune` of a pipeline is."""
+    assert definition.tune is not None
+    return StudyDefinition(
+        name=definition.name,
+        data=definition.data,
+        split=definition.split,
+        train=definition.train,
+        task=definition.task,
+        **msgspec.structs.asdict(definition.tune),
+    )
+
+
+def file_of(definition: StudyDefinition) -> str | None:
+    """The user's own file that a study names."""
+    named = definition.objective or definition.train.python
+    return named.partition(":")[0] if named else None
 
 
 def pipeline_of(definition: StudyDefinition, params: dict[str, Any], seed: int | None = None) -> Definition:
@@ -270,6 +252,11 @@ def pipeline_of(definition: StudyDefinition, params: dict[str, Any], seed: int |
         train=train,
         task=definition.task,
     )
+
+
+def sampler_of(definition: StudyDefinition) -> str:
+    """How trials are drawn: as said, else by the number of objectives."""
+    return definition.sampler or ("tpe" if len(definition.objectives) == 1 else "nsga2")
 
 
 def best(definition: StudyDefinition, trials: list[StudyTrial], top: int) -> list[StudyTrial]:

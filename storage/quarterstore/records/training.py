@@ -30,6 +30,16 @@ def named_code(train: TrainSection) -> str | None:
     return train.python or train.run or (" ".join(train.command)[:200] if train.command else None)
 
 
+def file_of(train: TrainSection) -> str | None:
+    """The one file that has to be taken along, by its path beside the definition; None where there is none."""
+    if train.python is not None:
+        return train.python.partition(":")[0]
+    if train.run is None:
+        return None
+    file, _ = called("train.run", train.run)
+    return file if train.code in (None, ".") else f"{train.code}/{file}"
+
+
 def called(field: str, text: str) -> tuple[str, str]:
     """File and function of `FILE.py:FUNCTION`; the file is relative, without `..`."""
     file, _, name = text.partition(":")
@@ -50,6 +60,11 @@ def check_train(train: TrainSection) -> None:
             raise got(
                 "train.interpreter", "nothing", "the Python of its environment; python = … takes the daemon's own"
             )
+    if train.code is not None:
+        if not outside(train):
+            raise got("train.code", train.code, "none without run or command")
+        if train.code != ".":
+            checked_path(train.code)
     if train.interpreter is not None:
         if not outside(train):
             raise got("train.interpreter", train.interpreter, "none without run or command")

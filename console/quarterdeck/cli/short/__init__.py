@@ -33,6 +33,7 @@ from quarterdeck.cli.short.keeping import (
 )
 from quarterdeck.cli.short.labelling import labels_group, outcome_group
 from quarterdeck.cli.short.making import Made
+from quarterdeck.cli.short.pipelining import pipeline_group
 from quarterdeck.cli.short.registering import approve, promote, register, registry_group, reject
 from quarterdeck.cli.short.rehearsing import drill_group, gate, replay
 from quarterdeck.cli.short.remoting import remote_group
@@ -49,7 +50,7 @@ from quarterdeck.cli.short.scheduling import (
 )
 from quarterdeck.cli.short.streaming import stream
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
-from quarterdeck.cli.short.training import pipeline_group, quickstart
+from quarterdeck.cli.short.training import quickstart
 from quarterdeck.cli.short.trying import ab, bandit, shadow
 from quarterdeck.cli.short.tuning import tune_group
 
@@ -152,7 +153,7 @@ HELP = {
     "optimise": "make an int8 child and measure it",
     "batch": "answer a whole file of rows",
     "stream": "answer messages as they come, at least once each",
-    "pipeline": "run a pipeline file",
+    "pipeline": "run a pipeline file, look at its runs, go on with one",
     "tune": "search the best parameters, honestly",
     "audit": "verify the journal, show its head",
     "serving": "the serving side, without the daemon too",

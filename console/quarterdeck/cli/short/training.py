@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from quarterdeck.cli.context import Context
-from quarterdeck.cli.short.making import Made, command, shown
+from quarterdeck.cli.short.making import command
 
 
 def quickstart() -> click.Command:
@@ -30,19 +30,3 @@ def quickstart() -> click.Command:
         check_gate(ended)
 
     return run
-
-
-def pipeline_group() -> dict[str, Made]:
-    def run_file() -> click.Command:
-        @click.option("--wait/--no-wait", default=True)
-        @click.option("--allow-leak", metavar="REASON", help="learn although both sides share something; it is kept")
-        @click.argument("file", type=click.Path(path_type=Path))
-        @command("run", "Run a pipeline definition in TOML.")
-        def run(context: Context, file: Path, allow_leak: str | None, wait: bool) -> None:
-            from quarterdeck.cli.definition import run_file as run_it
-
-            shown(context, run_it(context, file, allow_leak), wait)
-
-        return run
-
-    return {"run": run_file}

@@ -107,15 +107,13 @@ def _out(context: Context, study: Study) -> None:
         return
     context.say(result.words)
     lines({"complete": result.complete, "pruned": result.pruned, "failed": result.failed, "seconds": result.seconds})
-    names = list(study.definition.objectives)
-    rows = []
-    for each in result.best:
-        row: dict[str, Any] = {"trial": each.trial}
-        for place, name in enumerate(names):
-            row |= {f"{name} tuned": each.tuned[place]}
-            if each.honest:
-                row |= {f"{name} honest": each.honest[place], "low": each.low[place], "high": each.high[place]}
-        rows.append(row | each.params)
+    rows = [
+        {"trial": each.trial, "objective": name, "tuned": each.tuned[place]}
+        | ({"honest": each.honest[place], "low": each.low[place], "high": each.high[place]} if each.honest else {})
+        | each.params
+        for each in result.best
+        for place, name in enumerate(study.definition.objectives)
+    ]
     for title, found in (
         (f"scored again, {result.best[0].untouched:,} untouched rows" if rows else "", rows),
         ("importance", [{"parameter": name, "share": share} for name, share in result.importance.items()]),

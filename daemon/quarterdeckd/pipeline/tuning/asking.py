@@ -17,7 +17,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from quarterdeckd.pipeline.tuning.messages import Done
-from quarterstore.records.studies import Parameter, StudyDefinition, StudyTrial
+from quarterstore.records.spaces import Parameter
+from quarterstore.records.studies import StudyDefinition, StudyTrial, sampler_of
 
 JOURNAL = "optuna.log"
 STATES = {TrialState.COMPLETE: "COMPLETE", TrialState.PRUNED: "PRUNED", TrialState.FAIL: "FAILED"}
@@ -101,7 +102,7 @@ def _mended(path: Path) -> None:
 
 def _sampler(definition: StudyDefinition, number: int) -> optuna.samplers.BaseSampler:
     """A sampler of one trial: seeded by its number, so that a resumed study goes on as if it had not been killed."""
-    kind = definition.sampler or ("tpe" if len(definition.objectives) == 1 else "nsga2")
+    kind = sampler_of(definition)
     seed = int(np.random.SeedSequence([definition.seed, number]).generate_state(1)[0])
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from quarterdeckd.learning import user_code
+from quarterdeckd.learning import calling
 from quarterdeckd.pipeline import evaluation, files, splitting, training, validation
+from quarterdeckd.pipeline.crossing import Indices
 from quarterdeckd.pipeline.tuning.messages import Task
 from quarterstore.records.faults import Failed, got
-from quarterstore.records.studies import SECONDS, StudyDefinition, StudySpec, pipeline_of
+from quarterstore.records.spaces import SECONDS
+from quarterstore.records.studies import StudyDefinition, StudySpec, pipeline_of
 
 Report = Callable[[int, float], bool]
 """Says where a trial is; whether it should be pruned."""
@@ -53,17 +56,33 @@ class Trial:
 Objective = Callable[[Task, Report], tuple[float, ...]]
 
 
-def prepared(spec: StudySpec) -> tuple[Objective, int]:
-    """The objective of a study, and how many rows no trial sees. Raises the fault that every trial would end with."""
-    if spec.definition.objective is not None:
-        return _own(spec, spec.definition.objective), 0
-    return _over_rows(spec)
+class Sides(NamedTuple):
+    """Rows, the numbers of those to search with, and of those that no trial sees."""
+
+    rows: files.Rows
+    searched: Indices
+    untouched: Indices
 
 
-def _own(spec: StudySpec, named: str) -> Objective:
-    assert spec.code is not None
-    function = user_code.function_of(named, Path(spec.code), "objective")
-    names = tuple(spec.definition.objectives)
+Prepared = Callable[[], tuple[Objective, int]]
+"""Makes the objective in a worker, and says how many rows no trial sees; raises what every trial would end with."""
+
+
+def sides_of(spec: StudySpec) -> Sides:
+    """The rows of a study read and split as those of a pipeline."""
+    whole = pipeline_of(spec.definition, {})
+    rows = files.load(whole, spec.data)
+    validation.validate(rows)
+    found = splitting.split(rows, whole.split, whole.data.time, whole.data.group)
+    return Sides(rows, found.train, found.test)
+
+
+def own(definition: StudyDefinition, code: Path) -> tuple[Objective, int]:
+    """The objective of a person, which has no rows of ours; `code` is the folder of their files."""
+    named = definition.objective or ""
+    file = code / named.partition(":")[0]
+    function = calling.function_of(named, file, "objective")
+    names = tuple(definition.objectives)
 
     def objective(task: Task, report: Report) -> tuple[float, ...]:
         try:
@@ -71,11 +90,10 @@ def _own(spec: StudySpec, named: str) -> Objective:
         except Exception as error:
             if type(error).__name__ == "TrialPruned":  # Optuna's own, for code that was written for it
                 raise Pruned from error
-            where = user_code.where(error, Path(spec.code or ""))
-            raise Failed(f"{where}{type(error).__name__}: {error}", field=named) from error
+            raise Failed(f"{calling.where(error, file)}{type(error).__name__}: {error}", field=named) from error
         return _values(found, names)
 
-    return objective
+    return objective, 0
 
 
 def _values(found: Any, names: tuple[str, ...]) -> tuple[float, ...]:
@@ -95,36 +113,34 @@ def _values(found: Any, names: tuple[str, ...]) -> tuple[float, ...]:
     return tuple(values)
 
 
-def _over_rows(spec: StudySpec) -> tuple[Objective, int]:
-    """Rows in three: learnt from, judged by while tuning, and untouched until the best are scored again. The two splits
-    are of one kind: at random, by time or by group."""
-    definition = spec.definition
-    whole = pipeline_of(definition, {})
-    rows = files.load(whole, spec.data)
-    validation.validate(rows)
-    data = whole.data
-    outer = splitting.split(rows, whole.split, data.time, data.group)
-    seen = rows._replace(frame=rows.frame[outer.train])
-    inner = splitting.split(seen, whole.split, data.time, data.group)
+def over_rows(definition: StudyDefinition, code: Path, sides: Sides) -> tuple[Objective, int]:
+    """Rows in three: learnt from, judged by while searching, and untouched until the best are scored again. The second
+    split is of the kind of the first: at random, by time or by group."""
+    rows, data = sides.rows, pipeline_of(definition, {}).data
+    seen = rows._replace(frame=rows.frame[sides.searched])
+    inner = splitting.split(seen, definition.split, data.time, data.group)
     names = tuple(definition.objectives)
     _check_measured(names, rows.plan.task)
 
     def objective(task: Task, report: Report) -> tuple[float, ...]:
-        chosen, sides = (rows, outer) if task.fresh else (seen, inner)
+        chosen = rows if task.fresh else seen
+        learnt, held = (sides.searched, sides.untouched) if task.fresh else (inner.train, inner.test)
         asked = pipeline_of(definition, task.params, task.seed)
         began = time.monotonic()
-        fitted = training.train(chosen, sides.train, asked, spec.code, _points(definition, report))
+        with tempfile.TemporaryDirectory() as checkpoint:
+            points = _points(definition, report)
+            fitted = training.train(chosen, learnt, asked, code, points, Path(checkpoint))
         took = time.monotonic() - began
-        held_out = training.features_of(chosen, sides.test)
-        truth = chosen.frame[chosen.plan.target][sides.test]
-        judged = evaluation.evaluate(fitted, held_out, truth, training.meaning_of(chosen))
+        answers = evaluation.answers_of(fitted, training.features_of(chosen, held))
+        truth = chosen.frame[chosen.plan.target][held]
+        judged = evaluation.evaluate(answers, truth, training.meaning_of(chosen))
         found = {metric.name: metric.value for metric in judged.metrics} | {SECONDS: took}
         for name in names:
             if name not in found:
                 raise got(f"objectives.{name}", "a metric these rows do not define", ", ".join(sorted(found)))
         return _values([found[name] for name in names], names)
 
-    return objective, len(outer.test)
+    return objective, len(sides.untouched)
 
 
 def _check_measured(names: tuple[str, ...], task: str) -> None:

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from quarterdeckd.pipeline.descendants import held
 from quarterdeckd.pipeline.tuning.messages import LARGEST, Asked, Said, Task, encode, said
-from quarterstore.records.jobs import Limits
+from quarterdeckd.pipeline.watch import held
+from quarterstore.records.spaces import Budget
 
 DEATH = 1
 """`PR_SET_PDEATHSIG` of prctl(2): the signal a process gets when the one that forked it ends."""
@@ -56,8 +56,8 @@ class Lost:
 class Pool:
     """Keeps `count` workers, and says what they say."""
 
-    def __init__(self, count: int, serve: Callable[[socket.socket], None], limits: Limits, seconds: float) -> None:
-        self._serve, self._limits, self._seconds = serve, limits, seconds
+    def __init__(self, count: int, serve: Callable[[socket.socket], None], budget: Budget) -> None:
+        self._serve, self._seconds, self._memory = serve, budget.trial_seconds, budget.trial_memory
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
         for _ in range(count):
@@ -94,8 +94,8 @@ class Pool:
     def _over(self, worker: Worker) -> str | None:
         if worker.task is not None and time.monotonic() - worker.since > self._seconds:
             return f"seconds: the trial ran longer than its limit of {self._seconds:g} s"
-        if (memory := held(worker.pid, self._limits.memory)) > self._limits.memory:
-            return f"memory: got {memory / 1e9:.2f} GB, expected at most {self._limits.memory / 1e9:.2f} GB"
+        if (memory := held(worker.pid)) > self._memory:
+            return f"memory: got {memory / 1e9:.2f} GB, expected at most {self._memory / 1e9:.2f} GB"
         return None
 
     def _replaced(self, worker: Worker, why: str | None) -> Lost:

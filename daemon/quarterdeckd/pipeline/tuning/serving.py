@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-import traceback
 
+from quarterdeckd.pipeline.explaining import logged
 from quarterdeckd.pipeline.tuning.messages import (
     LARGEST,
     Broken,
@@ -17,11 +17,9 @@ from quarterdeckd.pipeline.tuning.messages import (
     asked,
     encode,
 )
-from quarterdeckd.pipeline.tuning.objective import Objective, Pruned, prepared
-from quarterdeckd.pipeline.worker import explain
+from quarterdeckd.pipeline.tuning.objective import Objective, Prepared, Pruned
 from quarterstore.records.faults import Fault
-from quarterstore.records.names import drawn
-from quarterstore.records.studies import StudySpec
+from quarterstore.records.studies import StudyDefinition
 
 
 class Door:
@@ -48,11 +46,11 @@ class Door:
         return isinstance(verdict, Verdict) and verdict.prune
 
 
-def serve(spec: StudySpec, end: socket.socket) -> None:
+def serve(definition: StudyDefinition, prepared: Prepared, end: socket.socket) -> None:
     """Until the owner is gone."""
-    door = Door(end, judged=spec.definition.pruner != "none")
+    door = Door(end, judged=definition.pruner != "none")
     try:
-        objective, untouched = prepared(spec)
+        objective, untouched = prepared()
     except Fault as fault:
         door.say(Broken(type(fault).__name__, fault.field, fault.message))
         return
@@ -69,6 +67,4 @@ def run(task: Task, objective: Objective, door: Door) -> Done:
     except Pruned:
         return Done(pruned=True)
     except BaseException as error:  # SystemExit of a person's code ends a trial, not its worker
-        if not isinstance(error, Fault):
-            traceback.print_exc()
-        return Done(error=drawn(explain(error), longest=500))
+        return Done(error=logged(error))

@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +17,16 @@ import numpy as np
 import optuna
 
 from quarterdeckd.pipeline.progress import Report
+from quarterdeckd.pipeline.sources import laid
 from quarterdeckd.pipeline.tuning.asking import Search, suggested
 from quarterdeckd.pipeline.tuning.messages import Broken, Done, Ready, Reported, Said, Task, Verdict
+from quarterdeckd.pipeline.tuning.objective import Objective, Sides, over_rows, own, sides_of
 from quarterdeckd.pipeline.tuning.pool import Lost, Pool, Worker
 from quarterdeckd.pipeline.tuning.serving import serve
 from quarterstore.records import studies
 from quarterstore.records.faults import Failed, FaultRecord, raised
-from quarterstore.records.jobs import Limits
 from quarterstore.records.studies import Rescored, StudyDefinition, StudyResult, StudySpec, StudyTrial
+from quarterstore.shelf.artefacts import Artefacts
 
 NICE = 10
 """A study takes every core it is given, behind whoever asks or is answered."""
@@ -40,16 +43,26 @@ class Fresh(NamedTuple):
 
 
 def run(spec: StudySpec, report: Report) -> StudyResult:
+    """The study of a job of its own, in the job's folder."""
+    code = laid(Path("code"), spec.sources, Artefacts(Path(spec.store), Path(spec.store)))
+    return searched(spec, report, code.absolute(), lambda: sides_of(spec))
+
+
+def searched(spec: StudySpec, report: Report, code: Path, sides: Callable[[], Sides]) -> StudyResult:
     """Search until the budget is used, then score the best again. Optuna's journal in `spec.folder` is written by this
-    process alone; with one worker the same definition gives the same trials, also over kills and resumes."""
+    process alone; with one worker the same definition gives the same trials, also over kills and resumes. `code` is
+    the folder of the user's own files; `sides` is called in each worker, once."""
+    definition, budget = spec.definition, spec.definition.budget
+
+    def prepared() -> tuple[Objective, int]:
+        return own(definition, code) if definition.objective is not None else over_rows(definition, code, sides())
+
     os.nice(NICE)
-    _warm(spec.definition)
-    budget = spec.definition.budget
+    _warm(definition)
     began = time.monotonic()
+    serving = functools.partial(serve, definition, prepared)
     with Tuning(spec, report) as tuning:
-        with Pool(
-            min(budget.workers, budget.trials), functools.partial(serve, spec), Limits(), budget.trial_seconds
-        ) as pool:
+        with Pool(min(budget.workers, budget.trials), serving, budget) as pool:
             tuning.search(pool)
             best = tuning.rescored(pool)
         return tuning.result(best, time.monotonic() - began)

@@ -1,0 +1,113 @@
+"""The steps of a pipeline run for people: a line each as they end, and a table of them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from quarterdeck.cli.context import Context
+from quarterdeck.cli.printing import lines, say, table
+from quarterstore.records.names import drawn
+from quarterstore.records.pipelines import PipelineLog, PipelineRun, ShowPipelineRun, Step
+
+OVER = ("DONE", "FAILED", "LOST", "SKIPPED", "ASKING")
+FOLLOW_EVERY = 0.5
+
+
+class Told:
+    """Says each step once it is over, on stderr."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def tell(self, run: PipelineRun) -> None:
+        """Say what came of steps since the last time."""
+        for step in run.steps:
+            line = _line(step)
+            if line and self._known.get(step.name) != line:
+                self._known[step.name] = line
+                say(line)
+
+
+def _line(step: Step) -> str:
+    if step.state in OVER or (step.state == "WAITING" and step.words):
+        return f"{step.name}: {step.state.lower()}{took(step, ', ')}  {step.words}".rstrip()
+    return ""
+
+
+def took(step: Step, before: str = "") -> str:
+    """How long a step took, where it was done here."""
+    if step.started is None or step.ended is None or step.how:
+        return ""
+    return f"{before}{step.ended - step.started:.2f} s"
+
+
+def show(context: Context, run: PipelineRun) -> None:
+    """A run: what it is bound to, then its steps. As JSON the record."""
+    if context.json:
+        context.out(run)
+        return
+    facts: dict[str, Any] = {
+        "id": run.id,
+        "pipeline": run.pipeline,
+        "state": run.state,
+        "version": run.version,
+        "error": run.error,
+        "cause": run.cause,
+        "definition": run.digest,
+        "code": run.code or "none of the user's own",
+        "sources": ", ".join(f"{name} {digest[:16]}" for name, digest in run.sources.items()),
+        "cached": f"{sum(step.how == 'cached' for step in run.steps)} of {len(run.steps)} steps",
+        "job": run.job,
+        "run": run.run,
+    }
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if value:
+            print(f"{name:<{width}}  {drawn(str(value))}")
+    print()
+    rows = [
+        {
+            "step": step.name,
+            "state": step.state,
+            "how": step.how or "-",
+            "took": took(step) or "-",
+            "tries": str(step.attempts) if step.attempts else "-",
+            "after": ", ".join(step.after) or "-",
+            "key": step.key[:12] or "-",
+            "words": step.words,
+        }
+        for step in run.steps
+    ]
+    table(rows)
+    for step in run.steps:
+        if step.state == "ASKING":
+            _evidence(step)
+
+
+def _evidence(step: Step) -> None:
+    """What a person is asked, till when, and what there is to go by."""
+    print()
+    lines(
+        {
+            "asks": f"{step.name}: {step.words}",
+            "until": step.figures.get("until"),
+            "evidence": step.figures.get("evidence", {}),
+            "files": step.figures.get("files", {}),
+        }
+    )
+
+
+def follow_log(context: Context, run: str, step: str | None, most: int, follow: bool) -> None:
+    """The last lines of the steps' logs; with `follow` what comes until the run is over."""
+    asked = PipelineLog(pipeline_run=run, step=step, lines=10_000 if follow else most)
+    found: list[str] = context.client.ask(asked)
+    context.out(found[-most:])
+    while follow:
+        over = context.client.ask(ShowPipelineRun(pipeline_run=run)).state not in ("QUEUED", "RUNNING")
+        now: list[str] = context.client.ask(asked)
+        context.out(now[len(found) :])
+        found = now
+        if over:
+            return
+        time.sleep(FOLLOW_EVERY)
