@@ -27,6 +27,7 @@ import msgspec
 from quarterdeck import Client, Fault, Refused, connect, keys
 from quarterstore.records import (
     compression,
+    ct,
     deployments,
     governance,
     jobs,
@@ -384,8 +385,10 @@ class Life:
 
     # 10
     def drift(self) -> dict[str, Any]:
-        """Shifted traffic is found against the training rows; the reaction retrains; a new version is registered."""
-        self.deck.ask(monitoring.SetReaction(endpoint=MODEL, pipeline=f"{MODEL}-mlp", enabled=True))
+        """Shifted traffic is found against the training rows; the model is retrained; a new version is registered."""
+        drift = ct.OnDrift(window=3600.0)
+        self.deck.ask(ct.SetPolicy(model=MODEL, pipeline=f"{MODEL}-mlp", drift=drift))
+        self.deck.ask(ct.SwitchPolicy(model=MODEL, enabled=True))
         record = self.deck.ask(registry.ShowVersion(version=self.second))
         factors = [SHIFT.get(feature.name, 1.0) for feature in record.signature.features]
         before = {run.id for run in self.deck.ask(pipelines.ListPipelineRuns())}
@@ -400,7 +403,7 @@ class Life:
         found = self.deck.ask(monitoring.ShowDrift(drift=MODEL))
         if found.verdict != "DRIFT":
             raise RuntimeError(f"{found.verdict}: {found.words}")
-        self.until(lambda: bool(self.new_runs(before)), 10, "the reaction")
+        self.until(lambda: bool(self.new_runs(before)), 10, "the retrain")
         run = self.ended(self.new_runs(before)[0])
         drifted = [feature.feature for feature in found.features if feature.verdict == "DRIFT"]
         return {
@@ -479,7 +482,7 @@ class Life:
             ("canary of the second candidate, on evidence", self.canary),
             ("a bad version is caught by the canary", self.bad_version),
             ("int8 child measured against its parent", self.int8),
-            ("drift found, retraining started by the reaction", self.drift),
+            ("drift found, retraining started by its policy", self.drift),
             ("one-command rollback under traffic", self.rollback),
             ("the audit trail verifies", self.audit),
         ]

@@ -11,6 +11,7 @@ import msgspec
 
 from quarterstore.records import (
     compression,
+    ct,
     deployments,
     governance,
     hooks,
@@ -18,8 +19,10 @@ from quarterstore.records import (
     monitoring,
     registry,
     runs,
+    schedules,
     search,
     store,
+    studies,
     trials,
 )
 from quarterstore.records.base import tag_of
@@ -107,6 +110,10 @@ def _drift(message: Any) -> Words:
     )
 
 
+def _ct_switch(message: Any) -> Words:
+    return ["qd", "ct", "on" if message.enabled else "off", message.model], ("model", "enabled")
+
+
 def _traffic(message: Any) -> Words:
     window = message.window
     span = (
@@ -143,6 +150,14 @@ def _approve(message: Any) -> Words:
     return ["qd", "approve", message.approval], ("approval", "evidence")
 
 
+def _pause(message: schedules.PauseSchedule) -> Words:
+    return ["qd", "pause" if message.paused else "resume", message.name], ("name", "paused")
+
+
+def _history(message: schedules.ListFirings) -> Words:
+    return ["qd", "schedule", "history", *([message.name] if message.name else [])], ("name",)
+
+
 SHORT: dict[type, Callable[[Any], Words]] = {
     store.ShowStatus: _with("status"),
     store.Diagnose: _with("doctor"),
@@ -151,6 +166,7 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     runs.RemoveRun: _with("run rm", "run"),
     runs.CompareRuns: _compare,
     search.SearchRuns: _search,
+    studies.ShowStudy: _with("tune show", "study"),
     registry.ShowLineage: _with("lineage", "version"),
     models.ShowModel: _with("model show", "model"),
     registry.ListTenures: _with("registry history", "model"),
@@ -171,6 +187,12 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     trials.ReportShadow: _with("shadow report", "endpoint"),
     compression.Optimise: _optimise,
     monitoring.CheckDrift: _drift,
+    ct.ShowPolicy: _with("ct status", "model"),
+    ct.SwitchPolicy: _ct_switch,
+    ct.ResumeTrigger: _with("ct resume", "model"),
+    ct.StartRetrain: _with("ct retrain", "model"),
+    ct.RemovePolicy: _with("ct remove", "model"),
+    ct.ListPolicies: _with("ct list"),
     hooks.RemoveHook: _with("hook rm", "hook"),
     hooks.PauseHook: _with("hook pause", "hook"),
     hooks.ResumeHook: _with("hook resume", "hook"),
@@ -178,4 +200,10 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     hooks.Redeliver: _with("hook redeliver", "delivery"),
     hooks.ListHooks: _with("hook ls"),
     hooks.ListDeliveries: _deliveries,
+    schedules.ListSchedules: _with("schedule list"),
+    schedules.ListFirings: _history,
+    schedules.NextFirings: _with("schedule next", "name"),
+    schedules.PauseSchedule: _pause,
+    schedules.RemoveSchedule: _with("schedule rm", "name"),
+    schedules.ResumeAll: _with("resume --all"),
 }

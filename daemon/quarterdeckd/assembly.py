@@ -30,16 +30,19 @@ from quarterdeckd.rules import ANSWERS, RULES
 from quarterdeckd.services import runs
 from quarterdeckd.serving.listener import refuse_taken
 from quarterdeckd.settings import Settings
+from quarterdeckd.work.doomed import DoomedFiles
 from quarterdeckd.work.fitting import Fitting
 from quarterdeckd.work.gates import Gates
 from quarterdeckd.work.health import Health
 from quarterdeckd.work.hearing import Hearing
 from quarterdeckd.work.hooks import Hooks
+from quarterdeckd.work.online import OnlineFeatures
 from quarterdeckd.work.outcomes import Outcomes
 from quarterdeckd.work.predictions import Predictions
 from quarterdeckd.work.readings import Readings
 from quarterdeckd.work.remotes import Remotes
 from quarterdeckd.work.retaining import Retaining
+from quarterdeckd.work.retraining import Retraining
 from quarterdeckd.work.rollouts import Rollouts
 from quarterdeckd.work.rows import RowFiles
 from quarterdeckd.work.scheduler import Scheduler
@@ -47,6 +50,7 @@ from quarterdeckd.work.serving_link import ServingLink
 from quarterdeckd.work.steps import Deadlines
 from quarterdeckd.work.storing import Storing
 from quarterdeckd.work.streams import Streams
+from quarterdeckd.work.studies import Studies
 from quarterdeckd.work.supervisor import Supervisor
 from quarterdeckd.work.traffic import Traffic
 from quarterdeckd.work.trials import Trials
@@ -56,18 +60,19 @@ from quarterstore.ledger.finding import deployment_of
 from quarterstore.ledger.opening import Ledger, keep_reserve
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments as deployment_records
-from quarterstore.records import outcomes as outcome_records
 from quarterstore.records import predictions as prediction_records
 from quarterstore.records import runs as run_records
 from quarterstore.records import store as store_records
 from quarterstore.records import streams as stream_records
 from quarterstore.records import trials as trial_records
 from quarterstore.records.batches import StartBatch
+from quarterstore.records.checks import CheckRows
 from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
 from quarterstore.records.hooks import AddHook
 from quarterstore.records.hosts import HostNews
 from quarterstore.records.logged_models import LogModelArtefact
+from quarterstore.records.online import Materialise
 from quarterstore.records.pipelines import CheckPipeline
 from quarterstore.records.registry import RegisterVersion
 from quarterstore.records.remotes import AddRemote, CheckBundle, RollBackThere, SendVersion, TakeBundle
@@ -78,6 +83,10 @@ FIRST_PROFILE = "solo"
 FOLD_EVERY = 30.0
 LOOKS = 10
 """A trial is looked at so many times less often than a canary: outcomes come later than answers."""
+ONLINE_EVERY = 5.0
+"""Seconds between two looks at how far the views behind online features are."""
+LOOK_EVERY = 15.0
+"""Seconds between two looks at the triggers of continuous training when nothing happens."""
 KEEP_EVERY = 0.5
 KEEP_SOON = 0.1
 KEEP_AGAIN = 5.0
@@ -121,15 +130,20 @@ class Daemon:
         self.supervisor = Supervisor(
             home, self.view, self.dispatch, self.intake, self.artefacts, self.bus, settings.workers
         )
+        self.doomed = DoomedFiles(home, self.view, self.artefacts, self.bus)
         self.streams = Streams(home, self.view, self.bus)
         self.link = ServingLink(home, self._news, settings.http, settings.hosts, settings.grpc)
         self.traffic = Traffic(self.view)
         readings = Readings(self.view, self.predictions, self.outcomes)
-        self.rollouts = Rollouts(self.view, self.dispatch, self.bus, self.link, self.artefacts.path, readings)
+        self.online = OnlineFeatures(home, self.view, self.dispatch, self.bus, self.artefacts)
+        self.rollouts = Rollouts(
+            self.view, self.dispatch, self.bus, self.link, self.artefacts.path, home.online, readings
+        )
         self.trials = Trials(self.view, self.dispatch, self.bus, self.predictions, self.outcomes.by_arm)
         self.rollouts.on_copies = self.trials.copied
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
-        self.reactions = Reactions(self.dispatch)
+        self.reactions = Reactions(home.journal, self.scheduler.held, self.scheduler.happened)
+        self.retraining = Retraining(self.view, self.dispatch, self.bus, self.outcomes)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
         self.remotes = Remotes(home, self.view, self.dispatch, self.bus, self.artefacts)
         self.doors = Doors(home, self.dispatch, self.artefacts, self.intake, self.bus)
@@ -245,20 +259,19 @@ class Daemon:
             self.artefacts,
             self.retaining,
         )
-        wide.update(storing.readers())
-        wide.update(self.remotes.readers())
         row_files = RowFiles(self.view, self.artefacts)
         wide[CompareDatasets] = row_files.difference
         wide[CheckPipeline] = row_files.check
+        wide[CheckRows] = row_files.findings
         wide[prediction_records.ListPredictions] = lambda query, speaker, seen: self.predictions.newest(
             query.endpoint, max(1, min(query.limit, 10_000)), query.version
         )
         wide[prediction_records.ShowPrediction] = lambda query, speaker, seen: self.predictions.one(query.prediction)
         wide[prediction_records.CountPredictions] = self._count
         wide[trial_records.ReportShadow] = lambda query, speaker, seen: self.trials.report(query)
-        wide[outcome_records.AddOutcomes] = self.outcomes.add
-        wide[outcome_records.ShowOutcomes] = self.outcomes.summary
-        wide[outcome_records.ListValues] = self.outcomes.history
+        tuned = Studies(self.ledger.home, self.view)
+        for part in (storing, self.remotes, self.retraining, self.outcomes, self.online, tuned):
+            wide.update(part.readers())
         quick = self.dispatch.quick
         quick[store_records.ShowStatus] = lambda query, speaker: self.health.status(self.dispatch.seq)
         quick[deployment_records.ShowServing] = lambda query, speaker: self.rollouts.serving
@@ -281,6 +294,7 @@ class Daemon:
         self.dispatch.prepare[StartBatch] = Fitting(self.view, self.artefacts).checked
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
         self.dispatch.prepare[LogModelArtefact] = uploads.kept
+        self.dispatch.prepare[Materialise] = self.online.folded
         self.dispatch.prepare[AddHook] = self.hooks.prepared
         bundles = Bundles(self.ledger.home, self.view, self.artefacts, uploads.described)
         wide[CheckBundle] = lambda query, speaker, seen: bundles.plan(query)
@@ -309,7 +323,7 @@ class Daemon:
     async def work(self) -> None:
         """Behind the first answer: adopt, schedule, watch, until cancelled."""
         await self._remember()
-        await self.reactions.catch_up(self.ledger.home.journal, self.ledger.journal.head.seq)
+        await self.reactions.catch_up(self.ledger.journal.head.seq)
         await asyncio.to_thread(self.outcomes.settle)
         self.supervisor.before_start["drift"] = self.predictions.fold
         self.supervisor.before_start["replay"] = self.predictions.fold_all
@@ -320,12 +334,15 @@ class Daemon:
         endless: tuple[Coroutine[Any, Any, None], ...] = (
             self.supervisor.run(),
             self.rollouts.run(self.settings.judge_every),
+            self.online.run(ONLINE_EVERY),
             self.trials.run(LOOKS * self.settings.judge_every),
             self.streams.run(),
+            self.doomed.run(),
             self.hearing.watch(),
             Deadlines(self.view, self.dispatch, self.bus).watch(),
             self.remotes.run(self.settings.remotes_every),
             self.scheduler.watch_jumps(),
+            self.retraining.run(LOOK_EVERY),
             self._every(0.5, self._sync),
             self._every(FOLD_EVERY, self._fold),
             self._keep_within(),
@@ -358,6 +375,7 @@ class Daemon:
         if self.predictions.waiting():
             await asyncio.to_thread(self.predictions.fold)
         await asyncio.to_thread(self.outcomes.tidy)
+        await asyncio.to_thread(self.online.fold)
 
     async def _fold_points(self) -> None:
         await asyncio.to_thread(self.intake.fold, self.intake.roll())
@@ -409,6 +427,7 @@ class Daemon:
         await asyncio.to_thread(self.dispatch.close)  # a reader may wait for this loop
         self.searching.close()
         self.point_pulses.close()
+        self.online.close()
         self.link.close()
         self.intake.close()
         self.gateway.close()

@@ -82,14 +82,17 @@ def serve(
 
 
 class Caller:
-    """One keep-alive connection that sends the same row again and again."""
+    """One keep-alive connection that sends the same row, or another body to another path, again and again."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(
+        self, address: str, path: str = "/v2/models/net/infer", body: bytes = b"", method: str = "POST"
+    ) -> None:
         place = urlsplit(address)
         row = np.random.default_rng(1).normal(0, 1, WIDTH).astype(np.float32).tolist()
         tensor = {"name": "x", "shape": [1, WIDTH], "datatype": "FP32", "data": row}
-        body = json.dumps({"inputs": [tensor]}).encode()
-        head = f"POST /v2/models/net/infer HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"
+        if method == "POST" and not body:
+            body = json.dumps({"inputs": [tensor]}).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"
         self._request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         self._socket = socket.create_connection((place.hostname, place.port), timeout=10)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -47,6 +47,9 @@ def test_a_word_that_a_definition_does_not_know_is_named_with_its_section(
     refused(daemon.qd("pipeline", "run", str(tmp_path / "flowers.toml")), *words)
 
 
+SCHEDULE = ("schedule", "add", "s", "--act", "pipelines.rerun", "--set", "pipeline=p")
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -73,6 +76,18 @@ def test_a_word_that_a_definition_does_not_know_is_named_with_its_section(
         (("undo", "--entry", "99999999999999999999"), ("entry: got 99999999999999999999", "an integer of 64 bits")),
         (("runs", "history", "--run", "r", "--points", "-9223372036854775809"), ("points: got -9223372036854775809",)),
         (("runs", "--sort", "startd"), ("order: got startd", "nearest: started")),
+        ((*SCHEDULE, "--every", "10x"), ("every: got 10x", "30m")),
+        ((*SCHEDULE,), ("cron: got nothing", "one of cron, every, calendar and on")),
+        ((*SCHEDULE, "--every", "1h", "--cron", "0 3 * * *"), ("cron: got cron and every",)),
+        ((*SCHEDULE, "--cron", "0 3 * *"), ("cron: got 0 3 * *", "five cron fields")),
+        ((*SCHEDULE, "--each", "month", "--day", "last payday"), ("calendar.day: got last payday", "weekday")),
+        ((*SCHEDULE, "--every", "1h", "--set", "pipelin=p"), ("pipelin",)),
+        ((*SCHEDULE, "--every", "1h", "--set", "pipeline"), ("set: got pipeline", "FIELD=VALUE")),
+        (("schedules", "next"), ("name: got nothing", "qd schedules")),
+        (("pause",), ("name: got both or neither", "--all")),
+        (("pause", "--all", "--reason", "r"), ("until: got nothing",)),
+        (("pause", "--all", "--until", "tomorrow", "--reason", "r"), ("until: got tomorrow", "2h")),
+        (("pause", "--all", "--until", "0s", "--reason", "r"), ("until: got", "366 days")),
     ],
 )
 def test_a_command_that_cannot_be_meant_is_refused_in_one_line(
@@ -129,3 +144,16 @@ def test_the_daemon_says_a_wrong_option_in_one_line() -> None:
         [sys.executable, "-m", "quarterdeckd", "--profile", "king"], capture_output=True, text=True, timeout=60
     )
     refused(done, "--profile", "king", "solo", "regulated")
+
+
+def test_what_a_schedule_names_and_nobody_knows_is_said_with_what_is_near(daemon: Any) -> None:
+    for command, code, words in (
+        ((*SCHEDULE, "--on", "runs.ended", "--where", "stat=x"), 4, "on.where: got stat"),
+        ((*SCHEDULE, "--on", "runs.endd"), 4, "on.event: got runs.endd"),
+        (("schedule", "add", "s", "--every", "1h", "--act", "runs.ended"), 4, "act: got runs.ended"),
+        (("schedule", "next", "none"), 4, "name: got none"),
+        (("resume", "--all"), 5, "no maintenance is on"),
+    ):
+        done = daemon.qd(*command)
+        assert (done.returncode, done.stdout) == (code, ""), done.stderr
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and words in done.stderr

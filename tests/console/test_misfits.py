@@ -40,7 +40,7 @@ def test_a_wrong_stage_names_the_right_one_over_the_socket(daemon: Any) -> None:
             client.ask(runs.EndRun(run=5))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("noun", ["jobs", "people", "audit"])
+@pytest.mark.parametrize("noun", ["outcomes", "people", "audit"])
 def test_a_noun_without_a_verb_names_the_verbs(daemon: Any, noun: str) -> None:
     done = daemon.qd(noun)
     assert (done.returncode, done.stdout) == (2, "")

@@ -10,6 +10,7 @@ import pytest
 
 from quarterdeck.cli import printing
 from quarterstore.records.deployments import Canary, CanaryRule, CanaryVerdict, Deployment
+from quarterstore.records.drills import Drill, DrillResult
 from quarterstore.records.registry import Metric, RegisterVersion
 from tests.tui.conftest import SIGNATURE, model_bytes
 
@@ -97,3 +98,30 @@ def test_a_table_gives_way_to_a_terminal_with_its_texts_and_keeps_its_ids(
     widths: list[int], room: int, narrow: list[int]
 ) -> None:
     assert printing.narrowed(widths, room) == narrow
+
+
+def test_a_terminal_has_no_line_that_is_wider_than_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A record is folded between words; of a list the columns that have no room are left out, and named."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    verdict = CanaryVerdict("HOLD", WHY, 412, 3)
+    canary = Canary("m@2", (5, 100), 0, CanaryRule(), AT, AT, "ana", judged=verdict)
+    where: Any = {"endpoint": "m", "model": "m", "environment": "default", "state": "CANARY", "live": "m@1", "epoch": 1}
+    printing.out(Deployment("dep-1", **where, created=AT, changed=AT, asked_by="ana", canary=canary), False)
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert WHY.split() == [word for word in said.split() if word in WHY.split()][: len(WHY.split())]
+    ids = ("one", "two", "three", "four", "five")
+    printing.table([{name: f"job-01kyfmesx9sb9r{name:_>5}" for name in ids}])
+    caught = capsys.readouterr()
+    assert caught.out.splitlines()[0].split() == ["ONE", "TWO", "THREE"]
+    assert "four, five: no room here, --json has all" in caught.err
+
+
+def test_a_list_says_in_words_what_each_drill_found(capsys: pytest.CaptureFixture[str]) -> None:
+    found = DrillResult(ok=False, words="a caller had no answer")
+    asked: Any = {"endpoint": "m", "at": AT, "live": "m@2", "to": "m@1", "rate": 50.0, "seconds": 4.0, "hosts": 1}
+    printing.out([Drill("drill-1", "rollback", **asked, within=1.0, found=found)], False)
+    assert capsys.readouterr().out.splitlines()[1].startswith("drill-1  a caller had no answer  rollback")

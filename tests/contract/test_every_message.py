@@ -18,12 +18,15 @@ from quarterdeck import keys
 from quarterdeckd.services.signing import sign
 from quarterstore.records import (
     batches,
+    checks,
     compression,
+    ct,
     datasets,
     deployments,
     drills,
     experiments,
     faults,
+    feature_files,
     features,
     governance,
     hooks,
@@ -32,6 +35,7 @@ from quarterstore.records import (
     messages,
     models,
     monitoring,
+    online,
     outcomes,
     packages,
     people,
@@ -44,8 +48,10 @@ from quarterstore.records import (
     runs,
     schedules,
     search,
+    spaces,
     store,
     streams,
+    studies,
     transfer,
     trials,
 )
@@ -257,6 +263,10 @@ def about_schedules(life: Life) -> None:
     assert len(life(schedules.NextFirings(name="nightly", count=3))) == 3
     assert life(schedules.PauseSchedule(name="nightly")).paused
     assert len(life(schedules.ListSchedules())) == 1
+    assert life(schedules.ListFirings(name="nightly")) == []
+    life(schedules.PauseAll(until=time.time() + 600, reason="a new disk"))
+    assert life(schedules.ShowMaintenance()).reason == "a new disk"
+    life(schedules.ResumeAll())
     life(schedules.RemoveSchedule(name="nightly"))
 
 
@@ -308,6 +318,8 @@ def about_data(life: Life) -> None:
     changed = life(datasets.CompareDatasets(before=digest, after=after))
     assert (changed.rows_before, changed.rows_after, changed.added, changed.removed) == (2, 3, 2, 1)
     assert len(life(datasets.ListDatasets())) >= 1
+    rules = checks.RowRules(checks=(checks.DataCheck(check="not_null", columns=("a", "y")),))
+    assert [one.ok for one in life(checks.CheckRows(digest=digest, rules=rules))] == [True, True]
     wine = pipelines.Definition(name="w", model="w", data=pipelines.DataSection(target="target", builtin="wine"))
     assert [step.name for step in life(pipelines.CheckPipeline(definition=wine))] == ["validate", "split"]
 
@@ -327,6 +339,56 @@ def about_features(life: Life) -> None:
     [made] = life(features.ListTrainingSets())
     assert life(features.ShowTrainingSet(set=ended.result["id"])) == made
     assert made.statuses == {"usage": {"PRESENT": 1}}
+    made_online = life(online.Materialise(view="usage"))
+    assert life.until(jobs.ShowJob(job=made_online.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    assert life(online.PushRows(view="usage", rows=({"k": "b", "amount": 8},))).rows == 1
+    looked = life(online.LookUp(view="usage", keys=({"k": "a"}, {"k": "b"}, {"k": "c"})))
+    assert looked.values == ([7.0], [8.0], [None]) and looked.statuses == ("PRESENT", "PRESENT", "NOT_FOUND")
+    assert life(online.MeasureReads(view="usage", entities=1, rounds=5)).found == 1
+    [stands] = life(online.ShowOnline())
+    assert (stands.generation.entities, stands.pushed, stands.late) == (1, 1, False)
+    about_feature_files(life, made)
+
+
+def about_feature_files(life: Life, made: features.TrainingSet) -> None:
+    """A set made again, two files made one, an entity forgotten."""
+    job = life(features.RebuildSet(set=made.id))
+    ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
+    assert ended.result["output"] == made.digest
+    digest, _ = life.client.put(b"k,at,amount\na,2026-01-03,8\n")
+    taken = life(features.AddRows(view="usage", digest=digest, format="csv"))
+    life.until(jobs.ShowJob(job=taken.id), lambda found: found.state in OVER)
+    job = life(feature_files.CompactView(view="usage"))
+    life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
+    assert len(life(features.ShowView(view="usage")).parts) == 1
+    who, _ = life.client.put(b'{"keys": {"k": "a"}, "salt": "s"}')
+    asked = life(feature_files.ForgetEntity(entity=who, keys=("k",), reason="asked to"))
+    life.until(jobs.ShowJob(job=asked.job), lambda found: found.state in OVER)
+    [done] = life(feature_files.ListForgettings())
+    assert (done.rows, done.sets) == (2, (made.id,))
+
+
+def about_studies(life: Life) -> None:
+    """A study of two objectives that is searched, gone on with, stopped; its winner in a pipeline."""
+    definition = studies.StudyDefinition(
+        name="search",
+        objectives={"accuracy": "maximise", "log loss": "minimise"},
+        space={"c": spaces.Parameter(kind="float", low=0.01, high=10.0, log=True)},
+        data=pipelines.DataSection(target="target", builtin="iris"),
+        budget=spaces.Budget(trials=3),
+        rescore=spaces.Rescoring(top=1, seeds=1),
+    )
+    assert life(studies.CheckStudy(definition=definition)) == definition
+    study = life(studies.StartStudy(definition=definition))
+    assert life.until(studies.ShowStudy(study=study.id), lambda found: found.state in OVER).state == "SUCCEEDED"
+    assert [each.id for each in life(studies.ListStudies(name="search"))] == [study.id]
+    assert [each.number for each in life(studies.ListTrials(study=study.id))] == [0, 1, 2]
+    front = life(studies.ParetoTrials(study=study.id))
+    assert life(studies.BestTrials(study=study.id))[0].values[0] == front[0].values[0]
+    run = life(studies.RegisterBest(study=study.id))
+    assert life.until(pipelines.ShowPipelineRun(pipeline_run=run.id), lambda found: found.state in OVER).version
+    life(studies.ResumeStudy(study=study.id, trials=1000))
+    assert life(studies.StopStudy(study=study.id)).state == "CANCELLED"
 
 
 def ask_for_answers(life: Life) -> None:
@@ -365,8 +427,7 @@ def about_serving(life: Life, ana: Any) -> None:
     traffic = deployments.ShowTraffic(endpoint="life", window=60)
     life.until(traffic, lambda found: sum(sum(arm.requests) for arm in found.arms) == len(ids))
     about_outcomes(life, ids)
-    life(monitoring.SetReaction(endpoint="life", pipeline="life", enabled=False))
-    assert len(life(monitoring.ListReactions())) == 1
+    about_retraining(life)
     job = life(monitoring.CheckDrift(endpoint="life", window=3600))
     assert life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER).state == "SUCCEEDED"
     drift = life(monitoring.ListDrift())[0]
@@ -390,6 +451,21 @@ def about_serving(life: Life, ana: Any) -> None:
     about_trials(life, ana, serving.address)
     life(deployments.StopEndpoint(endpoint="life"))
     life(deployments.StopServing())
+
+
+def about_retraining(life: Life) -> None:
+    """A policy that is switched, asked for a retrain while its gate says nothing, and forgotten."""
+    policy = life(ct.SetPolicy(model="life", pipeline="life", drift=ct.OnDrift(), accuracy=ct.OnAccuracy()))
+    assert not policy.enabled
+    assert life(ct.ShowPolicy(model="life")).triggers[0].state == "OFF"
+    assert [each.model for each in life(ct.ListPolicies())] == ["life"]
+    assert life(ct.SwitchPolicy(model="life", enabled=True)).enabled
+    assert not life(ct.SwitchPolicy(model="life", enabled=False)).enabled
+    for refused in (ct.ResumeTrigger(model="life"), ct.StartRetrain(model="life")):
+        with pytest.raises(faults.Fault):
+            life(refused)
+        life.asked.add(type(refused))  # nothing is suppressed, and what is off begins nothing
+    assert life(ct.RemovePolicy(model="life")).pipeline == "life"
 
 
 def about_rehearsals(life: Life) -> None:
@@ -548,6 +624,7 @@ def test_every_message_is_asked_over_a_socket_and_answered_as_declared(team: Any
         about_the_registry(life, ana)
         about_data(life)
         about_features(life)
+        about_studies(life)
         about_serving(life, ana)
         about_hooks(life)
         about_remotes(life, absent, port)

@@ -36,7 +36,7 @@ def joined(values: list[Value], rows: list[tuple[str, int, int]], reading: Readi
             "amount": [each.amount for each in values],
         },
         schema={"shop": pl.String, "person": pl.Int64, TIME: pl.Int64, KNOWN: pl.Int64, "amount": pl.Float64},
-    ).sort(TIME, KNOWN, maintain_order=True)
+    )
     asked = pl.DataFrame(
         {"shop": [s for s, _, _ in rows], "person": [p for _, p, _ in rows], TIME: [t * SECOND for _, _, t in rows]},
         schema={"shop": pl.String, "person": pl.Int64, TIME: pl.Int64},

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from quarterdeckd.learning import checkpoints, torch_loop
+from quarterdeckd.learning.parameters import MLP
 
 
 class Cut(Exception):
@@ -27,7 +28,7 @@ def trained(folder: Path | None, cut: int = 0) -> tuple[torch_loop.Mlp, list[int
         if epoch == cut:
             raise Cut
 
-    params: dict[str, Any] = {**torch_loop.DEFAULTS, "hidden": [8], "epochs": 20, "batch": 16, "patience": 8}
+    params: dict[str, Any] = {**MLP, "hidden": [8], "epochs": 20, "batch": 16, "patience": 8}
     return torch_loop.fit(x[:45], y[:45], x[45:], y[45:], 2, params, 7, points, folder), told
 
 

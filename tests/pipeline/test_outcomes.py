@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterdeckd.measures.holding import answered, by_arm
+from quarterdeckd.measures.holding import answered, by_arm, came_after, labelled
 from quarterdeckd.pipeline import outcome_rows
 from quarterdeckd.pipeline.outcomes import join
 from quarterdeckd.serving.recorder import Frame, columns
@@ -302,3 +302,24 @@ def test_a_bad_parquet_file_is_refused_by_row_and_column(store: Store, rows: pl.
     with pytest.raises(Fault) as refused:
         store.add(rows)
     assert words in refused.value.line()
+
+
+def test_what_continuous_training_reads_are_the_labels_of_a_window_and_the_answers_that_got_their_first_one(
+    store: Store,
+) -> None:
+    """Answers 1, 2 and 4 are of m@1 at 101, 102 and 104; a corrected label is no new row."""
+    store.add("id,value,time\np1,1,110\np2,1,110\n")
+    first = store.now
+    store.add("id,value,time\np1,0,120\np4,2,120\np3,1,120\n")
+    paths = [Path(path) for path in store.history[LABEL]]
+    assert labelled(paths, "e", "m@1", 0.0) == (3, 1)
+    assert labelled(paths, "e", "m@1", 102.0) == (2, 1)
+    assert (
+        labelled(paths, "e", "m@1", 104.5)
+        == labelled(paths, "f", "m@1", 0.0)
+        == labelled([], "e", "m@1", 0.0)
+        == (0, 0)
+    )
+    assert came_after(paths, "e", 0.0) == 4
+    assert came_after(paths, "e", first) == 2
+    assert came_after(paths, "e", store.now) == came_after([], "e", 0.0) == 0

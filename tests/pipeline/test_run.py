@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from quarterdeckd.pipeline import files, splitting
-from quarterstore.records.faults import Fault
+from quarterstore.records.faults import Fault, Refused
 from quarterstore.records.pipelines import (
     DataSection,
     Definition,
@@ -184,3 +187,80 @@ def test_training_code_that_fails_is_one_line_that_names_it(folder: Path, kind: 
     with pytest.raises(Fault) as failed:
         done(folder, asked, rows(folder / "rows.csv"))
     assert "\n" not in failed.value.line() and "train" in failed.value.line()
+
+
+def test_by_hash_a_row_stays_on_its_side_whatever_rows_come(tmp_path: Path) -> None:
+    """Held out of twice as many rows is what was held out of the first half, and half again as much."""
+    section = SplitSection(by="hash", key=("house",))
+    sides = []
+    for count in (400, 800):
+        loaded, found = split(rows(tmp_path / "rows.csv", count), section, ignore=("day", "house"))
+        houses = np.array(loaded.frame["house"].to_list())
+        sides.append((set(houses[found.train]), set(houses[found.test])))
+    (learnt, held), (more_learnt, more_held) = sides
+    assert learnt <= more_learnt and held <= more_held and not more_learnt & more_held
+    assert 0.15 < len(more_held) / (len(more_held) + len(more_learnt)) < 0.35
+    _, whole = split(tmp_path / "rows.csv", SplitSection(by="hash"), ignore=("day", "house"))
+    assert whole.words.endswith("by the hash of the whole row")
+
+
+@pytest.mark.parametrize(
+    ("section", "about", "said"),
+    [
+        (SplitSection(), {"time": "day", "ignore": ("house",)}, "rows to learn from are not before the first held-out"),
+        (SplitSection(), {"group": "house", "ignore": ("day",)}, "held-out house are learnt from too"),
+        (SplitSection(by="hash", key=("day",)), {"ignore": ("day",), "group": "house"}, "held-out house"),
+    ],
+)
+def test_what_is_on_both_sides_is_refused_with_counts_unless_a_reason_is_given(
+    tmp_path: Path, section: SplitSection, about: dict[str, Any], said: str
+) -> None:
+    path = rows(tmp_path / "rows.csv")
+    with pytest.raises(Refused) as refused:
+        split(path, section, **about)
+    assert said in refused.value.message and "--allow-leak" in (refused.value.next or "")
+    _, sides = split(path, replace(section, allow_leak="as agreed"), **about)
+    assert said in sides.leak and sides.leak.endswith("allowed, as agreed") and sides.figures["leak"] == sides.leak
+
+
+def test_equal_rows_of_other_houses_go_with_them_and_by_time_are_refused(tmp_path: Path) -> None:
+    """A row that was written twice under another house, or at another time."""
+    path = rows(tmp_path / "rows.csv")
+    header, *lines = path.read_text().splitlines()
+    again = [line.replace(",h", ",again") for line in lines[::40]]
+    path.write_text("\n".join([header, *lines, *again]) + "\n")
+    loaded, sides = split(path, SplitSection(by="group"), group="house", ignore=("day",))
+    same = loaded.frame.select("size", "age", "job", "y").hash_rows().to_numpy()
+    assert not set(same[sides.train]) & set(same[sides.test])
+    later = [line.replace(",2026-01", ",2027-01") for line in lines[::40]]
+    path.write_text("\n".join([header, *lines, *later]) + "\n")
+    with pytest.raises(Refused, match=r"got 7 of 136 held-out rows are equal to learnt ones"):
+        split(path, SplitSection(by="time", test=0.3), time="day", ignore=("house",))
+
+
+@given(pairs=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=40))
+def test_groups_that_hang_together_are_those_that_a_walk_finds(pairs: list[tuple[int, int]]) -> None:
+    """The components of groups linked by equal rows, against a walk from each."""
+    groups = np.unique([group for group, _ in pairs], return_inverse=True)[1]
+    found = splitting.joined(groups, np.array([same for _, same in pairs]))
+    for start in range(len(pairs)):
+        reached = {start}
+        while True:
+            more = {
+                other
+                for one in reached
+                for other in range(len(pairs))
+                if groups[one] == groups[other] or pairs[one][1] == pairs[other][1]
+            }
+            if more <= reached:
+                break
+            reached |= more
+        assert reached == set(np.flatnonzero(found == found[start]).tolist())
+
+
+def test_a_key_that_is_not_there_or_blank_is_named(tmp_path: Path) -> None:
+    path = rows(tmp_path / "rows.csv")
+    for key, field in (("houze", "split.key"), ("size", "split.key")):
+        with pytest.raises(Fault) as refused:
+            split(path, SplitSection(by="hash", key=(key,)), ignore=("day", "house", "size"))
+        assert refused.value.field == field

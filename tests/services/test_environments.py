@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,7 +123,7 @@ def test_what_is_tried_in_one_environment_leaves_the_others_as_they_were(act: An
 
 def routed(ruling: Ruling) -> tuple[deployments.Route, ...]:
     """What the hosts are told."""
-    return table_of(ruling.state, lambda digest: f"/{digest}").routes
+    return table_of(ruling.state, lambda digest: f"/{digest}", Path("/online")).routes
 
 
 def test_outside_solo_a_trial_in_another_environment_needs_the_approval_of_that_one() -> None:

@@ -187,6 +187,13 @@ def test_a_worker_that_is_lost_is_followed_by_another_as_often_as_the_step_allow
     assert lost.state == "LOST" and lost.steps[0].state == "LOST"
 
 
+def test_a_worker_that_is_lost_while_a_step_waits_for_its_next_try_is_followed_by_another() -> None:
+    ruling = Ruling()
+    run = asked(ruling, step("a", retries=1))
+    note(ruling, run, name="a", state="WAITING", attempts=1, words="try 1 of 2 ended")
+    assert end(ruling, run, "LOST", error="its process was ended by SIGKILL").state == "QUEUED"
+
+
 def waits(ruling: Ruling, timeout: float = 60.0) -> pipelines.PipelineRun:
     """A run that asks a person."""
     run = asked(ruling, step("ask", uses="approve", params={"timeout": timeout}), step("b", "ask"))
@@ -243,3 +250,14 @@ def test_a_run_is_cancelled_with_its_job() -> None:
     assert ruling.state.jobs[run.job].state == "CANCELLED"
     with pytest.raises(Conflict):
         ruling.act(pipelines.CancelPipeline(pipeline_run=run.id))
+
+
+def test_a_step_that_is_told_after_its_run_was_cancelled_does_not_bring_it_back() -> None:
+    """What was done is known for a resume all the same."""
+    ruling = Ruling()
+    run = asked(ruling, step("a"))
+    ruling.act(pipelines.CancelPipeline(pipeline_run=run.id))
+    with pytest.raises(Conflict):
+        note(ruling, run, name="a", state="RUNNING", attempts=1)
+    told = note(ruling, run, name="a", state="DONE", attempts=1)
+    assert told.state == "CANCELLED" and told.steps[0].state == "DONE"

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import msgspec
 import pytest
 
 from quarterdeckd.rules import RULES
-from quarterstore.records import people, pipelines, schedules
-from quarterstore.records.faults import Fault, Forbidden, NotFound
+from quarterdeckd.services.scheduled import matches
+from quarterdeckd.services.schedules import to_start
+from quarterstore.ledger.folding import fold
+from quarterstore.ledger.schedules import KEPT
+from quarterstore.ledger.state import Context
+from quarterstore.records import jobs, people, pipelines, schedules
+from quarterstore.records.faults import Conflict, Fault, Forbidden, NotFound
+from quarterstore.records.schedules import Calendar, Happening
 from tests.ruling import Ruling
 
 ACT = msgspec.to_builtins(
@@ -40,6 +47,27 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("an act that is none", {"cron": "0 3 * * *", "act": {"type": "pipelines.rum"}}),
     ("a query", {"cron": "0 3 * * *", "act": {"type": "runs.list"}}),
     ("a name with a control", {"cron": "0 3 * * *", "name": "s\x07"}),
+    ("a zone that is a path", {"cron": "0 3 * * *", "zone": "../../etc/passwd"}),
+    ("more than a year between", {"every": 1e12}),
+    ("no number between", {"every": math.nan}),
+    ("a grace of no number", {"every": 60.0, "grace": math.nan}),
+    ("a grace before", {"every": 60.0, "grace": -1.0}),
+    ("a jitter as long as the time between", {"every": 60.0, "jitter": 31.0}),
+    ("a jitter before", {"every": 60.0, "jitter": -1.0}),
+    ("a jitter of an event", {"on": Happening(event="registry.version_registered"), "jitter": 1.0}),
+    ("a calendar of nothing", {"calendar": Calendar()}),
+    ("dates and a period", {"calendar": Calendar(dates=("2099-01-01",), each="month", day="1")}),
+    ("a day beside dates", {"calendar": Calendar(dates=("2099-01-01",), day="1")}),
+    ("a date that is none", {"calendar": Calendar(dates=("2026-02-30",))}),
+    ("a holiday that is none", {"calendar": Calendar(each="month", day="1", without=("christmas",))}),
+    ("a day that is none", {"calendar": Calendar(each="month", day="32")}),
+    ("a word that is no day", {"calendar": Calendar(each="month", day="last payday")}),
+    ("a time that is none", {"calendar": Calendar(each="month", day="1", time="25:00")}),
+    ("a time with an offset", {"calendar": Calendar(each="month", day="1", time="03:00+02:00")}),
+    ("dates that are over", {"calendar": Calendar(dates=("2001-01-01",))}),
+    ("an event that is none", {"on": Happening(event="registry.version_regstered")}),
+    ("an event of schedules", {"on": Happening(event="schedules.fired.2")}),
+    ("a field that the event has not", {"on": Happening(event="registry.version_registered", where={"model": "m"})}),
 ]
 
 
@@ -62,11 +90,191 @@ def test_a_schedule_fires_its_act_in_the_same_entry_and_counts() -> None:
 
 
 def test_a_firing_that_is_skipped_is_counted_and_does_nothing() -> None:
+    """Two that were missed and the one that is skipped with them."""
     ruling = Ruling()
     found = added(ruling, every=60.0, missed="skip")
     ruling.act(schedules.FireSchedule(name="s", due=found.created + 60, missed=2, run=False))
     assert len(ruling.state.pipeline_runs) == 0
-    assert ruling.state.schedules["s"].missed_count == 2
+    assert ruling.state.schedules["s"].missed_count == 3
+    assert history(ruling)[0].why.startswith("late by")
+
+
+def history(ruling: Ruling) -> list[schedules.Firing]:
+    """The firings of `s`, newest first."""
+    found: list[schedules.Firing] = ruling.ask(schedules.ListFirings(name="s"))
+    return found
+
+
+def fired(ruling: Ruling) -> schedules.Firing:
+    """What became of the next due time of `s`."""
+    due = ruling.state.schedules["s"].next
+    assert due is not None
+    ruling.now = max(ruling.now, due)
+    ruling.act(schedules.FireSchedule(name="s", due=due))
+    return history(ruling)[0]
+
+
+def ended(ruling: Ruling, job: str, state: jobs.JobState = "FAILED") -> None:
+    """A job of before is over."""
+    ruling.act(jobs.EndJob(job=job, state=state, error="as the test says"))
+
+
+def test_no_due_time_is_fired_twice() -> None:
+    ruling = Ruling()
+    due = added(ruling, every=60.0).next
+    fired(ruling)
+    before = ruling.kept()
+    for again in (due, due - 60, due + 30):
+        with pytest.raises(Conflict):
+            ruling.act(schedules.FireSchedule(name="s", due=again))
+        with pytest.raises(Conflict):
+            ruling.act(schedules.NoteFailure(name="s", due=again + 0.5, error="e"))
+    assert ruling.kept() == before
+
+
+def test_while_its_job_runs_a_firing_is_skipped_and_says_behind_what() -> None:
+    ruling = Ruling()
+    added(ruling, every=60.0)
+    first = fired(ruling)
+    assert first.state == "RAN" and len(first.jobs) == 1 and first.ended == "QUEUED"
+    second = fired(ruling)
+    assert second.state == "SKIPPED" and second.why == f"{first.jobs[0]} is not over"
+    ended(ruling, first.jobs[0])
+    assert fired(ruling).state == "RAN"
+    assert len(ruling.state.pipeline_runs) == 2
+
+
+def test_a_firing_that_is_queued_starts_once_the_job_before_it_is_over() -> None:
+    ruling = Ruling()
+    added(ruling, every=60.0, overlap="queue")
+    first, second, third = fired(ruling), fired(ruling), fired(ruling)
+    assert [first.state, second.state, third.state] == ["RAN", "WAITING", "WAITING"]
+    with pytest.raises(Conflict):
+        ruling.act(schedules.StartFiring(name="s", firing=second.id))
+    ended(ruling, first.jobs[0])
+    with pytest.raises(Conflict):
+        ruling.act(schedules.StartFiring(name="s", firing=third.id))
+    ruling.act(schedules.StartFiring(name="s", firing=second.id))
+    with pytest.raises(Conflict):
+        ruling.act(schedules.StartFiring(name="s", firing=second.id))
+    assert [each.state for each in history(ruling)] == ["WAITING", "RAN", "RAN"]
+    assert ruling.state.schedules["s"].fired == 2
+
+
+def test_no_more_than_ten_firings_wait() -> None:
+    ruling = Ruling()
+    added(ruling, every=60.0, overlap="queue")
+    became = [fired(ruling).state for _ in range(13)]
+    assert became == ["RAN", *["WAITING"] * 10, "SKIPPED", "SKIPPED"]
+
+
+def test_a_firing_that_kills_ends_the_job_before_it_in_the_same_entry() -> None:
+    ruling = Ruling()
+    added(ruling, every=60.0, overlap="kill")
+    first = fired(ruling)
+    entries = len(ruling.entries)
+    second = fired(ruling)
+    assert len(ruling.entries) == entries + 1
+    assert ruling.state.jobs[first.jobs[0]].state == "CANCELLED"
+    assert "is due again" in (ruling.state.jobs[first.jobs[0]].error or "")
+    assert second.state == "RAN" and ruling.state.jobs[second.jobs[0]].state == "QUEUED"
+
+
+@pytest.mark.parametrize("lost", ["leave", "again"])
+def test_a_job_that_was_lost_is_left_or_done_again_up_to_two_times(lost: Any) -> None:
+    ruling = Ruling()
+    added(ruling, every=60.0, lost=lost)
+    first = fired(ruling)
+    tries = 1
+    while True:
+        ended(ruling, history(ruling)[0].jobs[-1], "LOST")
+        if to_start(ruling.state, ruling.state.schedules["s"]) is None:
+            break
+        ruling.act(schedules.StartFiring(name="s", firing=first.id))
+        tries += 1
+    assert tries == (3 if lost == "again" else 1)
+    assert len(history(ruling)) == 1 and len(history(ruling)[0].jobs) == tries
+
+
+def test_the_history_of_a_schedule_has_its_bound() -> None:
+    ruling = Ruling()
+    added(ruling, every=60.0)
+    for _ in range(KEPT + 5):
+        fired(ruling)
+    found = ruling.ask(schedules.ListFirings(name="s", limit=1000))
+    assert len(found) == KEPT and found[0].due == ruling.state.schedules["s"].last
+
+
+def test_what_waited_is_let_go_when_its_schedule_is_set_anew() -> None:
+    ruling = Ruling()
+    added(ruling, every=60.0, overlap="queue", lost="again")
+    first = fired(ruling)
+    fired(ruling)
+    added(ruling, every=90.0, overlap="queue", lost="again")
+    assert history(ruling)[0].why == "the schedule was set anew"
+    ended(ruling, first.jobs[0], "LOST")
+    assert to_start(ruling.state, ruling.state.schedules["s"]) is None
+
+
+def test_maintenance_holds_every_firing_until_its_end() -> None:
+    ruling = Ruling()
+    due = added(ruling, every=60.0).next
+    for until, reason in ((ruling.now - 1, "late"), (math.nan, "never"), (ruling.now + 1e9, "for ever"), (2e9, " ")):
+        with pytest.raises(Fault):
+            ruling.act(schedules.PauseAll(until=until, reason=reason))
+    with pytest.raises(Conflict):
+        ruling.act(schedules.ResumeAll())
+    ruling.act(schedules.PauseAll(until=ruling.now + 3600, reason="a new disk"))
+    assert ruling.ask(schedules.ShowMaintenance()).reason == "a new disk"
+    with pytest.raises(Conflict, match="a new disk"):
+        ruling.act(schedules.FireSchedule(name="s", due=due))
+    ruling.act(schedules.ResumeAll())
+    assert ruling.ask(schedules.ShowMaintenance()) is None
+    assert fired(ruling).state == "RAN"
+    ruling.act(schedules.PauseAll(until=ruling.now + 10, reason="short"))
+    ruling.now += 20
+    assert ruling.ask(schedules.ShowMaintenance()) is None
+    ended(ruling, history(ruling)[0].jobs[0])
+    assert fired(ruling).state == "RAN"
+
+
+def test_an_event_is_matched_by_what_its_fields_are_and_fired_for_once() -> None:
+    ruling = Ruling()
+    on = Happening(event="pipelines.ended", where={"state": "SUCCEEDED"})
+    added(ruling, on=on)
+    ending = pipelines.PipelineEnded(pipeline_run="p", state="SUCCEEDED", at=1.0)
+    assert matches(on, ending)
+    assert not matches(on, msgspec.structs.replace(ending, state="FAILED"))
+    assert not matches(Happening(event="jobs.ended"), ending)
+    ruling.act(schedules.FireSchedule(name="s", due=ruling.now, place="7/0"))
+    with pytest.raises(Conflict):
+        ruling.act(schedules.FireSchedule(name="s", due=ruling.now, place="7/0"))
+    with pytest.raises(Conflict):
+        ruling.act(schedules.FireSchedule(name="s", due=ruling.now, place="1/0"))
+    assert ruling.ask(schedules.NextFirings(name="s")) == []
+
+
+def test_who_lost_the_role_has_nothing_done_by_the_clock_any_more() -> None:
+    ruling = Ruling()
+    added(ruling, every=60.0)
+    ruling.state.people.put(people.Person(name="ana", roles=("viewer",), created=1.0))
+    due = ruling.state.schedules["s"].next
+    assert due is not None
+    with pytest.raises(Forbidden):
+        ruling.act(schedules.FireSchedule(name="s", due=due))
+    ruling.act(schedules.NoteFailure(name="s", due=due, error="ana may not"))
+    found = ruling.state.schedules["s"]
+    assert found.last_error == "ana may not" and found.next == due + 60 and found.fired == 0
+
+
+def test_a_firing_of_an_old_journal_is_read_as_it_is_kept_now() -> None:
+    ruling = Ruling()
+    added(ruling, every=60.0)
+    old = schedules.ScheduleFired(name="s", due=10.0, at=11.0, missed=2, run=False, next=70.0)
+    fold(ruling.state, [old, schedules.ScheduledActFailed(name="s", due=10.0, error="e")], Context(9, 11.0, "", "", ""))
+    found = ruling.state.schedules["s"]
+    assert (found.next, found.missed_count, found.last_error) == (70.0, 3, "e")
+    assert history(ruling)[0].state == "SKIPPED"
 
 
 def test_a_second_of_one_name_replaces_the_first_and_an_unknown_one_is_said() -> None:
@@ -86,8 +294,12 @@ def test_the_next_firings_keep_to_the_wall_clock_of_the_zone() -> None:
     ruling = Ruling(now=1_774_656_000.0)  # 2026-03-28 00:00 UTC
     added(ruling, cron="30 2 * * *", zone="Europe/Berlin")
     found = ruling.ask(schedules.NextFirings(name="s", count=4))
-    assert len(found) == 4
-    assert all(20 * 3600 <= after - before <= 28 * 3600 for before, after in itertools.pairwise(found))
+    assert [each.local for each in found[:2]] == ["Sat 2026-03-28 02:30:00 CET", "Sun 2026-03-29 03:00:00 CEST"]
+    assert [each.utc for each in found[:2]] == ["Sat 2026-03-28 01:30:00 UTC", "Sun 2026-03-29 01:00:00 UTC"]
+    assert all(20 * 3600 <= after.at - before.at <= 28 * 3600 for before, after in itertools.pairwise(found))
+    for count in (0, 101, -1):
+        with pytest.raises(Fault):
+            ruling.ask(schedules.NextFirings(name="s", count=count))
 
 
 def test_an_act_needs_its_role_on_the_clock_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -51,7 +52,7 @@ def judged(ruling: Ruling, *arms: tuple[str, int, int], callers: tuple[int, ...]
 
 def slots(ruling: Ruling) -> list[tuple[str, str, int]]:
     """What the hosts are told of `m`."""
-    [route] = table_of(ruling.state, lambda digest: f"/{digest}").routes
+    [route] = table_of(ruling.state, lambda digest: f"/{digest}", Path("/online")).routes
     return [(slot.version, slot.role, slot.share) for slot in route.slots]
 
 
@@ -145,7 +146,7 @@ def test_an_ab_trial_splits_by_a_salt_of_its_own_and_ends_with_a_verdict() -> No
     ruling = ready()
     before = ruling.state.deployments["m"].salt
     ruling.act(trials.StartAb(version="m@2", against="m@1", rule=AB, split=30))
-    [route] = table_of(ruling.state, lambda digest: f"/{digest}").routes
+    [route] = table_of(ruling.state, lambda digest: f"/{digest}", Path("/online")).routes
     assert slots(ruling) == [("m@1", "live", 70), ("m@2", "candidate", 30)]
     assert route.salt not in ("", before) and route.weights == ()
     found = judged(ruling, ("m@1", 700, 70), ("m@2", 300, 33), callers=(700, 300))
@@ -170,12 +171,12 @@ def test_arms_that_are_not_as_dealt_are_said_loudly_and_decide_nothing() -> None
 def test_a_bandit_deals_by_what_its_arms_earned_and_is_stopped_by_a_person() -> None:
     ruling = ready(3)
     ruling.act(trials.StartBandit(version="m@2", against="m@1", others=("m@3",), rule=BANDIT))
-    [route] = table_of(ruling.state, lambda digest: f"/{digest}").routes
+    [route] = table_of(ruling.state, lambda digest: f"/{digest}", Path("/online")).routes
     assert route.weights == pytest.approx((1 / 3, 1 / 3, 1 / 3)) and route.salt == "bandit/7"
     epoch = route.epoch
     found = judged(ruling, ("m@1", 1000, 100), ("m@2", 1000, 150), ("m@3", 1000, 90))
     assert found.shares == pytest.approx((5, 90, 5), abs=0.5) and found.state == "RUNNING"
-    [route] = table_of(ruling.state, lambda digest: f"/{digest}").routes
+    [route] = table_of(ruling.state, lambda digest: f"/{digest}", Path("/online")).routes
     assert route.weights == pytest.approx([share / 100 for share in found.shares]) and route.epoch > epoch
     assert found.epoch == epoch, "rewards count from its first request on, whatever the shares were then"
     ruling.act(trials.StopTrial(endpoint="m"))

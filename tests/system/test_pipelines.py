@@ -193,6 +193,8 @@ def test_a_step_that_asks_waits_over_a_restart_for_a_yes_and_expires_to_a_no(abs
     assert asked.returncode == 0 and "qd pipeline approve" in asked.stderr
     run = newest(absent)
     assert run.state == "WAITING" and run.steps[1].figures["evidence"] == {"first": {"rows": 3}}
+    card = absent.qd("pipeline", "show", run.id).stdout
+    assert "may it go on?" in card and "first rows 3" in card and run.steps[0].outputs["x.txt"] in card, card
     absent.stop(signal.SIGKILL)
     absent.start()
     assert shown(absent, run.id).state == "WAITING"

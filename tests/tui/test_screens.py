@@ -16,9 +16,11 @@ from quarterdeck.async_client import AsyncClient
 from quarterdeck.tui.app import DeckApp
 from quarterdeck.tui.keymap import SCREENS, SHORT
 from quarterdeck.tui.screens.monitoring import alert_card, drift_card
+from quarterdeck.tui.screens.policy_card import policy_card
 from quarterdeck.tui.widgets.plot import Series, plot
 from quarterdeck.tui.widgets.record_table import Column, fitted
-from quarterstore.records.monitoring import Alert, Drift, DriftRule, FeatureDrift, Reaction
+from quarterstore.records import ct
+from quarterstore.records.monitoring import Alert, Drift, DriftRule, FeatureDrift
 from quarterstore.records.names import drawn
 from tests.tui.hostile import ODD, SEED, Poisoned
 
@@ -37,6 +39,8 @@ async def test_every_screen_opens_with_its_records(life: Any, made: Any, console
         "monitoring": ("nothing was measured yet", "qd drift ENDPOINT"),
         "governance": ("entry", "who", "what", "churn@2", "hash chain"),
         "hooks": ("● on", "register", "else", "told afterwards", "qd hook deliveries hook-"),
+        "studies": ("no space was searched yet", "qd tune run STUDY.toml"),
+        "schedules": ("state", "nightly", "02:30:00 CE", "UTC", "not fired yet", "qd schedule history nightly"),
     }
     app = console(life.home)
     async with app.run_test(size=size) as pilot:
@@ -77,7 +81,9 @@ async def test_hostile_names_never_reach_the_terminal(life: Any, made: Any) -> N
                     if wrong:
                         failures += 1
                         print(f"{name} {odd!r}: {line!r}")
-                assert name == "monitoring" or first > 26 or "\ufffd" in made.text(pilot), "no name was drawn"
+                assert name in ("monitoring", "studies") or first > 26 or "\ufffd" in made.text(pilot), (
+                    "no name was drawn"
+                )
         deck.names = ()
     print(f"hostile names on screens: {tried}/{failures}/{SEED}")
     assert tried == len(ODD) * len(SCREENS) >= 413
@@ -108,9 +114,14 @@ def test_cards_of_alerts_and_drift_draw_hostile_names() -> None:
         feature = FeatureDrift(odd, "KS", 0.5, 0.0, 1e-9, 3.3, 400, 500, "DRIFT", note=odd)
         drift = Drift(odd, odd, odd, 10.0, 0.0, 9.0, 400, 500, DriftRule(), (feature, feature), "DRIFT", odd)
         alert = Alert(odd, odd, odd, "critical", odd, 5.0, next=odd, acked_by=odd, note=odd)
-        reaction = Reaction(odd, "drift", odd, True, odd, 1.0)
+        trigger = ct.TriggerStatus("drift", "HELD", 2.0, 1.0, odd, 3.0, odd)
+        policy = ct.PolicyStatus(odd, ct.Policy(odd, odd, odd, odd, 1.0, enabled=True), (trigger,), odd, odd)
         for width in (40, 78, 120):
-            for card in (drift_card(drift, [reaction], 20.0, width), alert_card(alert, 20.0, width)):
+            for card in (
+                drift_card(drift, [policy], 20.0, width),
+                alert_card(alert, 20.0, width),
+                policy_card(policy, 20.0, width),
+            ):
                 assert all(drawn(line) == line for line in card.plain.split("\n"))
             table = [line for line in drift_card(drift, [], 20.0, width).split("\n") if " 1e-09" in line.plain]
             assert len(table) == 2

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
 from quarterstore.records import flows, plans, tables
+from quarterstore.records.checks import CheckRows, Finding, RowRules, ValidateSection, checked_section
 from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Failed, Invalid, TimedOut, got
 from quarterstore.records.misfits import misfit, refuse_unknown
@@ -36,18 +37,46 @@ COMPILED_WITHIN = 60.0
 
 def read(path: Path) -> Definition:
     """A definition from a TOML file, or from a Python file that makes one; a fault names what is wrong in it."""
+    definition = _written(path, Definition, "a pipeline definition in TOML or Python")
+    flows.flow(definition)
+    return definition
+
+
+def checked_rows(context: Context, file: Path, rules: Path) -> list[Finding]:
+    """What the rules of a TOML file find in the rows of a file."""
+    asked = _written(rules, RowRules, "rules in TOML")
+    checked_section(ValidateSection(asked.checks, asked.reference), rules.name)
+    if not file.is_file():
+        raise got("file", str(file), "a file of rows")
+    if asked.reference is not None:
+        asked = replace(asked, reference=context.client.put(_beside(rules, asked.reference, "reference"))[0])
+    question = CheckRows(digest=context.client.put(file)[0], rules=asked, named=file.name)
+    return context.client.ask(question, timeout=READ_WITHIN)
+
+
+Kind = TypeVar("Kind")
+
+
+def _written(path: Path, kind: type[Kind], what: str) -> Kind:
+    """A record as a person wrote it; a fault names what is wrong in it."""
     if not path.is_file():
-        raise got("file", str(path), "a pipeline definition in TOML or Python")
+        raise got("file", str(path), what)
     try:
         fields = compiled(path) if path.suffix == ".py" else tomllib.loads(path.read_text())
-        refuse_unknown(Definition, fields)
-        definition = msgspec.convert(fields, Definition)
+        refuse_unknown(kind, fields)
+        return msgspec.convert(fields, kind)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"got a file that is no TOML ({error})", field=path.name) from error
     except msgspec.ValidationError as error:
-        raise misfit(Definition, str(error)) from error
-    flows.flow(definition)
-    return definition
+        raise misfit(kind, str(error)) from error
+
+
+def _beside(path: Path, name: str, field: str) -> Path:
+    """A file that is named in another one: beside it, or where the command is given."""
+    for found in (path.parent / name, Path(name)):
+        if found.is_file():
+            return found.resolve()
+    raise got(field, name, f"a file beside {path.name}")
 
 
 def compiled(path: Path) -> dict[str, Any]:
@@ -72,21 +101,25 @@ def compiled(path: Path) -> dict[str, Any]:
     raise Failed(f"{path.name} made no flow: {said[-1] if said else f'it ended with {done.returncode}'}", field="file")
 
 
-def ready(context: Context, path: Path) -> tuple[Definition, dict[str, str]]:
+def ready(context: Context, path: Path, allow_leak: str | None = None) -> tuple[Definition, dict[str, str]]:
     """The definition of a file as it is to be asked with, and the user's own files; what it names has been sent, and
     its rows looked at."""
     definition = placed(read(path), path.parent)
+    if allow_leak is not None:
+        definition = replace(definition, split=replace(definition.split, allow_leak=allow_leak))
     sources = {
-        name: context.client.put(_source(path.parent, name))[0]
+        name: context.client.put(source(path.parent, name))[0]
         for name in dict.fromkeys((*flows.files_of(definition), *code_of(definition, path)))
     }
+    definition = replace(definition, validate=_with_reference(context, path, definition.validate))
+    return with_rows(context, path, definition), sources
+
+
+def with_rows(context: Context, path: Path, definition: Definition) -> Definition:
+    """The definition with its file of rows sent and kept, once its job would take them."""
     data, add = definition.data, None
     if data.file:
-        file = (path.parent / data.file).resolve() if not Path(data.file).is_absolute() else Path(data.file)
-        if not file.exists() and Path(data.file).exists():
-            file = Path(data.file)
-        if not file.is_file():
-            raise got("data.file", data.file, "a file beside the definition")
+        file = _beside(path, data.file, "data.file")
         parquet = file.suffix.lower() in (".parquet", ".pq")
         if parquet:
             tables.check_parquet(file)
@@ -100,7 +133,7 @@ def ready(context: Context, path: Path) -> tuple[Definition, dict[str, str]]:
         check_rows(context, definition)
     if add is not None:
         context.client.ask(add)
-    return definition, sources
+    return definition
 
 
 def placed(definition: Definition, folder: Path) -> Definition:
@@ -140,16 +173,31 @@ def code_of(definition: Definition, path: Path) -> list[str]:
     return names if train.code in (None, ".") else [f"{train.code}/{name}" for name in names]
 
 
-def _source(folder: Path, name: str) -> Path:
+def source(folder: Path, name: str) -> Path:
+    """A file of the user's own, beside the definition."""
     file = folder / name
     if not file.is_file():
         raise got("file", name, "a file of that name beside the definition, as FILE.py:FUNCTION says")
     return file
 
 
-def run_file(context: Context, path: Path, preempt: float | None = None) -> PipelineRun:
+def _with_reference(context: Context, path: Path, section: ValidateSection) -> ValidateSection:
+    """The section with the hash of the file of rows to compare with, which becomes a dataset."""
+    checked_section(section)
+    if section.reference is None:
+        return section
+    file = _beside(path, section.reference, "validate.reference")
+    parquet = file.suffix.lower() in (".parquet", ".pq")
+    digest, size = context.client.put(file)
+    context.client.ask(
+        AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
+    )
+    return replace(section, reference=digest)
+
+
+def run_file(context: Context, path: Path, preempt: float | None = None, allow_leak: str | None = None) -> PipelineRun:
     """Send what the definition names and run it."""
-    definition, sources = ready(context, path)
+    definition, sources = ready(context, path, allow_leak)
     origin = str(path.resolve())[:1000]
     return context.client.ask(RunPipeline(definition=definition, sources=sources, origin=origin, preempt=preempt))
 

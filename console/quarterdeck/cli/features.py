@@ -46,9 +46,13 @@ class ViewWritten(Record, frozen=True):
     features: dict[str, Kind]
     created_time: str | None = None
     ttl: str | None = None
+    max_lag: str | None = None
     owner: str = ""
     description: str = ""
     tags: dict[str, str] = {}
+    source: str = ""
+    requests: dict[str, Kind] = {}
+    on_demand: dict[str, str] = {}
 
 
 class Written(Record, frozen=True):
@@ -58,10 +62,14 @@ class Written(Record, frozen=True):
     views: dict[str, ViewWritten]
 
 
-def read(path: Path) -> list[DefineView]:
-    """The views that a TOML file defines; a fault names what is wrong in it."""
+def read(path: Path, *, run_code: bool = False) -> list[DefineView]:
+    """The views that a file defines, TOML or (its code is run) Python; a fault names what is wrong in it."""
     if not path.is_file():
-        raise got("file", str(path), "feature definitions in TOML")
+        raise got("file", str(path), "feature definitions in TOML or Python")
+    if path.suffix == ".py":
+        from quarterdeck.cli.feature_code import views_of
+
+        return views_of(path, allowed=run_code)
     try:
         fields = tomllib.loads(path.read_text())
         refuse_unknown(Written, fields)
@@ -95,15 +103,19 @@ def _view(name: str, written: ViewWritten, entities: dict[str, Entity]) -> Defin
         event_time=written.event_time,
         created_time=written.created_time,
         ttl=None if written.ttl is None else seconds(f"views.{name}.ttl", written.ttl),
+        max_lag=None if written.max_lag is None else seconds(f"views.{name}.max_lag", written.max_lag),
         owner=written.owner,
         description=written.description,
         tags=written.tags,
+        source=written.source,
+        requests=tuple(Feature(name=each, kind=kind) for each, kind in written.requests.items()),
+        on_demand=written.on_demand,
     )
 
 
-def applied(context: Context, path: Path) -> list[FeatureView]:
+def applied(context: Context, path: Path, run_code: bool) -> list[FeatureView]:
     """Define every view of a file."""
-    return [context.client.ask(each) for each in read(path)]
+    return [context.client.ask(each) for each in read(path, run_code=run_code)]
 
 
 def loaded(context: Context, view: str, file: Path, known: Known | None) -> FeatureRows:

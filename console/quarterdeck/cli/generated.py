@@ -54,7 +54,7 @@ def message_of(kind: type, given: dict[str, Any]) -> Any:
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, value in given.items():
-        if isinstance(value, str) and not _is_text(hints[name]):
+        if isinstance(value, str) and name in hints and not _is_text(hints[name]):
             try:
                 value = msgspec.json.decode(value.encode())
             except msgspec.DecodeError as error:

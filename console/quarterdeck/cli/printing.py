@@ -64,17 +64,21 @@ def out(answer: Any, as_json: bool, columns: Sequence[str] = ()) -> None:
         for line in answer:
             print(drawn(line.expandtabs(4), longest=MOST_TEXT))
     elif isinstance(answer, list):
-        table(
-            [
-                msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else {"value": record}
-                for record in answer
-            ],
-            columns,
-        )
+        table([row(record) for record in answer], columns)
     elif isinstance(answer, msgspec.Struct):
         lines(plain(answer))
     elif answer is not None:
         print(drawn(str(answer)))
+
+
+def row(record: Any) -> dict[str, Any]:
+    """A record as a row of a list; a part that says in words what was found stands behind the id, as those words."""
+    if not isinstance(record, msgspec.Struct):
+        return {"value": record}
+    fields = plain(record)
+    said = {name: value["words"] for name, value in fields.items() if isinstance(value, dict) and "words" in value}
+    first = next(iter(fields))
+    return {first: fields[first], **said, **{name: value for name, value in fields.items() if name not in said}}
 
 
 def points(curves: Sequence[Curve]) -> list[dict[str, Any]]:
@@ -127,13 +131,22 @@ def say(words: str) -> None:
 def lines(fields: dict[str, Any]) -> None:
     """Name and value on a line each; a list of records a line each below it, in short: `--json` has all of it."""
     width = max((len(name) for name in fields), default=0)
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for name, value in fields.items():
         if value in EMPTY:
             continue
-        first, *more = nested(name, value)
+        first, *more = [part for line in nested(name, value) for part in folded(line, room and room - width - 2)]
         print(f"{name:<{width}}  {first}")
         for line in more:
             print(f"{'':<{width}}  {line}")
+
+
+def folded(line: str, room: int | None) -> list[str]:
+    """A line as it fits a terminal's room, broken between words, what goes on a little further in."""
+    if room is None or wide(line) <= room or room < NARROWEST:
+        return [line]
+    start = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(line, room, subsequent_indent=start, drop_whitespace=True, break_on_hyphens=False)
 
 
 def nested(name: str, value: Any) -> list[str]:
@@ -186,7 +199,12 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = (), headings:
     heads = [drawn((headings or {}).get(name, name.upper()), longest=WIDEST) for name in names]
     widths = _widths(heads, cells)
     if sys.stdout.isatty():
-        most = narrowed(widths, shutil.get_terminal_size().columns)
+        room = shutil.get_terminal_size().columns
+        fits = fitting(widths, room)
+        if fits < len(names):
+            say(f"{', '.join(names[fits:])}: no room here, --json has all")
+            heads, widths, cells = heads[:fits], widths[:fits], [line[:fits] for line in cells]
+        most = narrowed(widths, room)
         cells = [[drawn(text, longest=width) for text, width in zip(line, most, strict=True)] for line in cells]
         widths = _widths(heads, cells)
     print("  ".join(pad(head, width) for head, width in zip(heads, widths, strict=True)).rstrip())
@@ -209,6 +227,14 @@ def narrowed(widths: list[int], room: int) -> list[int]:
             over -= found[index] - kept
             found[index] = kept
     return found if over <= 0 else list(widths)
+
+
+def fitting(widths: list[int], room: int) -> int:
+    """How many columns a terminal has room for, once the wide ones gave way: at least two, whatever they take."""
+    count = len(widths)
+    while count > 2 and sum(narrowed(widths[:count], room)) + 2 * (count - 1) > room:
+        count -= 1
+    return count
 
 
 def shown(name: str, value: Any, longest: int) -> str:

@@ -35,6 +35,7 @@ def quickstart(
     group: str | None,
     ignore: tuple[str, ...],
     learner: str | None,
+    allow_leak: str | None,
     out: Path | None,
 ) -> tuple[Version, PipelineRun]:
     """Check the file, write the definition, train, register; answers the version and the run of the pipeline."""
@@ -53,7 +54,7 @@ def quickstart(
         name=name,
         model=name,
         data=DataSection(target=target, file=str(file), time=time, group=group, ignore=ignore),
-        split=SplitSection(by=by),  # type: ignore[arg-type]
+        split=SplitSection(by=by, allow_leak=allow_leak or ""),  # type: ignore[arg-type]
         train=TrainSection(learner=learner or LEARNERS[task]),
     )
     path = out or Path(f"{name}.toml")
@@ -87,6 +88,8 @@ def quickstart(
             f"  ({metric.low:.4g} to {metric.high:.4g})" if metric.low is not None and metric.high is not None else ""
         )
         context.say(f"  {metric.name:<18} {metric.value:.4g}{span}")
+    if leak := version.tags.get("leak"):
+        context.say(f"LEAK: {leak}")
     if warning := version.tags.get("warning"):
         context.say(f"WARNING: {warning}")
     context.say(
@@ -149,9 +152,10 @@ def toml_of(definition: Definition) -> str:
     lines += [
         "",
         "[split]",
-        f"by = {_quoted(split.by)}  # random, time or group",
+        f"by = {_quoted(split.by)}  # random, time, group or hash",
         f"test = {split.test}",
         f"seed = {split.seed}",
+        *([f"allow_leak = {_quoted(split.allow_leak)}"] if split.allow_leak else []),
     ]
     lines += ["", "[train]", f"learner = {_quoted(train.learner)}  # logistic, forest, boosting, ridge, mlp"]
     lines += ['# python = "train.py:train"  # your own code instead', f"seed = {train.seed}"]

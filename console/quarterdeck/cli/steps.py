@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from quarterdeck.cli.context import Context
-from quarterdeck.cli.printing import say, table
+from quarterdeck.cli.printing import lines, say, table
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import PipelineLog, PipelineRun, ShowPipelineRun, Step
 
@@ -80,13 +80,29 @@ def show(context: Context, run: PipelineRun) -> None:
         for step in run.steps
     ]
     table(rows)
+    for step in run.steps:
+        if step.state == "ASKING":
+            _evidence(step)
 
 
-def follow_log(context: Context, run: str, step: str | None, lines: int, follow: bool) -> None:
+def _evidence(step: Step) -> None:
+    """What a person is asked, till when, and what there is to go by."""
+    print()
+    lines(
+        {
+            "asks": f"{step.name}: {step.words}",
+            "until": step.figures.get("until"),
+            "evidence": step.figures.get("evidence", {}),
+            "files": step.figures.get("files", {}),
+        }
+    )
+
+
+def follow_log(context: Context, run: str, step: str | None, most: int, follow: bool) -> None:
     """The last lines of the steps' logs; with `follow` what comes until the run is over."""
-    asked = PipelineLog(pipeline_run=run, step=step, lines=10_000 if follow else lines)
+    asked = PipelineLog(pipeline_run=run, step=step, lines=10_000 if follow else most)
     found: list[str] = context.client.ask(asked)
-    context.out(found[-lines:])
+    context.out(found[-most:])
     while follow:
         over = context.client.ask(ShowPipelineRun(pipeline_run=run)).state not in ("QUEUED", "RUNNING")
         now: list[str] = context.client.ask(asked)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
+
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.printing import ProgressBar
 from quarterdeck.cli.steps import Told
 from quarterdeck.feed import follow
 from quarterstore.records.base import Query
+from quarterstore.records.checks import Finding
 from quarterstore.records.deployments import Deployment, ShowDeployment, ShowServing
 from quarterstore.records.faults import Failed, TimedOut
 from quarterstore.records.jobs import Job, Progress, ShowJob
 from quarterstore.records.pipelines import PipelineRun, ShowPipelineRun
 from quarterstore.records.store import ShowStatus
+from quarterstore.records.studies import ShowStudy, Study
 
 GOING = ("QUEUED", "RUNNING", "ADMITTING", "CANARY")
 PATIENCE = 3600.0
@@ -48,12 +52,22 @@ def to_the_end(context: Context, answer: Any) -> Any:
         feed.close()  # type: ignore[attr-defined]
     if isinstance(found, PipelineRun) and not (context.quiet or context.json):
         told.tell(found)
+    _show_findings(context, found)
     judged = _judged(found)
     if isinstance(judged, PipelineRun) and judged.state == "WAITING":
         context.say(f"next: qd pipeline show {judged.id}, then qd pipeline approve {judged.id} --note WHY, or reject")
     if isinstance(judged, Deployment):
         _wait_for_hosts(context, judged)
     return judged
+
+
+def _show_findings(context: Context, found: Any) -> None:
+    """The table of checks, where a pipeline ended with them."""
+    for step in found.steps if isinstance(found, PipelineRun) and found.state == "FAILED" else ():
+        if step.state == "FAILED" and "checks" in step.figures:
+            from quarterdeck.cli.short.checking import show
+
+            show(context, msgspec.convert(step.figures["checks"], list[Finding]))
 
 
 def check_gate(answer: Any) -> None:
@@ -80,6 +94,8 @@ def _wait_for_hosts(context: Context, found: Deployment) -> None:
 
 
 def _question(answer: Any) -> Query[Any]:
+    if isinstance(answer, Study):
+        return ShowStudy(study=answer.id)
     if isinstance(answer, Job):
         return ShowJob(job=answer.id)
     if isinstance(answer, PipelineRun):
@@ -93,7 +109,7 @@ def _going(found: Any) -> bool:
 
 
 def _judged(found: Any) -> Any:
-    if isinstance(found, Job | PipelineRun) and found.state not in ("SUCCEEDED", "WAITING"):
+    if isinstance(found, Job | PipelineRun | Study) and found.state not in ("SUCCEEDED", "WAITING"):
         raise Failed(f"{found.state.lower()}: {found.error or 'no reason was given'}", field=found.id)
     if isinstance(found, Deployment) and (found.state == "REFUSED" or found.why):
         raise Failed(found.why or "it was refused", field=found.endpoint)

@@ -26,7 +26,7 @@ from quarterdeck.tui.screens.base import DeckScreen
 from quarterdeck.tui.snapshot import Snapshot, fold
 from quarterdeck.tui.widgets.colourless import Colourless
 from quarterdeck.tui.widgets.go_dialog import GoDialog
-from quarterstore.records.base import Pulse
+from quarterstore.records.base import Pulse, tag_of
 from quarterstore.records.faults import Fault
 from quarterstore.records.governance import ListApprovals
 from quarterstore.records.hooks import ListDeliveries
@@ -34,7 +34,9 @@ from quarterstore.records.monitoring import ListAlerts
 from quarterstore.records.names import drawn
 from quarterstore.records.people import WhoAmI
 from quarterstore.records.places import Home
+from quarterstore.records.schedules import Maintenance, MaintenanceBegan, MaintenanceEnded, ShowMaintenance
 
+MAINTENANCE = {tag_of(MaintenanceBegan), tag_of(MaintenanceEnded)}
 DECK = Theme(
     name="deck",
     primary="#4ea1d3",
@@ -78,6 +80,7 @@ class DeckApp(App[int]):
         self.home = home
         self.context_line = drawn(home)
         self.waiting: dict[str, int] = {}
+        self.maintenance: Maintenance | None = None
         self.kept = kept or Kept()
         self._trace = os.environ.get("QUARTERDECK_TRACE")
         self._made: dict[str, Any] = {}
@@ -142,10 +145,11 @@ class DeckApp(App[int]):
 
     @work(exclusive=True, group="count")
     async def _count(self) -> None:
-        """What waits behind the tabs."""
+        """What waits behind the tabs, and whether maintenance is on."""
         try:
             alerts, approvals = await self.deck.ask(ListAlerts()), await self.deck.ask(ListApprovals())
             dead = await self.deck.ask(ListDeliveries(state="FAILED", limit=1000))
+            self.maintenance = await self.deck.ask(ShowMaintenance())
         except Fault:
             return  # the screen in sight asks too and says it
         self.waiting = {"monitoring": len(alerts), "governance": len(approvals), "hooks": len(dead)}
@@ -166,13 +170,14 @@ class DeckApp(App[int]):
                 tags = [str(event.get("type")) for event in msgspec.msgpack.decode(item.events)]
                 nouns = frozenset(tag.partition(".")[0] for tag in tags)
                 self._pass(EntryArrived(item.seq, nouns))
-                if nouns & {"monitoring", "governance", "hooks"}:
+                if nouns & {"monitoring", "governance", "hooks"} or MAINTENANCE & set(tags):
                     self._count()
 
     def _link(self, connected: bool) -> None:
         self.connected = connected
         if connected:
             self._introduce()  # it may have been started under another profile
+            self._count()
         self._pass(LinkChanged(connected))
 
     def _pass(self, message: Message) -> None:

@@ -11,13 +11,23 @@ SCREENS: tuple[tuple[str, str], ...] = (
     ("6", "monitoring"),
     ("7", "governance"),
     ("8", "hooks"),
+    ("9", "studies"),
+    ("0", "schedules"),
 )
 """Digit and screen; the words are also what `:` takes."""
-SHORT = {"deployments": "deploy", "pipelines": "pipe", "monitoring": "monitor", "governance": "govern"}
+SHORT = {
+    "registry": "reg",
+    "deployments": "dep",
+    "pipelines": "pipe",
+    "monitoring": "mon",
+    "governance": "gov",
+    "studies": "tune",
+    "schedules": "sched",
+}
 """What a tab is called where the words themselves leave no room for what waits behind them."""
 
 EVERYWHERE: tuple[tuple[str, str], ...] = (
-    ("1-8", "go to a screen"),
+    ("0-9", "go to a screen"),
     (":", "go to a screen, or do what a key does, by name"),
     ("/", "filter as you type"),
     ("enter", "open the row under the cursor"),

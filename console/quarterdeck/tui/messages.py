@@ -11,6 +11,7 @@ from quarterdeck.tui.kept import Kept
 from quarterdeck.tui.snapshot import Snapshot
 from quarterstore.records.base import Pulse
 from quarterstore.records.places import Home
+from quarterstore.records.schedules import Maintenance
 from quarterstore.records.wire import Published
 
 
@@ -41,6 +42,7 @@ class Console(Protocol):
     context_line: str
     snapshot: Snapshot
     waiting: dict[str, int]
+    maintenance: Maintenance | None
     kept: Kept
 
     def trace(self, what: str, which: str, at: float | None = None) -> None:

@@ -1,74 +1,55 @@
-"""The reactions: one table from event to act; at least once, by a journalled cursor and an id made of event and
-rule."""
+"""The reactions: every kept event is handed on to what is set on one, also what a crash or a maintenance cut off."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.bus import Kept
 from quarterstore.ledger import journal
 from quarterstore.ledger.folding import events_of
-from quarterstore.records.base import Act, Event
-from quarterstore.records.faults import Corrupt, Fault
-from quarterstore.records.monitoring import DriftFound, React
+from quarterstore.records.base import Event
+from quarterstore.records.faults import Corrupt
+from quarterstore.records.schedules import MaintenanceEnded
 
 log = logging.getLogger(__name__)
 CAUGHT_UP = 1000
-"""Entries of before a start that are reacted to again."""
-
-
-class Reaction(NamedTuple):
-    """When this event is kept, that act is asked."""
-
-    on: type[Event]
-    name: str
-    act: Callable[[Any], Act[Any]]
-
-
-TABLE: tuple[Reaction, ...] = (
-    Reaction(DriftFound, "retrain", lambda event: React(endpoint=event.drift.endpoint, drift=event.drift.id)),
-)
-"""Every reaction there is. What one does is decided, and refused, by the rule of its act."""
+"""Entries of before a start, or of a maintenance, that are reacted to again."""
 
 
 class Reactions:
-    """Speaks the acts of the table for every kept entry. The act's request id is H(seq, place, rule), so one that is
-    asked again after a restart has one effect; `catch_up` asks for those that a crash may have cut off."""
+    """Tells `happened` of each event with its entry and its place there: what it asks has an id made of those, so one
+    that is told again has one effect. While `held` says so nothing is told: that is caught up with afterwards."""
 
-    def __init__(self, dispatch: Dispatch) -> None:
-        self._dispatch = dispatch
-        self._running: set[asyncio.Task[None]] = set()
+    def __init__(self, folder: Path, held: Callable[[], bool], happened: Callable[[Kept, int, Event], None]) -> None:
+        self._folder = folder
+        self._held = held
+        self._happened = happened
+        self._catching_up: set[asyncio.Task[None]] = set()
 
     def kept(self, kept: Kept) -> None:
         """React to one entry."""
+        if any(isinstance(event, MaintenanceEnded) for event in kept.events):
+            task = asyncio.get_running_loop().create_task(self.catch_up(kept.entry.seq))
+            self._catching_up.add(task)
+            task.add_done_callback(self._catching_up.discard)
+        if self._held():
+            return
         for place, event in enumerate(kept.events):
-            for reaction in TABLE:
-                if isinstance(event, reaction.on):
-                    task = asyncio.get_running_loop().create_task(self._ask(kept.entry.seq, place, reaction, event))
-                    self._running.add(task)
-                    task.add_done_callback(self._running.discard)
+            self._happened(kept, place, event)
 
-    async def _ask(self, seq: int, place: int, reaction: Reaction, event: Event) -> None:
-        request = "reaction-" + hashlib.sha256(f"{seq}/{place}/{reaction.name}".encode()).hexdigest()[:32]
-        try:
-            await self._dispatch.speak(reaction.act(event), request=request)
-        except Fault as fault:
-            log.info("reaction %s to entry %d: %s", reaction.name, seq, fault.line())
-
-    async def catch_up(self, folder: Path, newest: int) -> None:
-        """React again to the newest entries of before the start; ids make what was done already harmless. An entry that
-        is damaged ends this reading and not the daemon: most of what it does needs no entry of before."""
-        recent, fault = await asyncio.to_thread(_newest, folder, newest)
+    async def catch_up(self, newest: int) -> None:
+        """React again to the newest entries, those of before a start or a maintenance; ids make what was done already
+        harmless. An entry that is damaged ends this reading and not the daemon: most of what it does needs no entry of
+        before."""
+        recent, fault = await asyncio.to_thread(_newest, self._folder, newest)
         if fault is not None:
             log.error("the entries from there on are not reacted to again: %s", fault.line())
         for kept in recent:
-            self.kept(kept)
+            if not any(isinstance(event, MaintenanceEnded) for event in kept.events):
+                self.kept(kept)
 
 
 def _newest(folder: Path, newest: int) -> tuple[list[Kept], Corrupt | None]:

@@ -25,6 +25,8 @@ TIME: Final = "__time"
 KNOWN: Final = "__known"
 LINE: Final = "__line"
 """The place of a row among the entities."""
+ROW: Final = "__row"
+"""The place of a row among the values."""
 FOUND: Final = "__found"
 """The event time of the value that was joined, in microseconds."""
 
@@ -39,46 +41,50 @@ def as_of(
 ) -> pl.DataFrame:
     """The features of each row of `entities` (the keys and `TIME`), in its order, with `status` and `age` (seconds).
 
-    `values` holds the keys, `TIME`, `KNOWN` (microseconds since 1970) and the features, sorted by `TIME`, of equal
-    times in the order in which they were known. No row is lost and none is added, whatever keys and times come twice.
+    `values` holds the keys, `TIME`, `KNOWN` (microseconds since 1970) and the features; of equal times the row that was
+    known later holds, then the later line. No row is lost and none is added, whatever keys and times come twice. Only
+    keys and times are joined; features are gathered one after the other, so memory does not grow with their number.
     """
     asked = entities.select(*keys, TIME).with_row_index(LINE).sort(TIME, maintain_order=True)
+    known = values.select(*keys, TIME, KNOWN).with_row_index(ROW).collect()
+    if not _ordered(known):
+        known = known.sort(TIME, KNOWN, maintain_order=True)
     if reading.known_at is not None:
-        values = values.filter(pl.col(KNOWN) <= round(reading.known_at * 1e6))
-    if reading.how == "corrected":
-        found = _joined(asked, values, TIME, keys, features)
-    else:
-        found = _as_known(asked, values, keys, features)
-    return _dated(found.sort(LINE), features, ttl)
+        known = known.filter(pl.col(KNOWN) <= round(reading.known_at * 1e6))
+    found = _joined(asked, known, TIME, keys) if reading.how == "corrected" else _as_known(asked, known, keys)
+    del known
+    return _dated(found.sort(LINE), values, features, ttl)
 
 
-def _as_known(asked: pl.DataFrame, values: pl.LazyFrame, keys: Sequence[str], features: Sequence[str]) -> pl.DataFrame:
-    found = _joined(asked, values.filter(pl.col(KNOWN) <= pl.col(TIME)), TIME, keys, features)
+def _ordered(values: pl.DataFrame) -> bool:
+    """Whether the rows are in the order of their times already, as one file is, and files that came day by day are."""
+    time, known = values[TIME], values[KNOWN]
+    if not time.is_sorted():
+        return False
+    at_once = (time.diff() == 0) & (known.diff() < 0)
+    return not at_once.any()
+
+
+def _as_known(asked: pl.DataFrame, values: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    late = values[KNOWN] > values[TIME]
+    if not late.any():
+        return _joined(asked, values, TIME, keys)
+    found = _joined(asked, values.filter(~late), TIME, keys)
     news = pl.col(TIME) >= pl.col(TIME).cum_max().over(keys)
-    late = values.filter(pl.col(KNOWN) > pl.col(TIME)).sort(KNOWN, maintain_order=True).filter(news).collect()
-    if late.is_empty():
-        return found
-    other = _joined(asked, late.lazy(), KNOWN, keys, features)
+    other = _joined(asked, values.filter(late).sort(KNOWN, maintain_order=True).filter(news), KNOWN, keys)
     newer = (other[FOUND] >= found[FOUND]).fill_null(found[FOUND].is_null() & other[FOUND].is_not_null())
-    columns = [*features, FOUND]
-    mixed = [other[name].zip_with(newer, found[name]) for name in columns]
-    return found.with_columns(mixed)
+    return found.with_columns(other[name].zip_with(newer, found[name]) for name in (ROW, FOUND))
 
 
-def _joined(
-    asked: pl.DataFrame, values: pl.LazyFrame, on: str, keys: Sequence[str], features: Sequence[str]
-) -> pl.DataFrame:
+def _joined(asked: pl.DataFrame, values: pl.DataFrame, on: str, keys: Sequence[str]) -> pl.DataFrame:
     """Backward, so of equal times the last; `values` is sorted by `on`."""
-    right = values.select(*keys, *features, pl.col(on).alias("__on"), pl.col(TIME).alias(FOUND))
-    return (
-        asked.lazy()
-        .join_asof(right, left_on=TIME, right_on="__on", by=list(keys), strategy="backward", check_sortedness=False)
-        .drop("__on", strict=False)
-        .collect()
-    )
+    right = values.select(*keys, ROW, pl.col(on).alias("__on"), pl.col(TIME).alias(FOUND))
+    return asked.join_asof(
+        right, left_on=TIME, right_on="__on", by=list(keys), strategy="backward", check_sortedness=False
+    ).drop("__on", strict=False)
 
 
-def _dated(found: pl.DataFrame, features: Sequence[str], ttl: float | None) -> pl.DataFrame:
+def _dated(found: pl.DataFrame, values: pl.LazyFrame, features: Sequence[str], ttl: float | None) -> pl.DataFrame:
     age = (pl.col(TIME) - pl.col(FOUND)) / 1e6
     expired = pl.lit(False) if ttl is None else (pl.col(TIME) - pl.col(FOUND) > round(ttl * 1e6)).fill_null(False)
     status = (
@@ -88,8 +94,7 @@ def _dated(found: pl.DataFrame, features: Sequence[str], ttl: float | None) -> p
         .then(pl.lit("EXPIRED"))
         .otherwise(pl.lit("PRESENT"))
     )
-    return found.select(
-        *(pl.when(expired).then(None).otherwise(pl.col(name)).alias(name) for name in features),
-        status=status,
-        age=age,
-    )
+    dated = found.select(pl.when(~expired).then(pl.col(ROW)).alias(ROW), status=status, age=age)
+    rows = dated[ROW]
+    gathered = [values.select(name).collect().to_series().gather(rows) for name in features]
+    return pl.DataFrame([*gathered, dated["status"], dated["age"]])

@@ -8,12 +8,12 @@ from typing import Any, Final
 import polars as pl
 
 from quarterdeckd.features.joining import KNOWN, TIME
+from quarterdeckd.features.lumps import write
 from quarterdeckd.features.reading import collected, column, need, opened, refuse_null, times
 from quarterstore.records.faults import got
 from quarterstore.records.features import RowsResult, RowsSpec
 
-OUTPUT: Final = "rows.parquet"
-GROUP: Final = 131_072
+OUTPUT: Final = "out/rows.parquet"
 
 
 def run(spec: RowsSpec, report: Any) -> RowsResult:
@@ -42,7 +42,7 @@ def run(spec: RowsSpec, report: Any) -> RowsResult:
         kept = kept.with_columns(pl.col(TIME).alias(KNOWN))
     order = [TIME, KNOWN] if spec.known == "column" else [TIME]
     kept = kept.sort(order, maintain_order=True)
-    kept.write_parquet(OUTPUT, compression="zstd", compression_level=3, row_group_size=GROUP)
+    write(kept, Path(OUTPUT))
     late = int((kept[KNOWN] > kept[TIME]).sum()) if spec.known == "column" else 0
     first, last = kept[TIME][0] / 1e6, kept[TIME][-1] / 1e6
     return RowsResult(output=OUTPUT, rows=kept.height, first_at=first, last_at=last, late=late)

@@ -6,25 +6,43 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import polars as pl
 
+from quarterdeckd.features.derived import FILL, Column, column_of, derived, plain
 from quarterdeckd.features.joining import KNOWN, TIME, as_of
+from quarterdeckd.features.lumps import of_kinds, scanned, write
 from quarterdeckd.features.reading import KINDS, collected, column, need, opened, times
-from quarterdeckd.features.rows import GROUP
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.features import JoinResult, JoinSpec, Wanted
 
-OUTPUT: Final = "training_set.parquet"
+OUTPUT: Final = "out/training_set.parquet"
 STATUS: Final = "__status"
 AGE: Final = "__age"
 
 
+class Rows(NamedTuple):
+    """A training set in memory: its rows, of each view how many are PRESENT, EXPIRED, NOT_FOUND, and the files that
+    could matter."""
+
+    frame: pl.DataFrame
+    statuses: dict[str, dict[str, int]]
+    used: tuple[tuple[str, ...], ...]
+
+
 def run(spec: JoinSpec, report: Any) -> JoinResult:
-    """Join view after view; the file has the columns of the entities, then the features, then for each view its status
-    and the age of the value in seconds (`VIEW__status`, `VIEW__age`)."""
+    """Make the rows and leave them as a file."""
+    made = rows_of(spec, report)
+    write(made.frame, Path(OUTPUT))
+    id_ = _identity(spec, made.used)
+    return JoinResult(id=id_, output=OUTPUT, rows=made.frame.height, statuses=made.statuses, used=made.used)
+
+
+def rows_of(spec: JoinSpec, report: Any) -> Rows:
+    """Join view after view: the columns of the entities, then of each view its features, its status and the age of the
+    value in seconds (`VIEW__status`, `VIEW__age`). No row of the entities is lost; `Invalid` names what they lack."""
     rows = opened(Path(spec.entities), spec.format)
     keys = list(dict.fromkeys(key for view in spec.views for key in view.keys))
     need(rows, {spec.time: "time", **{key.name: "key" for key in keys}})
@@ -35,26 +53,23 @@ def run(spec: JoinSpec, report: Any) -> JoinResult:
     newest = int(asked[TIME].max() or 0)  # type: ignore[arg-type]
     statuses: dict[str, dict[str, int]] = {}
     used: list[tuple[str, ...]] = []
-    for number, (view, sources) in enumerate(zip(spec.views, spec.sources, strict=True)):
+    for number, view in enumerate(spec.views):
         report.progress("join", number / len(spec.views), view.view)
         name = view.view.partition("@")[0]
-        clash = [each.name for each in view.features if each.name in frame.columns]
+        clash = [name for name in view.columns if name in frame.columns]
         if clash:
             raise Conflict(f"{clash[0]} is a column of the entities and a feature of {view.view}", field="entities")
-        mattering = [_matters(known, newest, spec) for known in view.known]
-        used.append(tuple(source for source, does in zip(sources, mattering, strict=True) if does))
-        found = as_of(
-            asked,
-            _values(view, mattering),
-            [key.name for key in view.keys],
-            [each.name for each in view.features],
-            spec.reading,
-            view.ttl,
+        mattering = tuple(
+            file for file, known in zip(view.files, view.known, strict=True) if _matters(known, newest, spec)
         )
+        used.append(mattering)
+        read = [each.name for each in (*view.features, *view.inputs)]
+        values = _values(view, mattering)
+        found = as_of(asked, values, [key.name for key in view.keys], read, spec.reading, view.ttl)
+        found = _computed(view, found, frame).drop(each.name for each in view.inputs)
         statuses[name] = {str(each): int(n) for each, n in found["status"].value_counts().iter_rows()}
         frame = frame.hstack(found.rename({"status": f"{name}{STATUS}", "age": f"{name}{AGE}"}).get_columns())
-    frame.write_parquet(OUTPUT, compression="zstd", compression_level=3, row_group_size=GROUP)
-    return JoinResult(id=_identity(spec, used), output=OUTPUT, rows=frame.height, statuses=statuses, used=tuple(used))
+    return Rows(frame, statuses, tuple(used))
 
 
 def _matters(known: float | None, newest: int, spec: JoinSpec) -> bool:
@@ -65,35 +80,44 @@ def _matters(known: float | None, newest: int, spec: JoinSpec) -> bool:
     return (spec.reading.how == "corrected" or known * 1e6 <= newest) and (at is None or known <= at)
 
 
-def _values(view: Wanted, mattering: Sequence[bool]) -> pl.LazyFrame:
-    """The rows of a view in the order that the join asks for. Each file is sorted; several are, by their time, again:
-    stable, so that of equal times a later file holds unless a row was known earlier."""
-    keys, names = [key.name for key in view.keys], [each.name for each in view.features]
-    parts = []
-    for path, known, does in zip(view.files, view.known, mattering, strict=True):
-        if not does:
-            continue
-        part = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-        there = part.collect_schema()
-        if known is not None:
-            part = part.with_columns(pl.lit(round(known * 1e6), pl.Int64).alias(KNOWN))
-        lacking = [  # older than the feature
-            pl.lit(None, KINDS[each.kind]).alias(each.name) for each in view.features if each.name not in there
-        ]
-        parts.append(part.with_columns(lacking).select(*keys, TIME, KNOWN, *names))
-    if not parts:
-        kinds = {key.name: KINDS[key.kind] for key in view.keys} | {TIME: pl.Int64, KNOWN: pl.Int64}
-        kinds |= {each.name: KINDS[each.kind] for each in view.features}
-        return pl.LazyFrame(schema=kinds)
-    if len(parts) == 1:
-        return parts[0]
-    return pl.concat(parts).sort(TIME, KNOWN, maintain_order=True)
+def _values(view: Wanted, used: Sequence[str]) -> pl.LazyFrame:
+    """The rows of a view, file after file: of equal times a later file holds unless a row was known earlier."""
+    kinds = {key.name: KINDS[key.kind] for key in view.keys} | {TIME: pl.Int64, KNOWN: pl.Int64}
+    kinds |= {each.name: KINDS[each.kind] for each in (*view.features, *view.inputs)}
+    parts = [of_kinds(scanned(lump, used), kinds) for lump in view.lumps if set(lump.of).intersection(used)]
+    return pl.concat(parts) if parts else pl.LazyFrame(schema=kinds)
+
+
+def _computed(view: Wanted, found: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
+    """With the features on demand, of what was joined and of what the rows give themselves."""
+    if not view.on_demand:
+        return found
+    need(frame.lazy(), {each.name: f"request of {view.view}" for each in view.requests})
+    columns = {each.name: _column(found[each.name], each.kind) for each in (*view.features, *view.inputs)}
+    columns |= {each.name: _column(column(frame, each.name, each.kind), each.kind) for each in view.requests}
+    made = derived(view.on_demand, columns, found.height)
+    return found.with_columns(
+        pl.Series(each.name, plain(made[each.name]), KINDS[each.kind]) for each in view.on_demand
+    ).select(*view.columns, *(each.name for each in view.inputs), "status", "age")
+
+
+def _column(series: pl.Series, kind: str) -> Column:
+    """As `derived.column_of` has it, without a turn through Python for numbers."""
+    if kind == "text":
+        return column_of(series.to_list(), kind)
+    missing = series.is_null()
+    if kind != "boolean":
+        series = series.cast(pl.Float64)
+        missing |= ~series.is_finite().fill_null(False)
+        series = pl.select(pl.when(~pl.lit(missing)).then(pl.lit(series))).to_series()
+    return Column(series.fill_null(FILL[kind]).to_numpy(), missing.to_numpy())
 
 
 def _identity(spec: JoinSpec, used: Sequence[tuple[str, ...]]) -> str:
-    """The hash of what went in, and of nothing else: not of files that could not matter."""
-    views = [
-        (view.view, view.keys, view.features, view.ttl, files) for view, files in zip(spec.views, used, strict=True)
-    ]
+    """The hash of what went in, and of nothing else: not of files that could not matter, nor of how they lie."""
+    views: list[tuple[object, ...]] = []
+    for view, files in zip(spec.views, used, strict=True):
+        further = (view.inputs, view.requests, view.on_demand, view.forgotten)
+        views.append((view.view, view.keys, view.features, view.ttl, files, *(further if any(further) else ())))
     asked = msgspec.msgpack.encode((spec.digest, spec.time, spec.reading, views))
     return f"set-{hashlib.sha256(asked).hexdigest()[:24]}"

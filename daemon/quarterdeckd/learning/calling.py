@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from quarterstore.records.faults import Failed, Invalid, got
@@ -33,25 +34,36 @@ def call(python: str, code: Path, *given: Any) -> Any:
     """Call `FILE.py:FUNCTION` of the folder `code`, where files beside it can be imported; whatever it raises becomes
     a `Fault` of one line."""
     file = code / python.partition(":")[0]
-    function = _function(python, file)
+    function = function_of(python, file)
     try:
         return function(*given)
     except SystemExit as error:
         raise Failed(f"called sys.exit({error.code!r}), expected it to return", field=python) from error
     except Exception as error:
-        raise Failed(_where(error, file) + f"{type(error).__name__}: {error}", field=python) from error
+        raise Failed(where(error, file) + f"{type(error).__name__}: {error}", field=python) from error
 
 
-def _function(python: str, code: Path) -> Callable[..., Any]:
+def function_of(python: str, code: Path, field: str = "train.python") -> Callable[..., Any]:
+    """The function of `FILE.py:FUNCTION`, its file loaded; a fault names what is wrong with it."""
     _, _, name = python.partition(":")
     if not name.isidentifier():
-        raise got("train.python", python, "FILE.py:FUNCTION, as train.py:train")
+        raise got(field, python, "FILE.py:FUNCTION, as train.py:train")
+    module = loaded(python, code, field=field)
+    found = getattr(module, name, None)
+    if not callable(found):
+        known = [one for one in vars(module) if callable(vars(module)[one]) and not one.startswith("_")]
+        raise got(field, f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
+    return found  # type: ignore[no-any-return]
+
+
+def loaded(python: str, code: Path, module_name: str = MODULE, field: str = "python") -> ModuleType:
+    """The module of `FILE.py:NAME`, its file at `code`; whatever it raises becomes a `Fault` of one line."""
     sys.path.insert(0, str(code.parent))
-    spec = importlib.util.spec_from_file_location(MODULE, code)
+    spec = importlib.util.spec_from_file_location(module_name, code)
     if spec is None or spec.loader is None:
-        raise got("train.python", str(code), "a Python file")
+        raise got(field, str(code), "a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[MODULE] = module
+    sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
     except SystemExit as error:
@@ -59,15 +71,11 @@ def _function(python: str, code: Path) -> Callable[..., Any]:
     except SyntaxError as error:
         raise Invalid(f"line {error.lineno}: {error.msg}", field=python) from error
     except Exception as error:
-        raise Failed(_where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        known = [one for one in vars(module) if callable(vars(module)[one]) and not one.startswith("_")]
-        raise got("train.python", f"no function {name}", "one of " + (", ".join(known[:5]) or "at least one function"))
-    return found  # type: ignore[no-any-return]
+        raise Failed(where(error, code) + f"{type(error).__name__}: {error}", field=python) from error
+    return module
 
 
-def _where(error: BaseException, code: Path) -> str:
+def where(error: BaseException, code: Path) -> str:
     """`line 12: ` of the user's file, the innermost one the traceback names."""
     line, at = None, error.__traceback__
     while at is not None:

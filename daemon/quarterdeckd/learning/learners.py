@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from quarterdeckd.learning.fitted import Fitted, Learning, Meaning, Points, checked_params
+from quarterdeckd.learning.parameters import LEARNERS
 from quarterstore.records.faults import got, missing
-
-LEARNERS = ("mlp", "logistic", "forest", "boosting", "ridge")
 
 
 def check_task(learner: str, task: str) -> None:
@@ -45,7 +44,7 @@ def _mlp(
 
     from quarterdeckd.learning import adapters, encoding, torch_loop
 
-    chosen = checked_params("mlp", params, torch_loop.DEFAULTS)
+    chosen = checked_params("mlp", params, LEARNERS["mlp"])
     learnt = encoding.learn_encoding(rows.frame, meaning)
     classes = len(meaning.classes)
     x, x_watch = encoding.encode(rows.frame, learnt), encoding.encode(rows.watch, learnt)
@@ -69,7 +68,7 @@ def _tabular(
 
     from quarterdeckd.learning import tabular
 
-    chosen = checked_params(learner, params, tabular.DEFAULTS[learner])
+    chosen = checked_params(learner, params, LEARNERS[learner])
     estimator = tabular.fit(learner, rows, meaning, chosen, seed, points)
     return Fitted(
         answer=lambda frame: tabular.answer(estimator, frame, meaning),

@@ -25,15 +25,6 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from quarterdeckd.learning.fitted import Learning, Meaning, Points, matrix
 from quarterstore.records.faults import got
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "logistic": {"c": 1.0, "iterations": 300},
-    "forest": {"trees": 100, "depth": 0, "leaf": 0},
-    "boosting": {"trees": 100, "depth": 3, "rate": 0.1},
-    "ridge": {"alpha": 1.0},
-}
-"""Learner -> its parameters. `depth` 0 is unlimited; `leaf` 0 takes a thousandth of the rows, at least 2, which keeps
-the exported forest small (100 trees fully grown on 4,000 rows are 6 MB and take 3 s to convert)."""
-
 CHUNKS = 10
 """Points of a curve: the learner goes on from where it was (warm start) this many times."""
 

@@ -14,17 +14,6 @@ from quarterdeckd.learning.checkpoints import Keeper, Standing
 from quarterdeckd.learning.fitted import Floats, Points
 from quarterstore.records.faults import Failed, got
 
-DEFAULTS: dict[str, Any] = {
-    "hidden": [64, 64],
-    "epochs": 60,
-    "batch": 0,
-    "rate": 2e-3,
-    "decay": 1e-4,
-    "patience": 15,
-}
-"""`batch` 0 takes 32 rows up to 2,000 rows and 256 beyond; `patience` epochs without a lower `val_loss` end the
-training."""
-
 
 class Mlp(NamedTuple):
     """A trained network as arrays: (weight out x in, bias) a layer, ReLU between them; for a regression the values it

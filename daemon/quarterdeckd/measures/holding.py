@@ -76,6 +76,24 @@ def by_arm(
     return found
 
 
+def labelled(paths: Sequence[Path], endpoint: str, version: str, since: float) -> tuple[int, int]:
+    """Of the answers that a version gave at an endpoint at `since` (seconds of the epoch) or later: how many have a
+    label in time, and how many of those were right."""
+    if not paths:
+        return 0, 0
+    given = values(paths, endpoint).filter((pl.col("version") == version) & (pl.col("at") >= since))
+    n, right_ones = holding(given).select(pl.len(), right().sum()).collect().row(0)
+    return int(n), int(right_ones)
+
+
+def came_after(paths: Sequence[Path], endpoint: str, moment: float) -> int:
+    """Answers of an endpoint whose first value came after a moment; a value that is corrected is no new row."""
+    if not paths:
+        return 0
+    given = scanned(paths).filter(pl.col("endpoint") == endpoint).group_by("id", "row").agg(pl.col("came").min())
+    return int(given.filter(pl.col("came") > moment).select(pl.len()).collect().item())
+
+
 def answered(paths: Sequence[Path], since_epoch: int = 0) -> dict[str, int]:
     """Rows that each version answered to a caller from an epoch on, in files of recorded predictions."""
     counts: dict[str, int] = {}

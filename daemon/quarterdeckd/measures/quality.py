@@ -9,14 +9,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from quarterdeckd.measures.proportions import Z
+from quarterdeckd.measures.proportions import wilson as wilson
 from quarterstore.records.faults import got
 from quarterstore.records.registry import Metric
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-Z: Final = 1.959963984540054
-"""Normal quantile of a two-sided 95 % interval."""
 DRAWS: Final = 1000
 WORK: Final = 20_000_000
 """Rows drawn over a whole bootstrap at most (0.3 s): 1,000 draws up to 20,000 rows, 100 from 200,000 rows on."""
@@ -29,14 +29,6 @@ class Quality(NamedTuple):
 
     metrics: tuple[Metric, ...]
     undefined: tuple[tuple[str, str], ...] = ()
-
-
-def wilson(hits: int, n: int, z: float = Z) -> tuple[float, float]:
-    """The interval of a proportion of `hits` in `n` >= 1 (Wilson 1927), inside [0, 1] also at 0 and at n."""
-    share, square = hits / n, z * z / n
-    middle = (share + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))
-    return (0.0 if hits == 0 else middle - half), (1.0 if hits == n else middle + half)
 
 
 def classification(

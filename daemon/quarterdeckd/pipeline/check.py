@@ -9,7 +9,7 @@ import sys
 import msgspec
 
 from quarterdeckd.learning import learners
-from quarterdeckd.pipeline import files, splitting, validation
+from quarterdeckd.pipeline import checking, files, judging, splitting, validation
 from quarterdeckd.pipeline.rows import MOST_MEMORY
 from quarterstore.records import flows
 from quarterstore.records.faults import Fault
@@ -19,9 +19,12 @@ from quarterstore.records.wire import decode
 
 
 def check(definition: Definition, path: str | None) -> list[Step]:
-    """The steps `validate` and `split` as they will be told. Raises the `Fault` that the job would end with."""
+    """The steps `validate` and `split` as they will be told. Raises the `Fault` that the job would end with; whether
+    the checks hold is for the job to find out, which keeps what it found."""
     kinds = {step.uses: flows.effective(definition, step) for step in flows.flow(definition) if step.uses}
-    rows = files.load(kinds.get("validate", definition), path)
+    validate = kinds.get("validate", definition)
+    checking.tried(validate.validate.checks)
+    rows = files.load(validate, path)
     words, figures = validation.validate(rows)
     found = [Step("validate", "DONE", words=words, figures=figures)]
     train = kinds.get("train")
@@ -30,6 +33,8 @@ def check(definition: Definition, path: str | None) -> list[Step]:
     if (split := kinds.get("split")) is not None:
         sides = splitting.split(rows, split.split, definition.data.time, definition.data.group)
         found.append(Step("split", "DONE", words=sides.words, figures=sides.figures))
+    if (evaluate := kinds.get("evaluate")) is not None:
+        judging.check_columns(rows, evaluate.evaluate)
     return found
 
 

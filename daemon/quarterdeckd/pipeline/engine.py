@@ -22,9 +22,11 @@ from quarterdeckd.pipeline.ending import StepEnded
 from quarterdeckd.pipeline.forking import Forked
 from quarterdeckd.pipeline.keying import key
 from quarterdeckd.pipeline.progress import Report
+from quarterdeckd.pipeline.sources import laid
 from quarterdeckd.pipeline.step import At
 from quarterdeckd.pipeline.watch import BEAT
 from quarterstore.records import flows
+from quarterstore.records.evaluations import Against
 from quarterstore.records.faults import Fault, got
 from quarterstore.records.pipelines import PipelineOutcome, PipelineSpec, Step, StepSection
 from quarterstore.shelf.artefacts import Artefacts
@@ -64,7 +66,7 @@ class Engine:
         signal.signal(signal.SIGTERM, self._on_signal)
         forking.adopt_orphans()
         try:
-            self._lay_code()
+            laid(self._folder / "code", self._spec.sources, self._store)
             self._take_up()
             while self._go_on():
                 self._wait()
@@ -84,18 +86,6 @@ class Engine:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._told_to_end = True
-
-    def _lay_code(self) -> None:
-        """The user's own files as they were when the run was asked for."""
-        code = self._folder / "code"
-        code.mkdir(exist_ok=True)
-        for name, digest in self._spec.sources.items():
-            path = (code / name).resolve()
-            if not path.is_relative_to(code.resolve()):
-                raise got("sources", name, "a path beside the definition")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self._store.checked(digest), path)
-            path.chmod(0o700)  # a program of the user's is started by its name
 
     def _take_up(self) -> None:
         """Steps that were done before this job are done, as long as their files are what they were."""
@@ -146,7 +136,7 @@ class Engine:
         self._not_before.pop(step.name, None)
         known = self._steps[step.name]
         inputs = self._digests(step)
-        digest = key(self._spec.definition, step, self._data(), self._spec.sources, inputs)
+        digest = key(self._spec.definition, step, self._data(), self._spec.sources, inputs, self._against(step))
         cached = self._spec.cache.get(digest)
         if cached is not None and self._found(cached.outputs, step.name):
             now = time.time()
@@ -233,7 +223,7 @@ class Engine:
         elif forked.ended_for:
             self._again(step, known, forked.ended_for, lost=False)
         elif answer is not None:
-            self._again(step, known, answer.words, lost=False)
+            self._again(step, replace(known, figures=answer.figures), answer.words, lost=False)
         else:
             how = f"was silent for {forking.STUCK:g} s and was ended" if forked.ended_for == "" else how
             self._again(step, known, f"its process {how} without a result", lost=True)
@@ -269,6 +259,9 @@ class Engine:
         self._report.step(step)
         print(f"{step.name}: {step.state.lower()} {step.words}".rstrip(), flush=True)
 
+    def _against(self, step: StepSection) -> Against | None:
+        return self._spec.against if step.uses == "evaluate" else None
+
     def _data(self) -> str | None:
         data = self._spec.definition.data
         return data.dataset or data.builtin
@@ -301,6 +294,8 @@ class Engine:
             code=self._folder / "code",
             data=Path(self._spec.data) if self._spec.data else None,
             report=self._report,
+            artefact=self._store.checked,
+            against=self._against(step),
         )
 
     def _asked(self, step: StepSection) -> Step:

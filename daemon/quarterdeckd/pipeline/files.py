@@ -55,9 +55,10 @@ _FEATURES: dict[str, tuple[str, ...]] = {
 
 
 class Rows(NamedTuple):
-    """What a pipeline works on. `frame` holds the target and the features in the order of the plan, then time and
-    group: numbers as Float64 (missing is NaN), text as String (missing is ""), a class target as String; rows without a
-    target are gone. `digest` is the SHA-256 of the file's bytes; `dropped` counts the rows without a target."""
+    """What a pipeline works on. `frame` holds the target and the features in the order of the plan: numbers as Float64
+    (missing is NaN), text as String (missing is ""), a class target as String; then every other column as it is read.
+    Rows without a target are gone. `digest` is the SHA-256 of the file's bytes; `dropped` counts the rows without a
+    target."""
 
     frame: pl.DataFrame
     plan: Plan
@@ -66,22 +67,37 @@ class Rows(NamedTuple):
     dropped: int
 
 
+class Raw(NamedTuple):
+    """A file as it is read: every column as number (Float64) or text, blanks as nulls, times of Parquet as seconds
+    since 1970. `digest` is the SHA-256 of the file's bytes, `target` the column that is asked for."""
+
+    frame: pl.DataFrame
+    table: Table
+    digest: str
+    target: str
+
+
 def load(definition: Definition, path: str | None) -> Rows:
-    """The rows a definition names: `data.builtin`, or the file at `path`; faults name field, got, expected."""
-    section = definition.data
+    """The rows a definition names, planned: `read` and `planned` in one."""
+    return planned(definition, read(definition.data, path))
+
+
+def read(section: DataSection, path: str | None) -> Raw:
+    """The rows of `data.builtin`, or of the file at `path`; faults name field, got, expected."""
     if section.builtin is not None:
-        return _planned(definition, *_builtin(section))
+        return _builtin(section)
     if path is None:
         raise Invalid("got neither a builtin set nor a file, expected one of them", field="data")
     file = Path(path)
     if _is_parquet(file, section):
-        return _planned(definition, *_parquet(file, section))
+        return _parquet(file, section)
     table = tables.read(file, blank=section.missing, kinds=section.columns)
-    return _planned(definition, table, _csv(file, table, section), _digest(file), section.target)
+    return Raw(_csv(file, table, section), table, _digest(file), section.target)
 
 
-def _planned(definition: Definition, table: Table, raw: pl.DataFrame, digest: str, target: str) -> Rows:
-    section = definition.data
+def planned(definition: Definition, raw: Raw) -> Rows:
+    """What is learnt from rows; a `Fault` where nothing can be."""
+    section, table, target = definition.data, raw.table, raw.target
     plan = plans.plan(
         table,
         target,
@@ -92,11 +108,12 @@ def _planned(definition: Definition, table: Table, raw: pl.DataFrame, digest: st
         strict=section.builtin is None,
     )
     aim = table.column(target)
-    kept = raw.filter(pl.col(target).is_not_null()) if aim.missing else raw
-    others = [name for name in dict.fromkeys((section.time, section.group)) if name is not None]
+    kept = raw.frame.filter(pl.col(target).is_not_null()) if aim.missing else raw.frame
+    used = {target, *(column.name for column in plan.features)}
+    others = [name for name in raw.frame.columns if name not in used]
     chosen = [_aim(aim, plan), *(_feature(column) for column in plan.features)]
     frame = kept.select(*chosen, *(pl.col(name) for name in others))
-    return Rows(frame, plan, table, digest, raw.height - kept.height)
+    return Rows(frame, plan, table, raw.digest, raw.frame.height - kept.height)
 
 
 def _aim(aim: Column, plan: Plan) -> pl.Expr:
@@ -156,7 +173,7 @@ def _is_parquet(file: Path, section: DataSection) -> bool:
     return named or begins
 
 
-def _parquet(file: Path, section: DataSection) -> tuple[Table, pl.DataFrame, str, str]:
+def _parquet(file: Path, section: DataSection) -> Raw:
     try:
         frame = pl.read_parquet(file)
     except UNREADABLE as error:
@@ -173,7 +190,7 @@ def _parquet(file: Path, section: DataSection) -> tuple[Table, pl.DataFrame, str
         if (column.distinct or 0) <= tables.MOST_CLASSES + 1
     }
     counts = tuple(column.name for column in columns if column.kind == "integer" and _counts_rows(raw[column.name]))
-    return Table(columns, raw.height, values, counts), raw, _digest(file), section.target
+    return Raw(raw, Table(columns, raw.height, values, counts), _digest(file), section.target)
 
 
 def _typed(name: str, dtype: pl.DataType, blanks: list[str]) -> pl.Expr:
@@ -213,7 +230,7 @@ def _counts_rows(values: pl.Series) -> bool:
 # the sets inside scikit-learn, read without importing it (1.5 s here)
 
 
-def _builtin(section: DataSection) -> tuple[Table, pl.DataFrame, str, str]:
+def _builtin(section: DataSection) -> Raw:
     name = section.builtin or ""
     if name not in BUILTINS:
         raise missing("data.builtin", name, BUILTINS)
@@ -230,7 +247,7 @@ def _builtin(section: DataSection) -> tuple[Table, pl.DataFrame, str, str]:
     raw = frame.cast(pl.Float64)
     columns = tuple(_measured(one, raw[one], pl.Float64(), None) for one in raw.columns)
     values = {column.name: tuple(sorted(map(_text, raw[column.name].unique().to_list()))) for column in columns}
-    return Table(columns, raw.height, values), raw, hashlib.sha256(data).hexdigest(), aim
+    return Raw(raw, Table(columns, raw.height, values), hashlib.sha256(data).hexdigest(), aim)
 
 
 def _columns(name: str, file: Path, folder: Path) -> list[list[float]]:

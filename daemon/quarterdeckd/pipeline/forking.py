@@ -20,6 +20,7 @@ from quarterdeckd.pipeline.explaining import logged
 from quarterdeckd.pipeline.step import At, Told
 from quarterdeckd.pipeline.watch import set_limits, write_whole
 from quarterstore.records.base import Record
+from quarterstore.records.faults import Fault
 from quarterstore.records.jobs import Limits
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -245,6 +246,6 @@ def _done(do: Callable[[At], Told], at: At, folder: Path) -> int:
         told = do(at)
         answer = Answer(True, told.words, msgspec.to_builtins(told.figures))
     except BaseException as error:  # whatever user code raises is the step's answer
-        answer = Answer(False, logged(error))
+        answer = Answer(False, logged(error), error.figures if isinstance(error, Fault) else {})
     write_whole(folder / "answer.json", msgspec.json.encode(answer))
     return 0 if answer.ok else 1

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import quarterdeckd
 import quarterstore.records
 from quarterdeckd.pipeline import own_process
 from quarterstore.records import flows
+from quarterstore.records.evaluations import Against
 from quarterstore.records.pipelines import Definition, StepSection
 from quarterstore.records.training import named_code
 
@@ -24,12 +26,22 @@ OURS = ("pipeline", "learning", "measures", "features", "compression")
 LIBRARIES = ("numpy", "polars", "scikit-learn", "torch", "onnx", "onnxruntime", "skl2onnx")
 
 
-def key(definition: Definition, step: StepSection, data: str | None, sources: Mapping[str, str], inputs: Any) -> str:
-    """SHA-256 of what the outputs of a step depend on. `sources` and `inputs` are paths or places -> SHA-256."""
+def key(
+    definition: Definition,
+    step: StepSection,
+    data: str | None,
+    sources: Mapping[str, str],
+    inputs: Any,
+    against: Against | None = None,
+) -> str:
+    """SHA-256 of what the outputs of a step depend on. `sources` and `inputs` are paths or places -> SHA-256, `against`
+    is the champion. A step that asks how old its rows are has another key each time."""
     laid = flows.effective(definition, step)
     fields = flows.KINDS[step.uses].depends if step.uses else ()
-    own = step.uses is None or (step.uses == "train" and named_code(laid.train) is not None)
+    theirs = {"train": named_code(laid.train), "validate": laid.validate.pandera}
+    own = step.uses is None or theirs.get(step.uses) is not None
     interpreter = laid.train.interpreter if step.uses == "train" else step.interpreter
+    ages = step.uses == "validate" and any(check.check == "freshness" for check in laid.validate.checks)
     what = (
         flows.kind_of(step),
         step.run,
@@ -40,6 +52,8 @@ def key(definition: Definition, step: StepSection, data: str | None, sources: Ma
         data,
         dict(inputs),
         dict(sources) if own else {},
+        msgspec.to_builtins(against),
+        time.time_ns() if ages else 0,
         _ours() if step.uses else "",
         _environment(),
         own_process.about(interpreter) if interpreter else None,

@@ -10,6 +10,7 @@ from quarterdeckd.pipeline.step import At, Told
 DOES: dict[str, str] = {
     "validate": "quarterdeckd.pipeline.steps:validate",
     "split": "quarterdeckd.pipeline.steps:split",
+    "tune": "quarterdeckd.pipeline.tuning.step:tune",
     "train": "quarterdeckd.pipeline.steps:train",
     "evaluate": "quarterdeckd.pipeline.steps:evaluate",
     "run": "quarterdeckd.pipeline.own:run",

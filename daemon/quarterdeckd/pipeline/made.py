@@ -73,6 +73,8 @@ def result(at: At, digests: Mapping[str, str], steps: tuple[Step, ...]) -> Pipel
         interpreter=made.interpreter,
         python=made.python,
         packages=made.packages,
+        rejected=next((step.figures["rejected"] for step in steps if "rejected" in step.figures), ""),
+        leak=next((step.figures["leak"] for step in steps if "leak" in step.figures), ""),
         warnings=tuple(one for step in steps for one in step.figures.get("warnings", ())),
     )
 

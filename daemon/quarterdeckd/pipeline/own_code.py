@@ -16,8 +16,8 @@ from quarterdeckd.formats import recognise
 from quarterdeckd.learning import user_code
 from quarterdeckd.learning.fitted import Fitted, Kept, Meaning, Points, tensor_names
 from quarterdeckd.pipeline import own_process, training
+from quarterdeckd.pipeline.crossing import Indices
 from quarterdeckd.pipeline.files import Rows
-from quarterdeckd.pipeline.splitting import Indices
 from quarterstore.records.faults import Failed, Invalid, Refused, got
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import TrainSection

@@ -3,6 +3,7 @@ other."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,12 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from quarterdeckd.pipeline.crossing import Indices, crossings
 from quarterdeckd.pipeline.files import Rows
-from quarterstore.records.faults import Invalid, got
+from quarterstore.records.faults import Invalid, Refused, got, missing
 from quarterstore.records.pipelines import SplitSection
 from quarterstore.records.tables import seconds
-
-Indices = NDArray[np.int64]
 
 
 class Split(NamedTuple):
@@ -25,13 +25,17 @@ class Split(NamedTuple):
     test: Indices
     words: str
     figures: dict[str, Any]
+    leak: str = ""
+    """What is on both sides, and why it may be."""
 
 
 def split(rows: Rows, section: SplitSection, time: str | None, group: str | None) -> Split:
-    """Hold out `section.test` of the rows: at random (classes in proportion), the latest by time, or whole groups.
+    """Hold out `section.test` of the rows: at random (classes in proportion), the latest by time, whole groups, or what
+    the hash of a key says.
 
     At random and by group, rows that are equal in target and features go to one side; by time every held-out row is
-    strictly later than every learnt one. A `Fault` where that cannot be done.
+    strictly later than every learnt one. A `Fault` where that cannot be done; `Refused` with the counts where times,
+    entities or equal rows are on both sides and no reason is given.
     """
     if not 0.0 < section.test < 1.0:
         raise got("split.test", section.test, "a share between 0 and 1")
@@ -40,25 +44,37 @@ def split(rows: Rows, section: SplitSection, time: str | None, group: str | None
     if section.by == "time":
         train, test, words = _by_time(rows.frame, _named("time", time), section.test)
     elif section.by == "group":
-        train, test, words = _by_group(rows.frame, _named("group", group), section.test, rng)
+        train, test, words = _by_group(rows.frame, _named("group", group), same, section.test, rng)
+    elif section.by == "hash":
+        train, test, words = _by_hash(rows.frame, _key(rows, section, group), section)
     else:
         strata = rows.frame[rows.plan.target].to_list() if rows.plan.task == "classification" else None
         train, test = at_random(same, strata, section.test, rng)
         words = "at random" + (", classes in proportion" if strata is not None else "")
     _check(rows, train, test)
-    both = len(np.intersect1d(same[train], same[test]))
-    figures = {
+    at = instants(rows.frame[time]) if time is not None else None
+    leaks = crossings(same, at, rows.frame[group] if group is not None else None, train, test)
+    if leaks and not section.allow_leak:
+        raise Refused(
+            f"got {'; '.join(leaks)}, expected nothing on both sides",
+            field="split",
+            next="split otherwise, leave it out, or say why it may be: --allow-leak REASON, which is kept",
+        )
+    figures: dict[str, Any] = {
         "train": len(train),
         "test": len(test),
         "by": section.by,
         "seed": section.seed,
         "duplicates": int(len(same) - len(np.unique(same))),
-        "duplicates_on_both_sides": both,
     }
     told = [f"{len(train):,} rows to learn from, {len(test):,} held out {words}"]
     if figures["duplicates"]:
-        told.append(f"{figures['duplicates']:,} rows are repeated" + (f", {both:,} on both sides" if both else ""))
-    return Split(train, test, "; ".join(told), figures)
+        told.append(f"{figures['duplicates']:,} rows are repeated")
+    leak = f"{'; '.join(leaks)}: allowed, {section.allow_leak}" if leaks else ""
+    if leak:
+        figures["leak"] = leak
+        told.append(f"LEAK {leak}")
+    return Split(train, test, "; ".join(told), figures, leak)
 
 
 def at_random(
@@ -121,16 +137,63 @@ def _by_time(frame: pl.DataFrame, column: str, share: float) -> tuple[Indices, I
     return train, test, f"by {column}, all from {shown} on"
 
 
-def _by_group(frame: pl.DataFrame, column: str, share: float, rng: np.random.Generator) -> tuple[Indices, Indices, str]:
+def _by_group(
+    frame: pl.DataFrame, column: str, same: Indices, share: float, rng: np.random.Generator
+) -> tuple[Indices, Indices, str]:
     values = frame[column]
     blank = int(values.is_null().sum())
     if blank:
         raise got(column, f"{blank} rows without a group", "a group in every row")
-    groups = np.asarray(values.rank("dense").to_numpy(), dtype=np.int64)
-    train, test = at_random(groups, None, share, rng)
+    groups = np.asarray(values.rank("dense").to_numpy(), dtype=np.int64) - 1
+    together = joined(groups, same)
+    if np.bincount(together).max() > (1 - share / 2) * len(groups):
+        together = groups  # too much hangs together; what is on both sides is said
+    train, test = at_random(together, None, share, rng)
     if not len(train) or not len(test):
         raise got(column, "one group", "at least two groups")
     return train, test, f"by {column}, {len(np.unique(groups[test])):,} of {len(np.unique(groups)):,} groups"
+
+
+def _key(rows: Rows, section: SplitSection, group: str | None) -> list[str]:
+    for name in section.key:
+        if name not in rows.frame.columns:
+            raise missing("split.key", name, rows.frame.columns)
+    return list(section.key) or ([group] if group else [rows.plan.target, *(one.name for one in rows.plan.features)])
+
+
+def _by_hash(frame: pl.DataFrame, key: list[str], section: SplitSection) -> tuple[Indices, Indices, str]:
+    """A row is held out where the hash of its key, as a share of all hashes, is below `test`, in every file."""
+    blank = int(frame.select(pl.any_horizontal(pl.col(key).is_null()).sum()).item()) if section.key else 0
+    if blank:
+        raise got("split.key", f"{blank} rows without a key", "a key in every row")
+    texts = frame.select(pl.concat_str(pl.col(key).cast(pl.String).fill_null(""), separator="\x1f").alias("key"))["key"]
+    seed = section.seed.to_bytes(8, "little", signed=True)
+    held = {text: _share(text, seed) < section.test for text in texts.unique().to_list()}
+    out = np.array([held[text] for text in texts.to_list()], dtype=bool)
+    named = ", ".join(key) if section.key or len(key) == 1 else "the whole row"
+    return np.flatnonzero(~out), np.flatnonzero(out), f"by the hash of {named}"
+
+
+def _share(text: str, seed: bytes) -> float:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=seed).digest(), "little") / 2.0**64
+
+
+def joined(groups: Indices, same: Indices) -> Indices:
+    """A number a row, the same for groups (0 to k - 1) that have an equal row in common, also by way of others."""
+    pairs = pl.DataFrame({"group": groups, "same": same}).unique().sort("same", "group")
+    linked = pairs.filter(pl.col("same").is_duplicated())
+    above = list(range(int(groups.max()) + 1))
+
+    def top(group: int) -> int:
+        while above[group] != group:
+            above[group] = above[above[group]]
+            group = above[group]
+        return group
+
+    for _, members in linked.group_by("same", maintain_order=True).agg("group").iter_rows():
+        for other in members[1:]:
+            above[top(other)] = top(members[0])
+    return np.array([top(group) for group in range(len(above))], dtype=np.int64)[groups]
 
 
 def _check(rows: Rows, train: Indices, test: Indices) -> None:

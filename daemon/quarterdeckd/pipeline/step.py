@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from quarterdeckd.pipeline.progress import Report
+from quarterstore.records.evaluations import Against
 from quarterstore.records.faults import got
 from quarterstore.records.pipelines import Definition
 
@@ -35,6 +37,10 @@ class At(NamedTuple):
     """The folder with the user's own files, as they were when the run was asked for."""
     data: Path | None
     report: Report
+    artefact: Callable[[str], Path] = Path
+    """Where what is kept under a hash lies, checked just now; without a store a hash is a path."""
+    against: Against | None = None
+    """The champion that the model is held against."""
 
     def file(self, name: str) -> Path:
         """The file of this name that the nearest step before left; a fault where none did."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quarterdeckd.pipeline import evaluation, export, files, leakage, own_code, splitting, training, validation
+from quarterdeckd.pipeline import evaluation, export, files, judging, leakage, own_code, splitting, training, validation
 from quarterdeckd.pipeline.made import Made, Measured
 from quarterdeckd.pipeline.step import At, Told
 from quarterstore.records.base import Record
+from quarterstore.records.pipelines import Definition
 from quarterstore.records.plans import Plan
+from quarterstore.records.studies import pipeline_of, study_of
 from quarterstore.records.tables import Table
 from quarterstore.records.training import named_code, outside
 
@@ -31,13 +34,17 @@ class About(Record, frozen=True):
 
 def validate(at: At) -> Told:
     """The rows of the definition as `rows.parquet` and `rows.json`; a fault where nothing can be learnt from them."""
-    rows = files.load(at.definition, str(at.data) if at.data else None)
+    raw, (held, findings) = validation.checks(at)
+    rows = files.planned(at.definition, raw)
     words, figures = validation.validate(rows)
+    if later := validation.ahead(rows.frame, at.definition.data.time):
+        figures["warnings"] = (*figures.get("warnings", ()), later)
+        words = f"{words}; WARNING: {later}"
     _warned(figures.get("warnings", ()))
     rows.frame.write_parquet(at.out / "rows.parquet")
     about = About(rows.plan, rows.table, rows.digest, rows.dropped)
     (at.out / "rows.json").write_bytes(msgspec.json.encode(about))
-    return Told(words, figures)
+    return Told("; ".join(part for part in (words, held) if part), figures | findings)
 
 
 def split(at: At) -> Told:
@@ -56,6 +63,7 @@ def train(at: At) -> Told:
     `reference.parquet`), what it is (`made.json`) and what the trained one says of the held-out rows
     (`answers.npy`)."""
     rows, (learnt, held) = rows_of(at), sides_of(at)
+    at = at._replace(definition=_tuned(at))
     most = int(at.definition.train.params.get("epochs", 0) or 0)
 
     def points(number: int, values: dict[str, float]) -> None:
@@ -97,11 +105,21 @@ def train(at: At) -> Told:
     return Told(words, figures)
 
 
+def _tuned(at: At) -> Definition:
+    """The definition with the parameters that a step `tune` before this one found."""
+    if not any(place.endswith("/tuned.json") for place in at.inputs):
+        return at.definition
+    found = msgspec.json.decode(at.file("tuned.json").read_bytes(), type=dict[str, Any])
+    train = pipeline_of(study_of(at.definition), found).train
+    return msgspec.structs.replace(at.definition, train=train)
+
+
 def evaluate(at: At) -> Told:
-    """`metrics.json`: how good the model's answers to the held-out rows are, and signs that it knew them."""
-    rows, (_, held) = rows_of(at), sides_of(at)
+    """`metrics.json`: how good the model's answers to the held-out rows are, of parts of them and of groups, against
+    the champion, and signs that it knew them."""
+    rows, (learnt, held) = rows_of(at), sides_of(at)
     answers: NDArray[np.float64] = np.load(at.file("answers.npy"), allow_pickle=False)
-    found = evaluation.evaluate(answers, rows.frame[rows.plan.target][held], training.meaning_of(rows))
+    found = judging.judge(at, rows, learnt, held, answers)
     doubts = _warned(leakage.of_metrics(found.metrics, rows.frame, rows.plan))
     (at.out / "metrics.json").write_bytes(msgspec.json.encode(Measured(found.metrics)))
     words = "; ".join([found.words, *(f"WARNING: {doubt}" for doubt in doubts)])

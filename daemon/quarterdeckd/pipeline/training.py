@@ -10,8 +10,9 @@ import polars as pl
 
 from quarterdeckd.learning import calling, learners, user_code
 from quarterdeckd.learning.fitted import Fitted, Learning, Meaning, Points
+from quarterdeckd.pipeline.crossing import Indices
 from quarterdeckd.pipeline.files import Rows
-from quarterdeckd.pipeline.splitting import Indices, at_random, instants
+from quarterdeckd.pipeline.splitting import at_random, instants
 from quarterstore.records.pipelines import Definition
 
 WATCHED = 0.15

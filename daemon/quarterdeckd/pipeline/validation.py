@@ -1,18 +1,45 @@
-"""The first step of a pipeline: what the rows are, in words and figures, and a fault where nothing can be learnt from
-them."""
+"""The first step of a pipeline: what the rows are, in words and figures, and a fault where they are not what they
+have to be or nothing can be learnt from them."""
 
 from __future__ import annotations
 
+from time import time as clock
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 
-from quarterdeckd.pipeline import leakage
-from quarterdeckd.pipeline.files import Rows
-from quarterstore.records.faults import Invalid, got
+from quarterdeckd.learning import schema
+from quarterdeckd.pipeline import checking, files, leakage
+from quarterdeckd.pipeline.files import Raw, Rows
+from quarterdeckd.pipeline.splitting import instants
+from quarterdeckd.pipeline.step import At
+from quarterstore.records.faults import Failed, Invalid, got
 from quarterstore.records.names import drawn
 from quarterstore.records.plans import FEWEST_OF_A_CLASS, FEWEST_ROWS
+
+
+def checks(at: At) -> tuple[Raw, tuple[str, dict[str, Any]]]:
+    """The rows of a definition, and (words, figures) of what its checks and its schema find in them. Raises `Failed`
+    with the findings where a check of severity `fail` does not hold; warnings are told."""
+    data, section = at.definition.data, at.definition.validate
+    raw = files.read(data, str(at.data) if at.data else None)
+    reference = files.read(data, str(at.artefact(section.reference))) if section.reference else None
+    found = checking.checked(raw, section.checks, reference)
+    if section.pandera is not None:
+        found += schema.findings(section.pandera, at.code, raw.frame, raw.table)
+    if not found:
+        return raw, ("", {})
+    figures = {"checks": msgspec.to_builtins(tuple(found))}
+    failed = [one for one in found if not one.ok and one.severity == "fail"]
+    if failed:
+        said = f"{len(failed)} of {len(found)} checks failed: {checking.summary(failed)}"
+        raise Failed(said, field="validate", figures=figures)
+    warned = [one for one in found if not one.ok]
+    words = f"{len(found) - len(warned)} of {len(found)} checks hold"
+    words += f"; WARNING: {checking.summary(warned)}" if warned else ""
+    return raw, (words, figures)
 
 
 def validate(rows: Rows) -> tuple[str, dict[str, Any]]:
@@ -44,6 +71,22 @@ def validate(rows: Rows) -> tuple[str, dict[str, Any]]:
     if found:
         figures["warnings"] = found
     return _words(rows, figures, found), figures
+
+
+def ahead(frame: pl.DataFrame, time: str | None) -> str:
+    """A sentence where rows are of times that are still to come; empty otherwise, and without a time."""
+    if time is None or frame[time].null_count():
+        return ""
+    try:
+        later = int((instants(frame[time]) > clock()).sum()) if _dated(frame[time]) else 0
+    except ValueError:
+        return ""
+    return f"{later:,} rows are of times to come, by {drawn(time, longest=60)}" if later else ""
+
+
+def _dated(values: pl.Series) -> bool:
+    """Whether they are dates and not numbers of one's own: texts, or seconds since 1970 from 2001 on."""
+    return not values.dtype.is_numeric() or float(values.min() or 0) > 1e9  # type: ignore[arg-type]
 
 
 def _check_finite(frame: pl.DataFrame, numbers: list[str]) -> None:

@@ -77,9 +77,9 @@ def _lower(what: int, to: int) -> None:
     resource.setrlimit(what, (to if hard == resource.RLIM_INFINITY else min(to, hard), hard))
 
 
-def held() -> int:
-    """Bytes of memory this process holds (resident pages)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def held(pid: int | str = "self") -> int:
+    """Bytes of memory this process, or a child of it, holds (resident pages)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 class Watch(threading.Thread):

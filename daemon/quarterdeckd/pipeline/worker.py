@@ -20,14 +20,17 @@ from quarterstore.records.admission import AdmissionSpec
 from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
 from quarterstore.records.drills import DrillSpec
+from quarterstore.records.feature_files import CompactSpec, ForgetSpec
 from quarterstore.records.features import JoinSpec, RowsSpec
 from quarterstore.records.jobs import JobKind, JobResult, JobSpec
 from quarterstore.records.monitoring import DriftSpec
 from quarterstore.records.names import drawn
+from quarterstore.records.online import MaterialiseSpec
 from quarterstore.records.pipelines import PipelineSpec
 from quarterstore.records.registry import ConvertSpec
 from quarterstore.records.replays import ReplaySpec
 from quarterstore.records.streams import StreamSpec
+from quarterstore.records.studies import StudySpec
 
 KINDS: dict[str, tuple[str, type]] = {
     "pipeline": ("quarterdeckd.pipeline.run", PipelineSpec),
@@ -38,9 +41,13 @@ KINDS: dict[str, tuple[str, type]] = {
     "batch": ("quarterdeckd.serving.batch", BatchSpec),
     "feature_rows": ("quarterdeckd.features.rows", RowsSpec),
     "training_set": ("quarterdeckd.features.training_set", JoinSpec),
+    "materialise": ("quarterdeckd.features.materialise", MaterialiseSpec),
+    "compaction": ("quarterdeckd.features.compaction", CompactSpec),
+    "forgetting": ("quarterdeckd.features.forgetting", ForgetSpec),
     "stream": ("quarterdeckd.serving.stream", StreamSpec),
     "replay": ("quarterdeckd.serving.replay", ReplaySpec),
     "drill": ("quarterdeckd.serving.drill", DrillSpec),
+    "study": ("quarterdeckd.pipeline.tuning.study", StudySpec),
 }
 """Kind of job -> the module whose `run(spec, report)` does it, and the record it is given. By name, so that a drift
 job loads no torch (2.2 s here) and the floors stay apart."""
@@ -48,7 +55,7 @@ job loads no torch (2.2 s here) and the floors stay apart."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 FORKING: tuple[JobKind, ...] = ("pipeline",)
 """Kinds that fork what they do, which takes a process of one thread: they beat, and keep limits, themselves."""
-EVERY_CORE = ("batch",)
+EVERY_CORE = ("batch", "materialise", "training_set", "compaction")
 """Kinds whose rows Polars reads and writes on every core, behind whatever else runs (they are nice)."""
 
 

@@ -6,9 +6,12 @@ import re
 
 from msgspec.structs import replace
 
+from quarterdeckd.services.spaces import check_search
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import flows, pipelines
+from quarterstore.records import flows, pipelines, studies
+from quarterstore.records.checks import checked_section
+from quarterstore.records.evaluations import checked_evaluation
 from quarterstore.records.faults import got, missing
 from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.training import check_train, file_of, named_code
@@ -35,15 +38,27 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
     data = definition.data
     if data.dataset is not None:
         data = replace(data, dataset=one_of(state.datasets, "data.dataset", data.dataset).id)
-    return replace(definition, data=data)
+    validate, split = definition.validate, definition.split
+    if validate.reference is not None:
+        validate = replace(validate, reference=one_of(state.datasets, "validate.reference", validate.reference).id)
+    if split.allow_leak:
+        split = replace(split, allow_leak=checked_text("split.allow_leak", split.allow_leak, longest=1000))
+    return replace(definition, data=data, validate=validate, split=split)
 
 
 def _check_sections(definition: pipelines.Definition, kind: str) -> None:
     """The sections that a kind of step goes by."""
     if kind == "validate":
         _check_data(definition.data)
+        checked_section(definition.validate)
+    elif kind == "evaluate":
+        checked_evaluation(definition.evaluate)
     elif kind == "split":
         _check_split(definition)
+    elif kind == "tune":
+        if definition.tune is None:
+            raise got("tune", "nothing", "[tune] with objectives and a space, because a step uses tune")
+        check_search(studies.study_of(definition))
     elif kind == "train":
         check_train(definition.train)
         if named_code(definition.train) is None and definition.train.learner not in LEARNERS:
@@ -64,6 +79,9 @@ def _check_split(definition: pipelines.Definition) -> None:
     data = definition.data
     if not 0 < definition.split.test < 1:
         raise got("split.test", definition.split.test, "a share between 0 and 1")
+    if definition.split.key and definition.split.by != "hash":
+        by = definition.split.by
+        raise got("split.key", ", ".join(definition.split.key), f"nothing, a split by {by} has none")
     for field, column in (("time", data.time), ("group", data.group)):
         if definition.split.by == field and column is None:
             raise got(f"data.{field}", "nothing", f"a column, because split.by is {field}")

@@ -19,6 +19,8 @@ from quarterstore.records.governance import Check, GateOutcome, GateOverridden, 
 from quarterstore.records.hooks import Hook, answer_key
 from quarterstore.records.registry import Metric, Version
 
+VERDICT = GateRule(metric="verdict", op=">=", limit=1.0)
+"""What a version that was rejected on held-out rows misses, whatever the gate of its model."""
 DAY = 86_400.0
 ANSWER_HOLDS = 60.0
 """Seconds for which a gate's answer is good, for one move."""
@@ -31,7 +33,9 @@ def judge(
     what its parent passed, each beside the champion of that gate's model (in the environment that it is to go to, else
     in its own); and by further rules, such as a pipeline's
     own limits. Without any there is nothing to fail."""
-    checks: tuple[Check, ...] = ()
+    checks: tuple[Check, ...] = tuple(
+        Check(rule=VERDICT, found=0.0, ok=False, why=words) for words in _rejections(state, version)
+    )
     for model in _models_of(state, version):
         gate = state.gates.get(model)
         place = environment or version.environment
@@ -84,6 +88,16 @@ def cleared_for_production(
     return []
 
 
+def cleared_for_staging(state: State, version: Version, reason: str) -> list[Event]:
+    """The events that clearing a version for Staging leaves: a rejected one needs a reason, which is kept."""
+    failed = tuple(f"{VERDICT.metric}: {words}" for words in _rejections(state, version))
+    if not failed:
+        return []
+    if not reason:
+        raise Refused("; ".join(failed), field="verdict", next="go on with --reason R, which is kept")
+    return [GateOverridden(version=version.id, reason=reason, failed=failed)]
+
+
 def gates_of(state: State, model: str, stage: str) -> list[Hook]:
     """The hooks that are asked before a version of this model moves to this stage."""
     return [
@@ -106,6 +120,17 @@ def cleared_by_hooks(state: State, version: Version, stage: str, environment: st
             )
         if not answer.ok:
             raise Refused(f"{hook.id} says no: {answer.words}", field="hook")
+
+
+def _rejections(state: State, version: Version) -> list[str]:
+    """That it was rejected, or a version it was made from, in words."""
+    found = [f"REJECTED: {version.rejected}"] if version.rejected else []
+    above = version.parent
+    while above is not None:
+        parent = state.versions[above]
+        found += [f"{parent.id}, which it was made from, is REJECTED: {parent.rejected}"] if parent.rejected else []
+        above = parent.parent
+    return found
 
 
 def _models_of(state: State, version: Version) -> list[str]:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.queueing import queued
-from quarterstore.ledger.features import rows_of, view_of
+from quarterdeckd.services.wanting import wanted_views
+from quarterstore.ledger.features import lumps_of, rows_of, view_of
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import features, jobs
-from quarterstore.records.faults import Conflict, Refused, got, missing
+from quarterstore.records import feature_files, features, formulas, jobs
+from quarterstore.records.base import Act
+from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text, checked_word
 
 MOST_FEATURES: Final = 1000
 MOST_KEYS: Final = 8
 LONGEST_TTL: Final = 100 * 366 * 86_400.0
+MOST_FILES: Final = 16
+"""Files of a view from which on they are made few by themselves."""
 RESERVED: Final = "__"
 LIMITS: Final = jobs.Limits(seconds=86_400.0, disk=256 * 1024**3)
 
@@ -29,6 +33,8 @@ def _define(state: State, act: features.DefineView, asking: Asking) -> Decision:
     _checked_columns(act)
     if act.ttl is not None and not (math.isfinite(act.ttl) and 0 < act.ttl <= LONGEST_TTL):
         raise got("ttl", act.ttl, "seconds, above 0 and up to a hundred years")
+    if act.max_lag is not None and not (math.isfinite(act.max_lag) and 0 < act.max_lag <= LONGEST_TTL):
+        raise got("max_lag", act.max_lag, "seconds, above 0 and up to a hundred years")
     for entity in act.entities:
         _same_keys(state, name, entity)
     before = max((each for each in state.feature_views if each.name == name), key=lambda v: v.version, default=None)
@@ -43,8 +49,12 @@ def _define(state: State, act: features.DefineView, asking: Asking) -> Decision:
         owner=checked_text("owner", act.owner) if act.owner else "",
         description=checked_text("description", act.description, longest=1000) if act.description else "",
         tags={checked_text("tags", key): checked_text("tags", value) for key, value in act.tags.items()},
+        max_lag=act.max_lag,
         created=asking.now,
         created_by=asking.actor,
+        source=checked_text("source", act.source, longest=1000) if act.source else "",
+        requests=act.requests,
+        on_demand=_on_demand(act),
     )
     if before is not None:
         if (
@@ -57,10 +67,23 @@ def _define(state: State, act: features.DefineView, asking: Asking) -> Decision:
     return Decision([features.ViewDefined(view=view)], f"defined {view.id}", lambda after: view)
 
 
+def _on_demand(act: features.DefineView) -> tuple[features.OnDemand, ...]:
+    """Each formula with what it makes, of the features and requests of the view."""
+    kinds = {each.name: each.kind for each in (*act.features, *act.requests)}
+    found = []
+    for name, formula in act.on_demand.items():
+        field = f"on_demand.{name}"
+        made = formulas.type_of(formulas.parsed(formula, field), kinds, field)
+        found.append(features.OnDemand(name=name, formula=formula, kind=made))
+    return tuple(found)
+
+
 def _checked_columns(act: features.DefineView) -> None:
     """Each column once, none with a name that the join uses."""
     keys = [checked_text(f"entities.{each.name}.keys", key.name) for each in act.entities for key in each.keys]
     names = [checked_text("features", each.name) for each in act.features]
+    names += [checked_text("requests", each.name) for each in act.requests]
+    names += [checked_text("on_demand", each) for each in act.on_demand]
     times = [checked_text("event_time", act.event_time)]
     if act.created_time is not None:
         times.append(checked_text("created_time", act.created_time))
@@ -140,18 +163,29 @@ def _note_rows(state: State, act: features.NoteRows, asking: Asking) -> Decision
         source=act.source,
     )
     words = f"{rows.rows:,} rows of {view.name}, known {'when they came' if act.known == 'now' else f'by {act.known}'}"
-    return Decision([features.RowsAdded(rows=rows)], words, lambda after: rows)
+    return Decision([features.RowsAdded(rows=rows)], words, lambda after: rows, _few(view.name))
+
+
+def _few(view: str) -> Callable[[State, Asking], Iterator[tuple[Act[Any], Asking]]]:
+    """Many files of a view are made few, where no job does so already."""
+
+    def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+        going = any(
+            job.kind == "compaction" and job.subject == view and job.state in ("QUEUED", "RUNNING")
+            for job in after.jobs
+        )
+        if not going and len(lumps_of(after, view)) >= MOST_FILES:
+            yield feature_files.CompactView(view=view), asked
+
+    return then
 
 
 def _join(state: State, act: features.JoinFeatures, asking: Asking) -> Decision:
-    if not act.views:
-        raise got("views", "none", "at least one view")
     at = act.reading.known_at
     if at is not None and not (math.isfinite(at) and 0 < at <= asking.now):
         raise got("reading.known_at", at, "a time that is past, in seconds since 1970")
     checked_text("time", act.time)
-    wanted = tuple(_wanted(state, view_of(state, name), names) for name, names in _by_view(act.views).items())
-    _distinct(wanted)
+    wanted = wanted_views(state, act.views)
     spec = features.JoinSpec(
         entities=act.digest,
         format=act.format,
@@ -159,54 +193,18 @@ def _join(state: State, act: features.JoinFeatures, asking: Asking) -> Decision:
         time=act.time,
         views=wanted,
         reading=act.reading,
-        sources=tuple(each.files for each in wanted),
     )
     subject = ", ".join(each.view for each in wanted)[:200]
     return queued(asking, "training_set", subject, spec, f"a training set of {subject}", LIMITS)
 
 
-def _by_view(asked: Sequence[str]) -> dict[str, list[str]]:
-    """The features that are wanted of each view, in the order asked; none for all of them."""
-    found: dict[str, list[str]] = {}
-    for text in asked:
-        view, _, feature = text.partition(":")
-        names = found.setdefault(view, [])
-        if feature:
-            names.append(feature)
-    return found
-
-
-def _wanted(state: State, view: features.FeatureView, names: Sequence[str]) -> features.Wanted:
-    known = {each.name: each for each in view.features}
-    for name in names:
-        if name not in known:
-            raise missing("views", f"{view.name}:{name}", [f"{view.name}:{each}" for each in known])
-    files = rows_of(state, view.name)
-    if not files:
-        raise Refused(f"{view.name} has no rows", field="views", next=f"qd features load {view.name} FILE")
-    return features.Wanted(
-        view=view.id,
-        keys=view.keys,
-        features=tuple(known[name] for name in dict.fromkeys(names)) or view.features,
-        ttl=view.ttl,
-        files=tuple(each.digest for each in files),
-        known=tuple(each.at if each.known == "now" else None for each in files),
-    )
-
-
-def _distinct(wanted: Sequence[features.Wanted]) -> None:
-    """Two views may have features of one name; in one set they would be one column."""
-    seen: dict[str, str] = {}
-    for each in wanted:
-        for feature in each.features:
-            if feature.name in seen:
-                raise Conflict(f"{feature.name} is in {seen[feature.name]} and in {each.view}", field="views")
-            seen[feature.name] = each.view
-
-
 def _note_set(state: State, act: features.NoteTrainingSet, asking: Asking) -> Decision:
     spec = msgspec.convert(act.spec, features.JoinSpec)
     result = msgspec.convert(act.result, features.JoinResult)
+    if spec.again is not None:
+        before = state.training_sets[spec.again]
+        words = "the same" if before.digest == result.output else "not the same"
+        return Decision([], f"made {spec.again} again: {words}", lambda after: before)
     known = state.training_sets.get(result.id)
     if known is not None:
         return Decision([], f"{result.id} is kept already", lambda after: known)
@@ -214,6 +212,7 @@ def _note_set(state: State, act: features.NoteTrainingSet, asking: Asking) -> De
     made = features.TrainingSet(
         id=result.id,
         entities=spec.digest,
+        format=spec.format,
         time=spec.time,
         reading=spec.reading,
         views=used,
@@ -229,7 +228,29 @@ def _note_set(state: State, act: features.NoteTrainingSet, asking: Asking) -> De
 
 def _only(wanted: features.Wanted, files: Sequence[str]) -> features.Wanted:
     kept = [(file, known) for file, known in zip(wanted.files, wanted.known, strict=True) if file in files]
-    return msgspec.structs.replace(wanted, files=tuple(f for f, _ in kept), known=tuple(k for _, k in kept))
+    return msgspec.structs.replace(wanted, files=tuple(f for f, _ in kept), known=tuple(k for _, k in kept), lumps=())
+
+
+def _rebuild(state: State, act: features.RebuildSet, asking: Asking) -> Decision:
+    made: features.TrainingSet = one_of(state.training_sets, "set", act.set)
+    views = tuple(
+        msgspec.structs.replace(each, lumps=tuple(_still(state, each.view.partition("@")[0], each.files)))
+        for each in made.views
+    )
+    spec = features.JoinSpec(
+        entities=made.entities,
+        format=made.format,
+        digest=made.entities,
+        time=made.time,
+        views=views,
+        reading=made.reading,
+        again=made.id,
+    )
+    return queued(asking, "training_set", made.id, spec, f"{made.id} again", LIMITS)
+
+
+def _still(state: State, view: str, files: Sequence[str]) -> Iterator[features.Lump]:
+    return (lump for lump in lumps_of(state, view) if set(lump.of).intersection(files))
 
 
 # answers
@@ -242,14 +263,17 @@ def _list(state: State, query: features.ListViews, asking: Asking) -> list[featu
 def _show(state: State, query: features.ShowView, asking: Asking) -> features.ViewShown:
     view = view_of(state, query.view)
     files = rows_of(state, view.name)
+    parts = tuple(each for each in state.feature_parts if each.view == view.name)
+    here: list[features.Part | features.FeatureRows] = [*parts, *(each for each in files if not each.folded)]
     return features.ViewShown(
         view=view,
         versions=tuple(sorted(each.version for each in state.feature_views if each.name == view.name)),
-        rows=sum(each.rows for each in files),
-        size=sum(each.size for each in files),
-        first_at=min((each.first_at for each in files), default=None),
-        last_at=max((each.last_at for each in files), default=None),
+        rows=sum(each.rows for each in here),
+        size=sum(each.size for each in here),
+        first_at=min((each.first_at for each in here), default=None),
+        last_at=max((each.last_at for each in here), default=None),
         files=tuple(files),
+        parts=parts,
     )
 
 
@@ -267,6 +291,7 @@ RULES: Rules = {
     features.AddRows: _add,
     features.NoteRows: _note_rows,
     features.JoinFeatures: _join,
+    features.RebuildSet: _rebuild,
     features.NoteTrainingSet: _note_set,
 }
 ANSWERS: Answerers = {

@@ -15,14 +15,17 @@ from quarterstore.records import (
     compression,
     deployments,
     drills,
+    feature_files,
     features,
     jobs,
     monitoring,
+    online,
     people,
     pipelines,
     registry,
     replays,
     streams,
+    studies,
 )
 from quarterstore.records.admission import AdmissionSpec
 from quarterstore.records.base import Act, Event
@@ -191,6 +194,29 @@ def _after_join(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[A
         yield features.NoteTrainingSet(job=job.id, spec=job.spec, result=act.result)
 
 
+def _after_materialise(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is not None:
+        yield online.NoteGeneration(job=job.id, result=msgspec.convert(act.result, online.MaterialiseResult))
+    elif act.state != "CANCELLED":
+        yield _failed(job, act)
+
+
+def _after_compaction(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is not None:
+        yield feature_files.NoteParts(spec=job.spec, result=act.result)
+    elif act.state != "CANCELLED":
+        yield _failed(job, act)
+
+
+def _after_forgetting(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is not None:
+        yield feature_files.NoteForgotten(spec=job.spec, result=act.result)
+    elif act.state == "LOST":
+        yield feature_files.ForgetAgain(forgetting=job.spec["forgetting"])
+    else:
+        yield _failed(job, act)
+
+
 def _after_stream(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     spec = msgspec.convert(job.spec, streams.StreamSpec)
     yield streams.ResumeStream(stream=spec.stream, stopped=act.state == "CANCELLED", why=act.error or "")
@@ -233,6 +259,12 @@ def _after_drill(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[
     )
 
 
+def _after_study(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    result = msgspec.convert(act.result, studies.StudyResult) if act.result is not None else None
+    assert act.state in ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
+    yield studies.EndStudy(study=job.subject, state=act.state, result=result, error=act.error)
+
+
 LEADS_TO: dict[jobs.JobKind, Led] = {
     "pipeline": _after_pipeline,
     "drift": _after_drift,
@@ -242,9 +274,13 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "batch": _after_batch,
     "feature_rows": _after_rows,
     "training_set": _after_join,
+    "materialise": _after_materialise,
+    "compaction": _after_compaction,
+    "forgetting": _after_forgetting,
     "stream": _after_stream,
     "replay": _after_replay,
     "drill": _after_drill,
+    "study": _after_study,
 }
 """What the end of each kind of job leads to."""
 

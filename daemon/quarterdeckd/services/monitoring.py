@@ -1,4 +1,4 @@
-"""The rules of monitoring: drift kept, alerts raised once, reactions that retrain."""
+"""The rules of monitoring: drift kept, alerts raised once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.queueing import queued
 from quarterstore.ledger.finding import deployment_of, one_of
 from quarterstore.ledger.state import State
-from quarterstore.records import monitoring, pipelines
+from quarterstore.records import monitoring
 from quarterstore.records.base import Act, Event
-from quarterstore.records.faults import Conflict, NotFound, Refused, got, missing
+from quarterstore.records.faults import Conflict, NotFound, Refused, got
 from quarterstore.records.names import checked_text
 
 DRIFT_ALERT = "drift"
@@ -122,56 +122,6 @@ def _resolve(state: State, act: monitoring.ResolveAlert, asking: Asking) -> Deci
     return Decision([event], f"resolved {alert.kind} of {alert.subject}", lambda after: after.alerts[alert.id])
 
 
-def _set_reaction(state: State, act: monitoring.SetReaction, asking: Asking) -> Decision:
-    deployment_of(state, act.endpoint)
-    if act.pipeline not in state.pipelines:
-        raise missing("pipeline", act.pipeline, state.pipelines.rows)
-    if not act.cooldown >= 0:
-        raise got("cooldown", act.cooldown, "seconds, 0 or more")
-    former = state.reactions.get(act.endpoint)
-    reaction = monitoring.Reaction(
-        endpoint=act.endpoint,
-        on="drift",
-        pipeline=act.pipeline,
-        enabled=act.enabled,
-        set_by=asking.actor,
-        at=asking.now,
-        last=former.last if former else None,
-        cooldown=act.cooldown,
-    )
-    words = f"switched the reaction to drift at {act.endpoint} {'on' if act.enabled else 'off'}"
-    return Decision([monitoring.ReactionSet(reaction=reaction)], words, lambda after: reaction)
-
-
-def _react(state: State, act: monitoring.React, asking: Asking) -> Decision:
-    reaction = state.reactions.get(act.endpoint)
-    if reaction is None:
-        raise NotFound(f"no reaction is set at {act.endpoint}", field="endpoint")
-    why_not = _why_not(state, reaction, asking.now)
-    words = why_not or f"drift {act.drift} starts pipeline {reaction.pipeline}"
-    event = monitoring.ReactionFired(endpoint=act.endpoint, on="drift", at=asking.now, words=words, fired=not why_not)
-
-    def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
-        if not why_not:
-            yield (
-                pipelines.RerunPipeline(pipeline=reaction.pipeline, cause=act.drift),
-                asked._replace(actor=reaction.set_by),
-            )
-
-    return Decision([event], f"reaction at {act.endpoint}: {words}", lambda after: after.reactions[act.endpoint], then)
-
-
-def _why_not(state: State, reaction: monitoring.Reaction, now: float) -> str:
-    if not reaction.enabled:
-        return "the reaction is off"
-    if reaction.last is not None and now - reaction.last < reaction.cooldown:
-        return f"cooling down for {reaction.cooldown - (now - reaction.last):.0f} s more"
-    for run in state.pipeline_runs:
-        if run.pipeline == reaction.pipeline and run.state in ("QUEUED", "RUNNING"):
-            return f"{run.id} is in flight"
-    return ""
-
-
 def _drifts(state: State, query: monitoring.ListDrift, asking: Asking) -> list[monitoring.Drift]:
     if query.endpoint is not None:
         deployment_of(state, query.endpoint)
@@ -200,12 +150,9 @@ RULES: Rules = {
     monitoring.RaiseAlert: _raise,
     monitoring.AckAlert: _ack,
     monitoring.ResolveAlert: _resolve,
-    monitoring.SetReaction: _set_reaction,
-    monitoring.React: _react,
 }
 ANSWERS: Answerers = {
     monitoring.ListDrift: _drifts,
     monitoring.ShowDrift: _drift,
     monitoring.ListAlerts: _alerts,
-    monitoring.ListReactions: lambda state, query, asking: list(state.reactions),
 }

@@ -21,6 +21,7 @@ from quarterstore.records.faults import Conflict, Refused, got, missing
 from quarterstore.records.names import checked_text
 from quarterstore.records.training import file_of
 
+OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
 DAEMONS = tuple(name for name, kind in flows.KINDS.items() if kind.daemon)
 
 
@@ -94,7 +95,7 @@ def _started(
     events += [
         runs.RunStarted(run=tracked_run(pipeline_run, definition, asking.now)),
         pipelines.PipelineStarted(pipeline_run=pipeline_run),
-        jobs.JobQueued(job=queued_job(pipeline_run, definition, asking.now)),
+        jobs.JobQueued(job=queued_job(state, pipeline_run, definition, asking.now)),
     ]
     return Decision(
         events,
@@ -105,6 +106,8 @@ def _started(
 
 def _note(state: State, act: pipelines.NoteStep, asking: Asking) -> Decision:
     pipeline_run = state.pipeline_runs[act.pipeline_run]
+    if pipeline_run.state in OVER and act.step.state != "DONE":
+        raise Conflict(f"{pipeline_run.id} is {pipeline_run.state} already", field="pipeline_run")
     event = pipelines.StepNoted(pipeline_run=pipeline_run.id, step=act.step)
     words = f"{pipeline_run.pipeline}: {act.step.name} {act.step.state.lower()}"
     return Decision([event], words, lambda after: after.pipeline_runs[pipeline_run.id])
@@ -252,7 +255,7 @@ def _refused(state: State, act: pipelines.RejectStep | pipelines.ExpireStep, why
 
 
 def _failed(state: State, pipeline_run: pipelines.PipelineRun, act: pipelines.EndPipeline, asking: Asking) -> Decision:
-    cut = tuple(step for step in pipeline_run.steps if step.state == "RUNNING")
+    cut = tuple(step for step in pipeline_run.steps if step.state == "RUNNING" or _waits_again(step))
     if act.state == "LOST" and cut and all(step.attempts <= _retries(state, pipeline_run, step) for step in cut):
         return _tried_again(state, pipeline_run, cut, act, asking)
     states: dict[str, runs.RunState] = {"CANCELLED": "KILLED", "LOST": "LOST"}
@@ -282,6 +285,10 @@ def _failed(state: State, pipeline_run: pipelines.PipelineRun, act: pipelines.En
         f"{pipeline_run.pipeline} {act.state.lower()}: {(act.error or '')[:200]}",
         lambda after: after.pipeline_runs[pipeline_run.id],
     )
+
+
+def _waits_again(step: pipelines.Step) -> bool:
+    return step.state == "WAITING" and step.attempts > 0
 
 
 def _retries(state: State, pipeline_run: pipelines.PipelineRun, step: pipelines.Step) -> int:

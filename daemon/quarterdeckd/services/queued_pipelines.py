@@ -10,9 +10,11 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Asking, Decision
+from quarterstore.ledger.finding import production_of
 from quarterstore.ledger.state import State
 from quarterstore.records import flows, jobs, pipelines, runs
 from quarterstore.records.base import Event
+from quarterstore.records.evaluations import Against
 from quarterstore.records.training import named_code
 from quarterstore.records.wire import plain
 
@@ -46,7 +48,20 @@ def tracked_run(pipeline_run: pipelines.PipelineRun, definition: pipelines.Defin
     )
 
 
-def queued_job(pipeline_run: pipelines.PipelineRun, definition: pipelines.Definition, now: float) -> jobs.Job:
+def champion_of(state: State, definition: pipelines.Definition) -> Against | None:
+    """What answers people now: the version in Production, else the one that is live at an endpoint of the model."""
+    if not definition.evaluate.champion or definition.model not in state.models:
+        return None
+    live = [state.versions[at.live] for at in state.deployments if at.model == definition.model and at.live is not None]
+    found = production_of(state, definition.model, "default") or (live[0] if live else None)
+    if found is None or found.format != "onnx" or found.freed is not None:
+        return None
+    return Against(found.id, found.digest, found.signature, found.dataset)
+
+
+def queued_job(
+    state: State, pipeline_run: pipelines.PipelineRun, definition: pipelines.Definition, now: float
+) -> jobs.Job:
     """The job that does what is left of a run; its limits leave room for those of each step."""
     limits = [step.limits for step in flows.flow(definition)]
     seconds = sum((step.limits.seconds + PAUSE) * (1 + step.retries) for step in flows.flow(definition))
@@ -58,6 +73,7 @@ def queued_job(pipeline_run: pipelines.PipelineRun, definition: pipelines.Defini
         sources=pipeline_run.sources,
         steps=pipeline_run.steps,
         preempt=pipeline_run.preempt,
+        against=champion_of(state, definition),
     )
     return jobs.Job(
         id=pipeline_run.job,
@@ -98,6 +114,6 @@ def gone_on(
             code=going.code,
             digest=digest_of((definition, going.sources)),
         ),
-        jobs.JobQueued(job=queued_job(going, definition, asking.now)),
+        jobs.JobQueued(job=queued_job(state, going, definition, asking.now)),
     ]
     return Decision(events, words, lambda after: after.pipeline_runs[pipeline_run.id])

@@ -10,8 +10,9 @@ from typing import get_args
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production
+from quarterdeckd.services.evidence import cleared_by_hooks, cleared_for_production, cleared_for_staging
 from quarterdeckd.services.labels import LAST, checked_prose, checked_tags
+from quarterdeckd.services.needing import needed
 from quarterdeckd.services.queueing import queued
 from quarterdeckd.services.signatures import ORDER, diff, next_semver
 from quarterstore.ledger.finding import (
@@ -29,7 +30,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records import jobs, registry, traffic
 from quarterstore.records.base import Event
 from quarterstore.records.faults import Conflict, Invalid, NotFound, Refused, got
-from quarterstore.records.names import checked_name, checked_text, checked_word
+from quarterstore.records.names import checked_name, checked_text, checked_word, drawn
 
 _digest = re.compile(r"[0-9a-f]{64}\Z")
 FORMATS = ("onnx", "safetensors", "skops", "pickle", "joblib")
@@ -50,7 +51,7 @@ ELSEWHERE = "elsewhere"
 CONVERTING = jobs.Limits(seconds=600, memory=4 * 1024**3, disk=2 * 1024**3)
 AHEAD = 60.0
 """Seconds by which another machine's clock may be before ours: what will be in Production nobody knows."""
-LONGEST_SOURCE, LONGEST_NOTES = 1000, 5000
+LONGEST_SOURCE, LONGEST_NOTES, LONGEST_REJECTED = 1000, 5000, 2000
 
 
 def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> Decision:
@@ -90,11 +91,14 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         tags=checked_tags(act.tags),
         allow_code=runs_code,
         code=act.code,
+        rejected=drawn(act.rejected, longest=LONGEST_REJECTED),
+        views=needed(state, act),
+        on_expired=act.on_expired,
         source=act.source and checked_text("source", act.source, longest=LONGEST_SOURCE),
         logged_model=act.logged_model and one_of(state.logged_models, "logged_model", act.logged_model).id,
     )
     events.append(registry.VersionRegistered(version=version))
-    words = f"registered {version.id} as {semver}"
+    words = f"registered {version.id} as {semver}" + (f", REJECTED: {version.rejected}" if version.rejected else "")
     if runs_code:
         words += f", code allowed: {act.format} that imports {_listed(act.code)}"
     return Decision(events, words, lambda after: after.versions[version.id])
@@ -225,6 +229,8 @@ def _move(state: State, act: registry.MoveStage, asking: Asking) -> Decision:
         raise Refused(
             f"{version.id} is in {version.stage}", field="stage", next="Staging first, or --skip-stage --reason R"
         )
+    if act.stage == "Staging":
+        events += cleared_for_staging(state, version, act.reason)
     if act.stage == "Production":
         events += cleared_for_production(state, version, act.environment, asking, act.reason)
         events += to_production(version, champion, act, asking, skipped=skipped)

@@ -13,8 +13,7 @@ from quarterstore.ledger.finding import trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, flows, governance, packages, pipelines, registry, runs
 from quarterstore.records.base import Act, Event
-
-LOWER_IS_BETTER = ("log loss", "brier", "rmse", "mae")
+from quarterstore.records.evaluations import FAIRNESS, LOWER_IS_BETTER
 
 
 def released(
@@ -37,7 +36,7 @@ def released(
 
     events: list[Event] = [
         runs.ParamsLogged(run=pipeline_run.run, params={"device": result.device, "framework": result.framework}),
-        *([runs.TagsSet(run=pipeline_run.run, tags={**_warning(result)})] if result.warnings else []),
+        *([runs.TagsSet(run=pipeline_run.run, tags={**told})] if (told := _told(result)) else []),
         *_environment(pipeline_run.run, result),
         runs.RunEnded(run=pipeline_run.run, state="FINISHED", at=asking.now, metrics=act.metrics),
     ]
@@ -66,6 +65,12 @@ def released(
     )
 
 
+def _told(result: pipelines.PipelineResult) -> dict[str, str]:
+    """What a person has to know of a run and its version, as tags."""
+    tags = {"warning": "; ".join(result.warnings)[:2000], "leak": result.leak[:2000]}
+    return {name: words for name, words in tags.items() if words}
+
+
 def _environment(run: str, result: pipelines.PipelineResult) -> list[Event]:
     """Where a person's own environment ran the code of a run, which is known only now."""
     if result.python is None:
@@ -74,8 +79,24 @@ def _environment(run: str, result: pipelines.PipelineResult) -> list[Event]:
     return [runs.EnvironmentNoted(run=run, interpreter=result.interpreter, python=result.python, packages=digest)]
 
 
-def _warning(result: pipelines.PipelineResult) -> dict[str, str]:
-    return {"warning": "; ".join(result.warnings)[:2000]} if result.warnings else {}
+def rejections(definition: pipelines.Definition, result: pipelines.PipelineResult) -> str:
+    """Why a version must not go anywhere: it is worse than the champion, or unfair beyond a limit of the gate."""
+    found = {metric.name: metric for metric in result.metrics}
+    reasons = [result.rejected] if result.rejected else []
+    for rule in _rules(definition):
+        if rule.metric not in FAIRNESS:
+            continue
+        metric = found.get(rule.metric)
+        if metric is None:
+            reasons.append(f"not known to be fair: {rule.metric} was not measured, its limit is {rule.limit:g}")
+        elif not metric.value <= rule.limit:
+            span = (
+                f" ({metric.low:.4g} to {metric.high:.4g})"
+                if metric.low is not None and metric.high is not None
+                else ""
+            )
+            reasons.append(f"unfair: {rule.metric} {metric.value:.4g}{span}, its limit is {rule.limit:g}")
+    return "; ".join(reasons)
 
 
 def _registration(
@@ -94,7 +115,8 @@ def _registration(
         dataset=result.dataset,
         reference=result.reference,
         golden=result.golden,
-        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_warning(result)},
+        rejected=rejections(definition, result),
+        tags={"framework": result.framework, "pipeline": pipeline_run.pipeline, **_told(result)},
     )
 
 

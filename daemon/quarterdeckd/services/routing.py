@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from quarterstore.ledger.features import view_of
 from quarterstore.ledger.finding import trial_at
+from quarterstore.ledger.online import newest_of
 from quarterstore.ledger.retention import retention_of
 from quarterstore.ledger.state import Recording, State
-from quarterstore.records import deployments, retention
+from quarterstore.records import deployments, features, online, retention
 
 
-def table_of(state: State, path_of: Any) -> deployments.RoutingTable:
-    """The routing table that the deployments ask for; `path_of(digest)` is where a model's file lies. Level-triggered:
+def table_of(state: State, path_of: Any, generations: Path) -> deployments.RoutingTable:
+    """The routing table that the deployments ask for; `path_of(digest)` is where a model's file lies,
+    `generations` the folder of features online. Level-triggered:
     it is worked out from the state whenever it may have changed, and pushed when it differs from what the hosts
     have."""
     routes = [route for found in state.deployments if (route := route_of(state, found, path_of)) is not None]
     epoch = max((route.epoch for route in routes), default=0)
     stopped = max((found.epoch for found in state.deployments), default=0)
+    names = sorted({each.name for each in state.feature_views})
+    views = tuple(online_view(state, view_of(state, name), generations) for name in names)
     waiting = retention.waiting(retention_of(state, "predictions"))
-    return deployments.RoutingTable(epoch=max(epoch, stopped), routes=tuple(routes), waiting=waiting)
+    return deployments.RoutingTable(epoch=max(epoch, stopped), routes=tuple(routes), waiting=waiting, views=views)
+
+
+def online_view(state: State, view: features.FeatureView, generations: Path) -> online.OnlineView:
+    """A view as it is read online: by its newest version, from its newest generation."""
+    newest = newest_of(state, view.name)
+    return online.OnlineView(
+        name=view.name,
+        version=view.version,
+        keys=view.keys,
+        features=view.features,
+        ttl=view.ttl,
+        folder=str(generations / view.name / newest.id) if newest else "",
+        columns=newest.columns if newest else (),
+        made=newest.made if newest else 0.0,
+        generation=newest.id if newest else "",
+    )
 
 
 def route_of(state: State, deployment: deployments.Deployment, path_of: Any) -> deployments.Route | None:
@@ -63,4 +85,6 @@ def slot_of(state: State, version_id: str, share: int, role: Any, path_of: Any) 
         signature=version.signature,
         share=share,
         role=role,
+        views=version.views,
+        on_expired=version.on_expired,
     )

@@ -68,7 +68,7 @@ class Answering:
 
     def __init__(self, spec: StreamSpec, home: Home, copies: Copies) -> None:
         self._spec, self._home = spec, home
-        self.routes = Routes()
+        self.routes = Routes(home.pushed)
         self._recorder = None if spec.version else Recorder(home.serving / "predictions", os.getpid())
         self._seen: tuple[int, int] | None = None
         self.why = ""

@@ -10,6 +10,7 @@ import msgspec
 
 from quarterdeckd.http.server import Request, Response
 from quarterdeckd.serving.inference import Stamp
+from quarterdeckd.serving.looking import Read
 from quarterstore.records.faults import MEANINGS, Fault, Overloaded, got
 
 Body = TypeVar("Body")
@@ -66,6 +67,11 @@ def headers(stamp: Stamp) -> bytes:
 def _about(version: str, epoch: int, arm: str) -> bytes:
     words = f"quarterdeck-version: {version}\r\nquarterdeck-epoch: {epoch}\r\nquarterdeck-arm: {arm}\r\n"
     return words.encode("latin-1", "replace")
+
+
+def read_of(read: dict[str, Read]) -> dict[str, Any]:
+    """What was read of each view, as an answer says it."""
+    return {view: {"statuses": statuses, "ages": ages} for view, (statuses, ages) in read.items()}
 
 
 def refused(fault: Fault, stamp: Stamp | None = None) -> Response:

@@ -62,7 +62,7 @@ class Host:
         self._listener = listener
         self._grpc = grpc
         """HOST:PORT where gRPC is answered, if it is."""
-        self.routes = Routes()
+        self.routes = Routes(home.pushed)
         self._recorder = Recorder(home.serving / "predictions", os.getpid())
         self._connections: set[Protocol] = set()
         self._accepted = 0.0

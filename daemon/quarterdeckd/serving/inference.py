@@ -14,6 +14,7 @@ from quarterdeckd.serving.batching import Batches
 from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.features import features_of, said_of
 from quarterdeckd.serving.load import QUEUE, Load, Queue
+from quarterdeckd.serving.looking import Looked, Read
 from quarterdeckd.serving.recorder import Frame, kept, kept_key
 from quarterdeckd.serving.router import Dealt, Routes, Way
 from quarterdeckd.serving.running import INLINE, RUN_WITHIN, Ran, run
@@ -32,12 +33,15 @@ Reply_co = TypeVar("Reply_co", covariant=True)
 class Question(NamedTuple):
     """A request as its door read it. `feed` makes the tensors that a version takes, or raises `Invalid`; `outputs` are
     those asked for by name, all of them where it is empty; `key` keeps a caller on one arm; `version` is asked for by
-    name."""
+    name. Where `entities` have keys of the views that the version needs, `keyed` makes the tensors, with what was read
+    of them."""
 
     feed: Callable[[Loaded, Signature], Feed]
     outputs: Sequence[str] = ()
     key: str | None = None
     version: str = ""
+    entities: Sequence[dict[str, Any]] = ()
+    keyed: Callable[[Loaded, Signature, Looked], Feed] | None = None
 
 
 class Stamp(NamedTuple):
@@ -48,6 +52,8 @@ class Stamp(NamedTuple):
     epoch: int
     arm: str
     prediction: str
+    read: dict[str, Read] | None = None
+    """The status and the age of what was read of each view, a row each, where keys were given."""
 
 
 class Door(Protocol[Reply_co]):
@@ -231,13 +237,20 @@ class Inference:
             named = question.version
             dealt = Dealt(way.named(named), None, 1.0) if named else way.deal(question.key, prediction)
             arm = dealt.arm
-            feed = question.feed(arm.loaded, arm.slot.signature)
+            looked = None
+            if arm.slot.views and question.entities and question.keyed is not None:
+                looked = self._routes.views.looked(arm.slot, question.entities)
+            if looked is None or question.keyed is None:
+                feed = question.feed(arm.loaded, arm.slot.signature)
+            else:
+                feed = question.keyed(arm.loaded, arm.slot.signature, looked)
             for name in question.outputs:
                 if name not in arm.loaded.names:
                     raise unknown("outputs.name", name, arm.loaded.names)
         except Fault as fault:
             return _bare(fault)
-        stamp = Stamp(arm.route.endpoint, arm.slot.version, arm.route.epoch, arm.slot.role, prediction)
+        read = looked.views if looked is not None else None
+        stamp = Stamp(arm.route.endpoint, arm.slot.version, arm.route.epoch, arm.slot.role, prediction, read)
         return Asked(received, question, way, dealt, feed, stamp)
 
     def _refused(self, door: Door[Reply], fault: Fault) -> Reply:
@@ -331,4 +344,5 @@ def _frame(asked: Asked[Any], milliseconds: float, outputs: dict[str, Any], faul
         kept_key(arm.route.recording, asked.key),
         asked.dealt.point,
         asked.dealt.propensity,
+        stamp.read,
     )

@@ -3,7 +3,7 @@ outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +12,7 @@ import numpy as np
 from quarterdeckd.http.server import Request, Response
 from quarterdeckd.serving import bodies
 from quarterdeckd.serving.inference import Question, Stamp
+from quarterdeckd.serving.looking import Looked
 from quarterdeckd.serving.session import Loaded
 from quarterdeckd.serving.tensors import Array, Feed, Given, array_of, left_out, listed, refuse_missing, shown, text_of
 from quarterdeckd.serving.tensors import unknown as unknown_name
@@ -60,6 +61,9 @@ class Predict:
             lambda loaded, signature: feed_of_rows(body.rows, loaded, signature),
             body.outputs,
             bodies.sticky(self._request, body.key, "key"),
+            "",
+            body.rows,
+            lambda loaded, signature, looked: feed_of_keys(body.rows, loaded, signature, looked),
         )
 
     def answered(self, stamp: Stamp, outputs: dict[str, Any]) -> Response:
@@ -74,6 +78,7 @@ class Predict:
             "epoch": stamp.epoch,
             "arm": stamp.arm,
             "prediction": stamp.prediction,
+            **({"features": bodies.read_of(stamp.read)} if stamp.read is not None else {}),
         }
         return Response(200, msgspec.json.encode(body), bodies.headers(stamp))
 
@@ -98,15 +103,49 @@ def columns_of(loaded: Loaded, signature: Signature) -> dict[str, Column]:
     return found
 
 
-def feed_of_rows(rows: Sequence[dict[str, Any]], loaded: Loaded, signature: Signature) -> Feed:
-    """The tensors of rows, as the model takes them; raises `Invalid` naming row and column."""
+def feed_of_keys(
+    rows: Sequence[dict[str, Any]], loaded: Loaded, signature: Signature, looked: Looked, given: Container[str] = ()
+) -> Feed:
+    """The tensors of rows of which some values were read by their keys, but those `given` otherwise; what a row gives
+    itself holds."""
     columns = columns_of(loaded, signature)
+    drop = looked.keys.difference(columns)
+    whole = [
+        {
+            **{name: _as_taken(value, columns.get(name)) for name, value in found.items()},
+            **{name: value for name, value in row.items() if name not in drop},
+        }
+        for row, found in zip(rows, looked.values, strict=True)
+    ]
+    return feed_of_rows(whole, loaded, signature, looked.names, given)
+
+
+def _as_taken(value: Any, column: Column | None) -> Any:
+    """A value of a view as a caller would give it: true as 1 to a model that takes numbers."""
+    return int(value) if isinstance(value, bool) and column and column.tensor.datatype != "BOOL" else value
+
+
+def feed_of_rows(
+    rows: Sequence[dict[str, Any]],
+    loaded: Loaded,
+    signature: Signature,
+    nullable: Container[str] = (),
+    given: Container[str] = (),
+) -> Feed:
+    """The tensors of rows, as the model takes them, but those `given` otherwise; `nullable` columns may have no value,
+    as optional ones do. Raises `Invalid` naming row and column."""
+    columns = {
+        name: column._replace(optional=column.optional or name in nullable)
+        for name, column in columns_of(loaded, signature).items()
+    }
     for number, row in enumerate(rows):
         for name in row:
             if name not in columns:
                 raise unknown_name(f"rows[{number}]", name, columns)
     feed: Feed = {}
     for tensor in loaded.inputs:
+        if tensor.name in given:
+            continue
         if not tensor.shape:
             raise got(tensor.name, "an input that has no rows", "/v2, for this model")
         own = {name: column for name, column in columns.items() if column.tensor is tensor}

@@ -51,6 +51,8 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     """The point of the caller's key, else of the prediction's id, that dealt it to its arm, where there are several."""
     propensity: float = 1.0
     """The chance that its arm had."""
+    read: dict[str, tuple[list[Any], list[Any]]] | None = None
+    """The status and the age of what was read of each view for it, a row each."""
 
 
 def kept(rule: RecordingRule, features: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -228,6 +230,7 @@ def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:
             fixed["key_hash"].append(frame.key_hash)
             fixed["dealt"].append(frame.dealt)
             fixed["propensity"].append(frame.propensity)
+            fixed["features_read"].append(None if frame.read is None else _read_of(frame.read, row))
         for name in frame.features.keys() - features.keys():
             features[name] = [None] * count
         for name, found in features.items():
@@ -235,3 +238,9 @@ def columns(frames: Iterable[Frame]) -> dict[str, list[Any]]:
             found.extend(values[row] if row < len(values) else None for row in range(rows))
         count += rows
     return fixed | {column_of(name): values for name, values in features.items()}
+
+
+def _read_of(read: dict[str, tuple[list[Any], list[Any]]], row: int) -> str:
+    """What was read for one row, as JSON: of each view the status and the age."""
+    found = {view: [statuses[row], ages[row]] for view, (statuses, ages) in read.items() if row < len(statuses)}
+    return msgspec.json.encode(found).decode()

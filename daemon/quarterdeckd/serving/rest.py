@@ -11,11 +11,13 @@ from msgspec import UNSET, UnsetType
 from quarterdeckd.http.server import Request, Response
 from quarterdeckd.serving import bodies
 from quarterdeckd.serving.inference import Question, Stamp
+from quarterdeckd.serving.looking import Looked
+from quarterdeckd.serving.plain import feed_of_keys
 from quarterdeckd.serving.router import Arm
-from quarterdeckd.serving.session import name_of
-from quarterdeckd.serving.tensors import Given, feed_of, flat, label, packed
+from quarterdeckd.serving.session import Loaded, name_of
+from quarterdeckd.serving.tensors import Feed, Given, feed_of, flat, label, packed, rows_in
 from quarterstore.records.faults import Fault, got
-from quarterstore.records.registry import Tensor
+from quarterstore.records.registry import Signature, Tensor
 
 SPLIT = b"inference-header-content-length"
 """The header with the size of the JSON that stands before the binary tensors."""
@@ -97,6 +99,8 @@ class Infer:
             [output.name for output in body.outputs],
             bodies.sticky(self._request, body.parameters.get("key"), "parameters.key"),
             self._version,
+            _keys(body.parameters),
+            lambda loaded, signature, looked: _keyed(given, loaded, signature, looked),
         )
 
     def _parts(self) -> tuple[bytes, bytes | None]:
@@ -123,7 +127,9 @@ class Infer:
             else:
                 tensor.data = flat(array)
             found.append(tensor)
-        parameters = {"prediction": stamp.prediction, "epoch": stamp.epoch, "arm": stamp.arm}
+        parameters: dict[str, Any] = {"prediction": stamp.prediction, "epoch": stamp.epoch, "arm": stamp.arm}
+        if stamp.read is not None:
+            parameters["features"] = bodies.read_of(stamp.read)
         number = body.id or stamp.prediction
         text = _encode(InferResponse(stamp.endpoint, stamp.version, number, parameters, found))
         headers = bodies.headers(stamp)
@@ -135,6 +141,24 @@ class Infer:
     def refused(self, fault: Fault, stamp: Stamp | None) -> Response:
         """What is wrong, as `{"error": words}`."""
         return bodies.refused(fault, stamp)
+
+
+def _keys(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """The keys of a row each, by which a version's features are read."""
+    keys = parameters.get("keys", [])
+    if not isinstance(keys, list) or not all(isinstance(each, dict) for each in keys):
+        raise got("parameters.keys", type(keys).__name__, '[{"NAME": VALUE, ...}, ...], an object a row')
+    return keys
+
+
+def _keyed(given: list[Given], loaded: Loaded, signature: Signature, looked: Looked) -> Feed:
+    """The tensors that are given, and the others of what was read."""
+    named = [each.name for each in given]
+    rows = feed_of_keys([{} for _ in looked.values], loaded, signature, looked, named)
+    feed = {**rows, **feed_of(given, loaded, signature, rows)}
+    if rows_in(feed) != len(looked.values) or any(len(array) != len(looked.values) for array in feed.values()):
+        raise got("parameters.keys", f"{len(looked.values)} of them", "one for each row of the inputs")
+    return feed
 
 
 def _given(inputs: list[InferInput], tail: bytes | None) -> list[Given]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from quarterdeckd.measures import latency
 from quarterdeckd.rollout.arms import arm_at, drawn, point_of
+from quarterdeckd.serving.looking import Views
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import ArmCounts, Route, RoutingTable, Slot
 from quarterstore.records.faults import Overloaded, missing
@@ -160,7 +161,8 @@ def answering(route: Route) -> list[Slot]:
 class Routes:
     """Sessions by digest, ways by endpoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, pushed: Path | None = None) -> None:
+        self.views = Views(pushed)
         self.epoch = -1
         self.whole = False
         """Whether every endpoint of the last table is served as it says."""
@@ -210,6 +212,7 @@ class Routes:
                 if before is not None and before.route.epoch == route.epoch:
                     way.go_on(before)
         self.ways, self.epoch = ways, table.epoch
+        self.views.swap(table.views)
         self.whole = len(ways) == len(table.routes) and all(ways[each.endpoint].route == each for each in table.routes)
         wanted = {slot.digest for route in table.routes for slot in answering(route) if slot.digest in self._sessions}
         self._cool(wanted | {each.slot.digest for way in ways.values() for each in way.arms})

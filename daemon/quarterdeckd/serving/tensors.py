@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array as packed_array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,8 +44,9 @@ def unknown(field: str, name: str, known: Iterable[str]) -> Invalid:
     return Invalid(found.message, field=field, nearest=found.nearest)
 
 
-def feed_of(given: Sequence[Given], loaded: Loaded, signature: Signature) -> Feed:
-    """The tensors of a request by name, as the model takes them; raises `Invalid` naming the input. What may be left
+def feed_of(given: Sequence[Given], loaded: Loaded, signature: Signature, beside: Container[str] = ()) -> Feed:
+    """The tensors of a request by name, as the model takes them, where those `beside` them are known otherwise; raises
+    `Invalid` naming the input. What may be left
     out is said by the version's signature: two versions can share one file, and so its session."""
     wanted = loaded.wanted
     feed: Feed = {}
@@ -62,7 +63,7 @@ def feed_of(given: Sequence[Given], loaded: Loaded, signature: Signature) -> Fee
         return feed
     rows = rows_in(feed)
     for name, tensor in wanted.items():
-        if name in feed:
+        if name in feed or name in beside:
             continue
         if not rows or not any(each.optional and each.name == name for each in signature.inputs):
             raise got("inputs", "no " + name, f"{name} as {tensor.datatype} of shape {list(tensor.shape)}")

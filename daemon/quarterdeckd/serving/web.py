@@ -20,6 +20,16 @@ SERVER = {"name": "quarterdeck", "version": version("quarterdeck"), "extensions"
 Answer = Response | Awaitable[Response]
 
 
+class FeaturesRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /v1/features/VIEW`: the keys of an entity each; all features unless some are named."""
+
+    keys: list[dict[str, Any]]
+    features: list[str] = []
+
+
+_features = msgspec.json.Decoder(FeaturesRequest)
+
+
 @lru_cache(256)
 def _parts(path: str) -> tuple[str, ...]:
     return tuple(unquote(part) for part in path.strip("/").split("/"))
@@ -54,6 +64,8 @@ class Web:
                 return lambda: self._inference.answer(rest.Infer(request, endpoint, wanted), size, began)
             case ["v1", "predict", endpoint]:
                 return lambda: self._inference.answer(plain.Predict(request, endpoint), size, began)
+            case ["v1", "features", view]:
+                return lambda: self._features(request, view)
             case ["v2", "repository", "index"]:
                 return self._index
         return None
@@ -70,7 +82,9 @@ class Web:
             case ["v2", "models", endpoint, *rest_of_it]:
                 return self._model(self._routes.way(endpoint), rest_of_it)
         return refusal(
-            404, "path: got an unknown one, expected one of the Open Inference Protocol v2 or /v1/predict/NAME"
+            404,
+            "path: got an unknown one, "
+            "expected one of the Open Inference Protocol v2, /v1/predict/NAME or /v1/features/VIEW",
         )
 
     def _model(self, way: Way, parts: list[str]) -> Response:
@@ -82,6 +96,13 @@ class Web:
         if parts == ["ready"]:
             return _json({"name": way.route.endpoint, "ready": True})
         return refusal(404, f"path: got {'/'.join(parts)[:100]}, expected ready or infer")
+
+    def _features(self, request: Request, view: str) -> Response:
+        """What is read online of some entities."""
+        bodies.refuse_encoded(request)
+        form = '{"keys": [{"NAME": VALUE, ...}, ...], "features": [NAME, ...]}'
+        body = bodies.decoded(request.body, FeaturesRequest, _features, "request for features", form)
+        return _json(self._routes.views.answer(view, body.keys, body.features))
 
     def _index(self) -> Response:
         """What is served, as Triton's clients list it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import time
 from pathlib import Path
 
 
@@ -16,6 +17,11 @@ def born(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def age(since: int) -> float:
+    """Seconds since a process with this start time began; no jump of the wall clock changes it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - since / os.sysconf("SC_CLK_TCK")
 
 
 def alive(pid: int | None, since: int | None) -> bool:
@@ -55,11 +61,27 @@ def end_group(pid: int, number: signal.Signals) -> None:
 
 
 def end_left(pid: int | None, since: int | None) -> None:
-    """End what a job's process left behind in its group. A number that was given to another process meanwhile is
+    """End what a job's process left behind in its group, and in the groups of its session: workers have one each, to be
+    ended alone. A number that was given to another process meanwhile is
     another group, and is left alone."""
     if pid is None or pid <= 1 or ((found := born(pid)) is not None and found != since):
         return
     end_group(pid, signal.SIGKILL)
+    for group in _groups_of_session(pid):
+        end_group(group, signal.SIGKILL)
+
+
+def _groups_of_session(session: int) -> set[int]:
+    """The process groups of a session, by field 5 and 6 of each /proc/PID/stat."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+        if int(fields[3]) == session:
+            found.add(int(fields[2]))
+    return found
 
 
 def end_groups(folder: Path) -> None:

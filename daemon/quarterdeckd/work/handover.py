@@ -28,9 +28,13 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "batch": ("model", "data"),
     "feature_rows": ("data",),
     "training_set": ("entities",),
+    "materialise": (),
+    "compaction": (),
+    "forgetting": ("entity",),
     "stream": ("model",),
     "replay": ("model", "live_model"),
     "drill": (),
+    "study": ("data",),
 }
 FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "pipeline": (),
@@ -41,9 +45,13 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "batch": ("output",),
     "feature_rows": ("output",),
     "training_set": ("output",),
+    "materialise": (),
+    "compaction": (),
+    "forgetting": (),
     "stream": (),
     "replay": (),
     "drill": (),
+    "study": (),
 }
 CACHED_RUNS = 40
 """Runs of a pipeline whose steps may be taken for those of the next."""
@@ -76,15 +84,21 @@ class Handover:
             spec["cache"] = msgspec.to_builtins(self._cached(job.subject))
         if job.kind == "drift":
             spec["current"] = [str(checked(path)) for path in self.predictions(spec["endpoint"])]
-        if job.kind == "training_set":
-            spec["views"] = [
-                {**view, "files": [str(self._artefacts.checked(digest)) for digest in view["files"]]}
-                for view in spec["views"]
-            ]
-        if job.kind == "batch":
+        if job.kind == "materialise":
+            spec["lumps"] = self._lumps(spec["lumps"])
+            spec |= {"folder": str(self._home.online / job.subject), "generation": job.id}
+        if job.kind in ("training_set", "forgetting"):
+            spec["views"] = [view | {"lumps": self._lumps(view["lumps"])} for view in spec["views"]]
+        if job.kind == "forgetting":
+            spec["sets"] = [each | {"file": str(self._artefacts.checked(each["file"]))} for each in spec["sets"]]
+        if job.kind == "compaction":
+            spec["lumps"] = self._lumps(spec["lumps"])
+        if job.kind in ("batch", "compaction"):
             spec["work"] = str(self._home.batches / spec["key"])
         if job.kind == "stream":
             spec |= {"folder": str(self._home.streams / spec["stream"]), "home": str(self._home.root)}
+        if job.kind == "study":
+            spec |= {"folder": str(self._home.studies / spec["study"]), "store": str(self._artefacts.folder)}
         if job.kind == "replay":
             spec |= self._traffic(spec["endpoint"]) | {"labels": self._labels()}
         if job.kind == "drill":
@@ -115,6 +129,9 @@ class Handover:
             if found != digest:
                 raise Corrupt(f"{step.name}/{name}: got {found}, expected {digest}", field="artefact")
         return replace(step, job=job.id) if step.attempts and not step.how else step
+
+    def _lumps(self, lumps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [lump | {"file": str(self._artefacts.checked(lump["file"]))} for lump in lumps]
 
     def _traffic(self, endpoint: str) -> dict[str, Any]:
         """What is recorded of an endpoint, and what each version takes that may have answered there."""
@@ -155,12 +172,27 @@ class Handover:
                 if digest is not None:  # there are no golden rows of a model that nobody here can ask
                     self._artefacts.checked(digest)
         for field in FILES_OUT[job.kind]:
-            path = (folder / str(result[field])).resolve()
-            if not path.is_relative_to(folder.resolve()):
-                raise got(field, result[field], "a file inside the job's folder")
-            taken[field], size = self._artefacts.adopt(path)
+            if result[field] is None:
+                continue  # the golden rows of a model that nobody here can ask
+            taken[field], size = self._adopted(field, result[field], folder)
             if field == "model" or job.kind == "feature_rows":
                 taken["size"] = size
-        if job.kind == "batch":
+        if job.kind == "compaction":
+            taken["parts"] = [self._made(each, folder) for each in result["parts"]]
+        if job.kind == "forgetting":
+            taken["files"] = [
+                each | {"made": self._made(each["made"], folder)} if each["made"] else each for each in result["files"]
+            ]
+        if job.kind in ("batch", "compaction"):
             shutil.rmtree(self._home.batches / job.spec["key"], ignore_errors=True)  # the chunks are one file now
         return taken
+
+    def _made(self, made: dict[str, Any], folder: Path) -> dict[str, Any]:
+        digest, size = self._adopted("output", made["output"], folder)
+        return made | {"output": digest, "size": size}
+
+    def _adopted(self, field: str, name: object, folder: Path) -> tuple[str, int]:
+        path = (folder / str(name)).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise got(field, name, "a file inside the job's folder")
+        return self._artefacts.adopt(path)

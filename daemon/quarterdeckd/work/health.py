@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quarterdeckd.api.posting import Poster
 from quarterdeckd.api.writer import Writer
+from quarterdeckd.services.schedules import in_maintenance
 from quarterdeckd.work.retaining import Retaining
 from quarterdeckd.work.rollouts import Rollouts
 from quarterstore.ledger.opening import Ledger
@@ -61,7 +62,7 @@ class Health:
             counts={
                 name: len(book)
                 for name, book in view.books().items()
-                if name not in ("undo", "cursors", "admissions", "gate_answers", "retentions")
+                if name not in ("undo", "cursors", "admissions", "gate_answers", "retentions", "maintenance")
             },
             disk_free=shutil.disk_usage(home.root).free,
             disk_used={},
@@ -77,6 +78,7 @@ class Health:
                 "handshakes refused": int(getattr(self._refused, "refused", 0)),
             },
             samples=self._retaining.words(),
+            maintenance=maintenance.reason if (maintenance := in_maintenance(view, time.time())) else "",
         )
 
     def findings(self) -> list[store.Finding]:

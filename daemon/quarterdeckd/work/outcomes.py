@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -57,11 +58,21 @@ class Outcomes:
         self._taking = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._tidied = -TIDY_EVERY
+        self.on_added: Callable[[], None] = lambda: None
+        """Told, on the loop, once the rows of an upload can be read."""
         self._known: dict[
             tuple[str, str, outcomes.Unit, int], tuple[tuple[Path, ...], dict[str, outcomes.ArmOutcome]]
         ] = {}
 
     # taken in
+
+    def readers(self) -> dict[type, Any]:
+        """What is asked -> what answers it, in threads."""
+        return {
+            outcomes.AddOutcomes: self.add,
+            outcomes.ShowOutcomes: self.summary,
+            outcomes.ListValues: self.history,
+        }
 
     def add(self, asked: outcomes.AddOutcomes, speaker: Speaker, seen: int) -> outcomes.OutcomeUpload:
         """Join a file and keep what is new of it, all of it or, on a fault, nothing. The entry is the commit point: the
@@ -110,6 +121,7 @@ class Outcomes:
             self._spoken(outcomes.NoteUpload(upload=taken))
             crash("outcomes.noted")
             self._settle()
+        self._loop.call_soon_threadsafe(self.on_added)
         return taken
 
     def _joined(self, spec: outcomes.JoinSpec, size: int) -> outcomes.Joined:

@@ -263,6 +263,7 @@ class Predictions:
                 rows=counts[row["id"]],
                 error=row["error"],
                 propensity=row.get("propensity", 1.0),
+                features_read=msgspec.json.decode(row.get("features_read") or "{}"),
             )
             for row in rows
             if row["row"] == 0

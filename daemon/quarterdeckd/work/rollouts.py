@@ -24,7 +24,9 @@ from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring, trials
 from quarterstore.records.faults import Conflict, Failed, Fault, Unreachable
+from quarterstore.records.features import ViewDefined
 from quarterstore.records.hosts import HostNews
+from quarterstore.records.online import GenerationMade
 from quarterstore.records.retention import RetentionSet
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ ROUTING = (
     trials.TrialWeighed,
     trials.TrialEnded,
     RetentionSet,
+    ViewDefined,
+    GenerationMade,
 )
 
 
@@ -56,6 +60,7 @@ class Rollouts:
         bus: Bus,
         link: ServingLink,
         path_of: Callable[[str], Path],
+        generations: Path,
         readings: Readings,
     ) -> None:
         self.serving = deployments.ServingState(launcher=None, address=None, epoch=0, hosts=())
@@ -67,6 +72,7 @@ class Rollouts:
         self._bus = bus
         self._link = link
         self._path_of = path_of
+        self._generations = generations
         self._gates = readings
         self._acknowledged: deployments.RoutingTable | None = None
         self._counts: dict[str, tuple[int, dict[str, deployments.ArmCounts]]] = {}
@@ -162,7 +168,7 @@ class Rollouts:
                 self._acknowledged = None
                 self.serving = replace(self.serving, launcher=None, hosts=())
             return
-        table = table_of(self._view, self._path_of)
+        table = table_of(self._view, self._path_of, self._generations)
         alive = self._link.alive()
         if not table.routes and self._acknowledged is None and not alive:
             return

@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from quarterdeckd.work.uploads import Uploads, told_by
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
+from quarterstore.records.checks import CheckRows, Finding, ValidateSection, checked_section
 from quarterstore.records.datasets import CompareDatasets, Dataset, RowDifference
 from quarterstore.records.faults import Failed, FaultRecord, TimedOut, raised
 from quarterstore.records.pipelines import CheckPipeline, Step
@@ -25,7 +27,7 @@ DIGITS = 64
 
 
 class RowFiles:
-    """Answers `datasets.compare` and `pipelines.check`; runs in a reader's thread."""
+    """Answers `datasets.compare`, `checks.rows` and `pipelines.check`; runs in a reader's thread."""
 
     def __init__(self, view: State, artefacts: Artefacts) -> None:
         self._view = view
@@ -41,6 +43,18 @@ class RowFiles:
         if done.returncode != 0:
             raise Failed(self._said(done), field="dataset")
         return msgspec.json.decode(done.stdout, type=RowDifference)
+
+    def findings(self, query: CheckRows, speaker: Any, seen: int) -> list[Finding]:
+        """What each check finds in an upload. Raises `Invalid` for rules that are none, `NotFound` for files that
+        are not kept."""
+        rules = query.rules
+        checked_section(ValidateSection(rules.checks, rules.reference), "rules")
+        uploads = Uploads(self._artefacts)
+        for field, digest in (("digest", query.digest), ("rules.reference", rules.reference)):
+            if digest is not None:
+                uploads.check_kept(field, digest)
+        words = [str(self._artefacts.checked(one)) for one in (query.digest, rules.reference) if one is not None]
+        return told_by("quarterdeckd.pipeline.check_rows", list[Finding], *words, given=encode(query))
 
     def check(self, query: CheckPipeline, speaker: Any, seen: int) -> list[Step]:
         """What its first steps say of the rows. Raises the fault that the job would end with."""

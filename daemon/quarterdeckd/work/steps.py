@@ -14,7 +14,7 @@ from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.work.handover import Handover
 from quarterstore.ledger.state import State
 from quarterstore.records import flows, jobs, pipelines
-from quarterstore.records.faults import Fault
+from quarterstore.records.faults import Conflict, Fault
 
 log = logging.getLogger(__name__)
 NOT_TOLD = ("approve", *(name for name, kind in flows.KINDS.items() if kind.daemon))
@@ -51,6 +51,8 @@ class Steps:
             kept = await asyncio.to_thread(self._handover.step_kept, job, step)
             if kept != known:
                 await self._dispatch.speak(pipelines.NoteStep(pipeline_run=run.id, step=kept))
+        except Conflict as fault:
+            log.info("%s of %s: %s", step.name, job.id, fault.line())
         except (Fault, OSError) as error:
             log.error("%s of %s: %s", step.name, job.id, error.line() if isinstance(error, Fault) else error)
 

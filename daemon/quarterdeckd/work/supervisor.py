@@ -22,7 +22,7 @@ from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.identity import job_key
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.bus import Bus, Kept
-from quarterdeckd.work.adoption import alive, born, claimer, end_group, end_groups, end_left, ending_of, holder
+from quarterdeckd.work.adoption import age, alive, born, claimer, end_group, end_groups, end_left, ending_of, holder
 from quarterdeckd.work.handover import Handover
 from quarterdeckd.work.steps import Steps
 from quarterstore.ledger.state import State
@@ -56,12 +56,22 @@ class Watched:
         self.silent = False
         self.descriptor: int | None = None
         """Readable once the process is over."""
+        self._beat: float | None = None
+        self._heard = time.monotonic()
 
     def over(self) -> bool:
         """Whether the process has ended; reaps it when it is our own child."""
         if self.process is not None:
             return self.process.poll() is not None
         return not alive(self.pid, self.born)
+
+    def quiet(self, beat: Path) -> float:
+        """Seconds for which the beat has not changed, by the monotonic clock: a jump of the wall clock silences
+        nobody."""
+        found = beat.stat().st_mtime if beat.exists() else None
+        if found != self._beat:
+            self._beat, self._heard = found, time.monotonic()
+        return time.monotonic() - self._heard
 
     def ending(self) -> str:
         """How it ended, for a person."""
@@ -233,21 +243,12 @@ class Supervisor:
                 end_groups(self.home.jobs / job.id)
                 await asyncio.to_thread(_clear_steps, self.home.jobs / job.id)
             return
-        if job.state == "RUNNING" and self._silent(job):
+        if job.state == "RUNNING" and watched.quiet(self.home.jobs / job.id / "beat") > SILENT:
             watched.silent = True
             end_group(watched.pid, signal.SIGKILL)  # what cannot beat cannot hear a SIGTERM either
-        elif job.state != "RUNNING" or self._late(job):
+        elif job.state != "RUNNING" or age(watched.born) > job.limits.seconds + GRACE:
+            # the worker keeps its own limits, the grace is for one that cannot
             self._end(watched)
-
-    def _late(self, job: jobs.Job) -> bool:
-        """Over its time by more than the grace: the worker keeps its own limits, this is for one that cannot."""
-        return job.started is not None and time.time() - job.started > job.limits.seconds + GRACE
-
-    def _silent(self, job: jobs.Job) -> bool:
-        """Without a beat for too long: stopped, or held up in a call that lets no thread run."""
-        beat = self.home.jobs / job.id / "beat"
-        heard = beat.stat().st_mtime if beat.exists() else job.started or time.time()
-        return time.time() - heard > SILENT
 
     def _end(self, watched: Watched) -> None:
         now = time.monotonic()

@@ -42,12 +42,13 @@ class Uploads:
         for field in ("digest", "reference", "golden"):
             digest = getattr(act, field, None)
             if digest is not None:
-                self._check_kept(field, digest)
+                self.check_kept(field, digest)
         for name, digest in getattr(act, "beside", {}).items():
-            self._check_kept(f"beside.{name}", digest)
+            self.check_kept(f"beside.{name}", digest)
         return act
 
-    def _check_kept(self, field: str, digest: str) -> None:
+    def check_kept(self, field: str, digest: str) -> None:
+        """`NotFound` on the field unless the file is here."""
         if not self._artefacts.path(digest).is_file():
             raise NotFound(
                 f"got {digest[:16]}, expected an uploaded file", field=field, next="upload it with store.put_blob"

@@ -23,6 +23,26 @@ def rows_of(state: State, view: str) -> list[features.FeatureRows]:
     return [each for each in state.feature_rows if each.view == view]
 
 
+def lumps_of(state: State, view: str) -> list[features.Lump]:
+    """The files of a view as they lie on the disk: parts by time, then single files in the order in which they came."""
+    place = {each.digest: number for number, each in enumerate(rows_of(state, view))}
+    parts = [each for each in state.feature_parts if each.view == view]
+    whole = sorted((each for each in parts if each.span), key=lambda each: each.span)
+    single = [(place[each.of[0]], features.Lump(file=each.digest, of=each.of)) for each in parts if not each.span]
+    loose = [
+        (place[each.digest], features.Lump(file=each.digest, of=(each.digest,), known=known_at(each)))
+        for each in rows_of(state, view)
+        if not each.folded
+    ]
+    later = [lump for _, lump in sorted([*single, *loose], key=lambda each: each[0])]
+    return [*(features.Lump(file=each.digest, of=each.of) for each in whole), *later]
+
+
+def known_at(rows: features.FeatureRows) -> float | None:
+    """When the rows of a file were known, where they do not say it themselves."""
+    return rows.at if rows.known == "now" else None
+
+
 def _defined(state: State, event: features.ViewDefined) -> None:
     state.feature_views.put(event.view)
 

@@ -1,4 +1,4 @@
-"""The book of drift checks, alerts and reactions."""
+"""The book of drift checks and alerts."""
 
 from __future__ import annotations
 
@@ -24,22 +24,10 @@ def _resolved(state: State, event: monitoring.AlertResolved) -> None:
     state.alerts.put(copy_of(alert, resolved=event.at, note=event.note or alert.note))
 
 
-def _reaction(state: State, event: monitoring.ReactionSet) -> None:
-    state.reactions.put(event.reaction)
-
-
-def _fired(state: State, event: monitoring.ReactionFired) -> None:
-    reaction = state.reactions.get(event.endpoint)
-    if reaction is not None and event.fired:
-        state.reactions.put(copy_of(reaction, last=event.at))
-
-
 FOLDS: dict[type, Fold] = {
     monitoring.DriftChecked: _drift,
     monitoring.DriftFound: _drift,
     monitoring.AlertRaised: _raised,
     monitoring.AlertAcked: _acked,
     monitoring.AlertResolved: _resolved,
-    monitoring.ReactionSet: _reaction,
-    monitoring.ReactionFired: _fired,
 }

@@ -25,7 +25,8 @@ def _started(state: State, event: pipelines.PipelineStarted) -> None:
 def _noted(state: State, event: pipelines.StepNoted) -> None:
     run = state.pipeline_runs[event.pipeline_run]
     steps = tuple(event.step if step.name == event.step.name else step for step in run.steps)
-    state.pipeline_runs.put(copy_of(run, state="RUNNING", steps=steps))
+    going = {} if run.state in OVER else {"state": "RUNNING"}  # a step may be told when its run was cancelled meanwhile
+    state.pipeline_runs.put(copy_of(run, steps=steps, **going))
 
 
 def _resumed(state: State, event: pipelines.PipelineResumed) -> None:

@@ -10,16 +10,19 @@ import msgspec
 from quarterstore.ledger.book import Book, Changes, Former
 from quarterstore.records import (
     compression,
+    ct,
     datasets,
     deployments,
     drills,
     experiments,
+    feature_files,
     features,
     governance,
     hooks,
     jobs,
     logged_models,
     monitoring,
+    online,
     outcomes,
     packages,
     people,
@@ -32,6 +35,7 @@ from quarterstore.records import (
     schedules,
     search,
     streams,
+    studies,
     trials,
 )
 from quarterstore.records.base import Event, Record
@@ -100,7 +104,11 @@ class State:
         self.datasets = book("datasets", datasets.Dataset, lambda r: r.id)
         self.feature_views = book("feature_views", features.FeatureView, lambda r: r.id)
         self.feature_rows = book("feature_rows", features.FeatureRows, lambda r: r.id)
+        self.feature_parts = book("feature_parts", features.Part, lambda r: r.id)
+        self.forgettings = book("forgettings", feature_files.Forgetting, lambda r: r.id)
+        self.doomed = book("doomed", feature_files.Doomed, lambda r: r.digest)
         self.training_sets = book("training_sets", features.TrainingSet, lambda r: r.id)
+        self.generations = book("generations", online.Generation, lambda r: r.id)
         self.packages = book("packages", packages.PackageList, lambda r: r.digest)
         self.searches = book("searches", search.SavedSearch, lambda r: r.name)
         self.models = book("models", registry.Model, lambda r: r.name)
@@ -114,7 +122,10 @@ class State:
         self.jobs = book("jobs", jobs.Job, lambda r: r.id)
         self.pipelines = book("pipelines", pipelines.Pipeline, lambda r: r.name)
         self.pipeline_runs = book("pipeline_runs", pipelines.PipelineRun, lambda r: r.id)
+        self.studies = book("studies", studies.Study, lambda r: r.id)
         self.schedules = book("schedules", schedules.Schedule, lambda r: r.name)
+        self.firings = book("firings", schedules.History, lambda r: r.schedule)
+        self.maintenance = book("maintenance", schedules.Maintenance, lambda r: "deck")
         self.deployments = book("deployments", deployments.Deployment, lambda r: r.endpoint)
         self.recordings = book("recordings", Recording, lambda r: r.endpoint)
         self.admissions = book("admissions", Admission, lambda r: r.version)
@@ -123,7 +134,7 @@ class State:
         self.streams = book("streams", streams.Stream, lambda r: r.id)
         self.drifts = book("drifts", monitoring.Drift, lambda r: r.id)
         self.alerts = book("alerts", monitoring.Alert, lambda r: r.id)
-        self.reactions = book("reactions", monitoring.Reaction, lambda r: r.endpoint)
+        self.policies = book("policies", ct.Policy, lambda r: r.model)
         self.hooks = book("hooks", hooks.Hook, lambda r: r.id)
         self.deliveries = book("deliveries", hooks.Delivery, lambda r: r.id)
         self.gate_answers = book(

@@ -11,6 +11,7 @@ from quarterstore.records.canaries import CanaryRule as CanaryRule
 from quarterstore.records.canaries import CanaryVerdict as CanaryVerdict
 from quarterstore.records.canaries import GateReading, PassedStep
 from quarterstore.records.histories import TrafficHistory
+from quarterstore.records.online import Needed, OnExpired, OnlineView
 from quarterstore.records.registry import Signature
 from quarterstore.records.retention import Waiting
 
@@ -96,6 +97,9 @@ class Slot(Record, frozen=True):
     share: int
     """Percent of the traffic."""
     role: Literal["live", "candidate", "shadow"]
+    views: tuple[Needed, ...] = ()
+    """What is read for callers who give keys instead of values."""
+    on_expired: OnExpired = "null"
 
 
 class RecordingRule(Record, frozen=True):
@@ -127,6 +131,8 @@ class RoutingTable(Record, frozen=True):
     epoch: int
     routes: tuple[Route, ...]
     waiting: Waiting = Waiting()
+    views: tuple[OnlineView, ...] = ()
+    """What features are read from, of every view."""
 
 
 class HostState(Record, frozen=True):

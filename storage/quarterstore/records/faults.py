@@ -51,6 +51,7 @@ class Fault(Exception):
         nearest: Iterable[str] = (),
         next: str | None = None,
         place: tuple[str, int] | None = None,
+        figures: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -59,6 +60,8 @@ class Fault(Exception):
         self.next = next
         self.place = place
         """A line of what was asked, and the position in it that is wrong."""
+        self.figures = figures or {}
+        """What a step that failed leaves beside its words; it does not go over the wire."""
 
     def record(self) -> FaultRecord:
         """This fault as it goes over the wire."""

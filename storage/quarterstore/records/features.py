@@ -34,9 +34,19 @@ class Feature(Record, frozen=True):
     kind: Kind
 
 
+class OnDemand(Record, frozen=True):
+    """A feature that is computed as it is read, from the features of its view and what the row or request gives: a
+    formula (`quarterstore.records.formulas`) and what it makes."""
+
+    name: str
+    formula: str
+    kind: Kind
+
+
 class FeatureView(Record, frozen=True):
     """Features of the same entities that come in the same rows. A value holds from its `event_time` on, for `ttl`
-    seconds where that is given; `created_time` is the column that says when a row was written."""
+    seconds where that is given; `created_time` is the column that says when a row was written. `requests` are values
+    that come with a row or a request, for formulas; `source` says in words or as a path where rows come from."""
 
     name: str
     version: int
@@ -50,6 +60,11 @@ class FeatureView(Record, frozen=True):
     tags: dict[str, str]
     created: float
     created_by: str
+    max_lag: float | None = None
+    """Seconds for which rows may wait to be read online, before an alert says so; an hour where it is not said."""
+    source: str = ""
+    requests: tuple[Feature, ...] = ()
+    on_demand: tuple[OnDemand, ...] = ()
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -81,6 +96,33 @@ class FeatureRows(Record, frozen=True):
     by: str
     source: str
     """The SHA-256 of the file that was sent."""
+    folded: bool = False
+    """Whether the rows lie in parts by now (`feature_files.Part`), and no longer under `digest`."""
+
+
+class Lump(Record, frozen=True):
+    """A file of rows as it lies on the disk: its hash (as a job runs its path), the hashes of the rows in it as they
+    came (`of`; more than one where they were made one file, `__of` then says of which each is), and the time they were
+    known where the rows do not say."""
+
+    file: str
+    of: tuple[str, ...]
+    known: float | None = None
+
+
+class Part(Record, frozen=True):
+    """One file that holds rows of a view which came in others: `of` are their hashes as they came. `span` is the
+    year or month (UTC) of their event times; empty where it stands in place of one file."""
+
+    id: str
+    view: str
+    digest: str
+    size: int
+    rows: int
+    first_at: float
+    last_at: float
+    span: str
+    of: tuple[str, ...]
 
 
 class Reading(Record, frozen=True):
@@ -92,8 +134,9 @@ class Reading(Record, frozen=True):
 
 
 class Wanted(Record, frozen=True):
-    """A view as it is read for a training set: its keys, the features that are wanted, its ttl, and its rows: files
-    (hashes, as a job runs paths), and for each the time it was known where its own rows do not say."""
+    """A view as it is read for a training set: its keys, the features that are wanted, its ttl, and its rows as they
+    came: hashes, and for each the time it was known where its own rows do not say. `lumps` is how they lie. `inputs`
+    are features that are read for formulas only."""
 
     view: str
     keys: tuple[Key, ...]
@@ -101,6 +144,17 @@ class Wanted(Record, frozen=True):
     ttl: float | None
     files: tuple[str, ...]
     known: tuple[float | None, ...]
+    lumps: tuple[Lump, ...] = ()
+    inputs: tuple[Feature, ...] = ()
+    requests: tuple[Feature, ...] = ()
+    on_demand: tuple[OnDemand, ...] = ()
+    forgotten: tuple[str, ...] = ()
+    """Forgettings that took rows out of it."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The features that come back: those that are kept, then those on demand."""
+        return (*(each.name for each in self.features), *(each.name for each in self.on_demand))
 
 
 class TrainingSet(Record, frozen=True):
@@ -120,6 +174,8 @@ class TrainingSet(Record, frozen=True):
     job: str
     at: float
     by: str
+    format: Literal["csv", "parquet"] = "parquet"
+    """Of the file of entities."""
 
 
 class RowsSpec(Record, frozen=True):
@@ -152,8 +208,8 @@ class JoinSpec(Record, frozen=True):
     time: str
     views: tuple[Wanted, ...]
     reading: Reading
-    sources: tuple[tuple[str, ...], ...] = ()
-    """The hashes of the files of each view, beside their paths."""
+    again: str | None = None
+    """The set that is made again, to see whether the same comes."""
 
 
 class JoinResult(Record, frozen=True):
@@ -183,6 +239,11 @@ class DefineView(Act[FeatureView], tag="features.define", frozen=True):
     owner: str = ""
     description: str = ""
     tags: dict[str, str] = {}
+    max_lag: float | None = None
+    source: str = ""
+    requests: tuple[Feature, ...] = ()
+    on_demand: dict[str, str] = {}
+    """Features that are computed as they are read: name and formula."""
 
 
 class AddRows(Act[Job], tag="features.add", frozen=True):
@@ -217,6 +278,12 @@ class JoinFeatures(Act[Job], tag="features.join", frozen=True):
     reading: Reading = Reading()
 
 
+class RebuildSet(Act[Job], tag="features.rebuild", frozen=True):
+    """Make a training set again from what is kept, in a job whose result says whether its hash is the same."""
+
+    set: str
+
+
 class NoteTrainingSet(Act[TrainingSet], tag="features.note_set", frozen=True):
     """Keep a training set that a job has made."""
 
@@ -243,6 +310,7 @@ class ViewShown(Record, frozen=True):
     first_at: float | None
     last_at: float | None
     files: tuple[FeatureRows, ...]
+    parts: tuple[Part, ...] = ()
 
 
 class ShowView(Query[ViewShown], tag="features.show", frozen=True):

@@ -42,10 +42,15 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
-    "validate": Kind("", ("data", "task")),
+    "validate": Kind("validate", ("data", "validate", "task")),
     "split": Kind("split", ("data", "split")),
+    "tune": Kind(
+        "",
+        ("data", "split", "train", "task", "tune"),
+        asked=lambda definition: definition.tune is not None,
+    ),
     "train": Kind("train", ("data", "split", "train", "task")),
-    "evaluate": Kind("", ("task",)),
+    "evaluate": Kind("evaluate", ("task", "evaluate")),
     "approve": Kind("", asked=lambda definition: False),
     "register": Kind("", daemon=True),
     "gate": Kind("gate", daemon=True),
@@ -139,6 +144,8 @@ def files_of(definition: Definition) -> Iterator[str]:
     for step in flow(definition):
         if step.run is not None:
             yield step.run.partition(":")[0]
+        elif step.uses == "validate" and (schema := effective(definition, step).validate.pandera):
+            yield schema.partition(":")[0]
         elif step.uses == "train" and (file := file_of(effective(definition, step).train)) is not None:
             yield file
 

@@ -19,8 +19,12 @@ JobKind = Literal[
     "stream",
     "feature_rows",
     "training_set",
+    "materialise",
+    "compaction",
+    "forgetting",
     "replay",
     "drill",
+    "study",
 ]
 
 

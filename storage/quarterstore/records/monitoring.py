@@ -1,4 +1,4 @@
-"""Monitoring: drift of live traffic against the training rows, alerts, and the reactions they may set off."""
+"""Monitoring: drift of live traffic against the training rows, and alerts."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Alert(Record, frozen=True):
 
 
 class Reaction(Record, frozen=True):
-    """A switchable rule from an event to an act: `retrain` runs the pipeline of the drifted model; off until set."""
+    """What older journals have in place of a policy of continuous training (`records.ct`): drift runs a pipeline."""
 
     endpoint: str
     on: Literal["drift"]
@@ -122,14 +122,6 @@ class RaiseAlert(Act[Alert], tag="monitoring.raise", frozen=True):
     next: str = ""
 
 
-class React(Act[Reaction], tag="monitoring.react", frozen=True):
-    """Do what the reaction to drift at an endpoint says, or note why not (off, cooling down, one in flight)."""
-
-    role: ClassVar[Role] = "daemon"
-    endpoint: str
-    drift: str
-
-
 class AckAlert(Act[Alert], tag="monitoring.ack", frozen=True):
     """Say that somebody looks after an alert."""
 
@@ -142,15 +134,6 @@ class ResolveAlert(Act[Alert], tag="monitoring.resolve", frozen=True):
 
     alert: str
     note: str = ""
-
-
-class SetReaction(Act[Reaction], tag="monitoring.set_reaction", frozen=True):
-    """Switch on or off that drift at an endpoint starts a pipeline."""
-
-    endpoint: str
-    pipeline: str
-    enabled: bool = True
-    cooldown: float = 3600.0
 
 
 class ListDrift(Query[list[Drift]], tag="monitoring.drift", frozen=True):
@@ -170,10 +153,6 @@ class ListAlerts(Query[list[Alert]], tag="monitoring.alerts", frozen=True):
     """Alerts, newest first; only open ones unless `all`."""
 
     all: bool = False
-
-
-class ListReactions(Query[list[Reaction]], tag="monitoring.reactions", frozen=True):
-    """Every reaction, and whether it is on."""
 
 
 class DriftChecked(Event, tag="monitoring.drift_checked", frozen=True):
@@ -212,13 +191,13 @@ class AlertResolved(Event, tag="monitoring.alert_resolved", frozen=True):
 
 
 class ReactionSet(Event, tag="monitoring.reaction_set", frozen=True):
-    """A reaction was switched on or off."""
+    """Of older journals: a reaction was switched on or off. It is folded into a policy."""
 
     reaction: Reaction
 
 
 class ReactionFired(Event, tag="monitoring.reaction_fired", frozen=True):
-    """A reaction spoke its act; or did not, and says why."""
+    """Of older journals: a reaction spoke its act; or did not, and says why."""
 
     endpoint: str
     on: str

@@ -7,8 +7,11 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from quarterstore.records.base import Act, Event, Query, Record, Role
+from quarterstore.records.checks import ValidateSection
+from quarterstore.records.evaluations import Against, EvaluateSection
 from quarterstore.records.jobs import Limits
 from quarterstore.records.registry import Metric, Signature
+from quarterstore.records.spaces import TuneSection
 
 StepState = Literal["WAITING", "RUNNING", "ASKING", "DONE", "FAILED", "LOST", "SKIPPED"]
 """WAITING for steps before it or for its next try, ASKING a person."""
@@ -33,11 +36,15 @@ class DataSection(Record, frozen=True):
 
 
 class SplitSection(Record, frozen=True):
-    """`[split]`: `by` random, time or group; `test` is the share held out."""
+    """`[split]`: `by` random, time, group, or hash of `key` (else of the group, else of the whole row), under which a
+    row stays on its side whatever rows come; `test` is the share held out. What is on both sides is refused, unless
+    `allow_leak` says why it may be."""
 
-    by: Literal["random", "time", "group"] = "random"
+    by: Literal["random", "time", "group", "hash"] = "random"
     test: float = 0.25
     seed: int = 7
+    key: tuple[str, ...] = ()
+    allow_leak: str = ""
 
 
 class TrainSection(Record, frozen=True):
@@ -95,8 +102,11 @@ class Definition(Record, frozen=True):
     name: str
     model: str = ""
     data: DataSection = DataSection()
+    validate: ValidateSection = ValidateSection()
     split: SplitSection = SplitSection()
     train: TrainSection = TrainSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    tune: TuneSection | None = None
     gate: GateSection = GateSection()
     deploy: DeploySection = DeploySection()
     task: Literal["auto", "classification", "regression"] = "auto"
@@ -363,6 +373,7 @@ class PipelineSpec(Record, frozen=True):
     """Key of a step -> what it left in an earlier run; filled in as the job starts, as is `store`."""
     store: str = ""
     checkpoints: str = ""
+    against: Against | None = None
 
 
 class PipelineResult(Record, frozen=True):
@@ -384,6 +395,10 @@ class PipelineResult(Record, frozen=True):
     device: str
     framework: str
     size: int = 0
+    rejected: str = ""
+    """Why the version must not go anywhere: it is worse than the champion; it is registered with that."""
+    leak: str = ""
+    """What is on both sides of the split, and why it may be; kept as the tag `leak` of the run and of the version."""
     warnings: tuple[str, ...] = ()
     """Signs that a feature knows the target; kept as the tag `warning` of the run and of the version."""
     python: str | None = None

@@ -97,9 +97,24 @@ class Home:
         return self.root / "checkpoints"
 
     @property
+    def online(self) -> Path:
+        """Features as hosts read them: a folder a view with its generations, and what was pushed."""
+        return self.root / "online"
+
+    @property
+    def pushed(self) -> Path:
+        """Features that were pushed, of all views. The name is none of a view."""
+        return self.online / ".pushed"
+
+    @property
     def streams(self) -> Path:
         """A folder a stream, with its counts and the keys it saw; the ipc sockets of streams."""
         return self.root / "streams"
+
+    @property
+    def studies(self) -> Path:
+        """A folder a study: Optuna's journal, and the trials that ended."""
+        return self.root / "studies"
 
     @property
     def serving(self) -> Path:

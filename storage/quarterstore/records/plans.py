@@ -14,6 +14,8 @@ from quarterstore.records.names import drawn
 from quarterstore.records.tables import COUNTED, FEW, MOST_CLASSES, Table
 
 FEWEST_ROWS: Final = 20
+JOINED: Final = ("__status", "__age")
+"""Ends of the two columns that a training set has of each view beside its features."""
 FEWEST_OF_A_CLASS: Final = 2
 """One row of a class to learn from, one to measure on."""
 
@@ -132,6 +134,8 @@ def _why_not(table: Table, column: Column, time: str | None, group: str | None, 
         return "it groups the rows"
     if column.kind == "time":
         return "it holds dates"
+    if any(column.name == f"{view}{end}" for view in _joined(table) for end in JOINED):
+        return "it says how a feature was found, not what it is"
     if column.name in table.sequence:
         return "it counts the rows"
     if column.kind != "text" or column.missing == table.rows:
@@ -142,6 +146,13 @@ def _why_not(table: Table, column: Column, time: str | None, group: str | None, 
     if column.distinct is None or column.distinct > MOST_CLASSES or (known > 100 and column.distinct > known / 2):
         return f"free text ({column.distinct or COUNTED:,} different values in {known:,} rows)"
     return None
+
+
+def _joined(table: Table) -> set[str]:
+    """The views that a training set says of, for each row, whether a value was there and how old it was."""
+    names = {column.name for column in table.columns}
+    views = {name.removesuffix(JOINED[0]) for name in names if name.endswith(JOINED[0])}
+    return {view for view in views if f"{view}{JOINED[1]}" in names}
 
 
 def _emptiness(table: Table, column: Column) -> str | None:

@@ -25,6 +25,7 @@ COLUMNS = (
     "key_hash",
     "dealt",
     "propensity",
+    "features_read",
 )
 """What every recorded row has, whatever the model; its features are the columns beside these."""
 PREFIX = "feature."
@@ -63,6 +64,8 @@ class Prediction(Record, frozen=True):
     error: str | None = None
     propensity: float = 1.0
     """The chance that this version had of answering it, as a rollout dealt."""
+    features_read: dict[str, tuple[str | None, float | None]] = msgspec.field(default_factory=dict)
+    """Of each view that was read by the caller's keys, as `usage@2`: the status and the age in seconds."""
 
 
 class PredictionCount(Record, frozen=True):

@@ -8,6 +8,7 @@ import msgspec
 
 from quarterstore.records.base import Act, Event, Query, Record
 from quarterstore.records.jobs import Job
+from quarterstore.records.online import Needed, OnExpired
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
 STAGES: tuple[Stage, ...] = ("None", "Staging", "Production", "Archived")
@@ -111,6 +112,11 @@ class Version(Record, frozen=True):
     """It was kept although loading it runs code, because somebody said so."""
     code: tuple[str, ...] = ()
     """What its file imports or constructs when it is loaded, as far as that was read off."""
+    rejected: str = ""
+    """Why it must not go anywhere: it was found worse than the champion, or unfair, on held-out rows."""
+    views: tuple[Needed, ...] = ()
+    """What is read online for a caller who gives keys instead of values."""
+    on_expired: OnExpired = "null"
 
 
 class Model(Record, frozen=True):
@@ -243,6 +249,11 @@ class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
     one file with them in it."""
     logged_model: str | None = None
     """The logged model that it is."""
+    rejected: str = ""
+    """Why it must not go anywhere: from then on each stage needs a reason, which is kept."""
+    views: tuple[str, ...] = ()
+    """The views it needs, as `usage` (all features of it that the model takes) or `usage:minutes`."""
+    on_expired: OnExpired = "null"
 
 
 class RegisterSource(Act[Version], tag="registry.register_source", frozen=True):

@@ -41,6 +41,8 @@ class Status(Record, frozen=True):
     dropped: dict[str, int] = msgspec.field(default_factory=dict)
     samples: dict[str, str] = msgspec.field(default_factory=dict)
     """What is kept of predictions and points, beside the limits, in words."""
+    maintenance: str = ""
+    """Why no schedule fires and nothing reacts, while that is so."""
 
 
 class Received(Record, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from quarterdeck.cli.short.checking import data_group
 from quarterdeck.cli.short.deploying import (
     batch,
     canary,
@@ -37,10 +38,21 @@ from quarterdeck.cli.short.registering import approve, promote, register, regist
 from quarterdeck.cli.short.rehearsing import drill_group, gate, replay
 from quarterdeck.cli.short.remoting import remote_group
 from quarterdeck.cli.short.retaining import hold_group, retention, retention_group
+from quarterdeck.cli.short.retraining import ct_group
+from quarterdeck.cli.short.scheduling import (
+    jobs,
+    jobs_group,
+    pause,
+    resume,
+    schedule_group,
+    schedules,
+    schedules_group,
+)
 from quarterdeck.cli.short.streaming import stream
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
 from quarterdeck.cli.short.training import quickstart
 from quarterdeck.cli.short.trying import ab, bandit, shadow
+from quarterdeck.cli.short.tuning import tune_group
 
 __all__ = ["ALONE", "COMMANDS", "GROUPS", "HELP", "runs"]
 
@@ -68,6 +80,8 @@ COMMANDS: dict[str, Made] = {
     "optimise": optimise,
     "batch": batch,
     "stream": stream,
+    "pause": pause,
+    "resume": resume,
     "backup": backup,
     "restore": restore,
     "undo": undo,
@@ -76,15 +90,18 @@ COMMANDS: dict[str, Made] = {
     "import": take_in,
     "ask": ask,
 }
-ALONE: dict[str, Made] = {"retention": retention}
+ALONE: dict[str, Made] = {"retention": retention, "schedules": schedules, "jobs": jobs}
 """What a noun does when no verb follows."""
 GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "run": run_group,
     "pipeline": pipeline_group,
+    "tune": tune_group,
     "registry": registry_group,
     "version": version_group,
     "model": model_group,
+    "data": data_group,
     "features": features_group,
+    "ct": ct_group,
     "labels": labels_group,
     "outcome": outcome_group,
     "audit": audit_group,
@@ -97,6 +114,9 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "service": service_group,
     "retention": retention_group,
     "hold": hold_group,
+    "schedule": schedule_group,
+    "schedules": schedules_group,
+    "jobs": jobs_group,
 }
 HELP = {
     "status": "the daemon in one record",
@@ -125,6 +145,8 @@ HELP = {
     "gate": "what a version has to show before Production",
     "deployment": "what each version answered over time",
     "drift": "compare live traffic with the training rows",
+    "ct": "when a model is retrained by itself, and why",
+    "data": "check a file of rows by rules",
     "features": "values of entities over time, and training sets of them",
     "labels": "the true labels of predictions, and how often each version was right",
     "outcome": "what came of predictions, as numbers",
@@ -132,11 +154,15 @@ HELP = {
     "batch": "answer a whole file of rows",
     "stream": "answer messages as they come, at least once each",
     "pipeline": "run a pipeline file, look at its runs, go on with one",
+    "tune": "search the best parameters, honestly",
     "audit": "verify the journal, show its head",
     "serving": "the serving side, without the daemon too",
     "keys": "make keys for people",
     "hook": "run or tell something when an event happens",
     "remote": "other decks that versions are sent to",
+    "schedule": "acts by the clock, or when something happens",
+    "pause": "stop a schedule; --all for maintenance",
+    "resume": "let it fire again",
     "service": "systemd units",
     "backup": "the store into one file",
     "restore": "a backup into an empty home",

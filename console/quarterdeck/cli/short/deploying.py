@@ -140,17 +140,23 @@ def canary() -> click.Command:
             return
         if len(words) != 1:
             raise got("version", " ".join(words), "one version, or status ENDPOINT")
-        try:
-            steps = tuple(int(step) for step in ladder.replace(">", ",").split(","))
-        except ValueError as error:
-            raise got("ladder", ladder, "shares such as 5,10,25,50,100") from error
         chosen = CanaryRule(
             **{name: value for name, value in rule.items() if value is not None}, gates=tuple(map(gate_of, gates))
         )
-        act = StartCanary(version=words[0], endpoint=endpoint, ladder=steps, rule=chosen)
+        act = StartCanary(version=words[0], endpoint=endpoint, ladder=steps("ladder", ladder), rule=chosen)
         do_or_propose(context, act, reason, wait)
 
     return run
+
+
+def steps(field: str, text: str) -> tuple[int, ...]:
+    """The percents of a ladder as a person writes them; raises `Invalid` on `field`."""
+    from quarterstore.records.faults import got
+
+    try:
+        return tuple(int(step) for step in text.replace(">", ",").split(","))
+    except ValueError as error:
+        raise got(field, text, "shares such as 5,10,25,50,100") from error
 
 
 def _canary_status(context: Context, endpoint: str) -> None:

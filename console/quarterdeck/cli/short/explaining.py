@@ -176,7 +176,9 @@ def model_group() -> dict[str, Made]:
 
                 print()
                 versions = context.client.ask(ListVersions(model=found.name))
-                table([{**plain(each), "production": _where(found, each)} for each in versions], VERSION_COLUMNS)
+                rejected = ("rejected",) if any(each.rejected for each in versions) else ()
+                rows = [{**plain(each), "production": _where(found, each)} for each in versions]
+                table(rows, (*VERSION_COLUMNS, *rejected))
 
         return run
 

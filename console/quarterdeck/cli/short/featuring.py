@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quarterdeck.cli.context import Context
+from quarterdeck.cli.short import feature_files
 from quarterdeck.cli.short.making import Made, command
 
 if TYPE_CHECKING:
@@ -18,16 +19,20 @@ FILES = ("at", "rows", "first_at", "last_at", "known", "late", "by", "id")
 
 
 def features_group() -> dict[str, Made]:
-    return {"apply": _apply, "load": _load, "get": _get, "list": _list, "show": _show, "sets": _sets}
+    from quarterdeck.cli.short.online import online_commands
+
+    made = {"apply": _apply, "load": _load, "get": _get, "list": _list, "show": _show, "sets": _sets}
+    return {**made, **feature_files.commands(), **online_commands()}
 
 
 def _apply() -> click.Command:
+    @click.option("--run-code", is_flag=True, help="run a file of Python, in a process of its own, with all you may do")
     @click.argument("file", type=click.Path(path_type=Path))
-    @command("apply", "Define the views of a TOML file; the same definition again changes nothing.")
-    def run(context: Context, file: Path) -> None:
+    @command("apply", "Define the views of a TOML or Python file; the same definition again changes nothing.")
+    def run(context: Context, file: Path, run_code: bool) -> None:
         from quarterdeck.cli import features
 
-        _out(context, features.applied(context, file))
+        _out(context, features.applied(context, file, run_code))
 
     return run
 
@@ -83,17 +88,28 @@ def _show() -> click.Command:
             context.out(found)
             return
         of = found.view
-        say(f"{of.id}: {found.rows:,} rows in {len(found.files)} files, {found.size:,} bytes")
-        if of.description:
-            say(of.description)
+        alone = sum(not each.folded for each in found.files)
+        say(f"{of.id}: {found.rows:,} rows in {len(found.parts) + alone} files, {found.size:,} bytes")
+        for words in (of.description, _about(of)):
+            if words:
+                say(words)
         columns = [(key.name, key.kind, "key") for key in of.keys] + [(of.event_time, "time", "event time")]
         columns += [(of.created_time, "time", "created time")] if of.created_time else []
         columns += [(each.name, each.kind, "feature") for each in of.features]
+        columns += [(each.name, each.kind, "request") for each in of.requests]
+        columns += [(each.name, each.kind, each.formula) for each in of.on_demand]
         table([{"column": name, "kind": kind, "is": what} for name, kind, what in columns])
         if found.files:
             table([plain(each) for each in found.files], FILES)
 
     return run
+
+
+def _about(view: FeatureView) -> str:
+    """Owner, source and tags, as far as they are said."""
+    said = [f"{name} {value}" for name, value in (("owner", view.owner), ("source", view.source)) if value]
+    said += [f"{name}={value}" for name, value in view.tags.items()]
+    return ", ".join(said)
 
 
 def _sets() -> click.Command:

@@ -49,14 +49,15 @@ def _followed(context: Context, run: Any, wait: bool) -> None:
 
 def run_file() -> click.Command:
     @click.option("--wait/--no-wait", default=True)
+    @click.option("--allow-leak", metavar="REASON", help="learn although both sides share something; it is kept")
     @click.option("--simulate-preempt", metavar="SECONDS", help="end a step once by SIGTERM, go on from its checkpoint")
     @click.argument("file", type=click.Path(path_type=Path))
     @command("run", "Run a pipeline definition in TOML, or a flow in Python.")
-    def run(context: Context, file: Path, wait: bool, simulate_preempt: str | None) -> None:
+    def run(context: Context, file: Path, wait: bool, allow_leak: str | None, simulate_preempt: str | None) -> None:
         from quarterdeck.cli.definition import run_file as run_it
 
         preempt = seconds(simulate_preempt) if simulate_preempt is not None else None
-        _followed(context, run_it(context, file, preempt), wait)
+        _followed(context, run_it(context, file, preempt, allow_leak), wait)
 
     return run
 

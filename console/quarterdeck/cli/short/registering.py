@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,6 +30,8 @@ def register() -> click.Command:
     @click.option("--run", "run_id", help="the run it came from; its metrics are those of the version")
     @click.option("--artefact", help="which file of the run")
     @click.option("--parent", help="the version it was made from")
+    @click.option("--features", "views", multiple=True, help="VIEW or VIEW:FEATURE, read for callers who give keys")
+    @click.option("--on-expired", type=click.Choice(["fail", "null", "last"]), default="null", help="of an old value")
     @click.option("--allow-code", is_flag=True, help="keep a pickle, which is recorded")
     @click.argument("file", metavar="FILE|RUN")
     @command("register", "Register a model file, or that of a run, as a new version of a model.")
@@ -44,6 +46,8 @@ def register() -> click.Command:
         artefact: str | None,
         parent: str | None,
         allow_code: bool,
+        views: tuple[str, ...],
+        on_expired: Any,
     ) -> None:
         from quarterdeck.cli.registering import Source, schema_in
         from quarterstore.records.registry import RegisterVersion
@@ -63,6 +67,8 @@ def register() -> click.Command:
                 golden=context.client.put(sample)[0] if sample else None,
                 bump=bump,
                 allow_code=allow_code,
+                views=views,
+                on_expired=on_expired,
             ),
             timeout=PATIENCE,
         )

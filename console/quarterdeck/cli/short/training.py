@@ -17,6 +17,7 @@ def quickstart() -> click.Command:
     @click.option("--group")
     @click.option("--ignore", multiple=True, help="a column to leave out")
     @click.option("--learner", type=click.Choice(["logistic", "forest", "boosting", "ridge", "mlp"]))
+    @click.option("--allow-leak", metavar="REASON", help="learn although both sides share something; it is kept")
     @click.option("--out", type=click.Path(path_type=Path))
     @click.argument("file", type=click.Path(path_type=Path))
     @command("quickstart", "From a CSV or Parquet file to a registered model, with no YAML.")

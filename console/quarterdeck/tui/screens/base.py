@@ -20,6 +20,7 @@ from quarterdeck.tui.widgets.card_view import CardView
 from quarterdeck.tui.widgets.connection_banner import ConnectionBanner
 from quarterdeck.tui.widgets.drawing import safe
 from quarterdeck.tui.widgets.frame import CommandLine, KeyLine, TabLine, TopLine
+from quarterdeck.tui.widgets.maintenance_banner import MaintenanceBanner
 from quarterdeck.tui.widgets.notice_line import NoticeLine
 from quarterdeck.wording import placed
 from quarterstore.records.base import Pulse
@@ -77,6 +78,7 @@ class DeckScreen(Screen[None]):
         yield TopLine(self.crumbs())
         yield TabLine(self.name_of_screen)
         yield ConnectionBanner()
+        yield MaintenanceBanner()
         yield from self.body()
         yield NoticeLine()
         yield CommandLine()
@@ -97,6 +99,7 @@ class DeckScreen(Screen[None]):
         """The lines of the frame, as the app knows them now."""
         self.query_one(TopLine).tell(self.crumbs(), safe(self.deck_app.context_line, 80, "grey62"))
         self.query_one(TabLine).tell(self.deck_app.waiting)
+        self.query_one(MaintenanceBanner).tell(self.deck_app.maintenance)
         found = self.subject()
         self.query_one(CommandLine).tell(found[1] if found else "")
         self.query_one(KeyLine).tell(self.shown_keys())

@@ -1,4 +1,4 @@
-"""Monitoring: drift feature by feature, alerts and who looks after them."""
+"""Monitoring: drift feature by feature, alerts and who looks after them, models that are retrained by themselves."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from quarterdeck.tui.screens.noun import NounScreen
+from quarterdeck.tui.screens.policy_card import policy_card, policy_lines, policy_words, standing
 from quarterdeck.tui.snapshot import worst_first
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import (
@@ -29,30 +30,26 @@ from quarterdeck.tui.widgets.drawing import (
 )
 from quarterdeck.tui.widgets.record_table import Column
 from quarterdeck.wording import command_text
-from quarterstore.records.monitoring import (
-    AckAlert,
-    Alert,
-    Drift,
-    ListAlerts,
-    ListDrift,
-    ListReactions,
-    Reaction,
-    ShowDrift,
-)
+from quarterstore.records.ct import ListPolicies, PolicyStatus, ShowPolicy
+from quarterstore.records.monitoring import AckAlert, Alert, Drift, ListAlerts, ListDrift, ShowDrift
+
+Shown = Alert | PolicyStatus | Drift
 
 LARGE = 0.5
 """PSI at which a bar is full: twice the 0.25 that the literature calls a major shift."""
 
 
 class MonitoringScreen(NounScreen):
-    """Open alerts first, the gravest above all, then drift checks, the newest first."""
+    """Open alerts first, the gravest above all, then continuous training by model, then drift checks, the newest
+    first."""
 
     name_of_screen = "monitoring"
-    nouns = frozenset({"monitoring"})
+    nouns = frozenset({"monitoring", "ct"})
+    _policies: Sequence[PolicyStatus] = ()
     empty = (
         "nothing was measured yet and nothing burns\n\n"
         "qd drift ENDPOINT          compare what it is asked with what it was trained on\n"
-        "qd schedules set --help    do it every hour"
+        "qd schedule add --help     do it every hour"
     )
     columns = (
         Column("kind", 10, flex=1),
@@ -64,14 +61,16 @@ class MonitoringScreen(NounScreen):
     keys = (("a", "look after an alert, with a note"),)
     BINDINGS: ClassVar[list[BindingType]] = [Binding("a", "ack", "acknowledge")]
 
-    async def fetch(self) -> Sequence[tuple[str, Alert | Drift]]:
-        """Alerts and drift checks in one list."""
+    async def fetch(self) -> Sequence[tuple[str, Shown]]:
+        """Alerts, policies and drift checks in one list."""
         alerts = worst_first(await self.deck_app.deck.ask(ListAlerts()))
         drifts = await self.deck_app.deck.ask(ListDrift(limit=100))
-        return [(found.id, found) for found in (*alerts, *drifts)]
+        self._policies = await self.deck_app.deck.ask(ListPolicies())
+        policies = [(f"ct/{found.model}", found) for found in self._policies]
+        return [*((each.id, each) for each in alerts), *policies, *((each.id, each) for each in drifts)]
 
-    def cells(self, record: Alert | Drift, now: float) -> tuple[Text, ...]:
-        """An alert or a drift check on a line."""
+    def cells(self, record: Shown, now: float) -> tuple[Text, ...]:
+        """One of them on a line."""
         if isinstance(record, Alert):
             words = f"{record.words}" + (f" (x{record.count})" if record.count > 1 else "")
             seen = f"seen by {record.acked_by}: " if record.acked_by else ""
@@ -82,6 +81,14 @@ class MonitoringScreen(NounScreen):
                 safe(seen + words, 200),
                 right(ago(record.opened, now)),
             )
+        if isinstance(record, PolicyStatus):
+            return (
+                safe("training", 40),
+                safe(record.model, 60),
+                state(standing(record)),
+                safe(policy_words(record), 200),
+                right(ago(_since(record), now)),
+            )
         return (
             safe("drift check"),
             safe(record.endpoint, 60),
@@ -90,20 +97,24 @@ class MonitoringScreen(NounScreen):
             right(ago(record.at, now)),
         )
 
-    async def card(self, record: Alert | Drift, now: float) -> Drawing:
-        """An alert with what to do next; a drift check as a table with bars."""
-        reactions = await self.deck_app.deck.ask(ListReactions())
+    async def card(self, record: Shown, now: float) -> Drawing:
+        """An alert with what to do next; a policy trigger by trigger; a drift check as a table with bars."""
         if isinstance(record, Alert):
             alert = record
             return lambda width, height: alert_card(alert, now, width)
-        drift = record
-        return lambda width, height: drift_card(drift, reactions, now, width)
+        if isinstance(record, PolicyStatus):
+            policy = record
+            return lambda width, height: policy_card(policy, now, width)
+        drift, policies = record, self._policies
+        return lambda width, height: drift_card(drift, policies, now, width)
 
     def subject(self) -> tuple[str, str] | None:
         """What is under the cursor."""
         found = self.selected()
         if found is None:
             return None
+        if isinstance(found, PolicyStatus):
+            return found.model, command_text(ShowPolicy(model=found.model))
         return found.id, command_text(ListAlerts() if isinstance(found, Alert) else ShowDrift(drift=found.id))
 
     @work
@@ -111,7 +122,7 @@ class MonitoringScreen(NounScreen):
         """Say that you look after it."""
         found = self.selected()
         if not isinstance(found, Alert):
-            self.notify("alerts are looked after, drift checks are kept")
+            self.notify("only alerts are looked after")
             return
         note = await self.asked(
             f"look after {found.kind} of {found.subject}", safe(found.words), "note (may stay empty)", needed=False
@@ -120,7 +131,9 @@ class MonitoringScreen(NounScreen):
             await self.act(AckAlert(alert=found.id, note=note), "you look after it")
 
 
-def _since(found: Alert | Drift) -> float:
+def _since(found: Shown) -> float:
+    if isinstance(found, PolicyStatus):
+        return found.policy.last or found.policy.at
     return found.opened if isinstance(found, Alert) else found.at
 
 
@@ -137,7 +150,7 @@ def alert_card(alert: Alert, now: float, width: int) -> Text:
     return text
 
 
-def drift_card(drift: Drift, reactions: Sequence[Reaction], now: float, width: int) -> Text:
+def drift_card(drift: Drift, policies: Sequence[PolicyStatus], now: float, width: int) -> Text:
     """A drift check, the largest effect first."""
     rows = f"{drift.n_current:,} rows against {drift.n_reference:,}"
     words = f"{drift.version} · {rows} · {clock(drift.at, now)}"
@@ -172,10 +185,5 @@ def drift_card(drift: Drift, reactions: Sequence[Reaction], now: float, width: i
     notes = [(each.feature, each.note) for each in drift.features if each.note]
     if notes:
         text.append_text(section("notes", facts(notes, 20), width))
-    lines = [
-        (each.endpoint, Text.assemble(state("on" if each.enabled else "off"), safe(f"  drift runs {each.pipeline}")))
-        for each in reactions
-    ]
-    said = facts(lines, 20) if lines else muted("none:  qd monitoring set-reaction --help\n")
-    text.append_text(section("reactions", said, width))
+    text.append_text(section("continuous training", policy_lines(policies, drift.endpoint, width), width))
     return text

@@ -31,7 +31,7 @@ from quarterdeck.tui.widgets.stream_lines import stream_lines
 from quarterdeck.wording import command_text
 from quarterstore.records.jobs import Job, JobLog, ListJobs, Progress, ShowJob
 from quarterstore.records.pipelines import ListPipelineRuns, PipelineRun, ShowPipelineRun
-from quarterstore.records.schedules import ListSchedules, Schedule
+from quarterstore.records.schedules import ListSchedules, Schedule, when_words
 from quarterstore.records.streams import ListStreams, ShowStream, Stream
 
 LOG = 12
@@ -170,14 +170,18 @@ def _steps(run: PipelineRun, now: float, width: int) -> Text:
 
 def _schedules(schedules: Sequence[Schedule], now: float, width: int) -> Text:
     if not schedules:
-        return muted("none:  qd schedules set --help\n")
+        return muted("none:  qd schedule add --help\n")
     rows = []
     for each in schedules:
-        when = each.cron or f"every {each.every:g} s"
         following = "paused" if each.paused else f"next {ago(each.next, now)}"
         missed = f", {each.missed_count} missed" if each.missed_count else ""
         words = f"{following}, fired {each.fired}{missed}" + (f", {each.last_error}" if each.last_error else "")
         rows.append(
-            (state("paused" if each.paused else "on"), safe(each.name), safe(f"{when} {each.zone}"), safe(words))
+            (
+                state("paused" if each.paused else "on"),
+                safe(each.name),
+                safe(f"{when_words(each)} {each.zone}"),
+                safe(words),
+            )
         )
     return grid(rows, (8, 16, 18, max(10, width - 48)))

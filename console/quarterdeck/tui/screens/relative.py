@@ -17,8 +17,9 @@ from quarterdeck.tui.widgets.card_view import CardView, Drawing
 from quarterdeck.tui.widgets.drawing import clock, facts, grid, muted, number, right, safe, section, title
 from quarterdeck.tui.widgets.latency_chart import Look
 from quarterdeck.wording import command_text
+from quarterstore.records.ct import ListPolicies
 from quarterstore.records.deployments import ShowDeployment, ShowTraffic
-from quarterstore.records.monitoring import ListAlerts, ListReactions, ShowDrift
+from quarterstore.records.monitoring import ListAlerts, ShowDrift
 from quarterstore.records.predictions import ListPredictions
 from quarterstore.records.registry import LineageNode, ListTenures, ShowLineage, ShowVersion
 from quarterstore.records.runs import MetricHistory, ShowRun
@@ -123,8 +124,8 @@ async def _predictions(console: Console, node: LineageNode, now: float) -> Drawi
 
 async def _drift(console: Console, node: LineageNode, now: float) -> Drawing:
     drift = await console.deck.ask(ShowDrift(drift=node.id))
-    reactions = [each for each in await console.deck.ask(ListReactions()) if each.endpoint == drift.endpoint]
-    return lambda width, height: drift_card(drift, reactions, now, width)
+    policies = await console.deck.ask(ListPolicies())
+    return lambda width, height: drift_card(drift, policies, now, width)
 
 
 async def _alert(console: Console, node: LineageNode, now: float) -> Drawing:

@@ -124,6 +124,8 @@ def overview_card(version: Version, model: Model | None, now: float, width: int)
         facts((("aliases", ", ".join(aliases_of(model, version)) or "-"), ("tags", tags_of(version.tags))), room=width)
     )
     text.append("\n")
+    if version.rejected:
+        text.append_text(section("REJECTED", prose(version.rejected.replace("; ", "\n")), width))
     text.append_text(why(version.semver, version.reason, width))
     text.append_text(section("metrics", metrics_table(version, width), width))
     if version.notes:

@@ -70,7 +70,15 @@ class TabLine(Line):
         """Digit, name and badge; where there is less room shorter names, closer together. The badges stay: they are
         what somebody is called for at night."""
         text = self._tabs("   ", " {}▲", {})
-        return text if text.cell_len <= width else self._tabs(" ", "▲{}", SHORT)
+        if text.cell_len > width:
+            text = self._tabs(" ", "▲{}", SHORT)
+        return text if text.cell_len <= width else self._tabs(" ", "▲{}", self._cut())
+
+    def _cut(self) -> dict[str, str]:
+        """Names of three letters, but for the screen in sight and those in which something waits."""
+        whole = {self._here, *(name for name, waiting in self._waiting.items() if waiting)}
+        names = {name: SHORT.get(name, name) for _, name in SCREENS}
+        return {name: short if name in whole else short[:3] for name, short in names.items()}
 
     def _tabs(self, gap: str, badge: str, short: Mapping[str, str]) -> Text:
         text = Text(no_wrap=True)

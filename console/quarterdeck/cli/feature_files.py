@@ -1,0 +1,71 @@
+"""Training sets made again and entities forgotten, followed to their end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from quarterdeck.cli.context import Context
+from quarterdeck.cli.waiting import to_the_end
+from quarterstore.records.base import Record
+from quarterstore.records.faults import Conflict, got, missing
+from quarterstore.records.feature_files import ForgetEntity, Forgetting, ListForgettings
+from quarterstore.records.features import ListViews, RebuildSet, ShowTrainingSet
+from quarterstore.records.jobs import ShowJob
+
+
+class Rebuilt(Record, frozen=True):
+    """A training set and what came when it was made again."""
+
+    set: str
+    digest: str
+    again: str
+    same: bool
+
+
+def rebuilt(context: Context, name: str) -> Rebuilt:
+    """Make a set again; `Conflict` says that another file came (rows of it were forgotten since, or worse)."""
+    before = context.client.ask(ShowTrainingSet(set=name))
+    job = to_the_end(context, context.client.ask(RebuildSet(set=name)))
+    result: dict[str, Any] = job.result
+    found = Rebuilt(before.id, before.digest, result["output"], result["output"] == before.digest)
+    if not found.same:
+        raise Conflict(
+            f"got {found.again[:16]}, expected {found.digest[:16]}: rows of {found.set} are not what they were",
+            field="set",
+            next="qd features forgettings",
+        )
+    return found
+
+
+def keys_of(context: Context, words: Sequence[str]) -> dict[str, str]:
+    """`customer=123` as names and values; `Invalid` before anything is asked where a value is none of its kind."""
+    kinds = {key.name: key.kind for view in context.client.ask(ListViews()) for key in view.keys}
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not value or name in found:
+            raise got("entity", word, "KEY=VALUE, each key once, such as customer=123")
+        if name not in kinds:
+            raise missing("entity", name, kinds)
+        if kinds[name] == "integer" and not value.removeprefix("-").isdecimal():
+            raise got(f"entity.{name}", value, "an integer")
+        found[name] = value
+    return found
+
+
+def forgotten(context: Context, keys: dict[str, str], reason: str) -> Forgetting:
+    """Ask with a file that says whom: the act names its hash only, and the file goes when it is done."""
+    entity = msgspec.json.encode({"keys": keys, "salt": secrets.token_hex(32)})
+    digest, _ = context.client.put(entity)
+    asked = context.client.ask(ForgetEntity(entity=digest, keys=tuple(keys), reason=reason))
+    job = asked.job
+    while True:
+        to_the_end(context, context.client.ask(ShowJob(job=job)))
+        found = next(each for each in context.client.ask(ListForgettings(limit=1000)) if each.id == asked.id)
+        if found.done is not None:
+            return found
+        job = found.job  # files came meanwhile: it began again

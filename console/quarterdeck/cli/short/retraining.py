@@ -1,0 +1,242 @@
+"""Continuous training: when a model is retrained by itself, how that stands, and why it was or was not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quarterdeck.cli.context import Context
+from quarterdeck.cli.short.deploying import steps
+from quarterdeck.cli.short.keeping import seconds
+from quarterdeck.cli.short.making import Made, command
+
+if TYPE_CHECKING:
+    from quarterstore.records.ct import OnRows, PolicyStatus
+
+LISTED = ("model", "on", "pipeline", "strategy", "triggers", "retrain")
+TRIGGERS = ("trigger", "state", "value", "limit", "unit", "checked_at", "why")
+
+
+def ct_group() -> dict[str, Made]:
+    return {
+        "set": _set,
+        "on": lambda: _switch(True),
+        "off": lambda: _switch(False),
+        "status": _status,
+        "list": _list,
+        "why": _why,
+        "resume": _resume,
+        "retrain": _retrain,
+        "remove": _remove,
+    }
+
+
+def _set() -> click.Command:
+    @click.option("--pipeline", required=True, help="what trains it, as it was run once")
+    @click.option("--endpoint", help="where it answers; the model's name unless given")
+    @click.option("--every", help="retrain so often, such as 7d")
+    @click.option("--cron", help="or at these times, five fields")
+    @click.option("--zone", default="UTC", show_default=True, help="time zone of --cron")
+    @click.option("--drift", help="retrain when the traffic of this endpoint drifts")
+    @click.option("--drift-checks", default=1, show_default=True, help="checks in a row that have to find it")
+    @click.option("--check-every", help="check the drift so often, such as 1h; else when somebody asks: qd drift")
+    @click.option("--drift-window", default="24h", show_default=True, help="the traffic of a check")
+    @click.option("--accuracy-drop", type=float, help="retrain beyond so many points below the registered accuracy")
+    @click.option("--accuracy-window", default="7d", show_default=True, help="the answers whose labels count")
+    @click.option("--labels-least", default=200, show_default=True, help="labels below which nothing is judged")
+    @click.option("--new-rows", type=int, help="retrain at so many new rows since the last training")
+    @click.option("--rows-of", default="labels", show_default=True, help="labels, dataset or features:VIEW")
+    @click.option("--cooldown", default="6h", show_default=True, help="time between two retrains at least")
+    @click.option("--strategy", type=click.Choice(("none", "staging", "canary")), default="none", show_default=True)
+    @click.option("--ladder", default="5,10,25,50,100", show_default=True, help="percents of the steps of a canary")
+    @click.option("--effect", type=float, help="rise of the error rate that a canary must see")
+    @click.option("--gate", "gates", multiple=True, help="of a canary: accuracy:0.02, psi:0.2, fairness:sex:0.1")
+    @click.argument("model")
+    @command("set", "Say when a model is retrained by itself; off until: qd ct on MODEL.")
+    def run(context: Context, model: str, pipeline: str, **given: Any) -> None:
+        from quarterdeck.gates import gate_of
+        from quarterstore.records import ct
+        from quarterstore.records.canaries import CanaryRule
+        from quarterstore.records.faults import got
+
+        endpoint, drift = given["endpoint"], given["drift"]
+        if endpoint is not None and drift is not None and endpoint != drift:
+            raise got("drift", drift, f"the endpoint of the policy, {endpoint}")
+        every, cron, check_every = given["every"], given["cron"], given["check_every"]
+        act = ct.SetPolicy(
+            model=model,
+            pipeline=pipeline,
+            endpoint=endpoint or drift,
+            schedule=ct.OnSchedule(cron=cron, every=seconds("every", every) if every else None, zone=given["zone"])
+            if every or cron
+            else None,
+            drift=ct.OnDrift(
+                checks=given["drift_checks"],
+                every=seconds("check_every", check_every) if check_every else None,
+                window=seconds("drift_window", given["drift_window"]),
+            )
+            if drift
+            else None,
+            accuracy=ct.OnAccuracy(
+                drop=given["accuracy_drop"],
+                least=given["labels_least"],
+                window=seconds("accuracy_window", given["accuracy_window"]),
+            )
+            if given["accuracy_drop"] is not None
+            else None,
+            rows=_rows(given["new_rows"], given["rows_of"]) if given["new_rows"] is not None else None,
+            cooldown=seconds("cooldown", given["cooldown"]),
+            strategy=given["strategy"],
+            ladder=steps("ladder", given["ladder"]),
+            rule=CanaryRule(
+                **({} if given["effect"] is None else {"effect": given["effect"]}),
+                gates=tuple(map(gate_of, given["gates"])),
+            ),
+        )
+        policy = context.client.ask(act)
+        context.out(policy)
+        if not policy.enabled:
+            context.say(f"it is off; switch it on: qd ct on {model}")
+
+    return run
+
+
+def _rows(least: int, of: str) -> OnRows:
+    """`labels`, `dataset` or `features:VIEW` as a trigger."""
+    from quarterstore.records.ct import OnRows
+    from quarterstore.records.faults import got
+
+    what, _, view = of.partition(":")
+    if what not in ("labels", "dataset", "features"):
+        raise got("rows_of", of, "labels, dataset or features:VIEW")
+    return OnRows(least=least, of=what, view=view or None)  # type: ignore[arg-type]
+
+
+def _switch(enabled: bool) -> click.Command:
+    words = "Let the policy of a model retrain it; needs a gate." if enabled else "Stop that."
+
+    @click.argument("model")
+    @command("on" if enabled else "off", words)
+    def run(context: Context, model: str) -> None:
+        from quarterstore.records.ct import SwitchPolicy
+
+        context.out(context.client.ask(SwitchPolicy(model=model, enabled=enabled)))
+
+    return run
+
+
+def _status() -> click.Command:
+    @click.argument("model")
+    @command("status", "Each trigger with its value, limit, last check, and why it does not fire.")
+    def run(context: Context, model: str) -> None:
+        from quarterstore.records.ct import ShowPolicy
+
+        found = context.client.ask(ShowPolicy(model=model))
+        if context.json:
+            context.out(found)
+        else:
+            _shown(context, found)
+
+    return run
+
+
+def _shown(context: Context, found: PolicyStatus) -> None:
+    from quarterdeck.cli.printing import lines, plain, table
+
+    policy = found.policy
+    context.say(f"continuous training of {found.model} is {'on' if policy.enabled else 'off'}, by {policy.set_by}")
+    rows = []
+    for each in found.triggers:
+        row = plain(each) | {"checked_at": each.checked}
+        if each.unit == "time":  # both sides of a clock are moments
+            row |= {"value": None, "limit": None}
+        rows.append(row)
+    table(rows, TRIGGERS, {"checked_at": "CHECKED"})
+    print()
+    lines({"pipeline": policy.pipeline, "strategy": policy.strategy, "retrain": found.retrain, "next": found.next})
+
+
+def _list() -> click.Command:
+    @command("list", "Every model that may be retrained by itself.")
+    def run(context: Context) -> None:
+        from quarterdeck.cli.printing import table
+        from quarterstore.records.ct import ListPolicies
+
+        found = context.client.ask(ListPolicies())
+        if context.json:
+            context.out(found)
+            return
+        rows = [
+            {
+                "model": each.model,
+                "on": "on" if each.policy.enabled else "off",
+                "pipeline": each.policy.pipeline,
+                "strategy": each.policy.strategy,
+                "triggers": ", ".join(f"{one.trigger} {one.state}" for one in each.triggers),
+                "retrain": each.retrain,
+            }
+            for each in found
+        ]
+        table(rows, LISTED)
+
+    return run
+
+
+def _why() -> click.Command:
+    @click.argument("model")
+    @command("why", "Why a model was retrained by itself, who set that, what came of it, and how to stop it.")
+    def run(context: Context, model: str) -> None:
+        from quarterstore.records.ct import ShowPolicy
+
+        found = context.client.ask(ShowPolicy(model=model))
+        if context.json:
+            context.out(found)
+            return
+        policy = found.policy
+        print(f"set by {policy.set_by}: {policy.pipeline}, then {policy.strategy}; stop it: qd ct off {model}")
+        for retrain in sorted(policy.retrains.values(), key=lambda each: each.at):
+            context.out(retrain)
+            print()
+        if not policy.retrains:
+            context.say("it was never retrained by itself")
+        for each in found.triggers:
+            print(f"{each.trigger} {each.state}: {each.why}")
+        if found.retrain:
+            print(f"newest: {found.retrain}")
+
+    return run
+
+
+def _resume() -> click.Command:
+    @click.option("--trigger", type=click.Choice(("schedule", "drift", "accuracy", "rows")), help="else all of them")
+    @click.argument("model")
+    @command("resume", "Let a suppressed trigger fire again; it counts from now on.")
+    def run(context: Context, model: str, trigger: Any) -> None:
+        from quarterstore.records.ct import ResumeTrigger
+
+        context.out(context.client.ask(ResumeTrigger(model=model, trigger=trigger)))
+
+    return run
+
+
+def _retrain() -> click.Command:
+    @click.argument("model")
+    @command("retrain", "Retrain a model now as its policy says, unless something stands in the way.")
+    def run(context: Context, model: str) -> None:
+        from quarterstore.records.ct import StartRetrain
+
+        context.out(context.client.ask(StartRetrain(model=model)))
+
+    return run
+
+
+def _remove() -> click.Command:
+    @click.argument("model")
+    @command("remove", "Forget when a model is retrained, and the schedules of that.")
+    def run(context: Context, model: str) -> None:
+        from quarterstore.records.ct import RemovePolicy
+
+        context.out(context.client.ask(RemovePolicy(model=model)))
+
+    return run

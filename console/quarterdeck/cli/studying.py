@@ -1,0 +1,57 @@
+"""A study in TOML: read, checked, its rows and code sent, started and followed."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from quarterdeck.cli.context import Context
+from quarterdeck.cli.definition import source, with_rows
+from quarterstore.records.faults import Invalid, got
+from quarterstore.records.misfits import misfit, refuse_unknown
+from quarterstore.records.names import drawn
+from quarterstore.records.spaces import Parameter
+from quarterstore.records.studies import CheckStudy, StartStudy, Study, StudyDefinition, file_of, pipeline_of
+
+
+def read(path: Path, **budget: Any) -> StudyDefinition:
+    """A study from a TOML file, with what of its budget was given in place of its own; a fault names what is wrong."""
+    if not path.is_file():
+        raise got("file", str(path), "a study in TOML")
+    try:
+        fields = tomllib.loads(path.read_text())
+        refuse_unknown(StudyDefinition, fields)
+        _check_parameters(fields.get("space"))
+        found = msgspec.convert(fields, StudyDefinition)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"got a file that is no TOML ({error})", field=path.name) from error
+    except msgspec.ValidationError as error:
+        raise misfit(StudyDefinition, str(error)) from error
+    given = {name: value for name, value in budget.items() if value is not None}
+    return replace(found, budget=replace(found.budget, **given))
+
+
+def _check_parameters(space: Any) -> None:
+    """Raise for the first parameter that is none, by its name, which msgspec does not say of what is in a table."""
+    for name, given in space.items() if isinstance(space, dict) else ():
+        try:
+            msgspec.convert(given, Parameter)
+        except msgspec.ValidationError as error:
+            fault = misfit(Parameter, str(error))
+            place = f"space.{name}" if fault.field == "message" else f"space.{name}.{fault.field}"
+            raise Invalid(fault.message, field=drawn(place, longest=200), nearest=fault.nearest) from error
+
+
+def start(context: Context, path: Path, **budget: Any) -> Study:
+    """Check the study, send what it names, start it."""
+    definition = context.client.ask(CheckStudy(definition=read(path, **budget)))
+    named = file_of(definition)
+    sources = {named: context.client.put(source(path.parent, named))[0]} if named else {}
+    if definition.objective is None:
+        rows = with_rows(context, path, pipeline_of(definition, {}))
+        definition = replace(definition, data=rows.data)
+    return context.client.ask(StartStudy(definition=definition, sources=sources))

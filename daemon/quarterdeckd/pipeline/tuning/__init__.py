@@ -1,0 +1,1 @@
+"""Tuning: one process asks and tells, workers forked from it run the trials."""

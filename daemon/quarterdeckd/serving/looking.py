@@ -1,0 +1,101 @@
+"""The features that a version needs and its callers leave out: read in this process from the views by the keys in
+their rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quarterdeckd.features.entities import key_of, keys_of, names_of
+from quarterstore.records.deployments import Slot
+from quarterstore.records.faults import Conflict, missing
+from quarterstore.records.online import OnlineView, Status
+from quarterstore.shelf.online import Online, Pushed
+
+Read = tuple[list[Status | None], list[float | None]]
+"""Of one view the status and the age (seconds) of each row; None for a row without its keys."""
+
+
+class Looked(NamedTuple):
+    """What was read for the rows of one request: their values by feature, what was read of each view, and the columns
+    that were keys."""
+
+    values: list[dict[str, Any]]
+    views: dict[str, Read]
+    keys: frozenset[str]
+
+    @property
+    def names(self) -> set[str]:
+        """The features that were read: any of them may be null."""
+        return {name for row in self.values for name in row}
+
+
+class Views:
+    """The views of the last routing table; what was pushed is in `pushed`, None where nothing can have been."""
+
+    def __init__(self, pushed: Path | None = None) -> None:
+        self._folder = pushed
+        self._pushed: Pushed | None = None
+        self._views: dict[str, Online] = {}
+
+    def swap(self, views: Sequence[OnlineView]) -> None:
+        """Read by other views from the next request on; one that is the same stays open. What is being read is read to
+        its end."""
+        if self._pushed is None and self._folder is not None and self._folder.is_dir():
+            self._pushed = Pushed(self._folder)
+        before, self._views = self._views, {}
+        for view in views:
+            known = before.get(view.name)
+            same = known is not None and known.view == view
+            self._views[view.name] = known if same and known else Online(view, self._pushed, known)
+
+    def view(self, name: str) -> Online:
+        """A view by its name; `NotFound` names the nearest."""
+        found = self._views.get(name.partition("@")[0])
+        if found is None or name not in (found.view.name, found.view.id):
+            raise missing("view", name, self._views)
+        return found
+
+    def looked(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> Looked | None:
+        """What a version needs of the rows that have keys, None where none has; raises `Invalid` for a key that is
+        none, `Conflict` for an old value that the version takes none of."""
+        now, values = time.time(), [dict[str, Any]() for _ in rows]
+        views: dict[str, Read] = {}
+        keys: set[str] = set()
+        for need in slot.views:
+            online = self._views.get(need.name)
+            if online is None:
+                continue  # a sandbox reads no view: its callers give every value, as it was recorded
+            names = [key.name for key in online.view.keys]
+            having = [number for number, row in enumerate(rows) if all(name in row for name in names)]
+            if not having:
+                continue
+            asked = [key_of(online.view.keys, rows[number], f"rows[{number}]") for number in having]
+            read: Read = ([None] * len(rows), [None] * len(rows))
+            found = online.read(asked, now, need.features, stale=slot.on_expired == "last")
+            for number, each in zip(having, found, strict=True):
+                if each.status == "EXPIRED" and slot.on_expired == "fail":
+                    words = f"rows[{number}] has values of {each.age:.0f} s ago in {online.view.id}"
+                    raise Conflict(f"{words}, {slot.version} takes none that is EXPIRED", field="features")
+                values[number].update(zip(need.features, each.values, strict=True))
+                read[0][number], read[1][number] = each.status, each.age
+            views[online.view.id] = read
+            keys.update(names)
+        return Looked(values, views, frozenset(keys)) if views else None
+
+    def answer(self, name: str, keys: Sequence[Mapping[str, Any]], features: Sequence[str]) -> dict[str, Any]:
+        """What is read of some entities, as it is answered over HTTP: a list of values for each key."""
+        online = self.view(name)
+        view = online.view
+        names = names_of(view, features)
+        found = online.read(keys_of(view.keys, keys), time.time(), names)
+        return {
+            "view": view.id,
+            "generation": view.generation,
+            "features": names or [each.name for each in view.features],
+            "values": [each.values for each in found],
+            "statuses": [each.status for each in found],
+            "ages": [each.age for each in found],
+        }

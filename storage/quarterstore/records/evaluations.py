@@ -1,0 +1,54 @@
+"""How a model is judged on held-out rows: the section of a definition, and the champion it is held against."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from quarterstore.records.base import Record
+from quarterstore.records.faults import got
+from quarterstore.records.names import checked_text
+from quarterstore.records.registry import Signature
+
+Judged = Literal["auto", "accuracy", "roc auc", "log loss", "brier", "rmse", "mae"]
+FAIRNESS: Final = ("demographic parity", "equalised odds", "calibration gap")
+"""Metrics of groups; a limit of `[gate]` on one of them that does not hold rejects the version."""
+LOWER_IS_BETTER: Final = ("log loss", "brier", "rmse", "mae", *FAIRNESS, "worst slice rmse")
+MOST_COLUMNS: Final = 50
+
+
+class EvaluateSection(Record, frozen=True):
+    """`[evaluate]`: `metric` is what model and champion are compared by (accuracy of classes, RMSE of numbers unless
+    said) and `margin` the loss that is no loss; `slices` are columns whose values are measured one by one, `fairness`
+    columns whose values are groups of people; `explain` by permutation."""
+
+    metric: Judged = "auto"
+    margin: float = 0.0
+    slices: tuple[str, ...] = ()
+    fairness: tuple[str, ...] = ()
+    explain: bool = True
+    champion: bool = True
+
+
+class Against(Record, frozen=True):
+    """The champion that a run is held against: the version that is in Production, or live, as the run is asked for."""
+
+    version: str
+    model: str
+    """SHA-256 of its ONNX file."""
+    signature: Signature
+    dataset: str | None = None
+
+
+def checked_evaluation(section: EvaluateSection) -> EvaluateSection:
+    """The section where its parts are whole; `Invalid` names the one that is not."""
+    if not 0 <= section.margin < float("inf"):
+        raise got("evaluate.margin", section.margin, "a loss of 0 or more")
+    for field in ("slices", "fairness"):
+        names = getattr(section, field)
+        if len(names) > MOST_COLUMNS:
+            raise got(f"evaluate.{field}", f"{len(names)} columns", f"at most {MOST_COLUMNS}")
+        if len(set(names)) < len(names):
+            raise got(f"evaluate.{field}", ", ".join(names), "each column once")
+        for name in names:
+            checked_text(f"evaluate.{field}", name)
+    return section
