@@ -10,10 +10,11 @@ from msgspec.structs import replace
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.features import sent_rows
 from quarterdeck.cli.waiting import to_the_end
+from quarterstore.records import tables
 from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import got
 from quarterstore.records.features import JoinFeatures, ShowTrainingSet
-from quarterstore.records.pipelines import Definition
+from quarterstore.records.pipelines import DataSection, Definition
 
 
 def with_features(context: Context, definition: Definition, folder: Path) -> Definition:
@@ -31,5 +32,18 @@ def with_features(context: Context, definition: Definition, folder: Path) -> Def
     context.say(f"{made.rows:,} rows with features: {made.id}")
     context.client.ask(AddDataset(digest=made.digest, name=made.id, format="parquet", rows=made.rows))
     keys = [key.name for view in made.views for key in view.keys]
+    columns = dict(data.columns)
+    if format_ == "csv":
+        columns = _kinds(folder / data.file, data)
     ours = [name for name in dict.fromkeys([*keys, made.time]) if name not in (data.time, data.group, *data.ignore)]
-    return replace(definition, data=replace(data, dataset=made.digest, file=None, ignore=(*data.ignore, *ours)))
+    return replace(
+        definition, data=replace(data, dataset=made.digest, file=None, columns=columns, ignore=(*data.ignore, *ours))
+    )
+
+
+def _kinds(file: Path, data: DataSection) -> dict[str, str]:
+    """What the columns of a CSV file hold: a training set keeps its cells as texts, and a number is to be a number."""
+    named = {column.name for column in tables.read(file).columns}
+    asked = {name: kind for name, kind in data.columns.items() if name in named}
+    found = tables.read(file, blank=data.missing, kinds=asked)
+    return data.columns | {column.name: column.kind for column in found.columns}
