@@ -69,6 +69,7 @@ from quarterstore.records.batches import StartBatch
 from quarterstore.records.checks import CheckRows
 from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Corrupt
+from quarterstore.records.feature_checks import CheckParity
 from quarterstore.records.hooks import AddHook
 from quarterstore.records.hosts import HostNews
 from quarterstore.records.logged_models import LogModelArtefact
@@ -295,6 +296,7 @@ class Daemon:
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
         self.dispatch.prepare[LogModelArtefact] = uploads.kept
         self.dispatch.prepare[Materialise] = self.online.folded
+        self.dispatch.prepare[CheckParity] = self.online.noted
         self.dispatch.prepare[AddHook] = self.hooks.prepared
         bundles = Bundles(self.ledger.home, self.view, self.artefacts, uploads.described)
         wide[CheckBundle] = lambda query, speaker, seen: bundles.plan(query)

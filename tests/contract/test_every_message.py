@@ -26,6 +26,7 @@ from quarterstore.records import (
     drills,
     experiments,
     faults,
+    feature_checks,
     feature_files,
     features,
     governance,
@@ -347,11 +348,16 @@ def about_features(life: Life) -> None:
     assert life(online.MeasureReads(view="usage", entities=1, rounds=5)).found == 1
     [stands] = life(online.ShowOnline())
     assert (stands.generation.entities, stands.pushed, stands.late) == (1, 1, False)
+    job = life(feature_checks.CheckParity(view="usage"))
+    assert life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER).result["mismatches"] == 0
     about_feature_files(life, made)
 
 
 def about_feature_files(life: Life, made: features.TrainingSet) -> None:
-    """A set made again, two files made one, an entity forgotten."""
+    """A view looked at, a set made again, two files made one, an entity forgotten."""
+    job = life(feature_checks.MeasureView(view="usage"))
+    ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
+    assert ended.result["rows"] == 2
     job = life(features.RebuildSet(set=made.id))
     ended = life.until(jobs.ShowJob(job=job.id), lambda found: found.state in OVER)
     assert ended.result["output"] == made.digest

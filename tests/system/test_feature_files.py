@@ -22,7 +22,7 @@ from tests.system.test_features import DEFINED, ENTITIES, done, listed
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "f.toml").write_text(DEFINED)
-    (tmp_path / "e.csv").write_text(ENTITIES.replace("9,", "907,"))
+    (tmp_path / "e.csv").write_text(ENTITIES.replace("9,", "90744113377,"))
     return tmp_path
 
 
@@ -82,11 +82,13 @@ def test_few_files_change_no_set_and_the_many_are_gone(absent: Daemon, folder: P
 def test_nothing_of_whom_was_forgotten_is_left_but_in_sets_that_are_named(absent: Daemon, folder: Path) -> None:
     absent.start()
     done(absent, "apply", folder / "f.toml")
-    load(absent, folder, 0, "1,2026-01-01,1,a\n907,2026-01-02,77.125,his\n2,2026-01-15,7,b\n")
-    load(absent, folder, 1, "907,2026-01-03,78.125,his\n")
+    load(absent, folder, 0, "1,2026-01-01,1,a\n90744113377,2026-01-02,77.125,his\n2,2026-01-15,7,b\n")
+    load(absent, folder, 1, "90744113377,2026-01-03,78.125,his\n")
     made = make(absent, folder, "set.parquet")
     with absent.client() as client:
-        found = json.loads(absent.qd("--json", "features", "forget", "customer=907", "--reason", "asked to").stdout)
+        found = json.loads(
+            absent.qd("--json", "features", "forget", "customer=90744113377", "--reason", "asked to").stdout
+        )
         assert (found["rows"], found["views"], found["sets"]) == (2, ["usage"], [made["id"]])
         assert client.ask(features.ShowView(view="usage")).rows == 2
         entity = absent.home.artefacts / found["entity"][:2] / found["entity"]
@@ -100,15 +102,15 @@ def test_nothing_of_whom_was_forgotten_is_left_but_in_sets_that_are_named(absent
     refused = absent.qd("features", "rebuild", made["id"])
     assert refused.returncode == 5 and "rows of" in refused.stderr
     trail = absent.qd("--json", "governance", "audit").stdout
-    assert "forget one by customer: asked to" in trail and "907" not in trail
+    assert "forget one by customer: asked to" in trail and "90744113377" not in trail
 
 
 def test_a_forgetting_that_is_killed_is_finished(absent: Daemon, folder: Path) -> None:
     absent.start()
     done(absent, "apply", folder / "f.toml")
-    load(absent, folder, 0, "1,2026-01-01,1,a\n907,2026-01-02,77.125,his\n")
+    load(absent, folder, 0, "1,2026-01-01,1,a\n90744113377,2026-01-02,77.125,his\n")
     with absent.client() as client:
-        digest, _ = client.put(b'{"keys": {"customer": "907"}, "salt": "x"}')
+        digest, _ = client.put(b'{"keys": {"customer": "90744113377"}, "salt": "x"}')
         asked = client.ask(feature_files.ForgetEntity(entity=digest, keys=("customer",), reason="asked to"))
         running = until(lambda: client.ask(jobs.ShowJob(job=asked.job)).pid, "process")
         os.kill(running, signal.SIGKILL)

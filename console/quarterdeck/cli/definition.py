@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
+from quarterdeck.cli.feature_rows import with_features
 from quarterstore.records import flows, plans, tables
 from quarterstore.records.checks import CheckRows, Finding, RowRules, ValidateSection, checked_section
 from quarterstore.records.datasets import AddDataset
@@ -104,7 +105,7 @@ def compiled(path: Path) -> dict[str, Any]:
 def ready(context: Context, path: Path, allow_leak: str | None = None) -> tuple[Definition, dict[str, str]]:
     """The definition of a file as it is to be asked with, and the user's own files; what it names has been sent, and
     its rows looked at."""
-    definition = placed(read(path), path.parent)
+    definition = with_features(context, placed(read(path), path.parent), path.parent)
     if allow_leak is not None:
         definition = replace(definition, split=replace(definition.split, allow_leak=allow_leak))
     sources = {

@@ -12,9 +12,11 @@ from quarterdeck.cli.context import Context
 from quarterdeck.cli.waiting import to_the_end
 from quarterstore.records.base import Record
 from quarterstore.records.faults import Conflict, got, missing
+from quarterstore.records.feature_checks import CheckParity, MeasureView, Mismatch, ParityResult, StatsResult
 from quarterstore.records.feature_files import ForgetEntity, Forgetting, ListForgettings
 from quarterstore.records.features import ListViews, RebuildSet, ShowTrainingSet
 from quarterstore.records.jobs import ShowJob
+from quarterstore.records.tables import seconds
 
 
 class Rebuilt(Record, frozen=True):
@@ -39,6 +41,41 @@ def rebuilt(context: Context, name: str) -> Rebuilt:
             next="qd features forgettings",
         )
     return found
+
+
+def measured(context: Context, view: str, against: str | None, since: str | None) -> StatsResult:
+    """Look at a view; answers what was found."""
+    asked = MeasureView(view=view, against=against, since=None if since is None else moment("since", since))
+    job = to_the_end(context, context.client.ask(asked))
+    return msgspec.convert(job.result, StatsResult)
+
+
+def compared(context: Context, view: str, sample: int) -> ParityResult:
+    """Compare a sample of a view; answers what was found."""
+    job = to_the_end(context, context.client.ask(CheckParity(view=view, sample=sample)))
+    return msgspec.convert(job.result, ParityResult)
+
+
+def differing(found: Mismatch) -> list[dict[str, Any]]:
+    """A row for each feature that differs, or one for status and age where no value does."""
+    pairs = zip(found.features, found.offline, found.online, strict=True)
+    values = [(name, kept, read) for name, kept, read in pairs if kept != read]
+    rows: list[tuple[str, Any, Any]] = values or [("status, age", *_found(found))]
+    entity = ", ".join(found.keys)
+    return [{"entity": entity, "feature": name, "offline": kept, "online": read} for name, kept, read in rows]
+
+
+def _found(found: Mismatch) -> tuple[str, str]:
+    offline, online = (f"{status} {age}" for status, age in zip(found.statuses, found.ages, strict=True))
+    return offline, online
+
+
+def moment(field: str, text: str) -> float:
+    """Seconds since 1970 of a time that a person wrote."""
+    try:
+        return seconds(text)
+    except ValueError:
+        raise got(field, text, "a time such as 2026-03-01T12:00Z") from None
 
 
 def keys_of(context: Context, words: Sequence[str]) -> dict[str, str]:

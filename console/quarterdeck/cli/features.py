@@ -121,7 +121,7 @@ def applied(context: Context, path: Path, run_code: bool) -> list[FeatureView]:
 def loaded(context: Context, view: str, file: Path, known: Known | None) -> FeatureRows:
     """Send a file of rows, follow its job to the end."""
     context.client.ask(ShowView(view=view))  # before a large file is sent
-    digest, format_ = _sent(context, "file", file)
+    digest, format_ = sent_rows(context, "file", file)
     job = to_the_end(context, context.client.ask(AddRows(view=view, digest=digest, format=format_, known=known)))
     files = context.client.ask(ShowView(view=view)).files
     found: FeatureRows = next(each for each in files if each.source == digest)
@@ -148,7 +148,7 @@ def joined(
         raise got("output", str(output), "a file in a folder that is there")
     if output.exists() and not overwrite:
         raise Conflict(f"{output} is there already", field="output", next="give another name or --overwrite")
-    digest, format_ = _sent(context, "entities", entities)
+    digest, format_ = sent_rows(context, "entities", entities)
     asked = JoinFeatures(digest=digest, format=format_, views=views, time=time, reading=reading)
     job = to_the_end(context, context.client.ask(asked))
     result: dict[str, Any] = job.result
@@ -160,7 +160,8 @@ def joined(
     return made
 
 
-def _sent(context: Context, field: str, file: Path) -> tuple[str, Any]:
+def sent_rows(context: Context, field: str, file: Path) -> tuple[str, Any]:
+    """Send a CSV or Parquet file; answers its hash and its format."""
     if not file.is_file():
         raise got(field, str(file), "a CSV or Parquet file that can be read")
     parquet = file.suffix.lower() in (".parquet", ".pq")

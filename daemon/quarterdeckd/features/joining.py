@@ -85,7 +85,8 @@ def _joined(asked: pl.DataFrame, values: pl.DataFrame, on: str, keys: Sequence[s
 
 
 def _dated(found: pl.DataFrame, values: pl.LazyFrame, features: Sequence[str], ttl: float | None) -> pl.DataFrame:
-    age = (pl.col(TIME) - pl.col(FOUND)) / 1e6
+    # numpy divides; Polars multiplies by 1 / 1e6, which is another float now and then than what is read online
+    age = pl.Series((found[TIME] - found[FOUND]).to_numpy() / 1e6).fill_nan(None)
     expired = pl.lit(False) if ttl is None else (pl.col(TIME) - pl.col(FOUND) > round(ttl * 1e6)).fill_null(False)
     status = (
         pl.when(pl.col(FOUND).is_null())
@@ -94,7 +95,7 @@ def _dated(found: pl.DataFrame, values: pl.LazyFrame, features: Sequence[str], t
         .then(pl.lit("EXPIRED"))
         .otherwise(pl.lit("PRESENT"))
     )
-    dated = found.select(pl.when(~expired).then(pl.col(ROW)).alias(ROW), status=status, age=age)
+    dated = found.select(pl.when(~expired).then(pl.col(ROW)).alias(ROW), status=status, age=pl.lit(age))
     rows = dated[ROW]
     gathered = [values.select(name).collect().to_series().gather(rows) for name in features]
     return pl.DataFrame([*gathered, dated["status"], dated["age"]])

@@ -20,6 +20,7 @@ from quarterstore.records.admission import AdmissionSpec
 from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
 from quarterstore.records.drills import DrillSpec
+from quarterstore.records.feature_checks import ParitySpec, StatsSpec
 from quarterstore.records.feature_files import CompactSpec, ForgetSpec
 from quarterstore.records.features import JoinSpec, RowsSpec
 from quarterstore.records.jobs import JobKind, JobResult, JobSpec
@@ -43,6 +44,8 @@ KINDS: dict[str, tuple[str, type]] = {
     "training_set": ("quarterdeckd.features.training_set", JoinSpec),
     "materialise": ("quarterdeckd.features.materialise", MaterialiseSpec),
     "compaction": ("quarterdeckd.features.compaction", CompactSpec),
+    "feature_stats": ("quarterdeckd.features.stats", StatsSpec),
+    "feature_parity": ("quarterdeckd.features.parity", ParitySpec),
     "forgetting": ("quarterdeckd.features.forgetting", ForgetSpec),
     "stream": ("quarterdeckd.serving.stream", StreamSpec),
     "replay": ("quarterdeckd.serving.replay", ReplaySpec),

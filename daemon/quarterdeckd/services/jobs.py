@@ -15,6 +15,7 @@ from quarterstore.records import (
     compression,
     deployments,
     drills,
+    feature_checks,
     feature_files,
     features,
     jobs,
@@ -33,6 +34,8 @@ from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text
 
 OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
+DIFFER = "features differ"
+"""The kind of the alert of a view that is read otherwise online than offline."""
 Led = Callable[[State, jobs.Job, jobs.EndJob], Iterator[Act[Any]]]
 
 
@@ -217,6 +220,27 @@ def _after_forgetting(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator
         yield _failed(job, act)
 
 
+def _after_parity(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is None:
+        yield from _after_batch(state, job, act)
+        return
+    found = msgspec.convert(act.result, feature_checks.ParityResult)
+    standing = [
+        each.id for each in state.alerts if (each.kind, each.subject, each.resolved) == (DIFFER, job.subject, None)
+    ]
+    if not found.mismatches:
+        for alert in standing:
+            yield monitoring.ResolveAlert(alert=alert, note=found.words)
+    elif not standing:
+        yield monitoring.RaiseAlert(
+            kind=DIFFER,
+            subject=job.subject,
+            severity="critical",
+            words=f"{found.view} is read otherwise online than offline: {found.words}",
+            next=f"qd features parity {job.subject}",
+        )
+
+
 def _after_stream(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     spec = msgspec.convert(job.spec, streams.StreamSpec)
     yield streams.ResumeStream(stream=spec.stream, stopped=act.state == "CANCELLED", why=act.error or "")
@@ -277,6 +301,8 @@ LEADS_TO: dict[jobs.JobKind, Led] = {
     "materialise": _after_materialise,
     "compaction": _after_compaction,
     "forgetting": _after_forgetting,
+    "feature_stats": _after_batch,
+    "feature_parity": _after_parity,
     "stream": _after_stream,
     "replay": _after_replay,
     "drill": _after_drill,

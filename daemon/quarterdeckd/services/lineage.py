@@ -6,15 +6,17 @@ import time
 from collections.abc import Iterator
 
 from quarterdeckd.services.deciding import Answerers, Asking, Rules
-from quarterstore.ledger.finding import version_of
+from quarterstore.ledger.finding import one_of, version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import registry
 from quarterstore.records.deployments import Deployment
 from quarterstore.records.faults import got, missing
+from quarterstore.records.features import TrainingSet
 from quarterstore.records.registry import Lineage, LineageNode, Version
 from quarterstore.records.runs import Run
 
 DATA = "data:"
+SET = "set-"
 SHORTEST = 8
 """Characters of a hash that name data; fewer name too much."""
 DEEPEST = 20
@@ -25,6 +27,8 @@ Nodes = Iterator[LineageNode]
 def _lineage(state: State, query: registry.ShowLineage, asking: Asking) -> Lineage:
     if query.version.startswith(DATA):
         return _of_data(state, query.version.removeprefix(DATA))
+    if query.version.startswith(SET):
+        return _of_set(state, one_of(state.training_sets, "version", query.version))
     version = version_of(state, query.version, removed=True)
     return Lineage(version=version.id, up=tuple(_up(state, version)), down=tuple(_down(state, version)))
 
@@ -56,14 +60,30 @@ def _made_from(state: State, version: Version, depth: int) -> Nodes:
         for used in run.inputs:
             seen.add(used.digest)
             yield node("dataset", used.digest, f"{used.name}, {used.source}" if used.source else used.name, 1)
+            yield from _joined(state, used.digest, depth + 2, version.id)
         for digest in run.datasets:
             if digest not in seen:
                 seen.add(digest)
                 yield node("dataset", digest, _rows(state, digest), 1)
+                yield from _joined(state, digest, depth + 2, version.id)
     elif version.run:
         yield node("run", version.run, "of another store")
     if version.dataset and version.dataset not in seen:
         yield node("dataset", version.dataset, _rows(state, version.dataset))
+        yield from _joined(state, version.dataset, depth + 1, version.id)
+
+
+def _joined(state: State, digest: str, depth: int, of: str) -> Nodes:
+    """The training set that rows of data are, with the versions of its feature views."""
+    for made in state.training_sets:
+        if made.digest == digest:
+            yield LineageNode("training set", made.id, f"{made.rows:,} rows, read as {made.reading.how}", depth, of)
+            yield from _views(made, depth + 1, of)
+
+
+def _views(made: TrainingSet, depth: int, of: str) -> Nodes:
+    for view in made.views:
+        yield LineageNode("feature view", view.view, ", ".join(view.columns)[:300], depth, of)
 
 
 def _rows(state: State, digest: str) -> str:
@@ -127,19 +147,37 @@ def _place(deployment: Deployment, version: str) -> str:
     return f"{deployment.state}, answered before" if version in deployment.previous else ""
 
 
+def _of_set(state: State, made: TrainingSet) -> Lineage:
+    """The views of a training set, and every version that it reached."""
+    return Lineage(
+        version=made.id, up=tuple(_views(made, 1, made.id)), down=_reached_by(state, made.digest, made.id)[1]
+    )
+
+
 def _of_data(state: State, start: str) -> Lineage:
     """Every version that was trained on the data or made from one that was, and what came of each."""
     if len(start) < SHORTEST:
         raise got("version", DATA + start, f"data: and at least {SHORTEST} characters of its hash")
+    any_, down = _reached_by(state, start, DATA + start)
+    if not any_ and not any(each.id.startswith(start) for each in state.datasets):
+        raise missing("version", DATA + start, [DATA + each.id for each in state.datasets])
+    up = (
+        LineageNode("dataset", each.id, f"{each.name}, {each.rows} rows", 1, DATA + start)
+        for each in state.datasets
+        if each.id.startswith(start)
+    )
+    return Lineage(version=DATA + start, up=tuple(up), down=down)
+
+
+def _reached_by(state: State, start: str, data: str) -> tuple[bool, tuple[LineageNode, ...]]:
+    """Whether any run or version was given the data, and the tree below it."""
     reached = {run.id for run in state.runs if any(each.startswith(start) for each in _used(run))}
     versions = [
         version
         for version in state.versions
         if (version.dataset or "").startswith(start) or (version.run is not None and version.run in reached)
     ]
-    if not reached and not versions and not any(each.id.startswith(start) for each in state.datasets):
-        raise missing("version", DATA + start, [DATA + each.id for each in state.datasets])
-    data = DATA + start
+    any_ = bool(reached or versions)
     found = {version.id for version in versions}
     for version in state.versions:  # a parent is always registered before its child
         if version.parent in found and version.id not in found:
@@ -155,12 +193,7 @@ def _of_data(state: State, start: str) -> Lineage:
             down += _reached(state, version, 2, data)
     for version in below.get(None, ()):
         down += _reached(state, version, 1, data)
-    up = (
-        LineageNode("dataset", each.id, f"{each.name}, {each.rows} rows", 1, data)
-        for each in state.datasets
-        if each.id.startswith(start)
-    )
-    return Lineage(version=data, up=tuple(up), down=tuple(down))
+    return any_, tuple(down)
 
 
 def _reached(state: State, version: Version, depth: int, data: str) -> Nodes:

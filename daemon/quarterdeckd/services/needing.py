@@ -26,7 +26,7 @@ def _said(state: State, asked: Sequence[str], takes: Mapping[str, str]) -> tuple
     given_by: dict[str, str] = {}
     for name, wanted in _by_view(asked).items():
         view = view_of(state, name)
-        kinds = {each.name: each.kind for each in view.features}
+        kinds = view.kinds
         for each in wanted:
             if each not in kinds:
                 raise missing("views", f"{view.name}:{each}", [f"{view.name}:{one}" for one in kinds])

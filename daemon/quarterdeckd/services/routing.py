@@ -40,6 +40,8 @@ def online_view(state: State, view: features.FeatureView, generations: Path) -> 
         columns=newest.columns if newest else (),
         made=newest.made if newest else 0.0,
         generation=newest.id if newest else "",
+        requests=view.requests,
+        on_demand=view.on_demand,
     )
 
 

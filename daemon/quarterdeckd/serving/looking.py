@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quarterdeckd.features.computing import completed, read_for
 from quarterdeckd.features.entities import key_of, keys_of, names_of
 from quarterstore.records.deployments import Slot
 from quarterstore.records.faults import Conflict, missing
@@ -20,7 +21,7 @@ Read = tuple[list[Status | None], list[float | None]]
 
 class Looked(NamedTuple):
     """What was read for the rows of one request: their values by feature, what was read of each view, and the columns
-    that were keys."""
+    that were keys or requests of a view."""
 
     values: list[dict[str, Any]]
     views: dict[str, Read]
@@ -74,15 +75,17 @@ class Views:
                 continue
             asked = [key_of(online.view.keys, rows[number], f"rows[{number}]") for number in having]
             read: Read = ([None] * len(rows), [None] * len(rows))
-            found = online.read(asked, now, need.features, stale=slot.on_expired == "last")
-            for number, each in zip(having, found, strict=True):
+            found = online.read(asked, now, read_for(online.view, need.features), stale=slot.on_expired == "last")
+            given, fields = [rows[number] for number in having], [f"rows[{number}]" for number in having]
+            whole = completed(online.view, need.features, [each.values for each in found], given, fields)
+            for number, each, cells in zip(having, found, whole, strict=True):
                 if each.status == "EXPIRED" and slot.on_expired == "fail":
                     words = f"rows[{number}] has values of {each.age:.0f} s ago in {online.view.id}"
                     raise Conflict(f"{words}, {slot.version} takes none that is EXPIRED", field="features")
-                values[number].update(zip(need.features, each.values, strict=True))
+                values[number].update(zip(need.features, cells, strict=True))
                 read[0][number], read[1][number] = each.status, each.age
             views[online.view.id] = read
-            keys.update(names)
+            keys.update(names, (each.name for each in online.view.requests))
         return Looked(values, views, frozenset(keys)) if views else None
 
     def answer(self, name: str, keys: Sequence[Mapping[str, Any]], features: Sequence[str]) -> dict[str, Any]:

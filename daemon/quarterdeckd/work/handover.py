@@ -31,6 +31,8 @@ PATHS_IN: dict[jobs.JobKind, tuple[str, ...]] = {
     "materialise": (),
     "compaction": (),
     "forgetting": ("entity",),
+    "feature_stats": ("baseline",),
+    "feature_parity": (),
     "stream": ("model",),
     "replay": ("model", "live_model"),
     "drill": (),
@@ -48,6 +50,8 @@ FILES_OUT: dict[jobs.JobKind, tuple[str, ...]] = {
     "materialise": (),
     "compaction": (),
     "forgetting": (),
+    "feature_stats": (),
+    "feature_parity": (),
     "stream": (),
     "replay": (),
     "drill": (),
@@ -91,6 +95,12 @@ class Handover:
             spec["views"] = [view | {"lumps": self._lumps(view["lumps"])} for view in spec["views"]]
         if job.kind == "forgetting":
             spec["sets"] = [each | {"file": str(self._artefacts.checked(each["file"]))} for each in spec["sets"]]
+        if job.kind in ("feature_stats", "feature_parity"):
+            spec["wanted"] = spec["wanted"] | {"lumps": self._lumps(spec["wanted"]["lumps"])}
+        if job.kind == "feature_parity":
+            place = spec["online"]["folder"]
+            folder = str(self._home.online / place) if place else ""
+            spec |= {"online": spec["online"] | {"folder": folder}, "pushed": str(self._home.pushed)}
         if job.kind == "compaction":
             spec["lumps"] = self._lumps(spec["lumps"])
         if job.kind in ("batch", "compaction"):

@@ -24,7 +24,7 @@ from quarterstore.ledger.features import rows_of, view_of
 from quarterstore.ledger.journal import crash
 from quarterstore.ledger.online import generations_of
 from quarterstore.ledger.state import State
-from quarterstore.records import feature_files, features, monitoring, online
+from quarterstore.records import feature_checks, feature_files, features, monitoring, online
 from quarterstore.records.faults import Conflict, Fault, Refused, got
 from quarterstore.records.names import checked_word
 from quarterstore.records.places import Home
@@ -189,6 +189,11 @@ class OnlineFeatures:
         before = next(reversed(generations_of(self._view, name)), None)
         there = before is not None and (self._home.online / before.view / before.id).is_dir()
         return act if there else online.Materialise(view=act.view, full=True)
+
+    def noted(self, act: feature_checks.CheckParity) -> feature_checks.CheckParity:
+        """Before both sides are compared: what was pushed is among the files."""
+        self.fold()
+        return act
 
     def fold(self) -> None:
         """Make files of what was pushed. The entry is the commit point: a file whose entry is certain is never made of

@@ -72,6 +72,12 @@ class FeatureView(Record, frozen=True):
         return tuple(key for entity in self.entities for key in entity.keys)
 
     @property
+    def kinds(self) -> dict[str, Kind]:
+        """The kind of each feature: of those that are kept, then of those on demand."""
+        kept: dict[str, Kind] = {each.name: each.kind for each in self.features}
+        return kept | {each.name: each.kind for each in self.on_demand}
+
+    @property
     def id(self) -> str:
         """As `usage@2`."""
         return f"{self.name}@{self.version}"

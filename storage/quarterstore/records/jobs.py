@@ -22,6 +22,8 @@ JobKind = Literal[
     "materialise",
     "compaction",
     "forgetting",
+    "feature_stats",
+    "feature_parity",
     "replay",
     "drill",
     "study",

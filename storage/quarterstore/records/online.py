@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from quarterstore.records.base import Act, Event, Query, Record, Role, Sample
-from quarterstore.records.features import Feature, FeatureView, Key, Lump
+from quarterstore.records.features import Feature, FeatureView, Key, Lump, OnDemand
 from quarterstore.records.jobs import Job
 
 Status = Literal["PRESENT", "EXPIRED", "NOT_FOUND"]
@@ -51,6 +51,8 @@ class OnlineView(Record, frozen=True):
     columns: tuple[str, ...] = ()
     made: float = 0.0
     generation: str = ""
+    requests: tuple[Feature, ...] = ()
+    on_demand: tuple[OnDemand, ...] = ()
 
     @property
     def id(self) -> str:

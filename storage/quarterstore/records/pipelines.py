@@ -33,6 +33,9 @@ class DataSection(Record, frozen=True):
     missing: tuple[str, ...] = ("", "?", "NA", "NaN")
     columns: dict[str, str] = {}
     """Column -> number, integer, text, boolean or time, where the guess of `records.tables` shall not hold."""
+    features: tuple[str, ...] = ()
+    """Views, or `view:feature`, that the rows of the file (entities) are joined to, as known at their `entity_time`."""
+    entity_time: str = "event_time"
 
 
 class SplitSection(Record, frozen=True):

@@ -360,7 +360,8 @@ class ShowVersion(Query[Version], tag="registry.show", frozen=True):
 
 
 class ShowLineage(Query[Lineage], tag="registry.lineage", frozen=True):
-    """What a version came from and what came of it; of `data:HASH` every run and model that it reached."""
+    """What a version came from and what came of it; of `data:HASH` every run and model that it reached, of a
+    training set (`set-…`) its views too."""
 
     version: str
 

@@ -1,4 +1,4 @@
-"""`qd features compact | rebuild | forget | forgettings`: what is done to the rows that are kept."""
+"""`qd features compact | rebuild | forget | stats`: what is done to the rows that are kept, and how they are."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ import click
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command
 
+STATS = ("name", "rows", "nulls", "distinct", "lowest", "highest", "mean", "effect", "verdict", "note")
+
 
 def commands() -> dict[str, Made]:
-    return {"compact": _compact, "rebuild": _rebuild, "forget": _forget, "forgettings": _forgettings}
+    return {
+        "compact": _compact,
+        "rebuild": _rebuild,
+        "forget": _forget,
+        "forgettings": _forgettings,
+        "stats": _stats,
+        "parity": _parity,
+    }
 
 
 def _compact() -> click.Command:
@@ -51,6 +60,48 @@ def _forget() -> click.Command:
         for kind, names in (("training set", found.sets), ("version", found.versions)):
             for name in names:
                 context.say(f"{kind} {name} holds it still")
+
+    return run
+
+
+def _stats() -> click.Command:
+    @click.option("--against", help="MODEL@VERSION; the newest that was trained on the view unless said")
+    @click.option("--since", help="rows of event times from then on: ISO 8601")
+    @click.argument("view")
+    @command("stats", "Nulls, different values, range, and how far they are from what a version was trained on.")
+    def run(context: Context, view: str, since: str | None, against: str | None) -> None:
+        from quarterdeck.cli import feature_files
+        from quarterdeck.cli.printing import table
+        from quarterstore.records.wire import plain
+
+        found = feature_files.measured(context, view, against, since)
+        if context.json:
+            context.out(found)
+            return
+        table([plain(each) for each in found.features], STATS if found.against else STATS[:7])
+        context.say(f"{found.view} against {found.against}: {found.words}" if found.against else found.words)
+
+    return run
+
+
+def _parity() -> click.Command:
+    @click.option("--sample", default=1000, help="entities that are read both ways")
+    @click.argument("view")
+    @command("parity", "Whether what is read online is what is kept offline; exit 1 with the first five that differ.")
+    def run(context: Context, view: str, sample: int) -> None:
+        from quarterdeck.cli import feature_files
+        from quarterdeck.cli.printing import table
+        from quarterstore.records.faults import Failed
+
+        found = feature_files.compared(context, view, sample)
+        if context.json:
+            context.out(found)
+        elif found.mismatches:
+            table([row for each in found.shown for row in feature_files.differing(each)])
+        else:
+            context.say(found.words)
+        if found.mismatches:
+            raise Failed(found.words, field=found.view)
 
     return run
 

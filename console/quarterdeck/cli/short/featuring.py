@@ -177,22 +177,13 @@ def _get() -> click.Command:
         overwrite: bool,
     ) -> None:
         from quarterdeck.cli import features
+        from quarterdeck.cli.feature_files import moment
         from quarterstore.records.features import Reading
 
-        at = None if as_known_at is None else _moment(as_known_at)
+        at = None if as_known_at is None else moment("as-known-at", as_known_at)
         reading = Reading(how=how, known_at=at)
         found = features.joined(context, entities, views, output, overwrite, time, reading)
         if context.json:
             context.out(found)
 
     return run
-
-
-def _moment(text: str) -> float:
-    from quarterstore.records.faults import got
-    from quarterstore.records.tables import seconds
-
-    try:
-        return seconds(text)
-    except ValueError:
-        raise got("as-known-at", text, "a time such as 2026-03-01T12:00Z") from None
