@@ -190,7 +190,8 @@ def _stands(step: pipelines.Step, mended: bool) -> bool:
 
 
 def _reused(step: pipelines.Step) -> pipelines.Step:
-    return replace(step, how="reused", words=f"reused; {step.words.removeprefix('reused; ')}")
+    words = step.words.removeprefix("reused").removeprefix("; ") if step.how == "reused" else step.words
+    return replace(step, how="reused", words=f"reused; {words}" if words else "reused")
 
 
 def _cancel(state: State, act: pipelines.CancelPipeline, asking: Asking) -> Decision:
