@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from quarterdeck.cli.context import Context
 from quarterstore.records import flows, plans, tables
 from quarterstore.records.checks import CheckRows, Finding, RowRules, ValidateSection, checked_section
-from quarterstore.records.datasets import AddDataset
+from quarterstore.records.datasets import AddDataset, Dataset
 from quarterstore.records.faults import Failed, Invalid, TimedOut, got
 from quarterstore.records.misfits import misfit, refuse_unknown
 from quarterstore.records.pipelines import (
@@ -187,12 +187,20 @@ def _with_reference(context: Context, path: Path, section: ValidateSection) -> V
     if section.reference is None:
         return section
     file = _beside(path, section.reference, "validate.reference")
+    return replace(section, reference=added(context, file).id)
+
+
+def added(context: Context, file: Path, name: str | None = None) -> Dataset:
+    """Send a file of rows and keep it as a dataset of its name."""
+    if not file.is_file():
+        raise got("file", str(file), "a CSV or Parquet file that can be read")
     parquet = file.suffix.lower() in (".parquet", ".pq")
+    if parquet:
+        tables.check_parquet(file)
     digest, size = context.client.put(file)
-    context.client.ask(
-        AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
-    )
-    return replace(section, reference=digest)
+    named = (name or file.name)[:200]
+    asked = AddDataset(digest=digest, name=named, format="parquet" if parquet else "csv", size=size)
+    return context.client.ask(asked)
 
 
 def run_file(context: Context, path: Path, preempt: float | None = None, allow_leak: str | None = None) -> PipelineRun:
