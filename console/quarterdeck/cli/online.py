@@ -73,14 +73,14 @@ def _value(kind: str, text: str) -> Any:
     return WORDS.get(text.lower(), text) if kind == "boolean" else text
 
 
-def _object(text: str, field: str) -> dict[str, Any]:
+def _object(text: str | bytes, field: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise got(field, f"no JSON object ({error})", '{"NAME": VALUE, ...}') from None
 
 
-def pushed(context: Context, view: str, lines: Iterable[str]) -> Iterator[PushedRows]:
+def pushed(context: Context, view: str, lines: Iterable[bytes]) -> Iterator[PushedRows]:
     """Rows as JSON lines, pushed a thousand at a time: each thousand is kept whole, or refused and nothing after it is
     sent."""
     rows = (_object(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip())
