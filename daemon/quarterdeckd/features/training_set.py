@@ -57,15 +57,17 @@ def rows_of(spec: JoinSpec, report: Any) -> Rows:
     for number, (view, files) in enumerate(zip(spec.views, mattering, strict=True)):
         report.progress("join", number / len(spec.views), view.view)
         name = view.view.partition("@")[0]
-        clash = [name for name in view.columns if name in frame.columns]
-        if clash:
-            raise Conflict(f"{clash[0]} is a column of the entities and a feature of {view.view}", field="entities")
+        found_by = (f"{name}{STATUS}", f"{name}{AGE}")
+        for each in (*view.columns, *found_by):
+            if each in frame.columns:
+                what = "says how a value was found" if each in found_by else "is a feature"
+                raise Conflict(f"{each} is a column there already and {what} of {view.view}", field="entities")
         read = [each.name for each in (*view.features, *view.inputs)]
         values = _values(view, files)
         found = as_of(asked, values, [key.name for key in view.keys], read, spec.reading, view.ttl)
         found = _computed(view, found, frame).drop(each.name for each in view.inputs)
         statuses[name] = {str(each): int(n) for each, n in found["status"].value_counts().iter_rows()}
-        frame = frame.hstack(found.rename({"status": f"{name}{STATUS}", "age": f"{name}{AGE}"}).get_columns())
+        frame = frame.hstack(found.rename(dict(zip(("status", "age"), found_by, strict=True))).get_columns())
     return Rows(frame, statuses, mattering, newest)
 
 
