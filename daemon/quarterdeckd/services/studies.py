@@ -92,6 +92,10 @@ def _resume(state: State, act: studies.ResumeStudy, asking: Asking) -> Decision:
     given = {name: value for name in ("trials", "within", "workers") if (value := getattr(act, name)) is not None}
     if study.state == "SUCCEEDED" and not given:
         raise Conflict(f"{study.id} is done with {budget.trials} trials", field="study", next="give more with --trials")
+    if study.result is not None and act.trials is not None:
+        ended = study.result.complete + study.result.pruned + study.result.failed
+        if act.trials <= ended:
+            raise got("trials", act.trials, f"more than the {ended} that ended")
     definition = replace(study.definition, budget=replace(budget, **given))
     check_numbers(definition)
     again = replace(study, definition=definition, state="RUNNING", ended=None, error=None)
