@@ -44,6 +44,8 @@ CHECKED = {
     "definition.steps.interpreter": RUN,
     "sources{}": "a SHA-256; its path is checked by definitions.checked_sources and laid out inside the job's folder",
     "step.outputs{}": "a SHA-256",
+    "definition.validate.pandera": "a file among the sources, inside the job's folder of the user's own files",
+    "place": "the entry of the journal that a firing is owed to, by its number",
     "definition.train.python": "a function of the uploaded file: the name of the file is not used",
     "definition.train.run": "called(): a relative name inside the code",
     "secret_file": SECRET,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from quarterstore.records.deployments import ListDeployments
+from quarterstore.records.deployments import ListDeployments, ShowServing
 from quarterstore.records.registry import ListVersions, ShowVersion
 from tests.conftest import Daemon
 
@@ -130,3 +132,34 @@ def test_a_section_that_is_none_is_refused(daemon: Daemon, folder: Path, more: s
     )
     gone = daemon.qd("pipeline", "run", str(folder / "p.toml"))
     assert gone.returncode == 4 and "evaluate.fairness" in gone.stderr, gone.stderr
+
+
+def test_rows_that_serving_never_saw_the_like_of_have_an_answer_or_a_sentence(daemon: Daemon, folder: Path) -> None:
+    """A category never learnt and columns in another order are answered; a column that lacks, or of text, is named."""
+    assert run(daemon, folder, "good.csv", model="edges").returncode == 0
+    for stage in ("Staging", "Production"):
+        assert daemon.qd("promote", "edges@1", stage).returncode == 0
+    assert daemon.qd("deploy", "edges@1", "--wait").returncode == 0
+    with daemon.client() as client:
+        address = client.ask(ShowServing()).address
+
+    def asked(rows: str) -> tuple[int, str]:
+        request = urllib.request.Request(
+            f"{address}/v1/predict/edges", f'{{"rows": [{rows}]}}'.encode(), {"content-type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    plain, turned, unseen = (
+        asked(row)
+        for row in ('{"size": 2, "job": "smith"}', '{"job": "smith", "size": 2}', '{"size": 2, "job": "baker"}')
+    )
+    assert plain[0] == turned[0] == unseen[0] == 200, (plain, turned, unseen)
+    status, words = asked('{"size": 2}')
+    assert status == 400 and "job" in words
+    status, words = asked('{"size": "two", "job": "smith"}')
+    assert status == 400 and "size" in words
+    assert asked("")[0] == 400

@@ -202,6 +202,7 @@ async def test_a_terminal_too_small_says_so_and_comes_back(quiet: Any, made: Any
         await made.shown(pilot, "what serves")
 
 
+@pytest.mark.alone
 async def test_the_first_paint_and_a_key_are_quick(
     quiet: Any, made: Any, console: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

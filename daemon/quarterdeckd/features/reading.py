@@ -28,6 +28,18 @@ LATEST: Final = 253_402_300_800_000_000
 """The year 10,000 in microseconds."""
 
 
+UNREADABLE: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What Polars raises of a file: it panics, which is no `Exception`, where offsets in a Parquet footer lead past its
+end."""
+
+
+def said(error: BaseException) -> str:
+    """What is wrong with a file, in words that may be drawn."""
+    if isinstance(error, pl.exceptions.PanicException):
+        return "a file whose parts contradict one another"
+    return drawn((str(error).splitlines() or ["nothing"])[0], longest=200)
+
+
 def opened(path: Path, format_: str) -> pl.LazyFrame:
     """The rows of a CSV (all text, blank cells null) or Parquet file; `Invalid` when it is none."""
     try:
@@ -37,8 +49,8 @@ def opened(path: Path, format_: str) -> pl.LazyFrame:
         else:
             rows = pl.scan_csv(path, infer_schema=False, null_values=list(MISSING), glob=False)
         rows.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise got("file", drawn(str(error).splitlines()[0], longest=200), f"a {format_} file") from None
+    except UNREADABLE as error:
+        raise got("file", said(error), f"a {format_} file") from None
     return rows
 
 
@@ -46,8 +58,8 @@ def collected(rows: pl.LazyFrame) -> pl.DataFrame:
     """The rows in memory; `Invalid` when the file breaks off."""
     try:
         return rows.collect()
-    except pl.exceptions.PolarsError as error:
-        raise got("file", drawn(str(error).splitlines()[0], longest=200), "rows that can be read") from None
+    except UNREADABLE as error:
+        raise got("file", said(error), "rows that can be read") from None
 
 
 def need(rows: pl.LazyFrame, columns: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from quarterdeckd.features.reading import UNREADABLE, said
 from quarterstore.records import plans, tables
 from quarterstore.records.datasets import Column
 from quarterstore.records.faults import Invalid, got, missing
@@ -140,8 +141,8 @@ def _digest(file: Path) -> str:
 def _csv(file: Path, table: Table, section: DataSection) -> pl.DataFrame:
     try:
         frame = pl.read_csv(file, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise got(file.name, str(error).splitlines()[0], "a CSV file that Polars reads") from None
+    except UNREADABLE as error:
+        raise got(file.name, said(error), "a CSV file that Polars reads") from None
     frame.columns = [column.name for column in table.columns]
     if frame.height != table.rows:
         raise got(file.name, f"{frame.height:,} rows by Polars and {table.rows:,} by line", "one reading of its quotes")
@@ -175,8 +176,8 @@ def _is_parquet(file: Path, section: DataSection) -> bool:
 def _parquet(file: Path, section: DataSection) -> Raw:
     try:
         frame = pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise got(file.name, str(error).splitlines()[0], "a Parquet file that Polars reads") from None
+    except UNREADABLE as error:
+        raise got(file.name, said(error), "a Parquet file that Polars reads") from None
     if not frame.height:
         raise Invalid("got no row, expected at least one row", field=file.name)
     blanks = ["", *(cell.strip() for cell in section.missing)]

@@ -1,4 +1,4 @@
-"""What calls a person's function in an environment of its own: copied there, it knows the standard library alone
+"""What calls a person's function in an environment of its own: run there, it knows the standard library alone
 (Python 3.7 and later) and none of our packages.
 
 `own_runner.py --about` prints version and packages of the environment as JSON. `own_runner.py TASK.json FILE FUNCTION`

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
+from quarterdeckd.features.reading import UNREADABLE, said
 from quarterstore.records.datasets import RowDifference
 from quarterstore.records.faults import Fault, got
 
@@ -36,8 +37,8 @@ def difference(before: tuple[Path, str], after: tuple[Path, str]) -> RowDifferen
         else:
             counts = [_rows(frame) for frame in frames]
             removed, added = counts
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
-        raise got("dataset", (str(error).splitlines() or ["nothing"])[0][:200], "rows that can be read") from None
+    except (*UNREADABLE, UnicodeDecodeError) as error:
+        raise got("dataset", said(error), "rows that can be read") from None
     return RowDifference(
         rows_before=counts[0],
         rows_after=counts[1],

@@ -40,6 +40,9 @@ def check_search(definition: StudyDefinition) -> StudyDefinition:
     for name in objectives:
         if name not in METRICS:
             raise unknown_name("objectives", name, METRICS)
+    for field in ("run", "command", "interpreter"):
+        if getattr(definition.train, field):
+            raise got(f"train.{field}", "code in an environment of its own", "a learner or python: trials run in ours")
     if definition.train.python is None:
         check_learners(definition.space, definition.train.learner, definition.train.params)
     return replace(definition, objectives=objectives)

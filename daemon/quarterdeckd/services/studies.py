@@ -31,6 +31,8 @@ def checked(state: State, definition: studies.StudyDefinition, *, sent: bool = T
     data = definition.data
     if definition.objective is not None:
         return definition
+    if definition.train.code is not None:
+        raise got("train.code", definition.train.code, "nothing: a study takes the file of train.python alone")
     if data is None:
         raise got("data", "nothing", "[data] with a target, or objective = FILE.py:FUNCTION")
     if ((data.dataset or (data.file and not sent)) is None) == (data.builtin is None):
