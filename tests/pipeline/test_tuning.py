@@ -153,8 +153,8 @@ HANGS = """
 import subprocess, time
 def objective(trial):
     if trial.number == 2:
-        child = subprocess.Popen(["sleep", "600"])
-        open("child", "w").write(str(child.pid))
+        children = [subprocess.Popen(words) for words in (["sleep", "600"], ["setsid", "sleep", "601"])]
+        open("children", "w").write(" ".join(str(child.pid) for child in children))
         time.sleep(600)
     return trial.params["x"]
 """
@@ -167,7 +167,8 @@ def test_a_trial_that_hangs_is_ended_in_time_with_all_it_started(tmp_path: Path)
     assert hung.state == "FAILED" and "longer than its limit of 1 s" in str(hung.error)
     assert 1.0 <= hung.seconds < 3.0
     assert (result.complete, result.failed) == (5, 1)
-    assert not alive(int((job.folder / "job1" / "child").read_text()))
+    children = (job.folder / "job1" / "children").read_text().split()
+    assert len(children) == 2 and not any(alive(int(child)) for child in children)
 
 
 def test_a_trial_that_eats_is_ended_and_its_worker_replaced(tmp_path: Path) -> None:

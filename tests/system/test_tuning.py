@@ -122,6 +122,8 @@ def test_a_study_that_is_stopped_leaves_nobody_behind(daemon: Daemon, folder: Pa
     assert stopped["state"] == "CANCELLED"
     until(lambda: not session(leader))
     assert listed(daemon, "best", asked["id"], "--top", "3")
+    none = daemon.qd("tune", "best", asked["id"], "--top", "0")
+    assert (none.returncode, none.stderr) == (2, "error: top: got 0, expected 1 to 100000\n")
 
 
 @pytest.mark.parametrize(
