@@ -10,6 +10,7 @@ import msgspec
 from quarterdeckd.features import training_set
 from quarterdeckd.features.lumps import write
 from quarterdeckd.pipeline.step import At, Told
+from quarterstore.records import tables
 from quarterstore.records.base import Record
 from quarterstore.records.faults import got
 from quarterstore.records.features import JoinSpec
@@ -24,6 +25,8 @@ class Joined(Record, frozen=True):
 
     set: str
     entities: tuple[str, ...]
+    kinds: dict[str, str] = {}
+    """Of a CSV file, whose cells are texts in a training set: what its columns hold."""
 
 
 def features(at: At) -> Told:
@@ -42,7 +45,10 @@ def made(join: JoinSpec, out: Path, at: At | None = None) -> JoinedFigures:
     write(rows.frame, out / ROWS)
     id_ = identity(join, rows.used)
     entities = tuple(dict.fromkeys([*(key.name for view in join.views for key in view.keys), join.time]))
-    (out / ABOUT).write_bytes(msgspec.json.encode(Joined(id_, entities)))
+    kinds = {}
+    if join.format == "csv":
+        kinds = {column.name: column.kind for column in tables.read(Path(join.entities)).columns}
+    (out / ABOUT).write_bytes(msgspec.json.encode(Joined(id_, entities, kinds)))
     return JoinedFigures(id_, rows.frame.height, rows.newest, rows.statuses)
 
 
@@ -67,11 +73,15 @@ def behind(at: At) -> At:
 
 def learnt_from(definition: Definition, about: Path) -> Definition:
     """The definition for joined rows: the keys and the time of the entities are no features; a column that orders or
-    groups the rows is left for that."""
+    groups the rows is left for that. What is a number in a CSV file of entities is one here, unless cells that were
+    taken for blank are values by the definition."""
     data = definition.data
-    entities = msgspec.json.decode(about.read_bytes(), type=Joined).entities
-    ours = [name for name in entities if name not in (data.time, data.group, data.target, *data.ignore)]
-    return msgspec.structs.replace(definition, data=msgspec.structs.replace(data, ignore=(*data.ignore, *ours)))
+    found = msgspec.json.decode(about.read_bytes(), type=Joined)
+    kinds = found.kinds if set(data.missing).issuperset(tables.MISSING) else {}
+    ours = [name for name in found.entities if name not in (data.time, data.group, data.target, *data.ignore)]
+    return msgspec.structs.replace(
+        definition, data=msgspec.structs.replace(data, columns=kinds | data.columns, ignore=(*data.ignore, *ours))
+    )
 
 
 def _counted(statuses: dict[str, int]) -> str:
