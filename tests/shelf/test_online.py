@@ -212,3 +212,14 @@ def test_reading_is_as_a_dict_of_the_latest_rows_says(
             assert status == ("EXPIRED" if now - at > TTL else "PRESENT")
     finally:
         pushed.close()
+
+
+def test_a_key_that_is_known_by_its_hash_only_is_read_no_more_and_what_was_sent_of_it_stays_in_the_log(
+    pushed: online.Pushed,
+) -> None:
+    key = ("x" * 600, 1)
+    push(pushed, key, at=50, known=60)
+    assert pushed.forget("v", [key_bytes(key)], 70 * 10**6) == 0
+    assert read(view(), pushed, key) == [([None, None], "NOT_FOUND", None)]
+    assert [row.key for _, row in pushed.logged("v")] == [key]
+    assert pushed.forget("v", [key], 70 * 10**6) == 1 and pushed.logged("v") == []

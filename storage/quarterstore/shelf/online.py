@@ -233,14 +233,16 @@ class Pushed:
                 elif gone != forgotten:
                     changing.put(key, _pack((at, known, gone, number, values)), db=self._rows)
 
-    def forget(self, view: str, keys: Sequence[Key], at: int) -> int:
+    def forget(self, view: str, keys: Sequence[Key | bytes], at: int) -> int:
         """Forget entities: from here on no generation that was made before `at` (microseconds since 1970) is read for
-        them, and what was pushed is gone, also where it is in no file yet. Answers how many pushed rows that were."""
-        whose = {tuple(key) for key in keys}
+        them, and what was pushed is gone, also where it is in no file yet: of a key that is given as its bytes only
+        what is read, a file may have it. Answers how many pushed rows that were."""
+        whose = {tuple(key) for key in keys if not isinstance(key, bytes)}
         gone = 0
         with self._writing() as changing:
             for key in keys:
-                changing.put(_of(view) + key_bytes(key), _pack((0, 0, at, 0, None)), db=self._rows)
+                encoded = key if isinstance(key, bytes) else key_bytes(key)
+                changing.put(_of(view) + encoded, _pack((0, 0, at, 0, None)), db=self._rows)
             for place, row in list(_within(changing.cursor(db=self._log), view)):
                 if tuple(_unpack(row)[0]) in whose:
                     changing.delete(place, db=self._log)
