@@ -358,6 +358,18 @@ def test_cool_down_ends_exactly_when_it_says() -> None:
     assert deck.status("rows", reading).state == "FIRES"
 
 
+def test_a_clock_that_was_put_back_does_not_cool_down_until_it_has_caught_up() -> None:
+    deck = Deck()
+    deck.on(rows=ct.OnRows(least=1), cooldown=HOUR)
+    reading = ct.Readings(labels=5, at=1.0)
+    began = deck.look(reading).last or 0.0
+    deck.trained()
+    deck.now = began - 60
+    assert deck.status("rows", reading).state == "HELD"
+    deck.now = began - 24 * HOUR
+    assert deck.status("rows", reading).state == "FIRES"
+
+
 def test_one_retrain_of_a_model_is_in_flight_whoever_began_it() -> None:
     deck = Deck()
     deck.on(drift=ct.OnDrift(), rows=ct.OnRows(least=1), cooldown=0.0)

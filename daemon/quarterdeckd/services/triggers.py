@@ -93,7 +93,8 @@ def in_the_way(state: State, policy: ct.Policy, now: float) -> str:
     retrain = newest(policy)
     if retrain is not None and (place := place_of(state, policy, retrain, now)).state == "UNDER WAY":
         return f"one retrain at a time: {place.words}"
-    if policy.last is not None and now - policy.last < policy.cooldown:
+    # on both sides of the last retrain: a clock that was put back by a year must not hold the next for a year
+    if policy.last is not None and abs(now - policy.last) < policy.cooldown:
         return f"cooling down for {policy.cooldown - (now - policy.last):.0f} s more"
     return ""
 

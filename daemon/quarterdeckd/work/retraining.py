@@ -116,7 +116,7 @@ class Retraining:
         asked = (files, live, since, policy.since.get("accuracy"), accuracy)
         known = self._read_before.get(policy.model)
         now = time.time()
-        if known is not None and known[0] == asked and now - known[1].at < FRESH:
+        if known is not None and known[0] == asked and 0 <= now - known[1].at < FRESH:
             return known[1]
         readings = ct.Readings(
             accuracy=self._accuracy(policy, accuracy, list(files), live or "", now) if accuracy is not None else None,

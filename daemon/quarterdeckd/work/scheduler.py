@@ -79,6 +79,8 @@ class Scheduler:
             if isinstance(event, schedules.MaintenanceBegan | schedules.MaintenanceEnded):
                 self._set_all()
             elif isinstance(event, _CHANGES):
+                if isinstance(event, schedules.SchedulePaused):
+                    self._retime_moved(event.name)  # the clock may have been put back while it was paused
                 self._set(_name_of(event))
             elif isinstance(event, schedules.FiringStarted):
                 self._note_jobs(event)
@@ -94,11 +96,15 @@ class Scheduler:
         """Every alarm anew, and what a clock that was put back has made too late; the end of a maintenance."""
         self._wake(AFTER, self._end_maintenance, found.until if (found := self._view.maintenance.get("deck")) else None)
         for schedule in self._view.schedules:
-            if retimed(schedule, self._clock())[0] != schedule.next:
-                self._soon(schedule.name, self._retime(schedule.name))
+            self._retime_moved(schedule.name)
             self._set(schedule.name)
             if to_start(self._view, schedule) is not None:
                 self._soon(schedule.name, self._start_next(schedule.name))
+
+    def _retime_moved(self, name: str) -> None:
+        schedule = self._view.schedules[name]
+        if retimed(schedule, self._clock())[0] != schedule.next:
+            self._soon(name, self._retime(name))
 
     def _set(self, name: str) -> None:
         schedule = self._view.schedules.get(name)
