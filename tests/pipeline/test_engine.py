@@ -73,6 +73,11 @@ def fills(step):
         (step.out / f"{n}").write_bytes(b"x" * (4 << 20))
         time.sleep(0.01)
 
+def fills_one(step):
+    leaves(step)
+    with (step.out / "one").open("wb") as file:
+        while True: file.write(b"x" * (4 << 20))
+
 def dies(step):
     leaves(step)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -232,6 +237,7 @@ LIMITS = {
     "eats": (jobs.Limits(seconds=60, memory=256 << 20), "memory"),
     "forks": (jobs.Limits(seconds=60, memory=256 << 20), "memory"),
     "fills": (jobs.Limits(seconds=60, disk=64 << 20), "disk"),
+    "fills_one": (jobs.Limits(seconds=60, disk=64 << 20), "disk: got "),
     "dies": (jobs.Limits(), "SIGKILL"),
     "leaves": (jobs.Limits(), ""),
 }
@@ -250,6 +256,11 @@ def test_a_step_over_its_limit_is_ended_in_time_with_all_that_it_started(bench: 
         assert took < limits.seconds + 2.0 + 2.0  # and the worker's start on a busy machine
     left = [int(pid) for pid in bench.mark.read_text().split()]
     assert len(left) == 2 and not any(map(lives, left))
+
+
+def test_a_function_that_is_not_there_is_named_by_its_step(bench: Bench) -> None:
+    ended = bench.run(bench.spec(step("a", "wirte")))
+    assert not ended.ok and str(ended.error).startswith("a.run: got no function wirte, expected one of write, read")
 
 
 def test_a_worker_that_is_told_to_end_takes_its_step_along(bench: Bench) -> None:

@@ -148,6 +148,9 @@ def test_a_forgetting_that_is_done_again_leaves_what_was_pushed_since(tmp_path: 
     push(pushed, ("x", 1), 70, 98, 5.0)
     assert pushed.forget("v", [("x", 1)], 97 * 10**6, "f") == 0
     assert read(view(), pushed, ("x", 1)) == [([5.0, "x"], "PRESENT", 30.0)] and pushed.waiting("v") == 1
+    made = view(generation(tmp_path / "g", {("y", 1): (90, 90, [1.0, "made"])}), made=95.0)  # it was on its way
+    pushed.forget("v", [("x", 1), ("y", 1)], 97 * 10**6, "f")
+    assert [each[1] for each in read(made, pushed, ("x", 1), ("y", 1))] == ["PRESENT", "NOT_FOUND"]
     assert pushed.forget("v", [("x", 1)], 99 * 10**6, "g") == 1
     assert read(view(), pushed, ("x", 1)) == [([None, None], "NOT_FOUND", None)]
 
@@ -224,3 +227,14 @@ def test_reading_is_as_a_dict_of_the_latest_rows_says(
             assert status == ("EXPIRED" if now - at > TTL else "PRESENT")
     finally:
         pushed.close()
+
+
+def test_a_key_that_is_known_by_its_hash_only_is_read_no_more_and_what_was_sent_of_it_stays_in_the_log(
+    pushed: online.Pushed,
+) -> None:
+    key = ("x" * 600, 1)
+    push(pushed, key, at=50, known=60)
+    assert pushed.forget("v", [key_bytes(key)], 70 * 10**6, "f") == 0
+    assert read(view(), pushed, key) == [([None, None], "NOT_FOUND", None)]
+    assert [row.key for _, row in pushed.logged("v")] == [key]
+    assert pushed.forget("v", [key], 70 * 10**6, "g") == 1 and pushed.logged("v") == []

@@ -28,6 +28,7 @@ from quarterdeckd.pipeline.watch import BEAT
 from quarterstore.records import flows
 from quarterstore.records.evaluations import Against
 from quarterstore.records.faults import Fault, got
+from quarterstore.records.features import JoinSpec
 from quarterstore.records.pipelines import PipelineOutcome, PipelineSpec, Step, StepSection
 from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.files import digest_of
@@ -143,7 +144,8 @@ class Engine:
         self._not_before.pop(step.name, None)
         known = self._steps[step.name]
         inputs = self._digests(step)
-        digest = key(self._spec.definition, step, self._data(), self._spec.sources, inputs, self._against(step))
+        spec = self._spec
+        digest = key(spec.definition, step, self._data(), spec.sources, inputs, self._against(step), self._join(step))
         cached = self._spec.cache.get(digest)
         if cached is not None and self._found(cached.outputs, step.name):
             now = time.time()
@@ -266,6 +268,9 @@ class Engine:
     def _against(self, step: StepSection) -> Against | None:
         return self._spec.against if step.uses == "evaluate" else None
 
+    def _join(self, step: StepSection) -> JoinSpec | None:
+        return self._spec.join if step.uses == "features" else None
+
     def _data(self) -> str | None:
         data = self._spec.definition.data
         return data.dataset or data.builtin
@@ -300,6 +305,7 @@ class Engine:
             report=self._report,
             artefact=self._store.checked,
             against=self._against(step),
+            join=self._join(step),
         )
 
     def _asked(self, step: StepSection) -> Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import os
 import resource
@@ -247,18 +248,30 @@ def _child(do: Callable[[At], Told], at: At, folder: Path, limits: Limits, worke
         os.dup2(log, 2)
         os.chdir(folder / "work")
         set_limits(limits)
-        code = _done(do, at, folder)
+        code = _done(do, at, folder, limits)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(code)
 
 
-def _done(do: Callable[[At], Told], at: At, folder: Path) -> int:
+def _done(do: Callable[[At], Told], at: At, folder: Path, limits: Limits) -> int:
     try:
         told = do(at)
         answer = Answer(True, told.words, msgspec.to_builtins(told.figures))
     except BaseException as error:  # whatever user code raises is the step's answer
-        answer = Answer(False, logged(error), error.figures if isinstance(error, Fault) else {})
+        words = logged(error)
+        if _too_large(error):
+            words = f"disk: got a file of more, expected at most {limits.disk / 1e9:.3g} GB written ({words})"
+        answer = Answer(False, words, error.figures if isinstance(error, Fault) else {})
     write_whole(folder / "answer.json", msgspec.json.encode(answer))
     return 0 if answer.ok else 1
+
+
+def _too_large(error: BaseException | None) -> bool:
+    """Whether it comes of the kernel's limit for a file, which is met before the worker measures the folder."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            return True
+        error = error.__cause__
+    return False

@@ -18,8 +18,10 @@ import quarterstore.records
 from quarterdeckd.pipeline import own_process
 from quarterstore.records import flows
 from quarterstore.records.evaluations import Against
+from quarterstore.records.features import JoinSpec
 from quarterstore.records.pipelines import Definition, StepSection
 from quarterstore.records.training import named_code
+from quarterstore.records.training_sets import said
 
 OURS = ("pipeline", "learning", "measures", "features", "compression")
 """Floors whose source decides what our own steps do."""
@@ -33,9 +35,11 @@ def key(
     sources: Mapping[str, str],
     inputs: Any,
     against: Against | None = None,
+    join: JoinSpec | None = None,
 ) -> str:
     """SHA-256 of what the outputs of a step depend on. `sources` and `inputs` are paths or places -> SHA-256, `against`
-    is the champion. A step that asks how old its rows are has another key each time."""
+    is the champion, `join` the views with the hashes of their rows, however these lie. A step that asks how old its
+    rows are has another key each time."""
     laid = flows.effective(definition, step)
     fields = flows.KINDS[step.uses].depends if step.uses else ()
     trained = named_code(laid.train)
@@ -54,6 +58,7 @@ def key(
         dict(inputs),
         dict(sources) if own else {},
         msgspec.to_builtins(against),
+        *((msgspec.to_builtins(said(join)),) if join else ()),
         time.time_ns() if ages else 0,
         _ours() if step.uses else "",
         _environment(),

@@ -235,24 +235,32 @@ class Pushed:
                 elif gone != forgotten:
                     changing.put(key, _pack((at, known, gone, number, values)), db=self._rows)
 
-    def forget(self, view: str, keys: Sequence[Key], at: int, forgetting: str) -> int:
+    def forget(self, view: str, keys: Sequence[Key | bytes], at: int, forgetting: str) -> int:
         """Forget entities: from here on no generation that was made before `at` (microseconds since 1970) is read for
-        them, and what was pushed is gone, also where it is in no file yet. Done again for the same forgetting it does
-        nothing: what was pushed since then stays. Answers how many pushed rows are gone."""
-        whose = {tuple(key) for key in keys}
+        them, and what was pushed is gone, also where it is in no file yet: of a key that is given as its bytes only
+        what is read, a file may have it. Done again for the same forgetting, what was pushed since then stays. Answers
+        how many pushed rows are gone."""
+        whose = {tuple(key) for key in keys if not isinstance(key, bytes)}
         gone, place = 0, _of(view) + b"forgotten"
         with self._writing() as changing:
             done = _listed(changing, self._notes, place)
-            if any(each == forgetting for each, _ in done):
-                return 0
+            again = any(each == forgetting for each, _ in done)
             for key in keys:
-                changing.put(_of(view) + key_bytes(key), _pack((0, 0, at, 0, None)), db=self._rows)
+                self._hide(changing, _of(view) + (key if isinstance(key, bytes) else key_bytes(key)), at, again)
+            if again:
+                return 0
             for logged, row in list(_within(changing.cursor(db=self._log), view)):
                 if tuple(_unpack(row)[0]) in whose:
                     changing.delete(logged, db=self._log)
                     gone += 1
             changing.put(place, _pack([*done, (forgetting, at)]), db=self._notes)
         return gone
+
+    def _hide(self, changing: Any, key: bytes, at: int, keep: bool) -> None:
+        """Read nothing of a generation before `at`; with `keep` what was pushed is read all the same."""
+        before = changing.get(key, db=self._rows) if keep else None
+        time, known, _, number, values = _unpack(before) if before is not None else (0, 0, 0, 0, None)
+        changing.put(key, _pack((time, known, at, number, values)), db=self._rows)
 
     def _writing(self) -> _Writing:
         return _Writing(self._environment)

@@ -1,4 +1,4 @@
-"""`qd data check`: rows against a file of rules, without a pipeline."""
+"""`qd data`: rows against a file of rules, without a pipeline, and a file of rows kept as a dataset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,19 @@ from quarterdeck.cli.short.making import Made, command
 
 
 def data_group() -> dict[str, Made]:
-    return {"check": _check}
+    return {"check": _check, "add": _add}
+
+
+def _add() -> click.Command:
+    @click.option("--name", help="another name than that of the file")
+    @click.argument("file", type=click.Path(path_type=Path))
+    @command("add", "Keep a CSV or Parquet file as the newest dataset of its name: what a retrain of that name reads.")
+    def run(context: Context, file: Path, name: str | None) -> None:
+        from quarterdeck.cli.definition import added
+
+        context.out(added(context, file, name))
+
+    return run
 
 
 def _check() -> click.Command:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from quarterdeckd.pipeline.forking import lead, stand_alone
+from quarterdeckd.pipeline.forking import adopt_orphans, end_orphans, lead, stand_alone
 from quarterdeckd.pipeline.tuning.messages import LARGEST, Asked, Said, Task, encode, said
 from quarterdeckd.pipeline.watch import held
 from quarterstore.records.spaces import Budget
@@ -57,6 +57,7 @@ class Pool:
         self._serve, self._seconds, self._memory = serve, budget.trial_seconds, budget.trial_memory
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
+        adopt_orphans()
         for _ in range(count):
             self._fork()
 
@@ -101,12 +102,13 @@ class Pool:
         return Lost(number, why)
 
     def _end(self, worker: Worker) -> int:
-        """End it with its whole group; the signal it died of."""
+        """End it with all that it started, also what left its group; the signal it died of."""
         self._selector.unregister(worker.end)
         self._workers.remove(worker)
         worker.end.close()
         _kill_group(worker.pid)
         _, status = os.waitpid(worker.pid, 0)
+        end_orphans({each.pid for each in self._workers})
         return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
     def _fork(self) -> None:
