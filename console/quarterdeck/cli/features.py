@@ -146,6 +146,8 @@ def joined(
     """Send the entities, follow the job, fetch the training set."""
     if not output.parent.is_dir():
         raise got("output", str(output), "a file in a folder that is there")
+    if output.suffix.lower() == ".csv":
+        raise got("output", output.name, "a name for a Parquet file, such as training.parquet")
     if output.exists() and not overwrite:
         raise Conflict(f"{output} is there already", field="output", next="give another name or --overwrite")
     digest, format_ = sent_rows(context, "entities", entities)

@@ -90,7 +90,10 @@ class Watch(threading.Thread):
         """Until the process ends."""
         beat = Path("beat")
         while True:
-            beat.touch()
+            try:
+                beat.touch()
+            except FileNotFoundError:
+                self._leave(1)  # the home was taken away: there is nobody to say anything to
             ready, _, _ = select.select([self._bell], [], [], min(BEAT, max(0.0, self._until - time.monotonic())))
             if ready and signal.SIGTERM in os.read(self._bell, 64):
                 self._end("cancelled")
@@ -102,6 +105,9 @@ class Watch(threading.Thread):
     def _end(self, why: str) -> NoReturn:
         settled = self._outcome.settle(JobResult(ok=False, error=why))
         print(f"ended: {why}", flush=True)
+        self._leave(0 if settled.ok else 1)
+
+    def _leave(self, code: int) -> NoReturn:
         if os.getpgrp() == os.getpid():  # leader of its own group, as the supervisor starts it: take children along
             os.killpg(os.getpid(), signal.SIGTERM)  # to itself only a byte in the pipe
-        os._exit(0 if settled.ok else 1)
+        os._exit(code)
