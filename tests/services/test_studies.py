@@ -133,6 +133,8 @@ def test_a_study_that_runs_is_not_resumed_and_one_that_is_done_only_for_more() -
     ended(ruling, study)
     with pytest.raises(Conflict, match="done with 100 trials"):
         ruling.act(studies.ResumeStudy(study=study.id))
+    with pytest.raises(Invalid, match="trials: got 100, expected more than the 100 that ended"):
+        ruling.act(studies.ResumeStudy(study=study.id, trials=100))
     again = ruling.act(studies.ResumeStudy(study=study.id, trials=150, workers=2))
     assert (again.state, again.definition.budget.trials, again.definition.budget.workers) == ("RUNNING", 150, 2)
     assert again.job != study.job and again.result is not None

@@ -216,15 +216,16 @@ class StudySpec(Record, frozen=True):
 
 
 def study_of(definition: Definition) -> StudyDefinition:
-    """The study that the step `tune` of a pipeline is."""
+    """The study that the step `tune` of a pipeline is, with metrics by their own names (`roc_auc` is `roc auc`)."""
     assert definition.tune is not None
+    objectives = {name.replace("_", " "): goal for name, goal in definition.tune.objectives.items()}
     return StudyDefinition(
         name=definition.name,
         data=definition.data,
         split=definition.split,
         train=definition.train,
         task=definition.task,
-        **msgspec.structs.asdict(definition.tune),
+        **(msgspec.structs.asdict(definition.tune) | {"objectives": objectives}),
     )
 
 
