@@ -263,6 +263,21 @@ def test_a_function_that_is_not_there_is_named_by_its_step(bench: Bench) -> None
     assert not ended.ok and str(ended.error).startswith("a.run: got no function wirte, expected one of write, read")
 
 
+def test_an_interpreter_that_vanished_fails_its_step_and_not_those_behind_it(bench: Bench) -> None:
+    gone = str(bench.folder / "venv/bin/python")
+    spec = bench.spec(step("a", "write"), step("b", "read", "a", interpreter=gone), step("c", "write", "b"), code=CODE)
+    ended = bench.run(spec)
+    assert not ended.ok and not ended.lost and gone in str(ended.error) and "\n" not in str(ended.error)
+    found = bench.steps()
+    assert (found["a"].state, found["b"].state, "c" in found) == ("DONE", "FAILED", False)
+    assert gone in found["b"].words and "Traceback" not in (bench.job / "log.txt").read_text()
+
+
+def test_an_interpreter_that_is_away_for_a_moment_is_asked_again(bench: Bench) -> None:
+    away = step("a", "write", interpreter=str(bench.folder / "python"), retries=1, backoff=0.05)
+    assert not bench.run(bench.spec(away)).ok and bench.steps()["a"].attempts == 2
+
+
 def test_a_worker_that_is_told_to_end_takes_its_step_along(bench: Bench) -> None:
     worker = bench.start(bench.spec(step("a", "hangs", params={"mark": str(bench.mark)})))
     deadline = time.monotonic() + 20

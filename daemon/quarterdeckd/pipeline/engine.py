@@ -123,7 +123,8 @@ class Engine:
         while more:
             more = False
             for step in self._ready():
-                if len(self._running) < max(1, self._spec.definition.parallel) and self._begin(step):
+                free = self._failed is None and len(self._running) < max(1, self._spec.definition.parallel)
+                if free and self._begin(step):
                     more = True  # a cached step may be what the next one waited for
         return bool(self._running) or bool(self._not_before)
 
@@ -145,7 +146,14 @@ class Engine:
         known = self._steps[step.name]
         inputs = self._digests(step)
         spec = self._spec
-        digest = key(spec.definition, step, self._data(), spec.sources, inputs, self._against(step), self._join(step))
+        join, against = self._join(step), self._against(step)
+        try:
+            digest = key(spec.definition, step, self._data(), spec.sources, inputs, against, join)
+        except Fault as fault:  # such as an interpreter that is no longer there
+            now = time.time()
+            tried = replace(known, attempts=known.attempts + 1, started=now, ended=now)
+            self._again(step, tried, fault.line(), lost=False)
+            return False
         cached = self._spec.cache.get(digest)
         if cached is not None and self._found(cached.outputs, step.name):
             now = time.time()
