@@ -120,7 +120,7 @@ def _named(keys: Sequence[features.Key]) -> str:
 
 def _still_there(state: State, view: features.FeatureView) -> None:
     """`Conflict` where a version that answers, or may, reads a feature of the view that it would have no more."""
-    there = {each.name for each in (*view.features, *view.on_demand)}
+    there = {each.name for each in view.features} | {each.name for each in view.on_demand}
     live = {version for each in state.deployments for version in (each.live, *each.previous[-1:])}
     for version in state.versions:
         if version.stage not in ("Staging", "Production") and version.id not in live:

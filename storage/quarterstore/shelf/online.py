@@ -8,6 +8,7 @@ by LMDB's own snapshots.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import struct
@@ -19,11 +20,12 @@ from typing import Any, Final, NamedTuple
 import lmdb
 import msgspec
 
-from quarterstore.records.faults import Full
+from quarterstore.records.faults import Full, Overloaded
 from quarterstore.records.online import OnlineView, Status
 from quarterstore.shelf.entity_keys import LONGEST, Key, key_bytes
 from quarterstore.shelf.files import make_folder, sync_folder
 
+log = logging.getLogger(__name__)
 CHUNK: Final = 65_536
 """Pairs that are written in one transaction."""
 FIRST_SIZE: Final = 64 * 1024**2
@@ -117,6 +119,15 @@ def times_in(row: bytes) -> tuple[int, int]:
 def _opened(folder: Path) -> Any:
     # a generation never changes and is never written again: no lock, and no reader's slot to be left behind
     return lmdb.open(str(folder), readonly=True, lock=False, create=False, max_readers=1, readahead=False)
+
+
+def _opened_or_none(folder: Path) -> Any:
+    """None where a generation is not there (after a restore) or not whole: whoever else is served goes on."""
+    try:
+        return _opened(folder)
+    except lmdb.Error as error:
+        log.error("a generation cannot be read: %s", error)
+        return None
 
 
 class Pushed:
@@ -305,7 +316,7 @@ class Online:
         if before is not None and before.view.folder == view.folder:
             self._generation = before._generation  # LMDB opens a file once a process
         else:
-            self._generation = _opened(Path(view.folder)) if view.folder else None
+            self._generation = _opened_or_none(Path(view.folder)) if view.folder else None
         self._made = round(view.made * 1e6)
         self._names = [each.name for each in view.features]
         self._place = {name: place for place, name in enumerate(view.columns, 2)}
@@ -317,7 +328,10 @@ class Online:
     ) -> list[Found]:
         """Of each key the values of `names` (the view's own features, in its order, where they are left out), as they
         hold at `now` (seconds since 1970). A value older than the ttl is EXPIRED and null, with its age; `stale` gives
-        it all the same. A key may be one of `some`."""
+        it all the same. A key may be one of `some`. `Overloaded` where the generation is not on this disk."""
+        if self._generation is None and self.view.folder:
+            words = f"{self.view.id} cannot be read: its generation is not on this disk"
+            raise Overloaded(words, field="view", after=5, next=f"qd features materialise {self.view.name} --full")
         encoded = [key if isinstance(key, bytes) else key_bytes(key) for key in keys]
         moment = round(now * 1e6)
         wanted = self._names if names is None else names
