@@ -13,10 +13,14 @@ from quarterstore.records import (
     compression,
     ct,
     deployments,
+    feature_checks,
+    features,
     governance,
     hooks,
     models,
     monitoring,
+    online,
+    pipelines,
     registry,
     runs,
     schedules,
@@ -158,6 +162,37 @@ def _history(message: schedules.ListFirings) -> Words:
     return ["qd", "schedule", "history", *([message.name] if message.name else [])], ("name",)
 
 
+def _step_log(message: pipelines.PipelineLog) -> Words:
+    return ["qd", "pipeline", "logs", message.pipeline_run, *([message.step] if message.step else [])], (
+        "pipeline_run",
+        "step",
+        "lines",
+    )
+
+
+def _resume(message: pipelines.ResumePipeline) -> Words:
+    """As the key does it: nothing is read from the asker's disk."""
+    return ["qd", "pipeline", "resume", message.pipeline_run, "--as-it-was"], ("pipeline_run",)
+
+
+def _online_status(message: online.ShowOnline) -> Words:
+    return ["qd", "features", "status", *([message.view] if message.view else [])], ("view",)
+
+
+def _look_up(message: online.LookUp) -> Words:
+    words = ["qd", "features", "online", message.view]
+    for key in message.keys:
+        words += ["--key", _pairs(key)]
+    for feature in message.features:
+        words += ["--feature", feature]
+    return words, ("view", "keys", "features")
+
+
+def _pairs(key: dict[str, Any]) -> str:
+    plain = all("," not in str(value) for value in key.values())
+    return ",".join(f"{name}={value}" for name, value in key.items()) if plain else msgspec.json.encode(key).decode()
+
+
 SHORT: dict[type, Callable[[Any], Words]] = {
     store.ShowStatus: _with("status"),
     store.Diagnose: _with("doctor"),
@@ -167,6 +202,20 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     runs.CompareRuns: _compare,
     search.SearchRuns: _search,
     studies.ShowStudy: _with("tune show", "study"),
+    studies.StopStudy: _with("tune stop", "study"),
+    studies.ResumeStudy: _with("tune resume", "study"),
+    pipelines.ShowPipelineRun: _with("pipeline show", "pipeline_run"),
+    pipelines.PipelineLog: _step_log,
+    pipelines.ResumePipeline: _resume,
+    pipelines.CancelPipeline: _with("pipeline cancel", "pipeline_run"),
+    pipelines.ApproveStep: _with("pipeline approve", "pipeline_run"),
+    pipelines.RejectStep: _with("pipeline reject", "pipeline_run"),
+    features.ShowView: _with("features show", "view"),
+    online.Materialise: _with("features materialise", "view"),
+    online.ShowOnline: _online_status,
+    online.LookUp: _look_up,
+    feature_checks.CheckParity: _with("features parity", "view"),
+    feature_checks.MeasureView: _with("features stats", "view"),
     registry.ShowLineage: _with("lineage", "version"),
     models.ShowModel: _with("model show", "model"),
     registry.ListTenures: _with("registry history", "model"),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from quarterstore.records import registry, runs
 from quarterstore.records.faults import Fault
+from quarterstore.records.misfits import misfit
+from quarterstore.records.spaces import TuneSection
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,19 @@ def test_a_wrong_stage_names_the_right_one_over_the_socket(daemon: Any) -> None:
             client.ask(registry.MoveStage(version="a@1", stage="staging"))  # type: ignore[arg-type]
         with pytest.raises(Fault, match="run: got int, expected str"):
             client.ask(runs.EndRun(run=5))  # type: ignore[arg-type]
+
+
+def test_what_is_wrong_in_a_table_says_what_fits() -> None:
+    """msgspec does not say under which name."""
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert({"objectives": {"f1": "maximize"}, "space": {}}, TuneSection)
+    fault = misfit(TuneSection, str(caught.value))
+    assert str(fault) == "objectives[...]: got maximize, expected maximise, minimise; nearest: maximise, minimise"
+
+
+def test_no_line_of_a_commands_help_is_wider_than_a_terminal(daemon: Any) -> None:
+    said = daemon.qd("jobs", "list", "--help").stdout
+    assert "materialise" in said and max(map(len, said.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("noun", ["outcomes", "people", "audit"])

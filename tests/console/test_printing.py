@@ -120,6 +120,11 @@ def test_a_terminal_has_no_line_that_is_wider_than_it(
     assert "four, five: no room here, --json has all" in caught.err
 
 
+def test_times_in_a_table_of_names_are_said_as_times(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.lines({"since": {"drift": AT}})
+    assert capsys.readouterr().out == f"since  drift {printing.shown('at', AT, 60)}\n"
+
+
 def test_a_list_says_in_words_what_each_drill_found(capsys: pytest.CaptureFixture[str]) -> None:
     found = DrillResult(ok=False, words="a caller had no answer")
     asked: Any = {"endpoint": "m", "at": AT, "live": "m@2", "to": "m@1", "rate": 50.0, "seconds": 4.0, "hosts": 1}

@@ -15,6 +15,8 @@ import polars as pl
 import pytest
 
 from quarterstore.records import jobs, studies
+from quarterstore.records.pipelines import Definition
+from quarterstore.records.spaces import TuneSection
 from quarterstore.shelf.artefacts import Artefacts
 
 TRIVIAL = "def objective(trial):\n    return (trial.params['x'] - 3) ** 2\n"
@@ -151,8 +153,8 @@ HANGS = """
 import subprocess, time
 def objective(trial):
     if trial.number == 2:
-        child = subprocess.Popen(["sleep", "600"])
-        open("child", "w").write(str(child.pid))
+        children = [subprocess.Popen(words) for words in (["sleep", "600"], ["setsid", "sleep", "601"])]
+        open("children", "w").write(" ".join(str(child.pid) for child in children))
         time.sleep(600)
     return trial.params["x"]
 """
@@ -165,7 +167,8 @@ def test_a_trial_that_hangs_is_ended_in_time_with_all_it_started(tmp_path: Path)
     assert hung.state == "FAILED" and "longer than its limit of 1 s" in str(hung.error)
     assert 1.0 <= hung.seconds < 3.0
     assert (result.complete, result.failed) == (5, 1)
-    assert not alive(int((job.folder / "job1" / "child").read_text()))
+    children = (job.folder / "job1" / "children").read_text().split()
+    assert len(children) == 2 and not any(alive(int(child)) for child in children)
 
 
 def test_a_trial_that_eats_is_ended_and_its_worker_replaced(tmp_path: Path) -> None:
@@ -296,6 +299,32 @@ def train(frame, target, params, log):
         file.write(json.dumps(sorted(frame["x"].to_list())) + "\\n")
     return Ridge(alpha=params["alpha"]).fit(frame["x"].to_numpy().reshape(-1, 1), frame[target].to_numpy())
 """
+
+
+def test_a_split_by_hash_is_dealt_anew_for_the_search(tmp_path: Path) -> None:
+    """The same hash would hold out none of the rows that it left to learn from."""
+    rows = pl.DataFrame(
+        {"who": [f"k{n}" for n in range(200)], "x": [n / 2 for n in range(200)], "y": [n * 1.5 for n in range(200)]}
+    )
+    rows.write_csv(tmp_path / "rows.csv")
+    job = Job(
+        tmp_path / "job",
+        data=str(tmp_path / "rows.csv"),
+        objective=None,
+        objectives={"rmse": "minimise"},
+        space={"alpha": {"kind": "float", "low": 0.01, "high": 100, "log": True}},
+        train={"learner": "ridge"},
+        split={"by": "hash", "key": ["who"]},
+        budget={"trials": 2},
+        rows={"target": "y", "dataset": "d", "ignore": ["who"]},
+    )
+    result = job.run()
+    assert (result.complete, result.failed) == (2, 0) and 30 < result.best[0].untouched < 70
+
+
+def test_the_step_tune_takes_metrics_as_a_gate_does() -> None:
+    section = msgspec.convert({"objectives": {"roc_auc": "maximise"}, "space": {}}, TuneSection)
+    assert studies.study_of(Definition(name="p", tune=section)).objectives == {"roc auc": "maximise"}
 
 
 def test_the_winner_is_scored_again_on_rows_that_no_trial_saw(tmp_path: Path) -> None:

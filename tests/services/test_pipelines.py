@@ -134,6 +134,7 @@ def test_a_resumed_run_reuses_what_was_done_with_the_same_hashes() -> None:
     )
     assert resumed.state == "QUEUED" and resumed.job != run.job and resumed.code != run.code
     assert (resumed.steps[0].how, resumed.steps[0].outputs) == ("reused", {"x": "1" * 64})
+    assert resumed.steps[0].words == "reused"
     assert resumed.steps[1].state == "WAITING" and resumed.steps[1].attempts == 0
     assert ruling.state.runs[resumed.run].state == "RUNNING" and ruling.state.runs[run.run].state == "FAILED"
     with pytest.raises(Conflict):

@@ -85,7 +85,11 @@ def test_a_challenger_that_is_worse_is_registered_rejected_and_the_live_model_un
         assert [each.live for each in client.ask(ListDeployments())] == ["m@1"]
         assert client.ask(ShowVersion(version="m@1")).stage == "Production"
     refused = daemon.qd("promote", "m@3", "Staging")
-    assert refused.returncode == 6 and "REJECTED: worse" in refused.stderr and "--reason" in refused.stderr
+    assert (
+        refused.returncode == 6
+        and refused.stderr.startswith("error: verdict: REJECTED: worse")
+        and "--reason" in refused.stderr
+    )
     assert (
         "REJECTED" in daemon.qd("version", "show", "m@3").stdout
         or "rejected" in daemon.qd("version", "show", "m@3").stdout

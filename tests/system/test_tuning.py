@@ -122,6 +122,8 @@ def test_a_study_that_is_stopped_leaves_nobody_behind(daemon: Daemon, folder: Pa
     assert stopped["state"] == "CANCELLED"
     until(lambda: not session(leader))
     assert listed(daemon, "best", asked["id"], "--top", "3")
+    none = daemon.qd("tune", "best", asked["id"], "--top", "0")
+    assert (none.returncode, none.stderr) == (2, "error: top: got 0, expected 1 to 100000\n")
 
 
 @pytest.mark.parametrize(
@@ -129,9 +131,10 @@ def test_a_study_that_is_stopped_leaves_nobody_behind(daemon: Daemon, folder: Pa
     [
         ("slow.toml", "low = -10", "low = 20", "space.x.low: got 20.0, expected at most high (10)"),
         ("slow.toml", "low = -10", "low = 0\nlog = true", "space.x.low: got 0.0, expected above 0"),
-        ("slow.toml", "low = -10", "low = -10\nwhen = { y = 1 }", "space.x.when: got y"),
         ("slow.toml", 'kind = "float"', 'kind = "flaot"', "space.x.kind: got flaot"),
         ("slow.toml", "low = -10", "lowest = -10", "space.x.lowest: got lowest"),
+        ("slow.toml", '"minimise"', '"minimize"', "objectives.loss: got minimize, expected maximise or minimise"),
+        ("slow.toml", "low = -10", "low = -10\nwhen = { y = 1 }", "space.x.when: got y, expected nothing"),
         ("slow.toml", "objective.py:", "nowhere.py:", "file: got nowhere.py"),
         ("wine.toml", '["forest", "boosting"]', "[]", "space.learner.choices: got 0 choices"),
         ("wine.toml", "space.trees", "space.tree", "space.tree (forest): got tree"),

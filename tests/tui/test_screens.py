@@ -40,6 +40,7 @@ async def test_every_screen_opens_with_its_records(life: Any, made: Any, console
         "governance": ("entry", "who", "what", "churn@2", "hash chain"),
         "hooks": ("● on", "register", "else", "told afterwards", "qd hook deliveries hook-"),
         "studies": ("no space was searched yet", "qd tune run STUDY.toml"),
+        "features": ("no view was defined yet", "qd features apply FEATURES.toml"),
         "schedules": ("state", "nightly", "02:30:00 CE", "UTC", "not fired yet", "qd schedule history nightly"),
     }
     app = console(life.home)
@@ -81,7 +82,7 @@ async def test_hostile_names_never_reach_the_terminal(life: Any, made: Any) -> N
                     if wrong:
                         failures += 1
                         print(f"{name} {odd!r}: {line!r}")
-                assert name in ("monitoring", "studies") or first > 26 or "\ufffd" in made.text(pilot), (
+                assert name in ("monitoring", "studies", "features") or first > 26 or "\ufffd" in made.text(pilot), (
                     "no name was drawn"
                 )
         deck.names = ()
@@ -201,6 +202,7 @@ async def test_a_terminal_too_small_says_so_and_comes_back(quiet: Any, made: Any
         await made.shown(pilot, "what serves")
 
 
+@pytest.mark.alone
 async def test_the_first_paint_and_a_key_are_quick(
     quiet: Any, made: Any, console: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

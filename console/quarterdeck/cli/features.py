@@ -91,7 +91,7 @@ def _entity(name: str, written: EntityWritten) -> Entity:
 
 
 def _view(name: str, written: ViewWritten, entities: dict[str, Entity]) -> DefineView:
-    from quarterdeck.cli.short.keeping import seconds
+    from quarterdeck.cli.spans import seconds
 
     for entity in written.entities:
         if entity not in entities:

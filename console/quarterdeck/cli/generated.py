@@ -15,6 +15,8 @@ from quarterstore.records.faults import Invalid
 from quarterstore.records.misfits import misfit, refuse_unknown
 
 HIDDEN = ("store.put_blob", "store.get_blob", "runs.log_metrics", "store.replay", "runs.beat")
+WIDEST_CHOICES = 50
+"""Choices that stand in an option's own line; more of them are its help, which is folded."""
 
 
 def askable() -> dict[str, dict[str, type]]:
@@ -92,7 +94,14 @@ def _option(field: Any, hint: Any) -> click.Option:
     if literal:
         kind = click.Choice(literal)
     words = None if _is_text(hint) or plain in (int, float) or literal else "JSON"
-    return click.Option([flag, field.name], type=kind, required=required, help=words)
+    many = len("|".join(literal)) > WIDEST_CHOICES
+    return click.Option(
+        [flag, field.name],
+        type=kind,
+        required=required,
+        help=", ".join(literal) if many else words,
+        metavar="ONE" if many else None,
+    )
 
 
 def _plain(hint: Any) -> Any:

@@ -1,21 +1,17 @@
-"""Words of the command line as keys and rows of a view, and rows that are pushed from standard input."""
+"""Rows that are pushed from standard input, and the view that words are read by."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
-
-import msgspec
 
 from quarterdeck.cli.context import Context
-from quarterstore.records.faults import got, missing
-from quarterstore.records.features import FeatureView, Key, ShowView
+from quarterdeck.entity_words import object_of
+from quarterstore.records.features import FeatureView, ShowView
 from quarterstore.records.online import PushedRows, PushRows
 
 AT_ONCE = 1000
 """Rows of one message."""
-WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def view_of(context: Context, view: str) -> FeatureView:
@@ -24,65 +20,9 @@ def view_of(context: Context, view: str) -> FeatureView:
     return found
 
 
-def keys_of(view: FeatureView, texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
-    """An entity each: `customer=7`, `customer=7,region=eu`, JSON, or the value alone where there is one key."""
-    return tuple(_key(view.keys, text) for text in texts)
-
-
-def _key(keys: Sequence[Key], text: str) -> dict[str, Any]:
-    if text.startswith("{"):
-        return _object(text, "key")
-    names = [key.name for key in keys]
-    if len(keys) == 1 and not text.startswith(f"{names[0]}="):
-        return {names[0]: _value(keys[0].kind, text)}
-    parts = [text] if len(keys) == 1 else text.split(",")
-    found = {}
-    for part in parts:
-        name, mark, value = part.partition("=")
-        if not mark or name not in names:
-            raise got("key", text, ",".join(f"{each}=VALUE" for each in names))
-        found[name] = _value(keys[names.index(name)].kind, value)
-    return found
-
-
-def row_of(view: FeatureView, key: str, values: Sequence[str], at: str | None) -> dict[str, Any]:
-    """One row: its key, `NAME=VALUE` for each feature (nothing behind the mark is null), and its event time."""
-    kinds = {each.name: each.kind for each in view.features}
-    row = _key(view.keys, key)
-    for text in values:
-        name, mark, value = text.partition("=")
-        if not mark:
-            raise got("value", text, "NAME=VALUE")
-        if name not in kinds:
-            raise missing("value", name, kinds)
-        row[name] = None if value == "" else _value(kinds[name], value)
-    if at is not None:
-        row[view.event_time] = at
-    return row
-
-
-def _value(kind: str, text: str) -> Any:
-    """A word as its kind; one that is none goes as it is, and the daemon names it."""
-    try:
-        if kind == "integer":
-            return int(text)
-        if kind == "number":
-            return float(text)
-    except ValueError:
-        return text
-    return WORDS.get(text.lower(), text) if kind == "boolean" else text
-
-
-def _object(text: str | bytes, field: str) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise got(field, f"no JSON object ({error})", '{"NAME": VALUE, ...}') from None
-
-
 def pushed(context: Context, view: str, lines: Iterable[bytes]) -> Iterator[PushedRows]:
     """Rows as JSON lines, pushed a thousand at a time: each thousand is kept whole, or refused and nothing after it is
     sent."""
-    rows = (_object(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip())
+    rows = (object_of(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip())
     while batch := tuple(islice(rows, AT_ONCE)):
         yield context.client.ask(PushRows(view=view, rows=batch))

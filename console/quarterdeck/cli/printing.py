@@ -155,7 +155,7 @@ def nested(name: str, value: Any) -> list[str]:
     if isinstance(value, str) and "\n" in value.strip("\n"):
         return [drawn(line) for line in value.strip("\n").expandtabs(4).splitlines()]
     if isinstance(value, dict):
-        return _below(value)
+        return _below({key: shown(name, one, WIDEST) for key, one in value.items()} if name in TIMES else value)
     if isinstance(value, list | tuple) and all(isinstance(one, dict) for one in value):
         more = [f"and {len(value) - MOST} more (--json has them)"] if len(value) > MOST else []
         return [_joined(one) for one in value[:MOST]] + more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -14,7 +14,7 @@ from quarterdeck.cli.definition import source, with_rows
 from quarterstore.records.faults import Invalid, got
 from quarterstore.records.misfits import misfit, refuse_unknown
 from quarterstore.records.names import drawn
-from quarterstore.records.spaces import Parameter
+from quarterstore.records.spaces import Goal, Parameter
 from quarterstore.records.studies import CheckStudy, StartStudy, Study, StudyDefinition, file_of, pipeline_of
 
 
@@ -25,6 +25,7 @@ def read(path: Path, **budget: Any) -> StudyDefinition:
     try:
         fields = tomllib.loads(path.read_text())
         refuse_unknown(StudyDefinition, fields)
+        _check_objectives(fields.get("objectives"))
         _check_parameters(fields.get("space"))
         found = msgspec.convert(fields, StudyDefinition)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -33,6 +34,15 @@ def read(path: Path, **budget: Any) -> StudyDefinition:
         raise misfit(StudyDefinition, str(error)) from error
     given = {name: value for name, value in budget.items() if value is not None}
     return replace(found, budget=replace(found.budget, **given))
+
+
+def _check_objectives(objectives: Any) -> None:
+    """Raise for the first objective that goes nowhere, by its name."""
+    known = get_args(Goal)
+    for name, goal in objectives.items() if isinstance(objectives, dict) else ():
+        if goal not in known:
+            place = drawn(f"objectives.{name}", longest=200)
+            raise got(place, drawn(str(goal), longest=100), " or ".join(known))
 
 
 def _check_parameters(space: Any) -> None:

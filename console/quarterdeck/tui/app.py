@@ -33,10 +33,12 @@ from quarterstore.records.hooks import ListDeliveries
 from quarterstore.records.monitoring import ListAlerts
 from quarterstore.records.names import drawn
 from quarterstore.records.people import WhoAmI
+from quarterstore.records.pipelines import ListPipelineRuns, PipelineAsked, PipelineEnded, PipelineResumed
 from quarterstore.records.places import Home
 from quarterstore.records.schedules import Maintenance, MaintenanceBegan, MaintenanceEnded, ShowMaintenance
 
-MAINTENANCE = {tag_of(MaintenanceBegan), tag_of(MaintenanceEnded)}
+COUNTED = {tag_of(each) for each in (MaintenanceBegan, MaintenanceEnded, PipelineAsked, PipelineResumed, PipelineEnded)}
+"""Events after which what waits is counted anew, beside those of whole nouns."""
 DECK = Theme(
     name="deck",
     primary="#4ea1d3",
@@ -149,10 +151,12 @@ class DeckApp(App[int]):
         try:
             alerts, approvals = await self.deck.ask(ListAlerts()), await self.deck.ask(ListApprovals())
             dead = await self.deck.ask(ListDeliveries(state="FAILED", limit=1000))
+            flows = await self.deck.ask(ListPipelineRuns())
             self.maintenance = await self.deck.ask(ShowMaintenance())
         except Fault:
             return  # the screen in sight asks too and says it
         self.waiting = {"monitoring": len(alerts), "governance": len(approvals), "hooks": len(dead)}
+        self.waiting["pipelines"] = sum(each.state == "WAITING" for each in flows)
         self._tell()
 
     def _tell(self) -> None:
@@ -170,7 +174,7 @@ class DeckApp(App[int]):
                 tags = [str(event.get("type")) for event in msgspec.msgpack.decode(item.events)]
                 nouns = frozenset(tag.partition(".")[0] for tag in tags)
                 self._pass(EntryArrived(item.seq, nouns))
-                if nouns & {"monitoring", "governance", "hooks"} or MAINTENANCE & set(tags):
+                if nouns & {"monitoring", "governance", "hooks"} or COUNTED & set(tags):
                     self._count()
 
     def _link(self, connected: bool) -> None:

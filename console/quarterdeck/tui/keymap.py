@@ -13,8 +13,9 @@ SCREENS: tuple[tuple[str, str], ...] = (
     ("8", "hooks"),
     ("9", "studies"),
     ("0", "schedules"),
+    ("f", "features"),
 )
-"""Digit and screen; the words are also what `:` takes."""
+"""Key and screen; the words are also what `:` takes."""
 SHORT = {
     "registry": "reg",
     "deployments": "dep",
@@ -23,11 +24,12 @@ SHORT = {
     "governance": "gov",
     "studies": "tune",
     "schedules": "sched",
+    "features": "feat",
 }
 """What a tab is called where the words themselves leave no room for what waits behind them."""
 
 EVERYWHERE: tuple[tuple[str, str], ...] = (
-    ("0-9", "go to a screen"),
+    ("0-9 f", "go to a screen"),
     (":", "go to a screen, or do what a key does, by name"),
     ("/", "filter as you type"),
     ("enter", "open the row under the cursor"),

@@ -30,11 +30,11 @@ class Log:
         self._points(self._calls if step is None else int(step), {name: float(v) for name, v in metrics.items()})
 
 
-def call(python: str, code: Path, *given: Any) -> Any:
+def call(python: str, code: Path, *given: Any, field: str = "train.python") -> Any:
     """Call `FILE.py:FUNCTION` of the folder `code`, where files beside it can be imported; whatever it raises becomes
-    a `Fault` of one line."""
+    a `Fault` of one line. `field` is where it was named."""
     file = code / python.partition(":")[0]
-    function = function_of(python, file)
+    function = function_of(python, file, field)
     try:
         return function(*given)
     except SystemExit as error:
@@ -43,7 +43,7 @@ def call(python: str, code: Path, *given: Any) -> Any:
         raise Failed(where(error, file) + f"{type(error).__name__}: {error}", field=python) from error
 
 
-def function_of(python: str, code: Path, field: str = "train.python") -> Callable[..., Any]:
+def function_of(python: str, code: Path, field: str) -> Callable[..., Any]:
     """The function of `FILE.py:FUNCTION`, its file loaded; a fault names what is wrong with it."""
     _, _, name = python.partition(":")
     if not name.isidentifier():

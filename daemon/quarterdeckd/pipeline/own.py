@@ -50,7 +50,10 @@ def run(at: At) -> Told:
     raises becomes one line with the line number in its file."""
     python = _step(at).run or ""
     interpreter = _step(at).interpreter
-    said = _called(at, interpreter, python) if interpreter else calling.call(python, at.code, Given(at))
+    if interpreter:
+        said = _called(at, interpreter, python)
+    else:
+        said = calling.call(python, at.code, Given(at), field=f"{at.name}.run")
     if said is None:
         return Told("", {})
     if isinstance(said, dict):

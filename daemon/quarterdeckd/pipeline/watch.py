@@ -16,6 +16,7 @@ from typing import NoReturn
 import msgspec
 
 from quarterstore.records.jobs import JobResult, Limits
+from quarterstore.shelf.files import write_whole
 
 BEAT = 2.0
 """Seconds between two touches of the file `beat`; a stopped process stops touching it."""
@@ -45,21 +46,6 @@ class Outcome:
                 write_whole(self._folder / "result.json", msgspec.json.encode(result))
                 self._result = result
             return self._result
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """A file that is there as a whole or not at all, after a crash too."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def set_limits(limits: Limits) -> None:

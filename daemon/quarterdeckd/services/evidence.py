@@ -90,11 +90,12 @@ def cleared_for_production(
 
 def cleared_for_staging(state: State, version: Version, reason: str) -> list[Event]:
     """The events that clearing a version for Staging leaves: a rejected one needs a reason, which is kept."""
-    failed = tuple(f"{VERDICT.metric}: {words}" for words in _rejections(state, version))
-    if not failed:
+    rejections = _rejections(state, version)
+    if not rejections:
         return []
     if not reason:
-        raise Refused("; ".join(failed), field="verdict", next="go on with --reason R, which is kept")
+        raise Refused("; ".join(rejections), field=VERDICT.metric, next="go on with --reason R, which is kept")
+    failed = tuple(f"{VERDICT.metric}: {words}" for words in rejections)
     return [GateOverridden(version=version.id, reason=reason, failed=failed)]
 
 

@@ -106,6 +106,8 @@ def status_of(state: State, view: features.FeatureView, pushed: int, now: float)
         max_lag=most,
         late=generation is not None and lag > most,
         fresh=None if newest is None else now - newest,
+        rows=sum(each.rows for each in files if not each.folded)
+        + sum(part.rows for part in state.feature_parts if part.view == view.name),
     )
 
 

@@ -35,6 +35,10 @@ def checked(state: State, definition: studies.StudyDefinition, *, sent: bool = T
         raise got("train.code", definition.train.code, "nothing: a study takes the file of train.python alone")
     if data is None:
         raise got("data", "nothing", "[data] with a target, or objective = FILE.py:FUNCTION")
+    if data.features:
+        raise got(
+            "data.features", ", ".join(data.features), "nothing: a study takes rows as they are (qd features get)"
+        )
     if ((data.dataset or (data.file and not sent)) is None) == (data.builtin is None):
         raise got("data", "both or neither", "a dataset (upload the file) or builtin = NAME")
     if not 0 < definition.split.test < 1:
@@ -88,6 +92,10 @@ def _resume(state: State, act: studies.ResumeStudy, asking: Asking) -> Decision:
     given = {name: value for name in ("trials", "within", "workers") if (value := getattr(act, name)) is not None}
     if study.state == "SUCCEEDED" and not given:
         raise Conflict(f"{study.id} is done with {budget.trials} trials", field="study", next="give more with --trials")
+    if study.result is not None and act.trials is not None:
+        ended = study.result.complete + study.result.pruned + study.result.failed
+        if act.trials <= ended:
+            raise got("trials", act.trials, f"more than the {ended} that ended")
     definition = replace(study.definition, budget=replace(budget, **given))
     check_numbers(definition)
     again = replace(study, definition=definition, state="RUNNING", ended=None, error=None)

@@ -168,7 +168,7 @@ class OnlineFeatures:
             with self._folding:
                 for name in forgetting.views:
                     keys = self._named(view_of(self._view, name), who)
-                    self._pushed.forget(name, keys, round(forgetting.at * 1e6))
+                    self._pushed.forget(name, keys, round(forgetting.at * 1e6), forgetting.id)
 
     def _named(self, view: features.FeatureView, who: Mapping[str, str]) -> list[tuple[Any, ...] | bytes]:
         """The keys of a view that name an entity, which may be by some of its columns only. One of which only the hash
@@ -268,10 +268,15 @@ class OnlineFeatures:
                     await self._tidy.wait()
             except TimeoutError:
                 pass
-            if self._tidy.is_set():
-                self._tidy.clear()
-                await asyncio.to_thread(self.tidy)
-            await self.look()
+            try:
+                if self._tidy.is_set():
+                    self._tidy.clear()
+                    await asyncio.to_thread(self.tidy)
+                await self.look()
+            except Exception:  # a full disk, a damaged file: the daemon goes on, and so does this
+                self._tidy.set()
+                log.exception("features online are not looked after; it is tried again in %g s", every)
+                await asyncio.sleep(every)
 
     def tidy(self) -> None:
         """Drop generations that nobody is sent to any more (who has one open reads on), and what was pushed that the

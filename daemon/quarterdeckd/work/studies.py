@@ -28,12 +28,12 @@ class Studies:
     def trials(self, query: studies.ListTrials, speaker: Any, seen: int) -> list[studies.StudyTrial]:
         """In their order; the newest `limit`."""
         _, found = self._of(query.study)
-        return [each for each in found if query.state in (None, each.state)][-max(1, min(query.limit, MOST)) :]
+        return [each for each in found if query.state in (None, each.state)][-_asked("limit", query.limit) :]
 
     def best(self, query: studies.BestTrials, speaker: Any, seen: int) -> list[studies.StudyTrial]:
         """By the first objective."""
         study, found = self._of(query.study)
-        return studies.best(study.definition, found, max(1, min(query.top, MOST)))
+        return studies.best(study.definition, found, _asked("top", query.top))
 
     def pareto(self, query: studies.ParetoTrials, speaker: Any, seen: int) -> list[studies.StudyTrial]:
         """Those that none beats; raises `Invalid` where there is one objective only."""
@@ -49,3 +49,9 @@ class Studies:
         whole = data[: data.rfind(b"\n") + 1]  # the last line may be on its way
         found = [msgspec.json.decode(line, type=studies.StudyTrial) for line in whole.splitlines()]
         return study, sorted(found, key=lambda trial: trial.number)
+
+
+def _asked(field: str, count: int) -> int:
+    if not 1 <= count <= MOST:
+        raise got(field, count, f"1 to {MOST}")
+    return count

@@ -66,7 +66,7 @@ def unknown_name(field: str, name: str, known: Iterable[str]) -> Invalid:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:3]
     return Invalid(
-        f"got {drawn(name, longest=100)}, expected one of {', '.join(names)}",
+        f"got {drawn(name, longest=100)}, expected {'one of ' if names else 'nothing'}{', '.join(names)}",
         field=drawn(field, longest=100),
         nearest=near,
     )
@@ -82,9 +82,9 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 
 
 def _hints_at(kind: type, path: str) -> Iterator[Any]:
-    """The types that a place such as `split.by` or `roles[0]` may have."""
+    """The types that a place such as `split.by`, `roles[0]` or `objectives[...]` (of a table) may have."""
     found: list[Any] = [kind]
-    for step in re.findall(r"[^.\[\]]+", path):
+    for step in re.findall(r"\.\.\.|[^.\[\]]+", path):
         parts = [part for hint in found for part in _parts(hint)]
         found = [
             get_type_hints(part)[step]

@@ -112,6 +112,8 @@ class OnlineStatus(Record, frozen=True):
     late: bool
     fresh: float | None
     """Seconds since the newest event time online."""
+    rows: int = 0
+    """Rows of the view that are kept."""
 
 
 class Looked(Record, frozen=True):

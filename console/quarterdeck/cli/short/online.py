@@ -85,6 +85,7 @@ def _push() -> click.Command:
     @click.argument("view")
     @command("push", "Keep one row and read it online at once; without --key, JSON lines from standard input.")
     def run(context: Context, view: str, key: str | None, values: tuple[str, ...], at: str | None) -> None:
+        from quarterdeck import entity_words
         from quarterdeck.cli import online
         from quarterstore.records.online import PushRows
 
@@ -94,7 +95,7 @@ def _push() -> click.Command:
             for answer in online.pushed(context, view, sys.stdin.buffer):
                 context.out(answer)
             return
-        row = online.row_of(online.view_of(context, view), key, values, at)
+        row = entity_words.row_of(online.view_of(context, view), key, values, at)
         context.out(context.client.ask(PushRows(view=view, rows=(row,))))
 
     return run
@@ -106,11 +107,12 @@ def _online() -> click.Command:
     @click.argument("view")
     @command("online", "What a serving host reads now of entities, with statuses and ages.")
     def run(context: Context, view: str, keys: tuple[str, ...], features: tuple[str, ...]) -> None:
+        from quarterdeck import entity_words
         from quarterdeck.cli import online
         from quarterdeck.cli.printing import table
         from quarterstore.records.online import LookUp
 
-        asked = online.keys_of(online.view_of(context, view), keys)
+        asked = entity_words.keys_of(online.view_of(context, view), keys)
         found = context.client.ask(LookUp(view=view, keys=asked, features=features))
         if context.json:
             context.out(found)

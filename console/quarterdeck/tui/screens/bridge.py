@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
 from quarterdeck.tui.screens.base import DeckScreen
+from quarterdeck.tui.screens.pipeline_cards import asks
 from quarterdeck.tui.snapshot import Snapshot, judged, worst_first
 from quarterdeck.tui.widgets.canary_lines import canary_lines, ladder
 from quarterdeck.tui.widgets.card_view import CardView, Drawing
@@ -38,10 +39,14 @@ from quarterstore.records.deployments import CanaryReading, Deployment, LatencyS
 from quarterstore.records.governance import Approval, ListApprovals
 from quarterstore.records.jobs import Job, ListJobs, Progress
 from quarterstore.records.monitoring import Alert, ListAlerts
+from quarterstore.records.pipelines import ListPipelineRuns, PipelineRun
 from quarterstore.records.runs import ListRuns, Run
 from quarterstore.records.store import ShowStatus, Status
+from quarterstore.records.studies import ListStudies
 from quarterstore.records.trials import ListTrials, Trial, TrialReading
 
+LISTED = 50
+"""Pipeline runs that are looked through for what asks."""
 BRIEF = 2
 """Lines of an endpoint in brief."""
 _PLAIN = Console(width=200, color_system=None)
@@ -92,11 +97,14 @@ class BridgeScreen(DeckScreen):
         deployments = await ask(ListDeployments())
         trials = {found.endpoint: found for found in await ask(ListTrials())}
         alerts, approvals = await ask(ListAlerts()), await ask(ListApprovals())
+        flows: list[PipelineRun] = await ask(ListPipelineRuns(limit=LISTED))
+        names = {found.job: found.pipeline for found in flows}
+        names |= {found.job: found.name for found in await ask(ListStudies())}
         status = await ask(ShowStatus())
         now, snapshot = time.time(), self.deck_app.snapshot
-        self._show("runs", running(jobs, runs, snapshot, now))
+        self._show("runs", running(jobs, names, runs, snapshot, now))
         self._show("serves", serving(deployments, trials, snapshot, now))
-        self._show("burns", burning(alerts, approvals, now))
+        self._show("burns", burning(alerts, approvals, flows, now))
         self._show("daemon", daemon(status, now))
 
     def shown_keys(self) -> list[tuple[str, str]]:
@@ -111,14 +119,17 @@ class BridgeScreen(DeckScreen):
         return "status", "qd status"
 
 
-def running(jobs: Sequence[Job], runs: Sequence[Run], snapshot: Snapshot, now: float) -> Drawing:
-    """Jobs with their progress, then the newest runs, as many as there is room for."""
+def running(jobs: Sequence[Job], names: dict[str, str], runs: Sequence[Run], snapshot: Snapshot, now: float) -> Drawing:
+    """Jobs with their progress, then the newest runs, as many as there is room for; `names` are of what a job works at,
+    by its id."""
 
     def draw(width: int, height: int) -> Text:
         text = Text()
         lines = 0
         for job in jobs[: max(1, height // 3)]:
-            text.append_text(fit(Text.assemble(state(job.state), "  ", safe(f"{job.kind} {job.subject}")), width))
+            text.append_text(
+                fit(Text.assemble(state(job.state), "  ", safe(f"{job.kind} {names.get(job.id, job.subject)}")), width)
+            )
             text.append("\n")
             progress = snapshot.progress.get(job.id)
             if progress is not None:
@@ -147,7 +158,8 @@ def running(jobs: Sequence[Job], runs: Sequence[Run], snapshot: Snapshot, now: f
 def _run(run: Run, now: float) -> tuple[Text, ...]:
     name, value = next(iter(sorted(run.metrics.items())), ("", None))
     shown = f"{name} {number(value, 3)}" if name else ""
-    return glyph(run.state), safe(f"{run.experiment} {run.name}", 80), safe(shown, 40), right(ago(run.started, now))
+    named = run.name if run.name == run.experiment else f"{run.experiment} {run.name}"
+    return glyph(run.state), safe(named, 80), safe(shown, 40), right(ago(run.started, now))
 
 
 def serving(found: Sequence[Deployment], trials: dict[str, Trial], snapshot: Snapshot, now: float) -> Drawing:
@@ -216,8 +228,10 @@ def _latency(version: str, kept: Sequence[LatencySummary], width: int) -> Text:
     return text
 
 
-def burning(alerts: Sequence[Alert], approvals: Sequence[Approval], now: float) -> Drawing:
-    """Open alerts, the gravest first, then approvals that wait for somebody."""
+def burning(
+    alerts: Sequence[Alert], approvals: Sequence[Approval], flows: Sequence[PipelineRun], now: float
+) -> Drawing:
+    """Open alerts, the gravest first, then approvals and steps of pipelines that wait for somebody."""
 
     def draw(width: int, height: int) -> Text:
         text = Text()
@@ -232,6 +246,12 @@ def burning(alerts: Sequence[Alert], approvals: Sequence[Approval], now: float) 
             words = safe(f"{approval.asked_by} asks to {approval.words}, {ago(approval.asked, now)}")
             text.append_text(fit(Text.assemble(state("WAITING"), "  ", words), width))
             text.append("\n")
+        for flow in flows:
+            step = asks(flow)
+            if step is not None:
+                words = safe(f"{flow.pipeline} asks at {step.name}: {step.words}")
+                text.append_text(fit(Text.assemble(state("WAITING"), "  ", words), width))
+                text.append("\n")
         return text if text.plain else Text("✓ nothing burns, nobody waits\n", style="green")
 
     return draw

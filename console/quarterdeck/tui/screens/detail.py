@@ -7,12 +7,14 @@ from typing import Any
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding
 
 from quarterdeck.tui.screens.base import DeckScreen
 from quarterdeck.tui.screens.noun import NounScreen
 from quarterdeck.tui.widgets.card_view import CardView
 from quarterstore.records.base import Pulse
+
+SHARED = (*DeckScreen.BINDINGS, *NounScreen.BINDINGS)
+"""Keys that are not of one noun."""
 
 
 class DetailScreen(DeckScreen):
@@ -22,7 +24,7 @@ class DetailScreen(DeckScreen):
 
     def __init__(self, origin: NounScreen, key: str, record: Any, subject: tuple[str, str]) -> None:
         super().__init__()
-        self._origin = origin
+        self.origin = origin
         self._key = key
         self._record = record
         self._subject = subject
@@ -33,7 +35,7 @@ class DetailScreen(DeckScreen):
 
     def crumbs(self) -> tuple[str, ...]:
         """The noun, then the record."""
-        return (self._origin.name_of_screen, self._subject[0])
+        return (self.origin.name_of_screen, self._subject[0])
 
     def body(self) -> ComposeResult:
         """One card, scrolled."""
@@ -41,17 +43,17 @@ class DetailScreen(DeckScreen):
 
     def concerns(self, pulse: Pulse) -> bool:
         """What concerns the row it was opened from."""
-        return self._origin.concerns(pulse)
+        return self.origin.concerns(pulse)
 
     async def fill(self) -> None:
         """The record anew, if it is still listed, and its card."""
-        found = dict(await self._origin.fetch())
+        found = dict(await self.origin.fetch())
         self._record = found.get(self._key, self._record)
-        self.query_one(CardView).show(await self._origin.card(self._record, time.time()))
+        self.query_one(CardView).show(await self.origin.card(self._record, time.time()))
 
     def shown_keys(self) -> list[tuple[str, str]]:
         """Those of the noun; its table is not here to be filtered."""
-        kept = [each for each in self._origin.shown_keys() if each[0] != "/"]
+        kept = [each for each in self.origin.shown_keys() if each[0] != "/"]
         return [("esc", "back"), *kept]
 
     def subject(self) -> tuple[str, str] | None:
@@ -60,8 +62,8 @@ class DetailScreen(DeckScreen):
 
     async def on_key(self, event: events.Key) -> None:
         """A key of the noun: its screen acts on the row that this card is of."""
-        for each in type(self._origin).BINDINGS:
-            if isinstance(each, Binding) and each.key == event.key:
+        for each in self.origin.bound():
+            if each.key == event.key and each not in SHARED:
                 event.stop()
-                await self._origin.run_action(each.action)
+                await self.origin.run_action(each.action)
                 self.load()

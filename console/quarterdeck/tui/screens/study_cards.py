@@ -42,7 +42,7 @@ def study_card(study: Study, trials: Sequence[StudyTrial], progress: Progress | 
         study.name, [state(study.state)], f"{study.id} · by {study.actor} · {clock(study.created, now)}", width
     )
     if progress is not None:
-        done = bar(progress.fraction or 0.0, 24).append(" ")
+        done = bar(progress.fraction or 0.0, min(24, width // 5)).append(" ")
         text.append_text(fit(done.append_text(safe(progress.words)), width)).append("\n\n")
     text.append_text(facts(_about(study, trials), 12, width)).append("\n")
     if study.result is not None and study.result.best:
@@ -157,7 +157,7 @@ def _listed(definition: StudyDefinition, trials: Sequence[StudyTrial], width: in
     if not trials:
         return muted("none yet\n")
     names = list(definition.objectives)
-    rows = [_heads("trial", None, "state", None, *names, "took", None, "parameters")]
+    rows = [_heads("trial", None, "state", *names, "took", None, "parameters")]
     for trial in trials:
         values = [right(number(value)) for value in trial.values] or [right("-")] * len(names)
         said = f"{_params(trial.params)}  {trial.error}" if trial.error else _params(trial.params)
