@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quarterstore.records.faults import Overloaded
 from quarterstore.records.features import Feature, Key
 from quarterstore.records.online import OnlineView
 from quarterstore.shelf import online
@@ -238,3 +239,12 @@ def test_a_key_that_is_known_by_its_hash_only_is_read_no_more_and_what_was_sent_
     assert read(view(), pushed, key) == [([None, None], "NOT_FOUND", None)]
     assert [row.key for _, row in pushed.logged("v")] == [key]
     assert pushed.forget("v", [key], 70 * 10**6, "g") == 1 and pushed.logged("v") == []
+
+
+def test_a_generation_that_is_not_on_the_disk_is_said_as_it_is_read_and_not_before(tmp_path: Path) -> None:
+    gone = online.Online(view(tmp_path / "gone"), None)
+    assert gone.keys() == []
+    with pytest.raises(Overloaded, match="v@1 cannot be read: its generation is not on this disk"):
+        gone.read([("a", 1)], 100)
+    made = view(generation(tmp_path / "made", {("a", 1): (50, 50, [1.0, "x"])}))
+    assert online.Online(made, None, gone).read([("a", 1)], 60)[0].status == "PRESENT"

@@ -304,11 +304,13 @@ class OnlineFeatures:
         return generation != newest and generation.made <= forgotten_at(self._view, generation.view)
 
     async def _made_anew(self, name: str) -> None:
-        """Without an entity that was forgotten since the newest generation was made."""
+        """Without an entity that was forgotten since the newest generation was made, or where that is gone from the
+        disk, as after a restore."""
         newest = generations_of(self._view, name)[-1]
-        if newest.made <= forgotten_at(self._view, name):
+        gone = not (self._home.online / name / newest.id).is_dir()
+        if gone or newest.made <= forgotten_at(self._view, name):
             with contextlib.suppress(Conflict, Refused):  # it is being made, or the view has no row any more
-                await self._dispatch.speak(online.Materialise(view=name))
+                await self._dispatch.speak(await asyncio.to_thread(self.folded, online.Materialise(view=name)))
 
     async def look(self) -> None:
         """Raise an alert for a view whose rows wait for longer than it allows; resolve it once none does."""

@@ -8,6 +8,7 @@ by LMDB's own snapshots.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import struct
@@ -19,11 +20,13 @@ from typing import Any, Final, NamedTuple
 import lmdb
 import msgspec
 
-from quarterstore.records.faults import Full
+from quarterstore.records.faults import Overloaded
 from quarterstore.records.online import OnlineView, Status
 from quarterstore.shelf.entity_keys import LONGEST, Key, key_bytes
 from quarterstore.shelf.files import make_folder, sync_folder
+from quarterstore.shelf.transactions import Writing, full
 
+log = logging.getLogger(__name__)
 CHUNK: Final = 65_536
 """Pairs that are written in one transaction."""
 FIRST_SIZE: Final = 64 * 1024**2
@@ -79,7 +82,7 @@ def write(folder: Path, pairs: Iterable[tuple[bytes, bytes]]) -> int:
             count += added
         environment.sync(True)
     except (lmdb.DiskError, OSError) as error:
-        raise _full(error) from None
+        raise full(error) from None
     finally:
         environment.close()
     sync_folder(aside)
@@ -117,6 +120,15 @@ def times_in(row: bytes) -> tuple[int, int]:
 def _opened(folder: Path) -> Any:
     # a generation never changes and is never written again: no lock, and no reader's slot to be left behind
     return lmdb.open(str(folder), readonly=True, lock=False, create=False, max_readers=1, readahead=False)
+
+
+def _opened_or_none(folder: Path) -> Any:
+    """None where a generation is not there (after a restore) or not whole: whoever else is served goes on."""
+    try:
+        return _opened(folder)
+    except lmdb.Error as error:
+        log.error("a generation cannot be read: %s", error)
+        return None
 
 
 class Pushed:
@@ -262,35 +274,8 @@ class Pushed:
         time, known, _, number, values = _unpack(before) if before is not None else (0, 0, 0, 0, None)
         changing.put(key, _pack((time, known, at, number, values)), db=self._rows)
 
-    def _writing(self) -> _Writing:
-        return _Writing(self._environment)
-
-
-class _Writing:
-    """A transaction that is synced when it ends; a full disk is said in our words. Slots of readers that died go."""
-
-    def __init__(self, environment: Any) -> None:
-        self._environment = environment
-
-    def __enter__(self) -> Any:
-        self._environment.reader_check()
-        self._changing = self._environment.begin(write=True)
-        return self._changing
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        try:
-            if error is None:
-                self._changing.commit()
-            else:
-                self._changing.abort()
-        except lmdb.Error as full:
-            raise _full(full) from None
-        if isinstance(error, lmdb.Error):
-            raise _full(error) from None
-
-
-def _full(error: Exception) -> Full:
-    return Full(f"online features cannot be written: {error}", field="disk", next="free some room: qd gc")
+    def _writing(self) -> Writing:
+        return Writing(self._environment)
 
 
 def _of(view: str) -> bytes:
@@ -324,7 +309,7 @@ class Online:
         if before is not None and before.view.folder == view.folder:
             self._generation = before._generation  # LMDB opens a file once a process
         else:
-            self._generation = _opened(Path(view.folder)) if view.folder else None
+            self._generation = _opened_or_none(Path(view.folder)) if view.folder else None
         self._made = round(view.made * 1e6)
         self._names = [each.name for each in view.features]
         self._place = {name: place for place, name in enumerate(view.columns, 2)}
@@ -336,7 +321,10 @@ class Online:
     ) -> list[Found]:
         """Of each key the values of `names` (the view's own features, in its order, where they are left out), as they
         hold at `now` (seconds since 1970). A value older than the ttl is EXPIRED and null, with its age; `stale` gives
-        it all the same. A key may be one of `some`."""
+        it all the same. A key may be one of `some`. `Overloaded` where the generation is not on this disk."""
+        if self._generation is None and self.view.folder:
+            words = f"{self.view.id} cannot be read: its generation is not on this disk"
+            raise Overloaded(words, field="view", after=5, next=f"qd features materialise {self.view.name} --full")
         encoded = [key if isinstance(key, bytes) else key_bytes(key) for key in keys]
         moment = round(now * 1e6)
         wanted = self._names if names is None else names
