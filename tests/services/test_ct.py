@@ -17,11 +17,12 @@ from quarterstore.records import (
     features,
     governance,
     monitoring,
+    people,
     pipelines,
     registry,
     schedules,
 )
-from quarterstore.records.base import Event
+from quarterstore.records.base import Event, Role
 from quarterstore.records.faults import Conflict, Fault, NotFound, Refused
 from tests.ruling import Ruling
 from tests.services.test_registry import version
@@ -392,6 +393,23 @@ def test_maintenance_holds_every_trigger_and_what_is_past_its_limit_fires_when_i
     deck.check()
     assert deck.idle() and "maintenance is on: a new disk" in deck.status("drift").why
     deck.act(schedules.ResumeAll())
+    deck.look()
+    assert len(deck.runs()) == 1
+
+
+def test_nothing_is_retrained_for_a_person_who_may_not_run_pipelines_any_more() -> None:
+    """A retrain runs as the person who set the policy, as a schedule does."""
+    deck = Deck()
+
+    def holds(role: Role) -> None:
+        changed = people.PersonChanged(person=people.Person("ana", (role,), 0.0))
+        fold(deck.state, [changed], Context(0, 0.0, "", "", ""))
+
+    holds("viewer")
+    deck.on(drift=ct.OnDrift())
+    deck.check()
+    assert deck.idle() and "ana, who set it, may not run pipelines" in deck.status("drift").why
+    holds("operator")
     deck.look()
     assert len(deck.runs()) == 1
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from quarterstore.records import jobs, monitoring, online
+from quarterstore.records import deployments, jobs, monitoring, online
 from tests.conftest import Daemon
 from tests.decks import until
 
@@ -250,6 +252,29 @@ def test_who_is_forgotten_by_a_part_of_a_key_is_read_no_more_also_where_the_key_
     asked(absent, "materialise", "pairs", "--full")
     assert read() == [("NOT_FOUND", [None]), ("PRESENT", [42.0])]
     assert asked(absent, "show", "pairs")[0]["rows"] == 2, "nothing of it came back into a file"
+
+
+def test_a_generation_that_is_gone_from_the_disk_is_made_again_and_a_host_that_begins_without_it_answers(
+    started: Daemon, tmp_path: Path
+) -> None:
+    first = asked(started, "materialise", "usage")[0]["generation"]["id"]
+    address = served(started, registered(started, tmp_path))
+    with started.client() as client:
+        [host] = client.ask(deployments.ShowServing()).hosts
+    started.stop(signal.SIGKILL)
+    shutil.rmtree(started.home.online / "usage")
+    os.kill(host.pid, signal.SIGKILL)
+
+    def answer(row: dict[str, Any]) -> Any:
+        with contextlib.suppress(OSError):
+            return posted(f"{address}/v1/predict/m", {"rows": [row]})
+
+    assert until(lambda: answer({"minutes": 1, "age": 2}))["rows"] == [{"y": 1.5}]
+    refused = answer({"customer": 1, "age": 2})
+    assert refused["status"] == 503 and "usage@1 cannot be read" in refused["error"]
+    started.start()
+    until(lambda: generation(started)["id"] != first)
+    assert until(lambda: answer({"customer": 1, "age": 1.5}).get("rows")) == [{"y": 2.0}]
 
 
 def generation(daemon: Daemon) -> Any:

@@ -12,7 +12,7 @@ import polars as pl
 from quarterdeckd.features.derived import FILL, Column, column_of, derived, plain
 from quarterdeckd.features.joining import KNOWN, TIME, as_of
 from quarterdeckd.features.lumps import of_kinds, scanned, write
-from quarterdeckd.features.reading import KINDS, collected, column, need, opened, times
+from quarterdeckd.features.reading import KINDS, collected, column, need, numbered, opened, times
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.features import JoinResult, JoinSpec, Wanted
 from quarterstore.records.training_sets import Used, identity, used
@@ -50,6 +50,8 @@ def rows_of(spec: JoinSpec, report: Any) -> Rows:
     frame = collected(rows)
     if frame.is_empty():
         raise got("entities", "no row", "at least one row")
+    if spec.format == "csv":
+        frame = numbered(frame, {spec.time, *(key.name for key in keys)})
     asked = pl.DataFrame([*(column(frame, key.name, key.kind) for key in keys), times(frame, spec.time).alias(TIME)])
     newest = int(asked[TIME].max() or 0)  # type: ignore[arg-type]
     statuses: dict[str, dict[str, int]] = {}

@@ -57,7 +57,6 @@ class Engine:
         self._told_to_end = False
         self._preempted: dict[str, str] = {}
         self._rehearsed = spec.preempt is None
-        self._beaten = 0.0
         self._bell, self._ringer = os.pipe()
         os.set_blocking(self._ringer, False)
 
@@ -65,6 +64,10 @@ class Engine:
         """Until every step is done, one asks a person, or one ended the run (`StepEnded`), or it is cancelled."""
         signal.set_wakeup_fd(self._ringer, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGALRM, self._on_beat)
+        # a timer, not a thread (it forks) and not a turn of the loop: hashing a large file is longer than the patience
+        # of the supervisor
+        signal.setitimer(signal.ITIMER_REAL, 0.001, BEAT)
         forking.adopt_orphans()
         try:
             laid(self._folder / "code", self._spec.sources, self._store)
@@ -76,6 +79,7 @@ class Engine:
                 forked.end("")
                 forked.reap()
             forking.end_orphans(set())
+            signal.setitimer(signal.ITIMER_REAL, 0)
         if self._told_to_end:
             raise KeyboardInterrupt
         if self._failed is not None:
@@ -87,6 +91,9 @@ class Engine:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._told_to_end = True
+
+    def _on_beat(self, number: int, frame: FrameType | None) -> None:
+        (self._folder / "beat").touch()
 
     def _take_up(self) -> None:
         """Steps that were done before this job are done, as long as their files are what they were."""
@@ -190,9 +197,6 @@ class Engine:
         ready, _, _ = select.select([self._bell, *descriptors], [], [], max(0.0, soon))
         if self._bell in ready:
             os.read(self._bell, 64)
-        if time.monotonic() - self._beaten > BEAT:
-            self._beaten = time.monotonic()
-            (self._folder / "beat").touch()
         for descriptor in ready:
             if descriptor in descriptors:
                 self._over(descriptors[descriptor])

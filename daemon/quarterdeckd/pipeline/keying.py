@@ -25,7 +25,7 @@ from quarterstore.records.training_sets import said
 
 OURS = ("pipeline", "learning", "measures", "features", "compression")
 """Floors whose source decides what our own steps do."""
-LIBRARIES = ("numpy", "polars", "scikit-learn", "torch", "onnx", "onnxruntime", "skl2onnx")
+LIBRARIES = ("numpy", "polars", "duckdb", "scikit-learn", "torch", "onnx", "onnxruntime", "skl2onnx", "optuna")
 
 
 def key(
@@ -42,7 +42,8 @@ def key(
     rows are has another key each time."""
     laid = flows.effective(definition, step)
     fields = flows.KINDS[step.uses].depends if step.uses else ()
-    theirs = {"train": named_code(laid.train), "validate": laid.validate.pandera}
+    trained = named_code(laid.train)
+    theirs = {"train": trained, "tune": trained, "validate": laid.validate.pandera}
     own = step.uses is None or theirs.get(step.uses) is not None
     interpreter = laid.train.interpreter if step.uses == "train" else step.interpreter
     ages = step.uses == "validate" and any(check.check == "freshness" for check in laid.validate.checks)
@@ -72,8 +73,8 @@ def _ours() -> str:
     hasher = hashlib.sha256()
     roots = [Path(quarterdeckd.__file__).parent / floor for floor in OURS]
     for root in (*roots, Path(quarterstore.records.__file__).parent):
-        for path in sorted(root.glob("*.py")):
-            hasher.update(path.name.encode() + b"\0" + path.read_bytes())
+        for path in sorted(root.rglob("*.py")):
+            hasher.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return hasher.hexdigest()
 
 

@@ -168,7 +168,7 @@ class OnlineFeatures:
             with self._folding:
                 for name in forgetting.views:
                     keys = self._named(view_of(self._view, name), who)
-                    self._pushed.forget(name, keys, round(forgetting.at * 1e6))
+                    self._pushed.forget(name, keys, round(forgetting.at * 1e6), forgetting.id)
 
     def _named(self, view: features.FeatureView, who: Mapping[str, str]) -> list[tuple[Any, ...] | bytes]:
         """The keys of a view that name an entity, which may be by some of its columns only. One of which only the hash
@@ -268,10 +268,15 @@ class OnlineFeatures:
                     await self._tidy.wait()
             except TimeoutError:
                 pass
-            if self._tidy.is_set():
-                self._tidy.clear()
-                await asyncio.to_thread(self.tidy)
-            await self.look()
+            try:
+                if self._tidy.is_set():
+                    self._tidy.clear()
+                    await asyncio.to_thread(self.tidy)
+                await self.look()
+            except Exception:  # a full disk, a damaged file: the daemon goes on, and so does this
+                self._tidy.set()
+                log.exception("features online are not looked after; it is tried again in %g s", every)
+                await asyncio.sleep(every)
 
     def tidy(self) -> None:
         """Drop generations that nobody is sent to any more (who has one open reads on), and what was pushed that the
@@ -299,11 +304,13 @@ class OnlineFeatures:
         return generation != newest and generation.made <= forgotten_at(self._view, generation.view)
 
     async def _made_anew(self, name: str) -> None:
-        """Without an entity that was forgotten since the newest generation was made."""
+        """Without an entity that was forgotten since the newest generation was made, or where that is gone from the
+        disk, as after a restore."""
         newest = generations_of(self._view, name)[-1]
-        if newest.made <= forgotten_at(self._view, name):
+        gone = not (self._home.online / name / newest.id).is_dir()
+        if gone or newest.made <= forgotten_at(self._view, name):
             with contextlib.suppress(Conflict, Refused):  # it is being made, or the view has no row any more
-                await self._dispatch.speak(online.Materialise(view=name))
+                await self._dispatch.speak(await asyncio.to_thread(self.folded, online.Materialise(view=name)))
 
     async def look(self) -> None:
         """Raise an alert for a view whose rows wait for longer than it allows; resolve it once none does."""

@@ -28,6 +28,7 @@ from quarterstore.records import (
     schedules,
 )
 from quarterstore.records.faults import Conflict, Fault
+from quarterstore.records.names import drawn
 
 log = logging.getLogger(__name__)
 FRESH = 60.0
@@ -103,6 +104,10 @@ class Retraining:
             except (Fault, OSError) as error:
                 self._faults[model] = str(error)
                 log.warning("continuous training of %s: %s", model, error)
+                return
+            except Exception as error:  # Polars on a damaged file raises kinds of its own; other models go on
+                self._faults[model] = drawn(f"{type(error).__name__}: {error}", longest=300)
+                log.exception("continuous training of %s", model)
                 return
 
     def _read(self, policy: ct.Policy) -> ct.Readings:

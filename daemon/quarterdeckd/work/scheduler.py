@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 JUMP = 2.0
 """Seconds by which the wall clock may part from the monotonic one before every alarm is set anew: APScheduler waits on
 the delay it worked out before the jump, and would be deaf for as long as the clock was put back."""
+AGAIN = 5.0
+"""Seconds after which a firing is tried again that could neither be kept nor be noted as failed."""
 LONG_AGO = 60.0
 """Seconds of lateness from which on what was missed is counted in a thread: it may be twelve years of minutes."""
 MOST_JOBS = 10_000
@@ -172,6 +174,9 @@ class Scheduler:
             await self._fire(name, each)
         if not found:
             self._set(name)  # woken before its time: by a clock that was put back
+        elif (still := self._view.schedules.get(name)) is not None and still.next == schedule.next:
+            # neither fired nor noted as failed (the disk is full): its alarm is used up
+            self._wake(f"schedule {name}", self._due, self._clock() + AGAIN, name)
 
     async def _fire(self, name: str, each: Owed, place: str = "", request: str | None = None) -> None:
         act = schedules.FireSchedule(name=name, due=each.due, missed=each.missed, run=each.run, place=place)
@@ -194,6 +199,8 @@ class Scheduler:
             )
         except Conflict as other:
             log.info("schedule %s: %s", act.name, other.line())
+        except Fault as other:
+            log.error("schedule %s: its failure is not noted: %s", act.name, other.line())
 
     async def _start_next(self, name: str) -> None:
         """Do what waited for a job of this schedule, or do again what was lost with one."""

@@ -8,6 +8,7 @@ by LMDB's own snapshots.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import struct
@@ -19,11 +20,13 @@ from typing import Any, Final, NamedTuple
 import lmdb
 import msgspec
 
-from quarterstore.records.faults import Full
+from quarterstore.records.faults import Overloaded
 from quarterstore.records.online import OnlineView, Status
 from quarterstore.shelf.entity_keys import LONGEST, Key, key_bytes
 from quarterstore.shelf.files import make_folder, sync_folder
+from quarterstore.shelf.transactions import Writing, full
 
+log = logging.getLogger(__name__)
 CHUNK: Final = 65_536
 """Pairs that are written in one transaction."""
 FIRST_SIZE: Final = 64 * 1024**2
@@ -79,7 +82,7 @@ def write(folder: Path, pairs: Iterable[tuple[bytes, bytes]]) -> int:
             count += added
         environment.sync(True)
     except (lmdb.DiskError, OSError) as error:
-        raise _full(error) from None
+        raise full(error) from None
     finally:
         environment.close()
     sync_folder(aside)
@@ -117,6 +120,15 @@ def times_in(row: bytes) -> tuple[int, int]:
 def _opened(folder: Path) -> Any:
     # a generation never changes and is never written again: no lock, and no reader's slot to be left behind
     return lmdb.open(str(folder), readonly=True, lock=False, create=False, max_readers=1, readahead=False)
+
+
+def _opened_or_none(folder: Path) -> Any:
+    """None where a generation is not there (after a restore) or not whole: whoever else is served goes on."""
+    try:
+        return _opened(folder)
+    except lmdb.Error as error:
+        log.error("a generation cannot be read: %s", error)
+        return None
 
 
 class Pushed:
@@ -202,15 +214,14 @@ class Pushed:
 
     def note(self, view: str, upto: int, digest: str) -> None:
         """Note that the log up to a number becomes a file, before it is one: kept twice, it would be there twice."""
-        noted = [*self.noted(view), (upto, digest)]
         with self._writing() as changing:
-            changing.put(_of(view), _pack(noted), db=self._notes)
+            noted = _listed(changing, self._notes, _of(view))
+            changing.put(_of(view), _pack([*noted, (upto, digest)]), db=self._notes)
 
     def noted(self, view: str) -> list[tuple[int, str]]:
         """Up to which number the log became, or would have become, which file; what a generation covers is left out."""
-        with self._environment.begin(db=self._notes) as reading:
-            found = reading.get(_of(view))
-        return [] if found is None else [(upto, digest) for upto, digest in _unpack(found)]
+        with self._environment.begin() as reading:
+            return _listed(reading, self._notes, _of(view))
 
     def folded(self, view: str, upto: int) -> None:
         """Drop the log up to a number: it is in a file of the view that is kept."""
@@ -222,9 +233,12 @@ class Pushed:
     def covered(self, view: str, upto: int, made: int) -> None:
         """Drop what a generation that everybody reads has as well: rows up to a sequence number; of entities that were
         forgotten before it was `made` (microseconds), that they were."""
-        noted = [each for each in self.noted(view) if each[0] > upto]
         with self._writing() as changing:
+            noted = [each for each in _listed(changing, self._notes, _of(view)) if each[0] > upto]
             changing.put(_of(view), _pack(noted), db=self._notes)
+            place = _of(view) + b"forgotten"
+            later = [each for each in _listed(changing, self._notes, place) if each[1] > made]
+            changing.put(place, _pack(later), db=self._notes)
             for key, row in list(_within(changing.cursor(db=self._rows), view)):
                 at, known, forgotten, number, values = _unpack(row)
                 gone = 0 if forgotten <= made else forgotten
@@ -233,55 +247,45 @@ class Pushed:
                 elif gone != forgotten:
                     changing.put(key, _pack((at, known, gone, number, values)), db=self._rows)
 
-    def forget(self, view: str, keys: Sequence[Key | bytes], at: int) -> int:
+    def forget(self, view: str, keys: Sequence[Key | bytes], at: int, forgetting: str) -> int:
         """Forget entities: from here on no generation that was made before `at` (microseconds since 1970) is read for
         them, and what was pushed is gone, also where it is in no file yet: of a key that is given as its bytes only
-        what is read, a file may have it. Answers how many pushed rows that were."""
+        what is read, a file may have it. Done again for the same forgetting, what was pushed since then stays. Answers
+        how many pushed rows are gone."""
         whose = {tuple(key) for key in keys if not isinstance(key, bytes)}
-        gone = 0
+        gone, place = 0, _of(view) + b"forgotten"
         with self._writing() as changing:
+            done = _listed(changing, self._notes, place)
+            again = any(each == forgetting for each, _ in done)
             for key in keys:
-                encoded = key if isinstance(key, bytes) else key_bytes(key)
-                changing.put(_of(view) + encoded, _pack((0, 0, at, 0, None)), db=self._rows)
-            for place, row in list(_within(changing.cursor(db=self._log), view)):
+                self._hide(changing, _of(view) + (key if isinstance(key, bytes) else key_bytes(key)), at, again)
+            if again:
+                return 0
+            for logged, row in list(_within(changing.cursor(db=self._log), view)):
                 if tuple(_unpack(row)[0]) in whose:
-                    changing.delete(place, db=self._log)
+                    changing.delete(logged, db=self._log)
                     gone += 1
+            changing.put(place, _pack([*done, (forgetting, at)]), db=self._notes)
         return gone
 
-    def _writing(self) -> _Writing:
-        return _Writing(self._environment)
+    def _hide(self, changing: Any, key: bytes, at: int, keep: bool) -> None:
+        """Read nothing of a generation before `at`; with `keep` what was pushed is read all the same."""
+        before = changing.get(key, db=self._rows) if keep else None
+        time, known, _, number, values = _unpack(before) if before is not None else (0, 0, 0, 0, None)
+        changing.put(key, _pack((time, known, at, number, values)), db=self._rows)
 
-
-class _Writing:
-    """A transaction that is synced when it ends; a full disk is said in our words. Slots of readers that died go."""
-
-    def __init__(self, environment: Any) -> None:
-        self._environment = environment
-
-    def __enter__(self) -> Any:
-        self._environment.reader_check()
-        self._changing = self._environment.begin(write=True)
-        return self._changing
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        try:
-            if error is None:
-                self._changing.commit()
-            else:
-                self._changing.abort()
-        except lmdb.Error as full:
-            raise _full(full) from None
-        if isinstance(error, lmdb.Error):
-            raise _full(error) from None
-
-
-def _full(error: Exception) -> Full:
-    return Full(f"online features cannot be written: {error}", field="disk", next="free some room: qd gc")
+    def _writing(self) -> Writing:
+        return Writing(self._environment)
 
 
 def _of(view: str) -> bytes:
     return view.encode() + b"\0"
+
+
+def _listed(reading: Any, notes: Any, place: bytes) -> list[tuple[Any, Any]]:
+    """The pairs of a note."""
+    found = reading.get(place, db=notes)
+    return [] if found is None else [(one, other) for one, other in _unpack(found)]
 
 
 def _within(cursor: Any, view: str) -> Iterator[tuple[bytes, bytes]]:
@@ -305,7 +309,7 @@ class Online:
         if before is not None and before.view.folder == view.folder:
             self._generation = before._generation  # LMDB opens a file once a process
         else:
-            self._generation = _opened(Path(view.folder)) if view.folder else None
+            self._generation = _opened_or_none(Path(view.folder)) if view.folder else None
         self._made = round(view.made * 1e6)
         self._names = [each.name for each in view.features]
         self._place = {name: place for place, name in enumerate(view.columns, 2)}
@@ -317,7 +321,10 @@ class Online:
     ) -> list[Found]:
         """Of each key the values of `names` (the view's own features, in its order, where they are left out), as they
         hold at `now` (seconds since 1970). A value older than the ttl is EXPIRED and null, with its age; `stale` gives
-        it all the same. A key may be one of `some`."""
+        it all the same. A key may be one of `some`. `Overloaded` where the generation is not on this disk."""
+        if self._generation is None and self.view.folder:
+            words = f"{self.view.id} cannot be read: its generation is not on this disk"
+            raise Overloaded(words, field="view", after=5, next=f"qd features materialise {self.view.name} --full")
         encoded = [key if isinstance(key, bytes) else key_bytes(key) for key in keys]
         moment = round(now * 1e6)
         wanted = self._names if names is None else names

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command
-
-if TYPE_CHECKING:
-    from quarterstore.records.checks import Finding
 
 
 def data_group() -> dict[str, Made]:
@@ -38,6 +34,7 @@ def _check() -> click.Command:
     )
     def run(context: Context, file: Path, rules: Path) -> None:
         from quarterdeck.cli.definition import checked_rows
+        from quarterdeck.cli.findings import show
         from quarterstore.records.faults import Failed
 
         findings = checked_rows(context, file, rules)
@@ -47,26 +44,3 @@ def _check() -> click.Command:
             raise Failed(f"{failed} of {len(findings)} checks failed", field=file.name)
 
     return run
-
-
-def show(context: Context, findings: list[Finding]) -> None:
-    """A line a check, with the first three bad rows of it."""
-    if context.json:
-        context.out(findings)
-        return
-    from quarterdeck.cli.printing import table
-
-    table(
-        [
-            {
-                "check": one.check,
-                "column": one.column or "-",
-                "ok": "ok" if one.ok else "FAILED" if one.severity == "fail" else "WARNING",
-                "bad": one.bad,
-                "rows": one.rows,
-                "found": one.words,
-                "samples": "; ".join(one.samples) or "-",
-            }
-            for one in findings
-        ]
-    )
