@@ -118,6 +118,16 @@ async def test_an_interval_that_was_paused_while_the_clock_was_put_back_goes_on(
     assert deck.alarm("hourly") == pytest.approx(-23.0, abs=0.001)
 
 
+async def test_a_clock_put_back_while_a_firing_is_on_its_way_makes_no_interval_deaf(deck: Deck) -> None:
+    await deck.put(NOON + 24.5 * 3600)
+    act = schedules.FireSchedule(name="hourly", due=NOON + 48 * 3600)  # decided when the clock showed two days
+    deck.clock = NOON + 25 * 3600
+    deck.scheduler._look_at_clock()
+    await deck.speak(act)
+    await deck.rest()
+    assert deck.alarm("hourly") == pytest.approx(26.0, abs=0.001)
+
+
 async def test_an_alarm_that_wakes_too_early_fires_nothing(deck: Deck) -> None:
     deck.clock = NOON + 1
     await deck.scheduler._due("hourly")

@@ -81,8 +81,8 @@ class Scheduler:
             if isinstance(event, schedules.MaintenanceBegan | schedules.MaintenanceEnded):
                 self._set_all()
             elif isinstance(event, _CHANGES):
-                if isinstance(event, schedules.SchedulePaused):
-                    self._retime_moved(event.name)  # the clock may have been put back while it was paused
+                # the clock may have been put back while it was paused, or while a firing was on its way
+                self._retime_moved(_name_of(event))
                 self._set(_name_of(event))
             elif isinstance(event, schedules.FiringStarted):
                 self._note_jobs(event)
@@ -104,8 +104,8 @@ class Scheduler:
                 self._soon(schedule.name, self._start_next(schedule.name))
 
     def _retime_moved(self, name: str) -> None:
-        schedule = self._view.schedules[name]
-        if retimed(schedule, self._clock())[0] != schedule.next:
+        schedule = self._view.schedules.get(name)
+        if schedule is not None and retimed(schedule, self._clock())[0] != schedule.next:
             self._soon(name, self._retime(name))
 
     def _set(self, name: str) -> None:
@@ -128,13 +128,16 @@ class Scheduler:
             await asyncio.sleep(1.0)
             self._look_at_clock()
 
-    def _look_at_clock(self) -> None:
-        """Also at each firing: a clock that is put forward and back between two looks would not be seen to move."""
-        apart = self._clock() - time.monotonic()
+    def _look_at_clock(self) -> float:
+        """What it shows. Also at each firing, which goes by this very reading: a clock that is put forward and back
+        between two looks would not be seen to move."""
+        now = self._clock()
+        apart = now - time.monotonic()
         moved, self._apart = apart - self._apart, apart
         if abs(moved) > JUMP:
             log.warning("the clock moved by %.0f s; every alarm is set anew", moved)
             self._set_all()
+        return now
 
     def _soon(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Do something for a schedule behind what is done for it already."""
@@ -160,8 +163,7 @@ class Scheduler:
 
     async def fire(self, name: str) -> None:
         """Fire what is due of one schedule, by its policy for what was missed."""
-        self._look_at_clock()
-        schedule, now = self._view.schedules.get(name), self._clock()
+        now, schedule = self._look_at_clock(), self._view.schedules.get(name)
         if schedule is None or schedule.paused or schedule.next is None or self.held():
             return
         if now - schedule.next > LONG_AGO:
