@@ -62,9 +62,9 @@ def _value(kind: str, text: str) -> Any:
     return WORDS.get(text.lower(), text) if kind == "boolean" else text
 
 
-def object_of(text: str, field: str) -> dict[str, Any]:
+def object_of(text: str | bytes, field: str) -> dict[str, Any]:
     """JSON of an object; a fault names the field that it is of."""
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise got(field, f"no JSON object ({error})", '{"NAME": VALUE, ...}') from None

@@ -148,11 +148,11 @@ def test_the_shell_of_the_readme_runs_on_a_file_of_ones_own(daemon: Any, tmp_pat
     assert '"name":"label","shape":[2],"datatype":"BYTES","data":["no","yes"]' in done.stdout.replace(" ", "")
 
 
-def shell(daemon: Any, folder: Path, script: str, **environ: str) -> str:
+def shell(daemon: Any, folder: Path, script: str, limit: float = 120, **environ: str) -> str:
     """Run lines of a page in bash, with the commands of this environment first; what they said."""
     found = {**daemon.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ}
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=found, capture_output=True, text=True, timeout=120
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=found, capture_output=True, text=True, timeout=limit
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

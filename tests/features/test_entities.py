@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import polars as pl
 import pytest
 
 from quarterdeckd.features import entities
+from quarterdeckd.features.reading import numbered
 from quarterstore.records.faults import Fault
 from quarterstore.records.features import Key
 from tests.features.test_rows import VIEW
@@ -72,3 +74,21 @@ def test_keys_are_all_there_and_nothing_else_is(given: list[dict[str, Any]]) -> 
 def test_too_many_entities_are_refused_before_they_are_read() -> None:
     with pytest.raises(Fault, match="10,000"):
         entities.keys_of(KEYS, [{}] * 10_001)
+
+
+def test_columns_of_numbers_in_a_csv_are_numbers_and_codes_are_not() -> None:
+    rows = pl.DataFrame(
+        {
+            "key": ["7", "8"],
+            "age": ["41", None],
+            "share": ["0.5", "1e-3"],
+            "code": ["007", "12"],
+            "word": ["x", "1"],
+            "none": pl.Series([None, None], dtype=pl.String),
+            "huge": ["9223372036854775808", "1"],
+        }
+    )
+    made = numbered(rows, {"key"})
+    kinds = [pl.String, pl.Int64, pl.Float64, pl.String, pl.String, pl.String, pl.Float64]
+    assert made.dtypes == kinds
+    assert made["age"].to_list() == [41, None]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,15 @@ def dies(step):
     leaves(step)
     os.kill(os.getpid(), signal.SIGKILL)
 
+def orphans(step):
+    # a shell that leaves a child in the step's group and ends
+    pid = subprocess.check_output(["sh", "-c", "sleep 300 >/dev/null & echo $!"], text=True)
+    pathlib.Path(step.params["mark"]).write_text(pid)
+    while not (pathlib.Path(step.params["mark"] + ".over")).exists():
+        time.sleep(0.02)
+    os.kill(int(pid), 0)
+    return {"lived": True}
+
 def counts(step):
     mark = step.checkpoint / "count"
     began = int(mark.read_text()) if mark.exists() else 0
@@ -91,6 +101,19 @@ def counts(step):
     (step.out / "sum.txt").write_text(str(sum(range(30))))
     return {"began": began}
 """
+
+ABOUT = """
+def about(given, log):
+    return {"n": 1}
+"""
+
+
+def until(true: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for something that another process does."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
 
 
 class Bench:
@@ -240,6 +263,21 @@ def test_a_function_that_is_not_there_is_named_by_its_step(bench: Bench) -> None
     assert not ended.ok and str(ended.error).startswith("a.run: got no function wirte, expected one of write, read")
 
 
+def test_an_interpreter_that_vanished_fails_its_step_and_not_those_behind_it(bench: Bench) -> None:
+    gone = str(bench.folder / "venv/bin/python")
+    spec = bench.spec(step("a", "write"), step("b", "read", "a", interpreter=gone), step("c", "write", "b"), code=CODE)
+    ended = bench.run(spec)
+    assert not ended.ok and not ended.lost and gone in str(ended.error) and "\n" not in str(ended.error)
+    found = bench.steps()
+    assert (found["a"].state, found["b"].state, "c" in found) == ("DONE", "FAILED", False)
+    assert gone in found["b"].words and "Traceback" not in (bench.job / "log.txt").read_text()
+
+
+def test_an_interpreter_that_is_away_for_a_moment_is_asked_again(bench: Bench) -> None:
+    away = step("a", "write", interpreter=str(bench.folder / "python"), retries=1, backoff=0.05)
+    assert not bench.run(bench.spec(away)).ok and bench.steps()["a"].attempts == 2
+
+
 def test_a_worker_that_is_told_to_end_takes_its_step_along(bench: Bench) -> None:
     worker = bench.start(bench.spec(step("a", "hangs", params={"mark": str(bench.mark)})))
     deadline = time.monotonic() + 20
@@ -288,6 +326,34 @@ def test_steps_that_do_not_need_each_other_may_run_at_once(bench: Bench) -> None
     assert bench.run(both).ok
     a, b = (bench.steps()[name] for name in "ab")
     assert a.started < b.ended and b.started < a.ended  # type: ignore[operator]
+
+
+def test_a_step_that_is_over_takes_nothing_along_of_one_that_runs(bench: Bench) -> None:
+    """What lost its parent is the worker's child; in the group of a step that runs it is that step's."""
+    long, short = step("long", "orphans", params={"mark": str(bench.mark)}), step("short", "write")
+    spec = bench.spec(long, short)
+    both = msgspec.structs.replace(spec, definition=Definition(name="p", steps=(long, short), parallel=2))
+    worker = bench.start(both)
+    until(lambda: bench.mark.exists() and bench.mark.read_text() and bench.steps()["short"].state == "DONE")
+    Path(f"{bench.mark}.over").touch()
+    worker.wait(60)
+    assert bench.steps()["long"].figures == {"lived": True}
+    assert not lives(int(bench.mark.read_text()))
+
+
+def test_a_worker_beats_also_while_something_takes_long_between_two_steps(bench: Bench) -> None:
+    """Outputs of many GB are hashed there, and an interpreter asked what it is: the supervisor ends who is silent."""
+    slow = bench.folder / "python"
+    slow.write_text(f'#!/bin/sh\nwhile [ ! -e {bench.mark} ]; do sleep 0.05; done\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o700)
+    worker = bench.start(bench.spec(StepSection(name="a", run="steps.py:about", interpreter=str(slow)), code=ABOUT))
+    beat = bench.job / "beat"
+    until(beat.exists)
+    first = beat.stat().st_mtime_ns
+    until(lambda: beat.stat().st_mtime_ns > first)
+    bench.mark.touch()
+    worker.wait(60)
+    assert bench.steps()["a"].state == "DONE", (bench.job / "log.txt").read_text()
 
 
 def test_a_step_that_asks_ends_the_job_with_its_evidence(bench: Bench) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +104,14 @@ def test_by_time_every_held_out_row_is_later_than_every_learnt_one(tmp_path: Pat
     loaded, sides = split(rows(tmp_path / "rows.csv"), SplitSection(by="time"), time="day", ignore=("house",))
     days = np.array(loaded.frame["day"].to_list())
     assert max(days[sides.train]) < min(days[sides.test])
+
+
+def test_a_time_of_parquet_is_said_as_a_time(tmp_path: Path) -> None:
+    frame = pl.read_csv(rows(tmp_path / "rows.csv")).with_columns(pl.col("day").str.to_datetime())
+    frame.write_parquet(tmp_path / "rows.parquet")
+    loaded, sides = split(tmp_path / "rows.parquet", SplitSection(by="time"), time="day", ignore=("house",))
+    first = min(loaded.frame["day"].gather(sides.test).to_list())
+    assert f"by day, all from {datetime.fromtimestamp(first, UTC):%Y-%m-%dT%H:%M:%S}+00:00 on" in sides.words
 
 
 def test_by_group_no_house_is_on_both_sides(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import polars as pl
 import pytest
 
 from quarterstore.records import jobs, studies
+from quarterstore.records.pipelines import Definition
+from quarterstore.records.spaces import TuneSection
 from quarterstore.shelf.artefacts import Artefacts
 
 TRIVIAL = "def objective(trial):\n    return (trial.params['x'] - 3) ** 2\n"
@@ -297,6 +299,32 @@ def train(frame, target, params, log):
         file.write(json.dumps(sorted(frame["x"].to_list())) + "\\n")
     return Ridge(alpha=params["alpha"]).fit(frame["x"].to_numpy().reshape(-1, 1), frame[target].to_numpy())
 """
+
+
+def test_a_split_by_hash_is_dealt_anew_for_the_search(tmp_path: Path) -> None:
+    """The same hash would hold out none of the rows that it left to learn from."""
+    rows = pl.DataFrame(
+        {"who": [f"k{n}" for n in range(200)], "x": [n / 2 for n in range(200)], "y": [n * 1.5 for n in range(200)]}
+    )
+    rows.write_csv(tmp_path / "rows.csv")
+    job = Job(
+        tmp_path / "job",
+        data=str(tmp_path / "rows.csv"),
+        objective=None,
+        objectives={"rmse": "minimise"},
+        space={"alpha": {"kind": "float", "low": 0.01, "high": 100, "log": True}},
+        train={"learner": "ridge"},
+        split={"by": "hash", "key": ["who"]},
+        budget={"trials": 2},
+        rows={"target": "y", "dataset": "d", "ignore": ["who"]},
+    )
+    result = job.run()
+    assert (result.complete, result.failed) == (2, 0) and 30 < result.best[0].untouched < 70
+
+
+def test_the_step_tune_takes_metrics_as_a_gate_does() -> None:
+    section = msgspec.convert({"objectives": {"roc_auc": "maximise"}, "space": {}}, TuneSection)
+    assert studies.study_of(Definition(name="p", tune=section)).objectives == {"roc auc": "maximise"}
 
 
 def test_the_winner_is_scored_again_on_rows_that_no_trial_saw(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from quarterstore.records import (
     features,
     governance,
     monitoring,
+    people,
     pipelines,
     registry,
     schedules,
 )
-from quarterstore.records.base import Event
+from quarterstore.records.base import Event, Role
 from quarterstore.records.faults import Conflict, Fault, NotFound, Refused
 from tests.ruling import Ruling
 from tests.services.test_registry import version
@@ -358,6 +359,18 @@ def test_cool_down_ends_exactly_when_it_says() -> None:
     assert deck.status("rows", reading).state == "FIRES"
 
 
+def test_a_clock_that_was_put_back_does_not_cool_down_until_it_has_caught_up() -> None:
+    deck = Deck()
+    deck.on(rows=ct.OnRows(least=1), cooldown=HOUR)
+    reading = ct.Readings(labels=5, at=1.0)
+    began = deck.look(reading).last or 0.0
+    deck.trained()
+    deck.now = began - 60
+    assert deck.status("rows", reading).state == "HELD"
+    deck.now = began - 24 * HOUR
+    assert deck.status("rows", reading).state == "FIRES"
+
+
 def test_one_retrain_of_a_model_is_in_flight_whoever_began_it() -> None:
     deck = Deck()
     deck.on(drift=ct.OnDrift(), rows=ct.OnRows(least=1), cooldown=0.0)
@@ -380,6 +393,23 @@ def test_maintenance_holds_every_trigger_and_what_is_past_its_limit_fires_when_i
     deck.check()
     assert deck.idle() and "maintenance is on: a new disk" in deck.status("drift").why
     deck.act(schedules.ResumeAll())
+    deck.look()
+    assert len(deck.runs()) == 1
+
+
+def test_nothing_is_retrained_for_a_person_who_may_not_run_pipelines_any_more() -> None:
+    """A retrain runs as the person who set the policy, as a schedule does."""
+    deck = Deck()
+
+    def holds(role: Role) -> None:
+        changed = people.PersonChanged(person=people.Person("ana", (role,), 0.0))
+        fold(deck.state, [changed], Context(0, 0.0, "", "", ""))
+
+    holds("viewer")
+    deck.on(drift=ct.OnDrift())
+    deck.check()
+    assert deck.idle() and "ana, who set it, may not run pipelines" in deck.status("drift").why
+    holds("operator")
     deck.look()
     assert len(deck.runs()) == 1
 

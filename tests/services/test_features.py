@@ -94,6 +94,16 @@ def test_keys_and_kinds_of_a_view_with_rows_stay() -> None:
     assert ruling.act(msgspec.structs.replace(USAGE, features=added)).version == 4
 
 
+def test_the_kind_of_a_feature_that_was_left_out_for_a_while_stays() -> None:
+    ruling = defined()
+    load(ruling, "a")
+    ruling.act(msgspec.structs.replace(USAGE, features=USAGE.features[1:]))
+    again = (features.Feature(name="minutes", kind="text"), USAGE.features[1])
+    with pytest.raises(Conflict, match="got text, expected number: usage@2 has rows"):
+        ruling.act(msgspec.structs.replace(USAGE, features=again))
+    assert ruling.act(USAGE).version == 3
+
+
 def test_the_first_rows_were_known_at_their_time_and_later_ones_when_they_came() -> None:
     ruling = defined()
     assert load(ruling, "a").known == "event"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from quarterdeckd.services.needing import needed
+from quarterdeckd.services.needing import _of_set, needed
 from quarterdeckd.services.online import status_of
 from quarterstore.ledger.features import view_of
 from quarterstore.records import feature_files, features, jobs, online
 from quarterstore.records.faults import Conflict, Fault, Refused
-from quarterstore.records.registry import Feature, RegisterVersion, Signature, Tensor
+from quarterstore.records.registry import Feature, MoveStage, RegisterVersion, Signature, Tensor
 from tests.ruling import Ruling
 
 ENTITY = features.Entity(name="customer", keys=(features.Key(name="customer"),))
@@ -43,8 +44,6 @@ def add(ruling: Ruling, digest: str, at: float = 100.0) -> None:
 
 
 def spec_of(job: jobs.Job) -> online.MaterialiseSpec:
-    import msgspec
-
     return msgspec.convert(job.spec, online.MaterialiseSpec)
 
 
@@ -173,3 +172,39 @@ def test_a_version_that_was_fitted_on_a_training_set_needs_the_views_of_it(rulin
     [need] = need_of(ruling, [], dataset="2" * 64)
     assert (need.name, need.version, need.features) == ("usage", 1, ("minutes", "plan"))
     assert need_of(ruling, [], dataset="3" * 64) == ()
+
+
+def test_a_version_needs_the_features_on_demand_of_its_training_set_too(ruling: Ruling) -> None:
+    """What a caller who gives keys does not give is computed as it was for the rows that were learnt."""
+    ruling.act(
+        features.DefineView(
+            name="usage",
+            entities=(ENTITY,),
+            features=FEATURES,
+            event_time="at",
+            on_demand={"hours": "minutes / 60"},
+        )
+    )
+    add(ruling, "one")
+    ruling.act(features.JoinFeatures(digest="1" * 64, views=("usage",), time="at"))
+    [job] = ruling.state.jobs
+    result = features.JoinResult(id="set-1", output="2" * 64, rows=1, statuses={}, used=(("one",),))
+    ruling.act(features.NoteTrainingSet(job=job.id, spec=job.spec, result=_plain(result)))
+    [need] = _of_set(ruling.state, "2" * 64, {"minutes": "number", "hours": "number"})
+    assert need.features == ("minutes", "hours")
+
+
+def test_a_feature_that_a_version_reads_by_keys_stays_as_long_as_that_may_answer(ruling: Ruling) -> None:
+    view = features.DefineView(name="usage", entities=(ENTITY,), features=FEATURES[1:], event_time="at")
+    signature = msgspec.structs.replace(SIGNATURE, outputs=(Tensor("y", "FP32", (-1, 1)),))
+    act = RegisterVersion(
+        model="m", digest="0" * 64, size=1, format="onnx", signature=signature, views=("usage:minutes",)
+    )
+    ruling.act(act)
+    ruling.act(MoveStage(version="m@1", stage="Staging"))
+    with pytest.raises(Conflict, match="features: got no minutes, expected it: m@1 reads it by keys"):
+        ruling.act(view)
+    made = {"minutes": "missing(plan)"}
+    assert ruling.act(msgspec.structs.replace(view, on_demand=made)).version == 2, "it is there, on demand"
+    ruling.act(MoveStage(version="m@1", stage="Archived"))
+    assert ruling.act(view).version == 3

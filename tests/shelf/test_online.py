@@ -132,12 +132,27 @@ def test_what_was_forgotten_is_not_read_of_an_older_generation_also_after_an_old
 ) -> None:
     made = view(generation(tmp_path / "g", {("x", 1): (90, 90, [1.0, "made"])}), made=95.0)
     push(pushed, ("x", 1), 60, 60)
-    assert pushed.forget("v", [("x", 1)], 97 * 10**6) == 1 and pushed.logged("v") == []
+    assert pushed.forget("v", [("x", 1)], 97 * 10**6, "f") == 1 and pushed.logged("v") == []
     assert read(made, pushed, ("x", 1)) == [([None, None], "NOT_FOUND", None)]
     push(pushed, ("x", 1), 70, 98, 5.0, "again")
     assert read(made, pushed, ("x", 1)) == [([5.0, "again"], "PRESENT", 30.0)]
     pushed.covered("v", 0, 98 * 10**6)
     assert read(made, pushed, ("x", 1))[0][0] == [1.0, "made"]  # which is read no more: a later one was made without it
+
+
+def test_a_forgetting_that_is_done_again_leaves_what_was_pushed_since(tmp_path: Path, pushed: online.Pushed) -> None:
+    """The daemon does it again with each new generation, until the files are searched: a row that was answered after
+    the entity was forgotten would be gone."""
+    push(pushed, ("x", 1), 60, 60, 1.0)
+    assert pushed.forget("v", [("x", 1)], 97 * 10**6, "f") == 1
+    push(pushed, ("x", 1), 70, 98, 5.0)
+    assert pushed.forget("v", [("x", 1)], 97 * 10**6, "f") == 0
+    assert read(view(), pushed, ("x", 1)) == [([5.0, "x"], "PRESENT", 30.0)] and pushed.waiting("v") == 1
+    made = view(generation(tmp_path / "g", {("y", 1): (90, 90, [1.0, "made"])}), made=95.0)  # it was on its way
+    pushed.forget("v", [("x", 1), ("y", 1)], 97 * 10**6, "f")
+    assert [each[1] for each in read(made, pushed, ("x", 1), ("y", 1))] == ["PRESENT", "NOT_FOUND"]
+    assert pushed.forget("v", [("x", 1)], 99 * 10**6, "g") == 1
+    assert read(view(), pushed, ("x", 1)) == [([None, None], "NOT_FOUND", None)]
 
 
 def test_what_a_generation_covers_is_dropped_and_what_came_later_stays(tmp_path: Path, pushed: online.Pushed) -> None:
@@ -191,7 +206,7 @@ def test_reading_is_as_a_dict_of_the_latest_rows_says(
                 push(pushed, ("e", step[1]), step[2], clock, step[3], str(clock))
                 rows.setdefault(step[1], []).append((step[2], clock, step[3]))
             elif step[0] == "forget":
-                pushed.forget("v", [("e", step[1])], clock * 10**6)
+                pushed.forget("v", [("e", step[1])], clock * 10**6, str(clock))
                 rows.pop(step[1], None)
             else:
                 upto = max((n for n, _ in pushed.logged("v")), default=covered[0])
@@ -212,3 +227,14 @@ def test_reading_is_as_a_dict_of_the_latest_rows_says(
             assert status == ("EXPIRED" if now - at > TTL else "PRESENT")
     finally:
         pushed.close()
+
+
+def test_a_key_that_is_known_by_its_hash_only_is_read_no_more_and_what_was_sent_of_it_stays_in_the_log(
+    pushed: online.Pushed,
+) -> None:
+    key = ("x" * 600, 1)
+    push(pushed, key, at=50, known=60)
+    assert pushed.forget("v", [key_bytes(key)], 70 * 10**6, "f") == 0
+    assert read(view(), pushed, key) == [([None, None], "NOT_FOUND", None)]
+    assert [row.key for _, row in pushed.logged("v")] == [key]
+    assert pushed.forget("v", [key], 70 * 10**6, "g") == 1 and pushed.logged("v") == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from quarterstore.records.datasets import ListDatasets
 from quarterstore.records.pipelines import ListPipelineRuns
 from quarterstore.records.registry import ListVersions
 from tests.conftest import Daemon
@@ -100,6 +101,20 @@ column = "size"
 check = "distribution"
 columns = ["size", "job"]
 """
+
+
+def test_a_file_is_kept_as_the_newest_dataset_of_its_name(daemon: Daemon, folder: Path) -> None:
+    for more in ("", "1,clerk,no\n"):
+        (folder / "kept.csv").write_text(ROWS + more)
+        done = daemon.qd("--json", "data", "add", str(folder / "kept.csv"))
+        assert done.returncode == 0, done.stderr
+    with daemon.client() as client:
+        newest = next(each for each in client.ask(ListDatasets()) if each.name == "kept.csv")
+    assert newest.id == json.loads(done.stdout)["id"]
+    (folder / "no.parquet").write_text(ROWS)
+    for file, said in (("nothing.csv", "file: got"), ("no.parquet", "expected Parquet")):
+        refused = daemon.qd("data", "add", str(folder / file))
+        assert refused.returncode == 2 and said in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_a_file_is_checked_alone(daemon: Daemon, folder: Path) -> None:

@@ -79,6 +79,8 @@ def test_a_version_knows_its_views_and_a_view_how_far_it_is_from_a_version(absen
     assert (minutes["verdict"], minutes["nulls"], minutes["distinct"] > 200) == ("DRIFT", 0, True)
     assert minutes["effect"] > 1 and minutes["lowest"] < minutes["mean"] < minutes["highest"]
     assert (plan["distinct"], plan["lowest"], plan["mean"], plan["verdict"]) == (1, "a", None, "DRIFT")
+    first = done(absent, "stats", "usage", "--since", "2026-01-01", "--until", "2026-03-01")
+    assert (first["verdict"], first["rows"]) == ("NONE", PEOPLE)
     shown = absent.qd("features", "stats", "usage")
     assert "minutes" in shown.stdout and f"usage@1 against {version['id']}" in shown.stderr
     forgotten = done(absent, "forget", "customer=7", "--reason", "asked to")
@@ -99,6 +101,7 @@ def test_a_view_without_a_version_has_no_verdict_and_what_makes_no_sense_is_refu
         (("--against", "m@1"), "model: got m"),
         (("--since", "2999-01-01"), "since: got"),
         (("--since", "soon"), "since: got soon, expected a time"),
+        (("--since", "2026-02-01", "--until", "2026-01-01"), "until: got"),
     ):
         refused = absent.qd("features", "stats", "usage", *words)
         assert refused.returncode in (2, 4) and said in refused.stderr, refused.stderr
@@ -109,6 +112,9 @@ def test_a_pipeline_that_names_features_learns_from_them_as_they_were_known(abse
     absent.start()
     done(absent, "apply", folder / "f.toml")
     done(absent, "load", "usage", folder / "rows.csv")
+    head, *asked = (folder / "e.csv").read_text().splitlines()
+    lines = [f"{head},visits,plan", *(f"{line},{n * 7 % 50},{'ab'[n % 2]}" for n, line in enumerate(asked))]
+    (folder / "e.csv").write_text("\n".join(lines) + "\n")
     (folder / "p.toml").write_text(
         'name = "leavers"\nmodel = "leavers"\n[data]\nfile = "e.csv"\ntarget = "left"\nfeatures = ["usage:minutes"]\n'
     )
@@ -117,7 +123,8 @@ def test_a_pipeline_that_names_features_learns_from_them_as_they_were_known(abse
     version = json.loads(ran.stdout.splitlines()[-1])["version"]
     with absent.client() as client:
         shown = plain(client.ask(ShowVersion(version=version)))
-    assert [each["name"] for each in shown["signature"]["features"]] == ["minutes"]
+    found = {each["name"]: each["kind"] for each in shown["signature"]["features"]}
+    assert found == {"visits": "number", "plan": "category", "minutes": "number"}  # the file of entities is a CSV
     up = json.loads(absent.qd("--json", "lineage", version).stdout)["up"]
     assert "usage@1" in [each["id"] for each in up]
     (folder / "p.toml").write_text(

@@ -117,6 +117,12 @@ def test_entities_without_a_time_are_named(absent: Daemon, folder: Path) -> None
         refused.returncode == 1 and "without the column event_time, expected it among customer, when" in refused.stderr
     )
     assert not (folder / "x.parquet").exists()
+    (folder / "e.csv").write_text("customer,event_time,usage__status\n1,2026-01-01,x\n")
+    refused = absent.qd(*words)
+    assert (
+        refused.returncode == 1
+        and "usage__status is a column there already and says how a value was found of usage@1" in refused.stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
@@ -213,6 +215,43 @@ def test_who_is_forgotten_is_read_no_more_at_once_and_is_on_the_disk_no_more_aft
     assert asked(started, "online", "usage", "--key", "1")[0]["statuses"] == ["NOT_FOUND"]
 
 
+PAIRS = """
+[entities.pair]
+keys = ["region", "name"]
+[views.pairs]
+entities = ["pair"]
+event_time = "at"
+[views.pairs.features]
+v = "number"
+"""
+
+
+def test_who_is_forgotten_by_a_part_of_a_key_is_read_no_more_also_where_the_key_is_kept_by_its_hash(
+    absent: Daemon, tmp_path: Path
+) -> None:
+    absent.start()
+    (tmp_path / "f.toml").write_text(PAIRS)
+    asked(absent, "apply", tmp_path / "f.toml")
+    long = "x" * 600
+    (tmp_path / "rows.csv").write_text(f"region,name,at,v\neu,{long},2026-01-01,1\nus,{long},2026-01-01,2\n")
+    asked(absent, "load", "pairs", tmp_path / "rows.csv")
+    asked(absent, "materialise", "pairs")
+    rows = "".join(json.dumps({"region": region, "name": long, "v": 42}) + "\n" for region in ("eu", "us"))
+    asked(absent, "push", "pairs", stdin=rows)
+    asked(absent, "forget", "region=eu", "--reason", "asked to")
+    keys = [word for region in ("eu", "us") for word in ("--key", json.dumps({"region": region, "name": long}))]
+
+    def read() -> Any:
+        [found] = asked(absent, "online", "pairs", *keys)
+        return list(zip(found["statuses"], found["values"], strict=True))
+
+    assert read()[0] == ("NOT_FOUND", [None])
+    until(lambda: asked(absent, "status", "pairs")[0]["generation"]["full"])
+    asked(absent, "materialise", "pairs", "--full")
+    assert read() == [("NOT_FOUND", [None]), ("PRESENT", [42.0])]
+    assert asked(absent, "show", "pairs")[0]["rows"] == 2, "nothing of it came back into a file"
+
+
 def generation(daemon: Daemon) -> Any:
     """The newest generation."""
     [status] = asked(daemon, "status", "usage")
@@ -306,6 +345,8 @@ def kept(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Daemon:
         (("push", "usage", "--key", "1", "--value", "minute=1"), "minutes"),
         (("push", "usage", "--key", "1", "--value", "minutes=1", "--value", "plan=", "--at", "2999-01-01"), "past"),
         (("push", "usage", "--value", "minutes=1"), "--key"),
+        (("online", "usage", "--key", "\udcff"), "UTF-8"),
+        (("status", "us\udcff"), "UTF-8"),
         (("bench", "usage", "--entities", "0"), "entities"),
         (("bench", "usage"), "materialise"),
     ],
@@ -314,3 +355,9 @@ def test_what_cannot_be_read_or_pushed_is_a_line_that_says_why(kept: Daemon, wor
     done = kept.qd("features", *words)
     assert done.returncode in (2, 4, 6) and done.stdout == "" and "Traceback" not in done.stderr
     assert told in done.stderr and done.stderr.startswith("error: ")
+
+
+def test_rows_that_are_no_utf_8_are_named_by_their_line(kept: Daemon) -> None:
+    command = [sys.executable, "-m", "quarterdeck.cli.main", "--home", str(kept.home.root), "features", "push", "usage"]
+    done = subprocess.run(command, env=kept.environ, input=b'{"plan": "\xff"}\n', capture_output=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith(b"error: line 1: got no JSON object")

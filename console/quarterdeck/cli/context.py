@@ -79,6 +79,7 @@ def _usage(error: click.UsageError) -> str:
 def guarded(run: Callable[[], Any]) -> int:
     """Run the command line: faults, usage errors and ctrl-C become their codes, nothing becomes a traceback."""
     from quarterstore.records.faults import Fault
+    from quarterstore.records.names import drawn
 
     try:
         run()
@@ -95,6 +96,10 @@ def guarded(run: Callable[[], Any]) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except UnicodeError as error:
+        given = drawn(str(getattr(error, "object", error)), longest=60)
+        print(f"error: text: got {given}, expected UTF-8", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"error: {error.filename or 'file'}: got {error.strerror}, expected to read or write it", file=sys.stderr)
         return 2

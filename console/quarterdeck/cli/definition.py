@@ -13,10 +13,9 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
-from quarterdeck.cli.feature_rows import with_features
 from quarterstore.records import flows, plans, tables
 from quarterstore.records.checks import CheckRows, Finding, RowRules, ValidateSection, checked_section
-from quarterstore.records.datasets import AddDataset
+from quarterstore.records.datasets import AddDataset, Dataset
 from quarterstore.records.faults import Failed, Invalid, TimedOut, got
 from quarterstore.records.misfits import misfit, refuse_unknown
 from quarterstore.records.pipelines import (
@@ -39,7 +38,7 @@ COMPILED_WITHIN = 60.0
 def read(path: Path) -> Definition:
     """A definition from a TOML file, or from a Python file that makes one; a fault names what is wrong in it."""
     definition = _written(path, Definition, "a pipeline definition in TOML or Python")
-    flows.flow(definition)
+    flows.check_features(definition)
     return definition
 
 
@@ -105,7 +104,7 @@ def compiled(path: Path) -> dict[str, Any]:
 def ready(context: Context, path: Path, allow_leak: str | None = None) -> tuple[Definition, dict[str, str]]:
     """The definition of a file as it is to be asked with, and the user's own files; what it names has been sent, and
     its rows looked at."""
-    definition = with_features(context, placed(read(path), path.parent), path.parent)
+    definition = placed(read(path), path.parent)
     if allow_leak is not None:
         definition = replace(definition, split=replace(definition.split, allow_leak=allow_leak))
     sources = {
@@ -124,7 +123,7 @@ def with_rows(context: Context, path: Path, definition: Definition) -> Definitio
         parquet = file.suffix.lower() in (".parquet", ".pq")
         if parquet:
             tables.check_parquet(file)
-        else:
+        elif not data.features:  # what there is to learn from comes of the join, which the daemon looks at
             table = tables.read(file, blank=data.missing, kinds=data.columns)
             plans.plan(table, data.target, task=definition.task, time=data.time, group=data.group, ignore=data.ignore)
         digest, size = context.client.put(file)
@@ -188,12 +187,20 @@ def _with_reference(context: Context, path: Path, section: ValidateSection) -> V
     if section.reference is None:
         return section
     file = _beside(path, section.reference, "validate.reference")
+    return replace(section, reference=added(context, file).id)
+
+
+def added(context: Context, file: Path, name: str | None = None) -> Dataset:
+    """Send a file of rows and keep it as a dataset of its name."""
+    if not file.is_file():
+        raise got("file", str(file), "a CSV or Parquet file that can be read")
     parquet = file.suffix.lower() in (".parquet", ".pq")
+    if parquet:
+        tables.check_parquet(file)
     digest, size = context.client.put(file)
-    context.client.ask(
-        AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
-    )
-    return replace(section, reference=digest)
+    named = (name or file.name)[:200]
+    asked = AddDataset(digest=digest, name=named, format="parquet" if parquet else "csv", size=size)
+    return context.client.ask(asked)
 
 
 def run_file(context: Context, path: Path, preempt: float | None = None, allow_leak: str | None = None) -> PipelineRun:

@@ -43,9 +43,12 @@ def rebuilt(context: Context, name: str) -> Rebuilt:
     return found
 
 
-def measured(context: Context, view: str, against: str | None, since: str | None) -> StatsResult:
+def measured(
+    context: Context, view: str, against: str | None, since: str | None, until: str | None = None
+) -> StatsResult:
     """Look at a view; answers what was found."""
-    asked = MeasureView(view=view, against=against, since=None if since is None else moment("since", since))
+    first, last = (None if text is None else moment(name, text) for name, text in (("since", since), ("until", until)))
+    asked = MeasureView(view=view, against=against, since=first, until=last)
     job = to_the_end(context, context.client.ask(asked))
     return msgspec.convert(job.result, StatsResult)
 

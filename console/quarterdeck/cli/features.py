@@ -91,7 +91,7 @@ def _entity(name: str, written: EntityWritten) -> Entity:
 
 
 def _view(name: str, written: ViewWritten, entities: dict[str, Entity]) -> DefineView:
-    from quarterdeck.cli.short.keeping import seconds
+    from quarterdeck.cli.spans import seconds
 
     for entity in written.entities:
         if entity not in entities:
@@ -146,6 +146,8 @@ def joined(
     """Send the entities, follow the job, fetch the training set."""
     if not output.parent.is_dir():
         raise got("output", str(output), "a file in a folder that is there")
+    if output.suffix.lower() == ".csv":
+        raise got("output", output.name, "a name for a Parquet file, such as training.parquet")
     if output.exists() and not overwrite:
         raise Conflict(f"{output} is there already", field="output", next="give another name or --overwrite")
     digest, format_ = sent_rows(context, "entities", entities)

@@ -20,7 +20,7 @@ def view_of(context: Context, view: str) -> FeatureView:
     return found
 
 
-def pushed(context: Context, view: str, lines: Iterable[str]) -> Iterator[PushedRows]:
+def pushed(context: Context, view: str, lines: Iterable[bytes]) -> Iterator[PushedRows]:
     """Rows as JSON lines, pushed a thousand at a time: each thousand is kept whole, or refused and nothing after it is
     sent."""
     rows = (object_of(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip())

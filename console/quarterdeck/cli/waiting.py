@@ -65,7 +65,7 @@ def _show_findings(context: Context, found: Any) -> None:
     """The table of checks, where a pipeline ended with them."""
     for step in found.steps if isinstance(found, PipelineRun) and found.state == "FAILED" else ():
         if step.state == "FAILED" and "checks" in step.figures:
-            from quarterdeck.cli.short.checking import show
+            from quarterdeck.cli.findings import show
 
             show(context, msgspec.convert(step.figures["checks"], list[Finding]))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,6 +84,26 @@ def column(frame: pl.DataFrame, name: str, kind: Kind) -> pl.Series:
         cast = found.cast(KINDS[kind], strict=False)
     _refuse(found, cast, name, f"{kind} or nothing")
     return cast.alias(name)
+
+
+WHOLE: Final = r"^-?(0|[1-9]\d*)$"
+DECIMAL: Final = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"
+"""A code such as 007 is no number."""
+
+
+def numbered(frame: pl.DataFrame, but: Collection[str]) -> pl.DataFrame:
+    """The rows of a CSV file, what holds nothing but numbers as numbers; `but` are columns that stay texts."""
+    return frame.with_columns(_numbers(frame[name]) for name in frame.columns if name not in but)
+
+
+def _numbers(found: pl.Series) -> pl.Series:
+    there = found.drop_nulls()
+    if there.is_empty() or found.dtype != pl.String:
+        return found
+    if there.str.contains(WHOLE).all():
+        whole = found.cast(pl.Int64, strict=False)
+        return whole if whole.null_count() == found.null_count() else found.cast(pl.Float64)
+    return found.cast(pl.Float64) if there.str.contains(DECIMAL).all() else found
 
 
 def times(frame: pl.DataFrame, name: str) -> pl.Series:

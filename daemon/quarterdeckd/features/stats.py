@@ -28,6 +28,8 @@ def run(spec: StatsSpec, report: Any) -> StatsResult:
     rows = pl.concat([of_kinds(scanned(lump), kinds) for lump in wanted.lumps])
     if spec.since is not None:
         rows = rows.filter(pl.col(TIME) >= round(spec.since * 1e6))
+    if spec.until is not None:
+        rows = rows.filter(pl.col(TIME) < round(spec.until * 1e6))
     count = rows.select(pl.len()).collect(engine="streaming").item()
     before = _baseline(spec)
     found, current = [], {}

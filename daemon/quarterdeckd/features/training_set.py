@@ -3,20 +3,19 @@ went in."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import polars as pl
 
 from quarterdeckd.features.derived import FILL, Column, column_of, derived, plain
 from quarterdeckd.features.joining import KNOWN, TIME, as_of
 from quarterdeckd.features.lumps import of_kinds, scanned, write
-from quarterdeckd.features.reading import KINDS, collected, column, need, opened, times
+from quarterdeckd.features.reading import KINDS, collected, column, need, numbered, opened, times
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.features import JoinResult, JoinSpec, Wanted
+from quarterstore.records.training_sets import Used, identity, used
 
 OUTPUT: Final = "out/training_set.parquet"
 STATUS: Final = "__status"
@@ -29,14 +28,16 @@ class Rows(NamedTuple):
 
     frame: pl.DataFrame
     statuses: dict[str, dict[str, int]]
-    used: tuple[tuple[str, ...], ...]
+    used: Used
+    newest: int
+    """The last time of a row, in microseconds since 1970."""
 
 
 def run(spec: JoinSpec, report: Any) -> JoinResult:
     """Make the rows and leave them as a file."""
     made = rows_of(spec, report)
     write(made.frame, Path(OUTPUT))
-    id_ = _identity(spec, made.used)
+    id_ = identity(spec, made.used)
     return JoinResult(id=id_, output=OUTPUT, rows=made.frame.height, statuses=made.statuses, used=made.used)
 
 
@@ -49,42 +50,34 @@ def rows_of(spec: JoinSpec, report: Any) -> Rows:
     frame = collected(rows)
     if frame.is_empty():
         raise got("entities", "no row", "at least one row")
+    if spec.format == "csv":
+        frame = numbered(frame, {spec.time, *(key.name for key in keys)})
     asked = pl.DataFrame([*(column(frame, key.name, key.kind) for key in keys), times(frame, spec.time).alias(TIME)])
     newest = int(asked[TIME].max() or 0)  # type: ignore[arg-type]
     statuses: dict[str, dict[str, int]] = {}
-    used: list[tuple[str, ...]] = []
-    for number, view in enumerate(spec.views):
+    mattering = used(spec, newest)
+    for number, (view, files) in enumerate(zip(spec.views, mattering, strict=True)):
         report.progress("join", number / len(spec.views), view.view)
         name = view.view.partition("@")[0]
-        clash = [name for name in view.columns if name in frame.columns]
-        if clash:
-            raise Conflict(f"{clash[0]} is a column of the entities and a feature of {view.view}", field="entities")
-        mattering = tuple(
-            file for file, known in zip(view.files, view.known, strict=True) if _matters(known, newest, spec)
-        )
-        used.append(mattering)
+        found_by = (f"{name}{STATUS}", f"{name}{AGE}")
+        for each in (*view.columns, *found_by):
+            if each in frame.columns:
+                what = "says how a value was found" if each in found_by else "is a feature"
+                raise Conflict(f"{each} is a column there already and {what} of {view.view}", field="entities")
         read = [each.name for each in (*view.features, *view.inputs)]
-        values = _values(view, mattering)
+        values = _values(view, files)
         found = as_of(asked, values, [key.name for key in view.keys], read, spec.reading, view.ttl)
         found = _computed(view, found, frame).drop(each.name for each in view.inputs)
         statuses[name] = {str(each): int(n) for each, n in found["status"].value_counts().iter_rows()}
-        frame = frame.hstack(found.rename({"status": f"{name}{STATUS}", "age": f"{name}{AGE}"}).get_columns())
-    return Rows(frame, statuses, tuple(used))
+        frame = frame.hstack(found.rename(dict(zip(("status", "age"), found_by, strict=True))).get_columns())
+    return Rows(frame, statuses, mattering, newest)
 
 
-def _matters(known: float | None, newest: int, spec: JoinSpec) -> bool:
-    """Whether rows that were known from an instant on can be in the set: not where all of it is older."""
-    if known is None:
-        return True
-    at = spec.reading.known_at
-    return (spec.reading.how == "corrected" or known * 1e6 <= newest) and (at is None or known <= at)
-
-
-def _values(view: Wanted, used: Sequence[str]) -> pl.LazyFrame:
+def _values(view: Wanted, files: Sequence[str]) -> pl.LazyFrame:
     """The rows of a view, file after file: of equal times a later file holds unless a row was known earlier."""
     kinds = {key.name: KINDS[key.kind] for key in view.keys} | {TIME: pl.Int64, KNOWN: pl.Int64}
     kinds |= {each.name: KINDS[each.kind] for each in (*view.features, *view.inputs)}
-    parts = [of_kinds(scanned(lump, used), kinds) for lump in view.lumps if set(lump.of).intersection(used)]
+    parts = [of_kinds(scanned(lump, files), kinds) for lump in view.lumps if set(lump.of).intersection(files)]
     return pl.concat(parts) if parts else pl.LazyFrame(schema=kinds)
 
 
@@ -111,13 +104,3 @@ def _column(series: pl.Series, kind: str) -> Column:
         missing |= ~series.is_finite().fill_null(False)
         series = pl.select(pl.when(~pl.lit(missing)).then(pl.lit(series))).to_series()
     return Column(series.fill_null(FILL[kind]).to_numpy(), missing.to_numpy())
-
-
-def _identity(spec: JoinSpec, used: Sequence[tuple[str, ...]]) -> str:
-    """The hash of what went in, and of nothing else: not of files that could not matter, nor of how they lie."""
-    views: list[tuple[object, ...]] = []
-    for view, files in zip(spec.views, used, strict=True):
-        further = (view.inputs, view.requests, view.on_demand, view.forgotten)
-        views.append((view.view, view.keys, view.features, view.ttl, files, *(further if any(further) else ())))
-    asked = msgspec.msgpack.encode((spec.digest, spec.time, spec.reading, views))
-    return f"set-{hashlib.sha256(asked).hexdigest()[:24]}"

@@ -1,30 +1,34 @@
-"""What a pipeline would say of its rows before it is run, in a throw-away process that is given the definition as
+"""What a pipeline would say of its rows before it is run, in a throw-away process that is given a `CheckSpec` as
 msgpack on stdin: `python -m quarterdeckd.pipeline.check [FILE]`."""
 
 from __future__ import annotations
 
 import resource
 import sys
+import tempfile
+from pathlib import Path
 
 import msgspec
 
 from quarterdeckd.learning import learners
-from quarterdeckd.pipeline import checking, files, judging, splitting, validation
+from quarterdeckd.pipeline import checking, files, joined, judging, splitting, validation
 from quarterdeckd.pipeline.rows import MOST_MEMORY
 from quarterstore.records import flows
 from quarterstore.records.faults import Fault
-from quarterstore.records.pipelines import Definition, Step
+from quarterstore.records.features import JoinSpec
+from quarterstore.records.pipelines import CheckSpec, Definition, Step
 from quarterstore.records.training import named_code
 from quarterstore.records.wire import decode
 
 
-def check(definition: Definition, path: str | None) -> list[Step]:
-    """The steps `validate` and `split` as they will be told. Raises the `Fault` that the job would end with; whether
-    the checks hold is for the job to find out, which keeps what it found."""
+def check(spec: CheckSpec, path: str | None) -> list[Step]:
+    """The steps `validate` and `split` as they will be told, of the rows with their features. Raises the `Fault` that
+    the job would end with; whether the checks hold is for the job to find out, which keeps what it found."""
+    definition = spec.definition
     kinds = {step.uses: flows.effective(definition, step) for step in flows.flow(definition) if step.uses}
     validate = kinds.get("validate", definition)
     checking.tried(validate.validate.checks)
-    rows = files.load(validate, path)
+    rows = files.load(validate, path) if spec.join is None else _joined(validate, spec.join)
     words, figures = validation.validate(rows)
     found = [Step("validate", "DONE", words=words, figures=figures)]
     train = kinds.get("train")
@@ -38,12 +42,19 @@ def check(definition: Definition, path: str | None) -> list[Step]:
     return found
 
 
+def _joined(definition: Definition, join: JoinSpec) -> files.Rows:
+    with tempfile.TemporaryDirectory(prefix="quarterdeck-check-") as folder:
+        out = Path(folder)
+        joined.made(join, out)
+        return files.load(joined.learnt_from(definition, out / joined.ABOUT), str(out / joined.ROWS))
+
+
 def main(argv: list[str]) -> int:
     """Print the steps as JSON, or the fault."""
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    definition = decode(sys.stdin.buffer.read(), Definition)
+    spec = decode(sys.stdin.buffer.read(), CheckSpec)
     try:
-        found = check(definition, argv[1] if len(argv) > 1 else None)
+        found = check(spec, argv[1] if len(argv) > 1 else None)
     except Fault as fault:
         print(msgspec.json.encode(fault.record()).decode())
         return 1

@@ -28,6 +28,7 @@ from quarterdeckd.pipeline.watch import BEAT
 from quarterstore.records import flows
 from quarterstore.records.evaluations import Against
 from quarterstore.records.faults import Fault, got
+from quarterstore.records.features import JoinSpec
 from quarterstore.records.pipelines import PipelineOutcome, PipelineSpec, Step, StepSection
 from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.files import digest_of
@@ -56,7 +57,6 @@ class Engine:
         self._told_to_end = False
         self._preempted: dict[str, str] = {}
         self._rehearsed = spec.preempt is None
-        self._beaten = 0.0
         self._bell, self._ringer = os.pipe()
         os.set_blocking(self._ringer, False)
 
@@ -64,6 +64,10 @@ class Engine:
         """Until every step is done, one asks a person, or one ended the run (`StepEnded`), or it is cancelled."""
         signal.set_wakeup_fd(self._ringer, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGALRM, self._on_beat)
+        # a timer, not a thread (it forks) and not a turn of the loop: hashing a large file is longer than the patience
+        # of the supervisor
+        signal.setitimer(signal.ITIMER_REAL, 0.001, BEAT)
         forking.adopt_orphans()
         try:
             laid(self._folder / "code", self._spec.sources, self._store)
@@ -75,6 +79,7 @@ class Engine:
                 forked.end("")
                 forked.reap()
             forking.end_orphans(set())
+            signal.setitimer(signal.ITIMER_REAL, 0)
         if self._told_to_end:
             raise KeyboardInterrupt
         if self._failed is not None:
@@ -86,6 +91,9 @@ class Engine:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._told_to_end = True
+
+    def _on_beat(self, number: int, frame: FrameType | None) -> None:
+        (self._folder / "beat").touch()
 
     def _take_up(self) -> None:
         """Steps that were done before this job are done, as long as their files are what they were."""
@@ -115,7 +123,8 @@ class Engine:
         while more:
             more = False
             for step in self._ready():
-                if len(self._running) < max(1, self._spec.definition.parallel) and self._begin(step):
+                free = self._failed is None and len(self._running) < max(1, self._spec.definition.parallel)
+                if free and self._begin(step):
                     more = True  # a cached step may be what the next one waited for
         return bool(self._running) or bool(self._not_before)
 
@@ -136,7 +145,15 @@ class Engine:
         self._not_before.pop(step.name, None)
         known = self._steps[step.name]
         inputs = self._digests(step)
-        digest = key(self._spec.definition, step, self._data(), self._spec.sources, inputs, self._against(step))
+        spec = self._spec
+        join, against = self._join(step), self._against(step)
+        try:
+            digest = key(spec.definition, step, self._data(), spec.sources, inputs, against, join)
+        except Fault as fault:  # such as an interpreter that is no longer there
+            now = time.time()
+            tried = replace(known, attempts=known.attempts + 1, started=now, ended=now)
+            self._again(step, tried, fault.line(), lost=False)
+            return False
         cached = self._spec.cache.get(digest)
         if cached is not None and self._found(cached.outputs, step.name):
             now = time.time()
@@ -180,9 +197,6 @@ class Engine:
         ready, _, _ = select.select([self._bell, *descriptors], [], [], max(0.0, soon))
         if self._bell in ready:
             os.read(self._bell, 64)
-        if time.monotonic() - self._beaten > BEAT:
-            self._beaten = time.monotonic()
-            (self._folder / "beat").touch()
         for descriptor in ready:
             if descriptor in descriptors:
                 self._over(descriptors[descriptor])
@@ -262,6 +276,9 @@ class Engine:
     def _against(self, step: StepSection) -> Against | None:
         return self._spec.against if step.uses == "evaluate" else None
 
+    def _join(self, step: StepSection) -> JoinSpec | None:
+        return self._spec.join if step.uses == "features" else None
+
     def _data(self) -> str | None:
         data = self._spec.definition.data
         return data.dataset or data.builtin
@@ -296,6 +313,7 @@ class Engine:
             report=self._report,
             artefact=self._store.checked,
             against=self._against(step),
+            join=self._join(step),
         )
 
     def _asked(self, step: StepSection) -> Step:

@@ -181,8 +181,9 @@ def _parquet(file: Path, section: DataSection) -> Raw:
     if not frame.height:
         raise Invalid("got no row, expected at least one row", field=file.name)
     blanks = ["", *(cell.strip() for cell in section.missing)]
-    raw = frame.select(_typed(name, dtype, blanks) for name, dtype in frame.schema.items())
     asked = section.columns
+    raw = frame.select(_typed(name, dtype, blanks) for name, dtype in frame.schema.items())
+    raw = raw.with_columns(_numbers(raw[name], asked[name]) for name in raw.columns if _is_text_of(raw[name], asked))
     columns = tuple(_measured(name, raw[name], frame.schema[name], asked.get(name)) for name in raw.columns)
     values = {
         column.name: tuple(sorted(map(_text, raw[column.name].drop_nulls().unique().to_list())))
@@ -205,6 +206,19 @@ def _typed(name: str, dtype: pl.DataType, blanks: list[str]) -> pl.Expr:
         cells = column.cast(pl.String).str.strip_chars()
         return pl.when(cells.is_in(blanks)).then(None).otherwise(cells).alias(name)
     raise got(name, f"a column of {dtype}", "numbers, text, booleans or dates")
+
+
+def _is_text_of(cells: pl.Series, asked: dict[str, str]) -> bool:
+    return cells.dtype == pl.String and asked.get(cells.name) in ("number", "integer")
+
+
+def _numbers(cells: pl.Series, kind: str) -> pl.Series:
+    """Texts that `data.columns` says are numbers, as those of a training set of a CSV file are."""
+    try:
+        return cells.str.strip_prefix("+").cast(pl.Float64)
+    except pl.exceptions.PolarsError:
+        odd = next((cell for cell in cells.drop_nulls().unique().sort() if not tables.number(cell)), "another value")
+        raise got(cells.name, odd, f"{kind} in every cell (as columns.{cells.name} says)") from None
 
 
 def _measured(name: str, values: pl.Series, dtype: pl.DataType, asked: str | None) -> Column:

@@ -19,10 +19,11 @@ import msgspec
 
 from quarterdeckd.pipeline.explaining import logged
 from quarterdeckd.pipeline.step import At, Told
-from quarterdeckd.pipeline.watch import set_limits, write_whole
+from quarterdeckd.pipeline.watch import set_limits
 from quarterstore.records.base import Record
 from quarterstore.records.faults import Fault
 from quarterstore.records.jobs import Limits
+from quarterstore.shelf.files import write_whole
 
 _libc = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -161,10 +162,11 @@ def processes() -> dict[int, Process]:
 
 
 def end_orphans(running: set[int]) -> None:
-    """End and reap what steps that are over left behind outside of their group, and whatever that started."""
+    """End and reap what steps that are over left behind outside of their group, and whatever that started. What lost
+    its parent in the group of a step that runs is that step's."""
     table = processes()
     for pid, process in table.items():
-        if process.parent == os.getpid() and pid not in running:
+        if process.parent == os.getpid() and pid not in running and process.group not in running:
             for each in _members(pid, table):
                 _kill(each)
             os.waitpid(pid, 0)
@@ -215,21 +217,32 @@ def fork(do: Callable[[At], Told], at: At, folder: Path, limits: Limits) -> Fork
     pid = os.fork()
     if pid == 0:
         _child(do, at, folder, limits, worker)
-    with contextlib.suppress(PermissionError, ProcessLookupError):
-        os.setpgid(pid, pid)  # the child does too: whoever is first, so that the group is there at once
+    lead(pid)
     return Forked(pid, folder, at.checkpoint, limits)
+
+
+def lead(pid: int) -> None:
+    """Put a child at the head of a group of its own; it does so too: whoever is first, the group is there at once."""
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.setpgid(pid, pid)
+
+
+def stand_alone(worker: int) -> None:
+    """In the child of a fork: a group of its own, an end when the worker ends, none of its signal handling."""
+    os.setpgid(0, 0)
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    if os.getppid() != worker:
+        os._exit(1)
 
 
 def _child(do: Callable[[At], Told], at: At, folder: Path, limits: Limits, worker: int) -> NoReturn:
     """The step's process, from the fork to its end; nothing of it goes on up into the worker's code."""
     code = 1
     try:
-        os.setpgid(0, 0)
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if os.getppid() != worker:
-            os._exit(1)
+        stand_alone(worker)
         log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from quarterdeckd.pipeline.step import At, Told
 
 DOES: dict[str, str] = {
+    "features": "quarterdeckd.pipeline.joined:features",
     "validate": "quarterdeckd.pipeline.steps:validate",
     "split": "quarterdeckd.pipeline.steps:split",
     "tune": "quarterdeckd.pipeline.tuning.step:tune",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ def split(rows: Rows, section: SplitSection, time: str | None, group: str | None
     same = _same(rows.frame, [rows.plan.target, *(column.name for column in rows.plan.features)])
     rng = np.random.default_rng(section.seed)
     if section.by == "time":
-        train, test, words = _by_time(rows.frame, _named("time", time), section.test)
+        train, test, words = _by_time(rows, _named("time", time), section.test)
     elif section.by == "group":
         train, test, words = _by_group(rows.frame, _named("group", group), same, section.test, rng)
     elif section.by == "hash":
@@ -123,9 +124,10 @@ def _named(what: str, column: str | None) -> str:
     return column
 
 
-def _by_time(frame: pl.DataFrame, column: str, share: float) -> tuple[Indices, Indices, str]:
+def _by_time(rows: Rows, column: str, share: float) -> tuple[Indices, Indices, str]:
+    cells = rows.frame[column]
     try:
-        at = instants(frame[column])
+        at = instants(cells)
     except ValueError as error:
         raise got(column, str(error), "dates or times as ISO 8601 (2026-01-31 12:00), or numbers") from None
     border = float(np.sort(at)[round((1 - share) * len(at))]) if share * len(at) >= 1 else float(at.max())
@@ -133,7 +135,9 @@ def _by_time(frame: pl.DataFrame, column: str, share: float) -> tuple[Indices, I
     train, test = np.flatnonzero(~out), np.flatnonzero(out)
     if not len(train):
         raise got(column, "one time in too many rows", f"times that leave {1 - share:.0%} of the rows before the rest")
-    shown = frame[column][int(test[np.argmin(at[test])])]
+    shown = cells[int(test[np.argmin(at[test])])]
+    if isinstance(shown, float) and rows.table.column(column).kind == "time":  # a time of Parquet is read as seconds
+        shown = datetime.fromtimestamp(shown, UTC).isoformat(timespec="seconds")
     return train, test, f"by {column}, all from {shown} on"
 
 

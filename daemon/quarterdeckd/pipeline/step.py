@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from quarterdeckd.pipeline.progress import Report
 from quarterstore.records.evaluations import Against
 from quarterstore.records.faults import got
+from quarterstore.records.features import JoinSpec
 from quarterstore.records.pipelines import Definition
 
 
@@ -41,6 +42,8 @@ class At(NamedTuple):
     """Where what is kept under a hash lies, checked just now; without a store a hash is a path."""
     against: Against | None = None
     """The champion that the model is held against."""
+    join: JoinSpec | None = None
+    """What the step `features` joins."""
 
     def file(self, name: str) -> Path:
         """The file of this name that the nearest step before left; a fault where none did."""

@@ -10,7 +10,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quarterdeckd.pipeline import evaluation, export, files, judging, leakage, own_code, splitting, training, validation
+from quarterdeckd.pipeline import (
+    evaluation,
+    export,
+    files,
+    joined,
+    judging,
+    leakage,
+    own_code,
+    splitting,
+    training,
+    validation,
+)
 from quarterdeckd.pipeline.made import Made, Measured
 from quarterdeckd.pipeline.step import At, Told
 from quarterstore.records.base import Record
@@ -33,7 +44,9 @@ class About(Record, frozen=True):
 
 
 def validate(at: At) -> Told:
-    """The rows of the definition as `rows.parquet` and `rows.json`; a fault where nothing can be learnt from them."""
+    """The rows of the definition, with their features where a step joined them, as `rows.parquet` and `rows.json`; a
+    fault where nothing can be learnt from them."""
+    at = joined.behind(at)
     raw, (held, findings) = validation.checks(at)
     rows = files.planned(at.definition, raw)
     words, figures = validation.validate(rows)

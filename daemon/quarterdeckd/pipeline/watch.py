@@ -16,6 +16,7 @@ from typing import NoReturn
 import msgspec
 
 from quarterstore.records.jobs import JobResult, Limits
+from quarterstore.shelf.files import write_whole
 
 BEAT = 2.0
 """Seconds between two touches of the file `beat`; a stopped process stops touching it."""
@@ -45,21 +46,6 @@ class Outcome:
                 write_whole(self._folder / "result.json", msgspec.json.encode(result))
                 self._result = result
             return self._result
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """A file that is there as a whole or not at all, after a crash too."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def set_limits(limits: Limits) -> None:
@@ -104,7 +90,10 @@ class Watch(threading.Thread):
         """Until the process ends."""
         beat = Path("beat")
         while True:
-            beat.touch()
+            try:
+                beat.touch()
+            except FileNotFoundError:
+                self._leave(1)  # the home was taken away: there is nobody to say anything to
             ready, _, _ = select.select([self._bell], [], [], min(BEAT, max(0.0, self._until - time.monotonic())))
             if ready and signal.SIGTERM in os.read(self._bell, 64):
                 self._end("cancelled")
@@ -116,6 +105,9 @@ class Watch(threading.Thread):
     def _end(self, why: str) -> NoReturn:
         settled = self._outcome.settle(JobResult(ok=False, error=why))
         print(f"ended: {why}", flush=True)
+        self._leave(0 if settled.ok else 1)
+
+    def _leave(self, code: int) -> NoReturn:
         if os.getpgrp() == os.getpid():  # leader of its own group, as the supervisor starts it: take children along
             os.killpg(os.getpid(), signal.SIGTERM)  # to itself only a byte in the pipe
-        os._exit(0 if settled.ok else 1)
+        os._exit(code)

@@ -57,8 +57,8 @@ def _judge(state: State, act: deployments.JudgeStep, asking: Asking) -> Decision
     if canary is None or act.epoch != deployment.epoch:
         raise Conflict(f"{act.endpoint} is at epoch {deployment.epoch}, got counts of {act.epoch}", field="epoch")
     endpoint = act.endpoint
-    elapsed = asking.now - canary.step_since
-    watched = elapsed if act.watched is None else min(elapsed, act.watched)
+    # by the monotonic clock of who watches, where that is said: the wall clock may have jumped
+    watched = asking.now - canary.step_since if act.watched is None else act.watched
     verdict = rollout.judge(canary.rule, act.live, act.candidate, watched, act.readings)
     move = rollout.next_step(canary, verdict)
     if move.what == "roll back":

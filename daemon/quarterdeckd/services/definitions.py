@@ -28,6 +28,7 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
     """A definition whose parts exist and fit together; raises a fault naming the field otherwise."""
     checked_word("name", definition.name)
     steps = flows.flow(definition)
+    flows.check_features(definition)
     if not 1 <= definition.parallel <= MOST_PARALLEL:
         raise got("parallel", definition.parallel, f"1 to {MOST_PARALLEL}")
     if any(step.uses == "register" for step in steps) or definition.model:
@@ -36,6 +37,8 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
         if step.uses is not None:
             _check_sections(flows.effective(definition, step), step.uses)
     data = definition.data
+    if data.features:
+        checked_text("data.entity_time", data.entity_time)
     if data.dataset is not None:
         data = replace(data, dataset=one_of(state.datasets, "data.dataset", data.dataset).id)
     validate, split = definition.validate, definition.split

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import count, islice
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,8 @@ ON_TIME = 5.0
 """Seconds within which a firing counts as on time, whatever its grace is."""
 MOST_CAUGHT_UP = 1000
 """Due times that are made up for at most, and counted one by one."""
+SAME = 0.001
+"""Seconds within which two due times of `every` are the same: firings are named to the millisecond."""
 WINDOWS = (3600.0, 86_400.0, 31 * 86_400.0, 366 * 86_400.0, 5 * 366 * 86_400.0)
 
 
@@ -56,10 +58,22 @@ def following(schedule: Schedule, after: float) -> float | None:
     """The first due time beyond `after` that was not fired before; nothing when none is left."""
     while True:
         due = next(due_times(schedule, after), None)
-        stretch = next((each for each in schedule.handled if due is not None and each[0] <= due <= each[1]), None)
+        if due is None:
+            return None
+        within = [each for each in schedule.handled if each[0] <= due <= each[1]]
+        stretch = next((each for each in within if _meets(schedule, each, due)), None)
         if stretch is None:
             return due
         after = stretch[1]
+
+
+def _meets(schedule: Schedule, stretch: tuple[float, float], moment: float) -> bool:
+    """Whether times of a stretch fall on those that are counted from a moment: always, but for `every`, which counts
+    from elsewhere once the clock was put back."""
+    if schedule.every is None:
+        return True
+    apart = (moment - stretch[0]) % schedule.every
+    return min(apart, schedule.every - apart) < SAME
 
 
 def alarm(schedule: Schedule, due: float) -> float:
@@ -127,9 +141,17 @@ def retimed(schedule: Schedule, now: float) -> tuple[float | None, float | None]
         return schedule.next, schedule.anchor
     if schedule.every is not None:
         if schedule.next - now > schedule.every + 0.001:
-            return now + schedule.every, now
+            anchor = _fresh(schedule, now)
+            return anchor + schedule.every, anchor
         return schedule.next, schedule.anchor
     return following(schedule, now), schedule.anchor
+
+
+def _fresh(schedule: Schedule, now: float) -> float:
+    """Now, or a few milliseconds later where counting from now would come to due times that were fired: put back by a
+    whole number of `every` they would be the same ones, and the schedule deaf until it is past them."""
+    tries = (now + 2 * SAME * turn for turn in count())
+    return next(each for each in tries if not any(_meets(schedule, stretch, each) for stretch in schedule.handled))
 
 
 def coming(schedule: Schedule, now: float, count: int) -> list[DueTime]:

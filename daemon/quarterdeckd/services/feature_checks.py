@@ -26,12 +26,15 @@ def _stats(state: State, act: feature_checks.MeasureView, asking: Asking) -> Dec
     view = view_of(state, act.view)
     if act.since is not None and not (math.isfinite(act.since) and 0 <= act.since <= asking.now):
         raise got("since", act.since, "a time that is past, in seconds since 1970")
+    if act.until is not None and not (math.isfinite(act.until) and act.until > (act.since or 0)):
+        raise got("until", act.until, "a time after since, in seconds since 1970")
     [wanted] = wanted_views(state, [act.view])
     sets = [each for each in state.training_sets if any(_of(each_view, view.name) for each_view in each.views)]
     found = _against(state, act.against, sets, view.name)
     spec = feature_checks.StatsSpec(
         wanted=wanted,
         since=act.since,
+        until=act.until,
         rule=act.rule,
         against=found[0].id if found else None,
         baseline=found[1].digest if found else None,

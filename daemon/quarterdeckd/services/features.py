@@ -63,7 +63,8 @@ def _define(state: State, act: features.DefineView, asking: Asking) -> Decision:
         ):
             return Decision([], f"{before.id} is defined so already", lambda after: before)
         if rows_of(state, name):
-            _fits(before, view)
+            _fits(state, before, view)
+        _still_there(state, view)
     return Decision([features.ViewDefined(view=view)], f"defined {view.id}", lambda after: view)
 
 
@@ -117,15 +118,34 @@ def _named(keys: Sequence[features.Key]) -> str:
     return ", ".join(f"{key.name} ({key.kind})" for key in keys)
 
 
-def _fits(before: features.FeatureView, view: features.FeatureView) -> None:
-    """`Conflict` where rows that are kept could not be read as the new version says."""
+def _still_there(state: State, view: features.FeatureView) -> None:
+    """`Conflict` where a version that answers, or may, reads a feature of the view that it would have no more."""
+    there = {each.name for each in view.features} | {each.name for each in view.on_demand}
+    live = {version for each in state.deployments for version in (each.live, *each.previous[-1:])}
+    for version in state.versions:
+        if version.stage not in ("Staging", "Production") and version.id not in live:
+            continue
+        for need in version.views:
+            gone = [each for each in need.features if need.name == view.name and each not in there]
+            if gone:
+                raise Conflict(
+                    f"got no {gone[0]}, expected it: {version.id} reads it by keys",
+                    field="features",
+                    next="keep the feature, or archive the version",
+                )
+
+
+def _fits(state: State, before: features.FeatureView, view: features.FeatureView) -> None:
+    """`Conflict` where rows that are kept could not be read as the new version says; a feature that was left out for a
+    while is in older rows still."""
     if view.keys != before.keys:
         raise Conflict(
             f"got {_named(view.keys)}, expected {_named(before.keys)}: {before.id} has rows",
             field="entities",
             next="define another view",
         )
-    kinds = {each.name: each.kind for each in before.features}
+    versions = sorted((each for each in state.feature_views if each.name == view.name), key=lambda each: each.version)
+    kinds = {each.name: each.kind for known in versions for each in known.features}
     for each in view.features:
         if kinds.get(each.name, each.kind) != each.kind:
             raise Conflict(

@@ -50,7 +50,9 @@ def _of_set(state: State, dataset: str | None, takes: Mapping[str, str]) -> Iter
     made = next((each for each in state.training_sets if each.digest == dataset), None)
     for view in made.views if made is not None else ():
         name, _, version = view.view.partition("@")
-        names = tuple(each.name for each in view.features if each.name in takes and _fits(each.kind, takes[each.name]))
+        kinds: dict[str, str] = {each.name: each.kind for each in view.features}
+        kinds |= {each.name: each.kind for each in view.on_demand}
+        names = tuple(each for each, kind in kinds.items() if each in takes and _fits(kind, takes[each]))
         if names:
             yield Needed(name=name, version=int(version), features=names)
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.definitions import checked, checked_sources
+from quarterdeckd.services.joining import following, noted
 from quarterdeckd.services.queued_pipelines import definition_of, digest_of, gone_on, queued_job, tracked_run
 from quarterdeckd.services.releasing import released
 from quarterstore.ledger.experiments import new_experiment
@@ -110,6 +111,13 @@ def _note(state: State, act: pipelines.NoteStep, asking: Asking) -> Decision:
         raise Conflict(f"{pipeline_run.id} is {pipeline_run.state} already", field="pipeline_run")
     event = pipelines.StepNoted(pipeline_run=pipeline_run.id, step=act.step)
     words = f"{pipeline_run.pipeline}: {act.step.name} {act.step.state.lower()}"
+    if act.step.uses == "features" and act.step.state == "DONE":
+        made = noted(state, act.step, pipeline_run)
+
+        def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+            return following(after, made, pipeline_run, asked)
+
+        return Decision([event], words, lambda after: after.pipeline_runs[pipeline_run.id], then)
     return Decision([event], words, lambda after: after.pipeline_runs[pipeline_run.id])
 
 

@@ -4,12 +4,14 @@ on."""
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Asking, Decision
+from quarterdeckd.services.joining import join_of
 from quarterstore.ledger.finding import production_of
 from quarterstore.ledger.state import State
 from quarterstore.records import flows, jobs, pipelines, runs
@@ -60,9 +62,14 @@ def champion_of(state: State, definition: pipelines.Definition) -> Against | Non
 
 
 def queued_job(
-    state: State, pipeline_run: pipelines.PipelineRun, definition: pipelines.Definition, now: float
+    state: State,
+    pipeline_run: pipelines.PipelineRun,
+    definition: pipelines.Definition,
+    now: float,
+    until: float = math.inf,
 ) -> jobs.Job:
-    """The job that does what is left of a run; its limits leave room for those of each step."""
+    """The job that does what is left of a run, with the rows of views that had come by an instant; its limits leave
+    room for those of each step."""
     limits = [step.limits for step in flows.flow(definition)]
     seconds = sum((step.limits.seconds + PAUSE) * (1 + step.retries) for step in flows.flow(definition))
     spec = pipelines.PipelineSpec(
@@ -74,6 +81,7 @@ def queued_job(
         steps=pipeline_run.steps,
         preempt=pipeline_run.preempt,
         against=champion_of(state, definition),
+        join=join_of(state, definition, until),
     )
     return jobs.Job(
         id=pipeline_run.job,
@@ -114,6 +122,6 @@ def gone_on(
             code=going.code,
             digest=digest_of((definition, going.sources)),
         ),
-        jobs.JobQueued(job=queued_job(state, going, definition, asking.now)),
+        jobs.JobQueued(job=queued_job(state, going, definition, asking.now, going.created)),
     ]
     return Decision(events, words, lambda after: after.pipeline_runs[pipeline_run.id])

@@ -35,6 +35,10 @@ def checked(state: State, definition: studies.StudyDefinition, *, sent: bool = T
         raise got("train.code", definition.train.code, "nothing: a study takes the file of train.python alone")
     if data is None:
         raise got("data", "nothing", "[data] with a target, or objective = FILE.py:FUNCTION")
+    if data.features:
+        raise got(
+            "data.features", ", ".join(data.features), "nothing: a study takes rows as they are (qd features get)"
+        )
     if ((data.dataset or (data.file and not sent)) is None) == (data.builtin is None):
         raise got("data", "both or neither", "a dataset (upload the file) or builtin = NAME")
     if not 0 < definition.split.test < 1:

@@ -16,9 +16,11 @@ from typing import Literal, NamedTuple
 
 from quarterdeckd.measures.proportions import fall
 from quarterdeckd.services.evidence import judge
+from quarterdeckd.services.scheduled import may
 from quarterstore.ledger.finding import in_use
 from quarterstore.ledger.state import State
 from quarterstore.records import ct, datasets, monitoring
+from quarterstore.records.pipelines import RerunPipeline
 from quarterstore.records.registry import Metric, Version
 
 JUDGED: tuple[monitoring.DriftVerdict, ...] = ("DRIFT", "NEGLIGIBLE", "NONE")
@@ -84,6 +86,9 @@ def in_the_way(state: State, policy: ct.Policy, now: float) -> str:
         return f"off: qd ct on {policy.model}"
     if gate is None or not gate.rules:
         return f"no gate is set: qd governance set-gate --model {policy.model} --help"
+    person = state.people.get(policy.set_by)
+    if person is not None and not may(person.roles, RerunPipeline):
+        return f"{policy.set_by}, who set it, may not run pipelines any more: qd ct set {policy.model} --help"
     maintenance = state.maintenance.get("deck")
     if maintenance is not None and now < maintenance.until:
         return f"maintenance is on: {maintenance.reason}"
@@ -93,7 +98,8 @@ def in_the_way(state: State, policy: ct.Policy, now: float) -> str:
     retrain = newest(policy)
     if retrain is not None and (place := place_of(state, policy, retrain, now)).state == "UNDER WAY":
         return f"one retrain at a time: {place.words}"
-    if policy.last is not None and now - policy.last < policy.cooldown:
+    # on both sides of the last retrain: a clock that was put back by a year must not hold the next for a year
+    if policy.last is not None and abs(now - policy.last) < policy.cooldown:
         return f"cooling down for {policy.cooldown - (now - policy.last):.0f} s more"
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from quarterstore.ledger.features import known_at, lumps_of, rows_of, view_of
@@ -10,11 +11,12 @@ from quarterstore.records import features, formulas
 from quarterstore.records.faults import Conflict, Refused, got, missing
 
 
-def wanted_views(state: State, asked: Sequence[str]) -> tuple[features.Wanted, ...]:
-    """`view` or `view:feature`, each view once with all that is wanted of it; refused by the field `views`."""
+def wanted_views(state: State, asked: Sequence[str], until: float = math.inf) -> tuple[features.Wanted, ...]:
+    """`view` or `view:feature`, each view once with all that is wanted of it, and with the rows that had come by an
+    instant; refused by the field `views`."""
     if not asked:
         raise got("views", "none", "at least one view")
-    wanted = tuple(_wanted(state, view_of(state, name), names) for name, names in _by_view(asked).items())
+    wanted = tuple(_wanted(state, view_of(state, name, until), names, until) for name, names in _by_view(asked).items())
     _distinct(wanted)
     return wanted
 
@@ -30,13 +32,13 @@ def _by_view(asked: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _wanted(state: State, view: features.FeatureView, names: Sequence[str]) -> features.Wanted:
+def _wanted(state: State, view: features.FeatureView, names: Sequence[str], until: float) -> features.Wanted:
     known = {each.name: each for each in view.features}
     computed = {each.name: each for each in view.on_demand}
     for name in names:
         if name not in known and name not in computed:
             raise missing("views", f"{view.name}:{name}", [f"{view.name}:{each}" for each in (*known, *computed)])
-    files = rows_of(state, view.name)
+    files = [each for each in rows_of(state, view.name) if each.at <= until]
     if not files:
         raise Refused(f"{view.name} has no rows", field="views", next=f"qd features load {view.name} FILE")
     stored = tuple(known[name] for name in dict.fromkeys(names) if name in known) if names else view.features

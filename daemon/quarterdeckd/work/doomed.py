@@ -14,6 +14,8 @@ from quarterstore.records.places import Home
 from quarterstore.shelf.artefacts import Artefacts
 
 log = logging.getLogger(__name__)
+MAKERS = ("feature_rows", "compaction", "forgetting")
+"""Jobs that leave files of features."""
 
 
 class DoomedFiles:
@@ -43,6 +45,8 @@ class DoomedFiles:
     def take_away(self) -> None:
         """Every doomed file that no live job names and nothing reads again (the same bytes may come once more)."""
         live = [job for job in self._view.jobs if job.state in ("QUEUED", "RUNNING")]
+        if any(job.kind in MAKERS for job in live):
+            return  # the same bytes may be on their way in again, kept and not yet named; its end wakes us
         read = digests([*live, *self._view.datasets]) | {each.digest for each in self._view.feature_parts}
         read |= {each.digest for each in self._view.feature_rows if not each.folded}
         for each in self._view.doomed:

@@ -61,6 +61,20 @@ CACHED_RUNS = 40
 """Runs of a pipeline whose steps may be taken for those of the next."""
 
 
+def placed(artefacts: Artefacts, join: dict[str, Any]) -> dict[str, Any]:
+    """A `JoinSpec` whose files are paths, checked just now."""
+    entities = str(artefacts.checked(join["digest"]))
+    return join | {"entities": entities, "views": _views(artefacts, join["views"])}
+
+
+def _views(artefacts: Artefacts, views: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [view | {"lumps": _lumps(artefacts, view["lumps"])} for view in views]
+
+
+def _lumps(artefacts: Artefacts, lumps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [lump | {"file": str(artefacts.checked(lump["file"]))} for lump in lumps]
+
+
 class Handover:
     """Resolves specs and takes over results, for each kind of job."""
 
@@ -86,23 +100,25 @@ class Handover:
         if job.kind == "pipeline":
             spec |= {"store": str(self._artefacts.folder), "checkpoints": str(self._home.checkpoints)}
             spec["cache"] = msgspec.to_builtins(self._cached(job.subject))
+            if spec.get("join"):
+                spec["join"] = placed(self._artefacts, spec["join"])
         if job.kind == "drift":
             spec["current"] = [str(checked(path)) for path in self.predictions(spec["endpoint"])]
         if job.kind == "materialise":
-            spec["lumps"] = self._lumps(spec["lumps"])
+            spec["lumps"] = _lumps(self._artefacts, spec["lumps"])
             spec |= {"folder": str(self._home.online / job.subject), "generation": job.id}
         if job.kind in ("training_set", "forgetting"):
-            spec["views"] = [view | {"lumps": self._lumps(view["lumps"])} for view in spec["views"]]
+            spec["views"] = _views(self._artefacts, spec["views"])
         if job.kind == "forgetting":
             spec["sets"] = [each | {"file": str(self._artefacts.checked(each["file"]))} for each in spec["sets"]]
         if job.kind in ("feature_stats", "feature_parity"):
-            spec["wanted"] = spec["wanted"] | {"lumps": self._lumps(spec["wanted"]["lumps"])}
+            [spec["wanted"]] = _views(self._artefacts, [spec["wanted"]])
         if job.kind == "feature_parity":
             place = spec["online"]["folder"]
             folder = str(self._home.online / place) if place else ""
             spec |= {"online": spec["online"] | {"folder": folder}, "pushed": str(self._home.pushed)}
         if job.kind == "compaction":
-            spec["lumps"] = self._lumps(spec["lumps"])
+            spec["lumps"] = _lumps(self._artefacts, spec["lumps"])
         if job.kind in ("batch", "compaction"):
             spec["work"] = str(self._home.batches / spec["key"])
         if job.kind == "stream":
@@ -139,9 +155,6 @@ class Handover:
             if found != digest:
                 raise Corrupt(f"{step.name}/{name}: got {found}, expected {digest}", field="artefact")
         return replace(step, job=job.id) if step.attempts and not step.how else step
-
-    def _lumps(self, lumps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [lump | {"file": str(self._artefacts.checked(lump["file"]))} for lump in lumps]
 
     def _traffic(self, endpoint: str) -> dict[str, Any]:
         """What is recorded of an endpoint, and what each version takes that may have answered there."""

@@ -29,7 +29,7 @@ from quarterstore.records.faults import Conflict, Fault, Refused, got
 from quarterstore.records.names import checked_word
 from quarterstore.records.places import Home
 from quarterstore.shelf.artefacts import Artefacts
-from quarterstore.shelf.entity_keys import key_of
+from quarterstore.shelf.entity_keys import key_bytes, key_of
 from quarterstore.shelf.online import Online, Pushed, Row
 
 log = logging.getLogger(__name__)
@@ -168,18 +168,27 @@ class OnlineFeatures:
             with self._folding:
                 for name in forgetting.views:
                     keys = self._named(view_of(self._view, name), who)
-                    self._pushed.forget(name, keys, round(forgetting.at * 1e6))
+                    self._pushed.forget(name, keys, round(forgetting.at * 1e6), forgetting.id)
 
-    def _named(self, view: features.FeatureView, who: Mapping[str, str]) -> list[tuple[Any, ...]]:
-        """The keys of a view that name an entity, which may be by some of its columns only."""
-        wanted = {n: who[key.name] for n, key in enumerate(view.keys) if key.name in who}
+    def _named(self, view: features.FeatureView, who: Mapping[str, str]) -> list[tuple[Any, ...] | bytes]:
+        """The keys of a view that name an entity, which may be by some of its columns only. One of which only the hash
+        is there may be meant: nothing is read of it until the next generation has it, or has not."""
+        kinds = {key.name: key.kind for key in view.keys}
+        if any(kinds[name] == "integer" and not WHOLE.match(value) for name, value in who.items() if name in kinds):
+            return []
+        typed = {name: int(value) if kinds.get(name) == "integer" else value for name, value in who.items()}
+        wanted = {n: typed[key.name] for n, key in enumerate(view.keys) if key.name in who}
         if len(wanted) == len(view.keys):
-            if any(key.kind == "integer" and not WHOLE.match(who[key.name]) for key in view.keys):
-                return []
-            return [tuple(int(who[key.name]) if key.kind == "integer" else who[key.name] for key in view.keys)]
-        known = {*self._reader(view.name).keys(), *self._pushed.keys(view.name)}
-        found = [key for each in known if (key := key_of(each)) is not None]
-        return [key for key in found if all(str(key[n]) == value for n, value in wanted.items())]
+            return [tuple(wanted.values())]
+        logged = {key_bytes(row.key): tuple(row.key) for _, row in self._pushed.logged(view.name)}
+        found: list[tuple[Any, ...] | bytes] = []
+        for each in {*self._reader(view.name).keys(), *self._pushed.keys(view.name), *logged}:
+            key = key_of(each) or logged.get(each)
+            if key is None:
+                found.append(each)
+            elif all(key[n] == value for n, value in wanted.items()):
+                found.append(key)
+        return found
 
     def folded(self, act: online.Materialise) -> online.Materialise:
         """Before a generation is asked for: what was pushed is among the files; where the generation before is gone
@@ -259,10 +268,15 @@ class OnlineFeatures:
                     await self._tidy.wait()
             except TimeoutError:
                 pass
-            if self._tidy.is_set():
-                self._tidy.clear()
-                await asyncio.to_thread(self.tidy)
-            await self.look()
+            try:
+                if self._tidy.is_set():
+                    self._tidy.clear()
+                    await asyncio.to_thread(self.tidy)
+                await self.look()
+            except Exception:  # a full disk, a damaged file: the daemon goes on, and so does this
+                self._tidy.set()
+                log.exception("features online are not looked after; it is tried again in %g s", every)
+                await asyncio.sleep(every)
 
     def tidy(self) -> None:
         """Drop generations that nobody is sent to any more (who has one open reads on), and what was pushed that the

@@ -28,6 +28,7 @@ from quarterstore.records import (
     schedules,
 )
 from quarterstore.records.faults import Conflict, Fault
+from quarterstore.records.names import drawn
 
 log = logging.getLogger(__name__)
 FRESH = 60.0
@@ -104,6 +105,10 @@ class Retraining:
                 self._faults[model] = str(error)
                 log.warning("continuous training of %s: %s", model, error)
                 return
+            except Exception as error:  # Polars on a damaged file raises kinds of its own; other models go on
+                self._faults[model] = drawn(f"{type(error).__name__}: {error}", longest=300)
+                log.exception("continuous training of %s", model)
+                return
 
     def _read(self, policy: ct.Policy) -> ct.Readings:
         """What is in files; in a thread. What was read lately of the same files is good enough."""
@@ -116,7 +121,7 @@ class Retraining:
         asked = (files, live, since, policy.since.get("accuracy"), accuracy)
         known = self._read_before.get(policy.model)
         now = time.time()
-        if known is not None and known[0] == asked and now - known[1].at < FRESH:
+        if known is not None and known[0] == asked and 0 <= now - known[1].at < FRESH:
             return known[1]
         readings = ct.Readings(
             accuracy=self._accuracy(policy, accuracy, list(files), live or "", now) if accuracy is not None else None,

@@ -62,6 +62,7 @@ class Rollouts:
         path_of: Callable[[str], Path],
         generations: Path,
         readings: Readings,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.serving = deployments.ServingState(launcher=None, address=None, epoch=0, hosts=())
         self.dropped = 0
@@ -81,8 +82,10 @@ class Rollouts:
         self._wake = asyncio.Event()
         self._counted = asyncio.Event()
         self._speaking: set[asyncio.Task[None]] = set()
-        self._began = time.time()
-        """While no daemon watched a canary nobody would have taken it back: its soak begins anew."""
+        self._clock = clock
+        self._watching: dict[str, tuple[tuple[str, int, float], float]] = {}
+        """Which step of each endpoint is watched, and since when by the monotonic clock: a wall clock that jumps
+        neither passes a soak nor holds it. While no daemon watched nobody would have taken it back: it begins anew."""
         self._deaths = Restarts()
         self._shedding = Shedding()
         bus.on_kept(self._kept)
@@ -91,6 +94,19 @@ class Rollouts:
     def _kept(self, kept: Kept) -> None:
         if any(isinstance(event, ROUTING) for event in kept.events):
             self._wake.set()
+            self._begin_watching()
+
+    def _begin_watching(self) -> None:
+        for deployment in self._view.deployments:
+            if deployment.canary is not None:
+                self._watched(deployment.endpoint, deployment.canary)
+
+    def _watched(self, endpoint: str, canary: deployments.Canary) -> float:
+        """Seconds for which this daemon has watched a step."""
+        now, place = self._clock(), (canary.candidate, canary.step, canary.step_since)
+        if self._watching.get(endpoint, (None, now))[0] != place:
+            self._watching[endpoint] = place, now  # not by epoch: other changes do not begin a step anew
+        return now - self._watching[endpoint][1]
 
     def _heard(self, state: deployments.ServingState) -> None:
         """A state came, asked for or not; another launcher than before may hold other routes, so it is pushed ours."""
@@ -252,7 +268,7 @@ class Rollouts:
             live = counts.get(deployment.live) or deployments.ArmCounts(version=deployment.live)
             candidate = counts.get(canary.candidate) or deployments.ArmCounts(version=canary.candidate)
             readings = self._gates.newest(deployment)
-            watched = time.time() - max(canary.step_since, self._began)
+            watched = self._watched(deployment.endpoint, canary)
             verdict = rollout.judge(canary.rule, live, candidate, watched, readings)
             self._readings[deployment.endpoint] = (epoch, verdict)
             self._bus.pulse(deployments.CanaryReading(endpoint=deployment.endpoint, epoch=epoch, verdict=verdict))

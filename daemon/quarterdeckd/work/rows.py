@@ -7,18 +7,23 @@ import functools
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from quarterdeckd.services.joining import spec_of
+from quarterdeckd.work.handover import placed
 from quarterdeckd.work.uploads import Uploads, told_by
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
+from quarterstore.records import flows
 from quarterstore.records.checks import CheckRows, Finding, ValidateSection, checked_section
 from quarterstore.records.datasets import CompareDatasets, Dataset, RowDifference
 from quarterstore.records.faults import Failed, FaultRecord, TimedOut, raised
-from quarterstore.records.pipelines import CheckPipeline, Step
+from quarterstore.records.features import JoinSpec
+from quarterstore.records.pipelines import CheckPipeline, CheckSpec, Definition, Step
 from quarterstore.records.wire import encode
 from quarterstore.shelf.artefacts import Artefacts
 
@@ -62,14 +67,16 @@ class RowFiles:
 
     def check(self, query: CheckPipeline, speaker: Any, seen: int) -> list[Step]:
         """What its first steps say of the rows. Raises the fault that the job would end with."""
-        name = query.definition.data.dataset
+        definition = query.definition
+        name = definition.data.dataset
         if name is not None and len(name) != DIGITS:
             name = one_of(self._view.datasets, "data.dataset", name).id
         path = str(self._artefacts.checked(name)) if name else None
-        return list(self._remembered(name, path, encode(query.definition)))
+        spec = CheckSpec(definition, self._joined(definition, Path(path) if path else None))
+        return list(self._remembered(name, path, encode(spec)))
 
-    def _looked(self, name: str | None, path: str | None, definition: bytes) -> list[Step]:
-        done = _child("check", [path] if path else [], definition)
+    def _looked(self, name: str | None, path: str | None, spec: bytes) -> list[Step]:
+        done = _child("check", [path] if path else [], spec)
         try:
             if done.returncode == 0:
                 return msgspec.json.decode(done.stdout, type=list[Step])
@@ -77,6 +84,16 @@ class RowFiles:
         except msgspec.DecodeError:
             raise Failed(self._said(done), field="data") from None
         raise raised(replace(fault, field="data") if fault.field == name else fault)
+
+    def _joined(self, definition: Definition, path: Path | None) -> JoinSpec | None:
+        """What the step `features` would join to a file of entities; None where there is no such step."""
+        flows.check_features(definition)
+        if path is None or not definition.data.features:
+            return None
+        with path.open("rb") as file:
+            format_ = "parquet" if file.read(4) == b"PAR1" else "csv"
+        spec = spec_of(self._view, definition, path.name, format_)
+        return msgspec.convert(placed(self._artefacts, msgspec.to_builtins(spec)), JoinSpec)
 
     def _said(self, done: subprocess.CompletedProcess[bytes]) -> str:
         said = done.stderr.decode(errors="replace").strip().splitlines()

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 JUMP = 2.0
 """Seconds by which the wall clock may part from the monotonic one before every alarm is set anew: APScheduler waits on
 the delay it worked out before the jump, and would be deaf for as long as the clock was put back."""
+AGAIN = 5.0
+"""Seconds after which a firing is tried again that could neither be kept nor be noted as failed."""
 LONG_AGO = 60.0
 """Seconds of lateness from which on what was missed is counted in a thread: it may be twelve years of minutes."""
 MOST_JOBS = 10_000
@@ -79,6 +81,8 @@ class Scheduler:
             if isinstance(event, schedules.MaintenanceBegan | schedules.MaintenanceEnded):
                 self._set_all()
             elif isinstance(event, _CHANGES):
+                if isinstance(event, schedules.SchedulePaused):
+                    self._retime_moved(event.name)  # the clock may have been put back while it was paused
                 self._set(_name_of(event))
             elif isinstance(event, schedules.FiringStarted):
                 self._note_jobs(event)
@@ -94,11 +98,15 @@ class Scheduler:
         """Every alarm anew, and what a clock that was put back has made too late; the end of a maintenance."""
         self._wake(AFTER, self._end_maintenance, found.until if (found := self._view.maintenance.get("deck")) else None)
         for schedule in self._view.schedules:
-            if retimed(schedule, self._clock())[0] != schedule.next:
-                self._soon(schedule.name, self._retime(schedule.name))
+            self._retime_moved(schedule.name)
             self._set(schedule.name)
             if to_start(self._view, schedule) is not None:
                 self._soon(schedule.name, self._start_next(schedule.name))
+
+    def _retime_moved(self, name: str) -> None:
+        schedule = self._view.schedules[name]
+        if retimed(schedule, self._clock())[0] != schedule.next:
+            self._soon(name, self._retime(name))
 
     def _set(self, name: str) -> None:
         schedule = self._view.schedules.get(name)
@@ -164,6 +172,9 @@ class Scheduler:
             await self._fire(name, each)
         if not found:
             self._set(name)  # woken before its time: by a clock that was put back
+        elif (still := self._view.schedules.get(name)) is not None and still.next == schedule.next:
+            # neither fired nor noted as failed (the disk is full): its alarm is used up
+            self._wake(f"schedule {name}", self._due, self._clock() + AGAIN, name)
 
     async def _fire(self, name: str, each: Owed, place: str = "", request: str | None = None) -> None:
         act = schedules.FireSchedule(name=name, due=each.due, missed=each.missed, run=each.run, place=place)
@@ -186,6 +197,8 @@ class Scheduler:
             )
         except Conflict as other:
             log.info("schedule %s: %s", act.name, other.line())
+        except Fault as other:
+            log.error("schedule %s: its failure is not noted: %s", act.name, other.line())
 
     async def _start_next(self, name: str) -> None:
         """Do what waited for a job of this schedule, or do again what was lost with one."""

@@ -18,6 +18,8 @@ from quarterstore.records.faults import Conflict, Fault
 
 log = logging.getLogger(__name__)
 NOT_TOLD = ("approve", *(name for name, kind in flows.KINDS.items() if kind.daemon))
+AGAIN = 5.0
+"""Seconds after which a no that could not be kept (the disk is full) is said again."""
 LONGEST = 60.0
 """Seconds after which deadlines are looked at again: the wall clock may have been put forward."""
 
@@ -78,7 +80,7 @@ class Deadlines:
             for run in [run for run in self._view.pipeline_runs if run.state == "WAITING"]:
                 step = next(each for each in run.steps if each.state == "ASKING")
                 left = step.figures["until"] - time.time()
-                soonest = min(soonest, left)
+                soonest = min(soonest, left if left > 0 else AGAIN)
                 if left <= 0:
                     await self._expire(run.id, step.name)
             try:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from quarterstore.ledger.state import Fold, State
 from quarterstore.records import features
 from quarterstore.records.faults import missing
 
 
-def view_of(state: State, text: str) -> features.FeatureView:
-    """The newest version of a view by its name, or one version by `name@2`; `NotFound` names the nearest."""
+def view_of(state: State, text: str, until: float = math.inf) -> features.FeatureView:
+    """The newest version of a view by its name (as it was at an instant), or one version by `name@2`; `NotFound` names
+    the nearest."""
     name, _, number = text.partition("@")
-    found = [each for each in state.feature_views if each.name == name]
+    found = [each for each in state.feature_views if each.name == name and each.created <= until]
     if number:
         found = [each for each in found if str(each.version) == number]
     if not found:

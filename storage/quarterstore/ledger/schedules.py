@@ -50,11 +50,18 @@ def _decided(state: State, event: schedules.FiringDecided) -> None:
 
 
 def _handled(schedule: schedules.Schedule, due: float, missed: int) -> tuple[tuple[float, float], ...]:
-    """The stretches with one more due time: the newest goes on where nothing between was missed."""
+    """The stretches with one more due time: the newest goes on where nothing between was missed, and `every` counts
+    from where it did."""
     spans = schedule.handled
-    if spans and missed == 0 and spans[-1][1] == schedule.last and due > spans[-1][1]:
+    if spans and missed == 0 and spans[-1][1] == schedule.last and due > spans[-1][1] and _in_step(schedule, due):
         return (*spans[:-1], (spans[-1][0], due))
     return (*spans, (due, due))[-STRETCHES:]
+
+
+def _in_step(schedule: schedules.Schedule, due: float) -> bool:
+    if schedule.every is None or schedule.last is None:
+        return True
+    return abs(due - schedule.last - schedule.every) < 0.001
 
 
 def _put(state: State, name: str, firing: schedules.Firing) -> None:

@@ -207,7 +207,8 @@ class JudgeStep(Act[Deployment], tag="deployments.judge_step", frozen=True):
     candidate: ArmCounts
     readings: tuple[GateReading, ...] = ()
     watched: float | None = None
-    """Seconds that the daemon has watched this step: one that started again watches it anew."""
+    """Seconds that the daemon has watched this step, by a clock that does not jump: one that started again watches it
+    anew."""
 
 
 class RollBack(Act[Deployment], tag="deployments.roll_back", frozen=True):

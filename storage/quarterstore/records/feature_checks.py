@@ -19,6 +19,7 @@ class StatsSpec(Record, frozen=True):
     rule: DriftRule
     against: str | None = None
     baseline: str | None = None
+    until: float | None = None
 
 
 class FeatureStats(Record, frozen=True):
@@ -52,13 +53,14 @@ class StatsResult(Record, frozen=True):
 
 class MeasureView(Act[Job], tag="features.stats", frozen=True):
     """Look at the values of a view, in a job: nulls, different values, range, and the effect size against the training
-    set of a version (`against`; the newest version that was trained on one of this view unless said). `since` (seconds
-    since 1970) leaves out rows of earlier event times."""
+    set of a version (`against`; the newest version that was trained on one of this view unless said). `since` and
+    `until` (seconds since 1970) leave out rows of event times before the first, and at or after the second."""
 
     view: str
     against: str | None = None
     since: float | None = None
     rule: DriftRule = DriftRule()
+    until: float | None = None
 
 
 class ParitySpec(Record, frozen=True):

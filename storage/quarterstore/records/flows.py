@@ -42,6 +42,7 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
+    "features": Kind("", ("data",), asked=lambda definition: bool(definition.data.features)),
     "validate": Kind("validate", ("data", "validate", "task")),
     "split": Kind("split", ("data", "split")),
     "tune": Kind(
@@ -80,6 +81,29 @@ def flow(definition: Definition) -> tuple[StepSection, ...]:
     for step in ordered:
         effective(definition, step)
     return ordered
+
+
+def check_features(definition: Definition) -> None:
+    """A fault where views are named and nothing joins them, or the other way round, or rows are validated before."""
+    data, steps = definition.data, flow(definition)
+    joins = [step.name for step in steps if step.uses == "features"]
+    if not joins and data.features:
+        raise got("data.features", ", ".join(data.features), "nothing, or a step that uses features")
+    if not joins:
+        return
+    if len(joins) > 1:
+        raise got("steps", f"{' and '.join(joins)} that use features", "one")
+    if not data.features:
+        raise got("data.features", "nothing", f"views, because {joins[0]} uses features")
+    if data.builtin is not None:
+        raise got("data.builtin", data.builtin, "nothing: data.features are joined to a file of entities")
+    if data.dataset is None and data.file is None:
+        raise got("data.file", "nothing", "the file of entities that data.features are joined to")
+    for step in steps:
+        if step.uses == "validate" and joins[0] not in above(steps, step.name):
+            raise got(
+                f"{step.name}.after", ", ".join(step.after) or "nothing", f"{joins[0]}, whose rows it is to check"
+            )
 
 
 def waiting(definition: Definition) -> tuple[Step, ...]:

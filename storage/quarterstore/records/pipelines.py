@@ -9,6 +9,7 @@ import msgspec
 from quarterstore.records.base import Act, Event, Query, Record, Role
 from quarterstore.records.checks import ValidateSection
 from quarterstore.records.evaluations import Against, EvaluateSection
+from quarterstore.records.features import JoinSpec
 from quarterstore.records.jobs import Limits
 from quarterstore.records.registry import Metric, Signature
 from quarterstore.records.spaces import TuneSection
@@ -34,7 +35,8 @@ class DataSection(Record, frozen=True):
     columns: dict[str, str] = {}
     """Column -> number, integer, text, boolean or time, where the guess of `records.tables` shall not hold."""
     features: tuple[str, ...] = ()
-    """Views, or `view:feature`, that the rows of the file (entities) are joined to, as known at their `entity_time`."""
+    """Views, or `view:feature`, that the step `features` joins the rows of the file (entities) to, as known at their
+    `entity_time`."""
     entity_time: str = "event_time"
 
 
@@ -377,6 +379,25 @@ class PipelineSpec(Record, frozen=True):
     store: str = ""
     checkpoints: str = ""
     against: Against | None = None
+    join: JoinSpec | None = None
+    """What the step `features` joins: the rows of the views that were there when the run was asked for."""
+
+
+class CheckSpec(Record, frozen=True):
+    """What a child is given that looks at the rows of a definition before it is run."""
+
+    definition: Definition
+    join: JoinSpec | None = None
+
+
+class JoinedFigures(Record, frozen=True):
+    """What the step `features` says of the training set that it left: `newest` is the last time of a row, in
+    microseconds since 1970."""
+
+    set: str
+    rows: int
+    newest: int
+    statuses: dict[str, dict[str, int]]
 
 
 class PipelineResult(Record, frozen=True):

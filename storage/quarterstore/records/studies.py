@@ -216,15 +216,16 @@ class StudySpec(Record, frozen=True):
 
 
 def study_of(definition: Definition) -> StudyDefinition:
-    """The study that the step `tune` of a pipeline is."""
+    """The study that the step `tune` of a pipeline is, with metrics by their own names (`roc_auc` is `roc auc`)."""
     assert definition.tune is not None
+    objectives = {name.replace("_", " "): goal for name, goal in definition.tune.objectives.items()}
     return StudyDefinition(
         name=definition.name,
         data=definition.data,
         split=definition.split,
         train=definition.train,
         task=definition.task,
-        **msgspec.structs.asdict(definition.tune),
+        **(msgspec.structs.asdict(definition.tune) | {"objectives": objectives}),
     )
 
 
@@ -269,13 +270,23 @@ def best(definition: StudyDefinition, trials: list[StudyTrial], top: int) -> lis
 def pareto(definition: StudyDefinition, trials: list[StudyTrial]) -> list[StudyTrial]:
     """Complete trials that no other is at least as good as in every objective and better in one, by the first."""
     signs = _signs(definition)
-    front: list[tuple[tuple[float, ...], StudyTrial]] = []
-    for trial in best(definition, trials, len(trials)):
-        costs = tuple(sign * value for sign, value in zip(signs, trial.values, strict=True))
-        front = [(other, kept) for other, kept in front if not _beats(costs, other)]
-        if not any(_beats(other, costs) for other, _ in front):
-            front.append((costs, trial))
-    return [trial for _, trial in front]
+    costs = [
+        (tuple(sign * value for sign, value in zip(signs, trial.values, strict=True)), trial)
+        for trial in best(definition, trials, len(trials))
+    ]
+    front = _front({each for each, _ in costs})
+    return [trial for each, trial in costs if each in front]
+
+
+def _front(costs: set[tuple[float, ...]]) -> set[tuple[float, ...]]:
+    """Those that no other beats: in order none is beaten by a later one, and of two objectives the last that was kept
+    is the lowest in the second, so that thousands of trials are drawn in time."""
+    found: list[tuple[float, ...]] = []
+    for each in sorted(costs):
+        rivals = found[-1:] if len(each) == 2 else found
+        if not any(_beats(rival, each) for rival in rivals):
+            found.append(each)
+    return set(found)
 
 
 def _beats(first: tuple[float, ...], second: tuple[float, ...]) -> bool:

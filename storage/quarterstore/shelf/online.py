@@ -202,15 +202,14 @@ class Pushed:
 
     def note(self, view: str, upto: int, digest: str) -> None:
         """Note that the log up to a number becomes a file, before it is one: kept twice, it would be there twice."""
-        noted = [*self.noted(view), (upto, digest)]
         with self._writing() as changing:
-            changing.put(_of(view), _pack(noted), db=self._notes)
+            noted = _listed(changing, self._notes, _of(view))
+            changing.put(_of(view), _pack([*noted, (upto, digest)]), db=self._notes)
 
     def noted(self, view: str) -> list[tuple[int, str]]:
         """Up to which number the log became, or would have become, which file; what a generation covers is left out."""
-        with self._environment.begin(db=self._notes) as reading:
-            found = reading.get(_of(view))
-        return [] if found is None else [(upto, digest) for upto, digest in _unpack(found)]
+        with self._environment.begin() as reading:
+            return _listed(reading, self._notes, _of(view))
 
     def folded(self, view: str, upto: int) -> None:
         """Drop the log up to a number: it is in a file of the view that is kept."""
@@ -222,9 +221,12 @@ class Pushed:
     def covered(self, view: str, upto: int, made: int) -> None:
         """Drop what a generation that everybody reads has as well: rows up to a sequence number; of entities that were
         forgotten before it was `made` (microseconds), that they were."""
-        noted = [each for each in self.noted(view) if each[0] > upto]
         with self._writing() as changing:
+            noted = [each for each in _listed(changing, self._notes, _of(view)) if each[0] > upto]
             changing.put(_of(view), _pack(noted), db=self._notes)
+            place = _of(view) + b"forgotten"
+            later = [each for each in _listed(changing, self._notes, place) if each[1] > made]
+            changing.put(place, _pack(later), db=self._notes)
             for key, row in list(_within(changing.cursor(db=self._rows), view)):
                 at, known, forgotten, number, values = _unpack(row)
                 gone = 0 if forgotten <= made else forgotten
@@ -233,19 +235,32 @@ class Pushed:
                 elif gone != forgotten:
                     changing.put(key, _pack((at, known, gone, number, values)), db=self._rows)
 
-    def forget(self, view: str, keys: Sequence[Key], at: int) -> int:
+    def forget(self, view: str, keys: Sequence[Key | bytes], at: int, forgetting: str) -> int:
         """Forget entities: from here on no generation that was made before `at` (microseconds since 1970) is read for
-        them, and what was pushed is gone, also where it is in no file yet. Answers how many pushed rows that were."""
-        whose = {tuple(key) for key in keys}
-        gone = 0
+        them, and what was pushed is gone, also where it is in no file yet: of a key that is given as its bytes only
+        what is read, a file may have it. Done again for the same forgetting, what was pushed since then stays. Answers
+        how many pushed rows are gone."""
+        whose = {tuple(key) for key in keys if not isinstance(key, bytes)}
+        gone, place = 0, _of(view) + b"forgotten"
         with self._writing() as changing:
+            done = _listed(changing, self._notes, place)
+            again = any(each == forgetting for each, _ in done)
             for key in keys:
-                changing.put(_of(view) + key_bytes(key), _pack((0, 0, at, 0, None)), db=self._rows)
-            for place, row in list(_within(changing.cursor(db=self._log), view)):
+                self._hide(changing, _of(view) + (key if isinstance(key, bytes) else key_bytes(key)), at, again)
+            if again:
+                return 0
+            for logged, row in list(_within(changing.cursor(db=self._log), view)):
                 if tuple(_unpack(row)[0]) in whose:
-                    changing.delete(place, db=self._log)
+                    changing.delete(logged, db=self._log)
                     gone += 1
+            changing.put(place, _pack([*done, (forgetting, at)]), db=self._notes)
         return gone
+
+    def _hide(self, changing: Any, key: bytes, at: int, keep: bool) -> None:
+        """Read nothing of a generation before `at`; with `keep` what was pushed is read all the same."""
+        before = changing.get(key, db=self._rows) if keep else None
+        time, known, _, number, values = _unpack(before) if before is not None else (0, 0, 0, 0, None)
+        changing.put(key, _pack((time, known, at, number, values)), db=self._rows)
 
     def _writing(self) -> _Writing:
         return _Writing(self._environment)
@@ -280,6 +295,12 @@ def _full(error: Exception) -> Full:
 
 def _of(view: str) -> bytes:
     return view.encode() + b"\0"
+
+
+def _listed(reading: Any, notes: Any, place: bytes) -> list[tuple[Any, Any]]:
+    """The pairs of a note."""
+    found = reading.get(place, db=notes)
+    return [] if found is None else [(one, other) for one, other in _unpack(found)]
 
 
 def _within(cursor: Any, view: str) -> Iterator[tuple[bytes, bytes]]:

@@ -146,7 +146,7 @@ HELP = {
     "deployment": "what each version answered over time",
     "drift": "compare live traffic with the training rows",
     "ct": "when a model is retrained by itself, and why",
-    "data": "check a file of rows by rules",
+    "data": "check a file of rows by rules, keep one",
     "features": "values of entities over time, and training sets of them",
     "labels": "the true labels of predictions, and how often each version was right",
     "outcome": "what came of predictions, as numbers",

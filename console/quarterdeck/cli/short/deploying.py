@@ -190,7 +190,7 @@ def deployment_group() -> dict[str, Made]:
         @click.argument("endpoint")
         @command("history", "What each version of an endpoint did over time: requests, errors, latency in ms.")
         def run(context: Context, endpoint: str, window: str) -> None:
-            from quarterdeck.cli.short.keeping import seconds
+            from quarterdeck.cli.spans import seconds
             from quarterstore.records.deployments import ShowTraffic
 
             found = context.client.ask(ShowTraffic(endpoint=endpoint, window=seconds("window", window)))

@@ -66,15 +66,16 @@ def _forget() -> click.Command:
 
 def _stats() -> click.Command:
     @click.option("--against", help="MODEL@VERSION; the newest that was trained on the view unless said")
+    @click.option("--until", help="and before then")
     @click.option("--since", help="rows of event times from then on: ISO 8601")
     @click.argument("view")
     @command("stats", "Nulls, different values, range, and how far they are from what a version was trained on.")
-    def run(context: Context, view: str, since: str | None, against: str | None) -> None:
+    def run(context: Context, view: str, since: str | None, until: str | None, against: str | None) -> None:
         from quarterdeck.cli import feature_files
         from quarterdeck.cli.printing import table
         from quarterstore.records.wire import plain
 
-        found = feature_files.measured(context, view, against, since)
+        found = feature_files.measured(context, view, against, since, until)
         if context.json:
             context.out(found)
             return

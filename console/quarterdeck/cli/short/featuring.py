@@ -69,7 +69,7 @@ def _row(view: FeatureView) -> dict[str, Any]:
 
 def _span(seconds: float) -> str:
     """As a file of definitions says it, in the largest unit that is whole."""
-    from quarterdeck.cli.short.keeping import UNITS
+    from quarterdeck.cli.spans import UNITS
 
     unit, size = next((unit, size) for unit, size in reversed(UNITS.items()) if seconds % size == 0 or size == 1)
     return f"{seconds / size:g}{unit}"

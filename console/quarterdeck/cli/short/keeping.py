@@ -9,6 +9,7 @@ import click
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command
+from quarterdeck.cli.spans import seconds
 
 ROLES = click.Choice(("viewer", "operator", "approver", "admin"))
 
@@ -121,18 +122,6 @@ def gc() -> click.Command:
         context.say(f"{'would free' if dry_run else 'freed'} {freed.size:,} bytes")
 
     return run
-
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def seconds(field: str, text: str) -> float:
-    """A span of time as a person writes it, in seconds; raises `Invalid` on `field`."""
-    from quarterstore.records.faults import got
-
-    if not text[:-1].isdecimal() or text[-1:] not in UNITS:
-        raise got(field, text, "a span such as 30m, 12h or 7d")
-    return float(int(text[:-1]) * UNITS[text[-1]])
 
 
 def export() -> click.Command:

@@ -92,7 +92,7 @@ def _push() -> click.Command:
         if key is None:
             if values or at:
                 raise click.UsageError("--value and --at go with --key")
-            for answer in online.pushed(context, view, sys.stdin):
+            for answer in online.pushed(context, view, sys.stdin.buffer):
                 context.out(answer)
             return
         row = entity_words.row_of(online.view_of(context, view), key, values, at)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from quarterdeck.cli.context import Context
-from quarterdeck.cli.short.keeping import seconds
 from quarterdeck.cli.short.making import Made, command
+from quarterdeck.cli.spans import seconds
 
 if TYPE_CHECKING:
     from quarterstore.records.replays import Replay

@@ -79,7 +79,7 @@ def _add() -> click.Command:
         fields: tuple[str, ...],
         **how: Any,
     ) -> None:
-        from quarterdeck.cli.short.keeping import seconds
+        from quarterdeck.cli.spans import seconds
         from quarterstore.records.schedules import AddSchedule, Calendar, Happening
 
         days = Calendar(time=at, dates=dates, each=each, day=day, without=without) if dates or each or day else None
@@ -290,7 +290,7 @@ def pause() -> click.Command:
 
 def _moment(text: str) -> float:
     """A span from now, or a time: of the person's own zone where it names none."""
-    from quarterdeck.cli.short.keeping import seconds
+    from quarterdeck.cli.spans import seconds
     from quarterstore.records.faults import Invalid, got
 
     try:

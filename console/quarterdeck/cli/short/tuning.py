@@ -67,7 +67,7 @@ def _resume() -> click.Command:
 
 
 def _span(text: str | None) -> float | None:
-    from quarterdeck.cli.short.keeping import seconds
+    from quarterdeck.cli.spans import seconds
 
     return None if text is None else seconds("within", text)
 

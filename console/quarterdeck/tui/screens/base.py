@@ -251,6 +251,8 @@ class CardScreen(DeckScreen):
     @work(exclusive=True, group="card")
     async def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """The cursor moved: show what it is on."""
+        if event.row_key is None:  # `G` where there is no row: Textual tells of one all the same
+            return
         self.call_after_refresh(self.deck_app.trace, "row_painted", str(event.row_key.value))
         if self._filling:
             return  # it does so when it has its rows

@@ -90,9 +90,10 @@ def step_card(
         text.append_text(_progress(progress, width))
     if step.state == "ASKING":
         text.append_text(section("asks", _question(step, now, width), width))
-        text.append_text(section("evidence", _evidence(step, width), width))
     elif step.words:
         text.append_text(_folded(step.words, width)).append("\n")
+    if "evidence" in step.figures:
+        text.append_text(section("evidence", _evidence(step, width), width))
     went_wrong = step.state in ("FAILED", "LOST")
     if run.error and went_wrong and run.error != step.words:
         text.append_text(section("error", _error(run.error), width))
@@ -114,7 +115,7 @@ def _in_a_line(step: Step, now: float) -> str:
 def _left(step: Step, width: int) -> Text:
     """Figures, files, and the key that they are kept under."""
     text = Text()
-    figures = list(_flat(step.figures))[:FIGURES] if step.state != "ASKING" else []
+    figures = list(_flat(step.figures))[:FIGURES] if "evidence" not in step.figures else []
     if figures:
         text.append_text(section("figures", facts(figures, min(30, width // 2), width), width))
     if step.outputs:
@@ -125,7 +126,7 @@ def _left(step: Step, width: int) -> Text:
     return text
 
 
-FROM = {"cached": "an earlier run: the same code, inputs and params", "reused": "before the run was gone on with"}
+FROM = {"cached": "cached: an earlier run's", "reused": "reused: from before it was gone on with"}
 
 
 def asks(run: PipelineRun) -> Step | None:
@@ -140,7 +141,7 @@ def brief(run: PipelineRun, now: float) -> str:
     words += [f"{count} {how}" for how in FROM if (count := sum(step.how == how for step in run.steps))]
     again = sum(max(0, step.attempts - 1) for step in run.steps)
     words += [f"{again} tried again"] if again else []
-    return ", ".join([*words, age(sum(spent(step, now) or 0.0 for step in run.steps))])
+    return ", ".join([*words, age(sum(spent(step, now) or 0.0 for step in run.steps if step.uses != "approve"))])
 
 
 def spent(step: Step, now: float) -> float | None:

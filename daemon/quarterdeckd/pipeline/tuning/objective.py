@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from quarterdeckd.learning import calling
 from quarterdeckd.pipeline import evaluation, files, splitting, training, validation
 from quarterdeckd.pipeline.crossing import Indices
@@ -115,10 +117,12 @@ def _values(found: Any, names: tuple[str, ...]) -> tuple[float, ...]:
 
 def over_rows(definition: StudyDefinition, code: Path, sides: Sides) -> tuple[Objective, int]:
     """Rows in three: learnt from, judged by while searching, and untouched until the best are scored again. The second
-    split is of the kind of the first: at random, by time or by group."""
+    split is of the kind of the first; one by hash deals anew, as every row here is on one side of the first."""
     rows, data = sides.rows, pipeline_of(definition, {}).data
     seen = rows._replace(frame=rows.frame[sides.searched])
-    inner = splitting.split(seen, definition.split, data.time, data.group)
+    first = definition.split
+    second = replace(first, seed=first.seed ^ 1) if first.by == "hash" else first
+    inner = splitting.split(seen, second, data.time, data.group)
     names = tuple(definition.objectives)
     _check_measured(names, rows.plan.task)
 

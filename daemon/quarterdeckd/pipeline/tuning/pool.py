@@ -3,7 +3,6 @@ with all they started when a trial takes too long."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import selectors
 import signal
@@ -13,13 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from quarterdeckd.pipeline.forking import adopt_orphans, end_orphans
+from quarterdeckd.pipeline.forking import adopt_orphans, end_orphans, lead, stand_alone
 from quarterdeckd.pipeline.tuning.messages import LARGEST, Asked, Said, Task, encode, said
 from quarterdeckd.pipeline.watch import held
 from quarterstore.records.spaces import Budget
-
-DEATH = 1
-"""`PR_SET_PDEATHSIG` of prctl(2): the signal a process gets when the one that forked it ends."""
 
 
 class Worker:
@@ -123,7 +119,7 @@ class Pool:
         if pid == 0:
             _work(theirs, owner, self._serve)
         theirs.close()
-        os.setpgid(pid, pid)  # in both, so that it holds whoever runs first
+        lead(pid)
         worker = Worker(pid, ours)
         self._workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, worker)
@@ -140,12 +136,7 @@ def _work(end: socket.socket, owner: int, serve: Callable[[socket.socket], None]
     """In the child: nothing of the owner but its memory; never returns into the owner's code."""
     code = 1
     try:
-        os.setpgid(0, 0)
-        ctypes.CDLL(None, use_errno=True).prctl(DEATH, signal.SIGKILL)
-        if os.getppid() != owner:
-            os._exit(1)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        stand_alone(owner)
         _let_go(end.fileno())
         serve(end)
         code = 0
