@@ -150,7 +150,10 @@ def test_a_study_that_was_stopped_or_lost_can_be_resumed() -> None:
     ruling.act(jobs.EndJob(job=again.job, state="LOST", error="killed"))
     [alert] = list(ruling.state.alerts)
     assert (alert.kind, alert.next) == ("study lost", f"qd tune resume {study.id}")
-    assert ruling.act(studies.ResumeStudy(study=study.id)).state == "RUNNING"
+    again = ruling.act(studies.ResumeStudy(study=study.id))
+    assert again.state == "RUNNING"
+    ended(ruling, again)
+    assert [each.resolved is not None for each in ruling.state.alerts] == [True]
 
 
 def test_the_winner_goes_into_a_pipeline_with_its_parameters() -> None:

@@ -20,6 +20,9 @@ from quarterstore.records.names import checked_path, checked_word
 
 DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
+ALERTS = ("study lost", "study failed")
+"""Kinds of alerts that end with a study that was gone on with to its end."""
+
 
 def checked(state: State, definition: studies.StudyDefinition, *, sent: bool = True) -> studies.StudyDefinition:
     """A definition whose parts exist and fit together; raises a fault naming the field otherwise. Its rows are looked
@@ -130,6 +133,10 @@ def _end(state: State, act: studies.EndStudy, asking: Asking) -> Decision:
                 ),
                 asked,
             )
+        elif act.state == "SUCCEEDED":
+            for alert in after.alerts:
+                if alert.kind in ALERTS and alert.subject == study.id and alert.resolved is None:
+                    yield monitoring.ResolveAlert(alert=alert.id, note="it was gone on with to its end"), asked
 
     said = f"study {study.name} {act.state.lower()}: {words[:200]}"
     return Decision([event], said, lambda after: after.studies[study.id], then)
