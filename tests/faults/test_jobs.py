@@ -111,12 +111,10 @@ def lives(pid: int) -> bool:
 def left_behind(daemon: Any, job: str) -> list[str]:
     """Half-made files of a job that is over, and what its upload left."""
     folder = daemon.home.jobs / job
-    halves = [
-        *folder.glob("out/*"),
-        *folder.glob("steps/*/out/*"),
-        *folder.rglob("*.part"),
-        *daemon.home.incoming.iterdir(),
-    ]
+    # os.walk passes over a folder that goes while it looks
+    walked = [Path(at) / name for at, _, names in os.walk(folder) for name in names]
+    halves = [path for path in walked if "out" in path.relative_to(folder).parts or path.suffix == ".part"]
+    halves += daemon.home.incoming.iterdir()
     return [str(path) for path in halves] + [str(path) for path in [daemon.home.secret_key(job)] if path.exists()]
 
 

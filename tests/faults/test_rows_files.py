@@ -29,7 +29,7 @@ from quarterdeckd.features import rows as feature_rows
 from quarterdeckd.pipeline import check, rows
 from quarterstore.records.faults import Fault
 from quarterstore.records.features import Entity, Feature, FeatureView, Key, RowsSpec
-from quarterstore.records.pipelines import DataSection, Definition
+from quarterstore.records.pipelines import CheckSpec, DataSection, Definition
 
 class Told:
     def progress(self, *words, **more): pass
@@ -51,7 +51,7 @@ def tried(what, path, work):
 for path in sorted(folder.iterdir()):
     kind = "parquet" if path.suffix == ".parquet" else "csv"
     definition = Definition("d", "d", DataSection(target="y", file=path.name))
-    tried("pipeline", path, lambda: check.check(definition, str(path)))
+    tried("pipeline", path, lambda: check.check(CheckSpec(definition), str(path)))
     tried("features", path, lambda: feature_rows.run(RowsSpec(view, str(path), kind, "event", "x"), Told()))
     tried("dataset", path, lambda: rows.difference((path, kind), (path, kind)))
 """

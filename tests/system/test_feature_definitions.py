@@ -62,11 +62,11 @@ def test_python_is_run_only_when_it_is_said_and_makes_what_toml_does(absent: Dae
     words = ("get", "--entities", folder / "e.csv", "-o", folder / "set.parquet")
     done(absent, *words, "--view", "usage:per_call", "--view", "usage:dear")
     assert pl.read_parquet(folder / "set.parquet").drop("event_time").rows() == [
-        ("a", "1", "7", "1", 2.0, True, "PRESENT", 86_400.0),
-        ("a", "2", None, "0", None, None, "PRESENT", 86_400.0),
-        ("a", "1", "5", "1", 2.0, False, "PRESENT", 86_400.0),
-        ("c", "1", "1", "0", None, True, "NOT_FOUND", None),
-        ("b", "1", "1", "1", None, True, "EXPIRED", 59 * 86_400.0),
+        ("a", "1", 7, 1, 2.0, True, "PRESENT", 86_400.0),
+        ("a", "2", None, 0, None, None, "PRESENT", 86_400.0),
+        ("a", "1", 5, 1, 2.0, False, "PRESENT", 86_400.0),
+        ("c", "1", 1, 0, None, True, "NOT_FOUND", None),
+        ("b", "1", 1, 1, None, True, "EXPIRED", 59 * 86_400.0),
     ]
     (folder / "e.csv").write_text("shop,customer,event_time\na,1,2026-01-02\n")
     lacking = absent.qd("features", *map(str, words), "--view", "usage:dear", "--overwrite")

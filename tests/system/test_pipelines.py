@@ -275,7 +275,7 @@ def test_a_cancelled_run_ends_its_step(daemon: Any, tmp_path: Path) -> None:
 
 def test_the_examples_of_the_page_run_as_they_stand(daemon: Any, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "run-pipelines.md").read_text()
-    (definition,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (definition,) = [one for one in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if one.startswith("name")]
     steps, flow = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     for name, text in (("words.toml", definition), ("steps.py", steps), ("flow.py", flow)):
         (tmp_path / name).write_text(text)

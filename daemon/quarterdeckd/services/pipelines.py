@@ -72,6 +72,7 @@ def _started(
     origin: str = "",
     preempt: float | None = None,
 ) -> Decision:
+    cause = checked_text("cause", cause, longest=1000) if cause else None
     definition = kept.definition
     experiment = definition.model or definition.name
     if experiment not in state.experiments:
