@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -13,7 +14,7 @@ from quarterstore.records import flows, pipelines, studies
 from quarterstore.records.checks import checked_section
 from quarterstore.records.evaluations import checked_evaluation
 from quarterstore.records.faults import got, missing
-from quarterstore.records.names import checked_text, checked_word
+from quarterstore.records.names import checked_text, checked_word, drawn
 from quarterstore.records.training import check_train, file_of, named_code
 
 LEARNERS = ("mlp", "logistic", "forest", "boosting", "ridge")
@@ -34,6 +35,7 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
     if any(step.uses == "register" for step in steps) or definition.model:
         checked_word("model", definition.model)
     for step in steps:
+        _check_words(f"{step.name}.command", step.command)
         if step.uses is not None:
             _check_sections(flows.effective(definition, step), step.uses)
     data = definition.data
@@ -47,6 +49,15 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
     if split.allow_leak:
         split = replace(split, allow_leak=checked_text("split.allow_leak", split.allow_leak, longest=1000))
     return replace(definition, data=data, validate=validate, split=split)
+
+
+def _check_words(field: str, words: Sequence[str]) -> None:
+    """The words of a command are shown wherever its run is: lines and tabs are no harm there, what steers a terminal or
+    hides is."""
+    for word in words:
+        lines = word.replace("\n", " ").replace("\t", " ")
+        if drawn(lines, longest=len(lines) + 1) != lines:
+            raise got(field, drawn(lines, longest=60), "no control, direction or zero-width characters")
 
 
 def _check_sections(definition: pipelines.Definition, kind: str) -> None:
@@ -64,6 +75,7 @@ def _check_sections(definition: pipelines.Definition, kind: str) -> None:
         check_search(studies.study_of(definition))
     elif kind == "train":
         check_train(definition.train)
+        _check_words("train.command", definition.train.command)
         if named_code(definition.train) is None and definition.train.learner not in LEARNERS:
             raise missing("train.learner", definition.train.learner, LEARNERS)
     elif kind == "deploy" and definition.deploy.then == "canary" and definition.deploy.endpoint is None:
