@@ -7,13 +7,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from quarterstore.records.faults import Failed, Invalid, got
 
 Points = Callable[[int, dict[str, float]], None]
 """Says the values of metrics at a step, while learning goes on."""
 MODULE = "quarterdeck_training_code"
+
+
+class Environment(NamedTuple):
+    """Where a person's code ran: the version of its Python, and its packages as `name==version`."""
+
+    python: str
+    packages: tuple[str, ...]
 
 
 class Log:

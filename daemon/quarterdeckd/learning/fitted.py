@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from quarterdeckd.learning.calling import Environment as Environment
 from quarterdeckd.learning.calling import Points as Points
 from quarterstore.records.datasets import Column
 from quarterstore.records.faults import got, missing
@@ -61,13 +62,6 @@ class Kept(NamedTuple):
 
     file: Path
     format: str
-
-
-class Environment(NamedTuple):
-    """Where a person's code ran: the version of its Python, and its packages as `name==version`."""
-
-    python: str
-    packages: tuple[str, ...]
 
 
 class Fitted(NamedTuple):

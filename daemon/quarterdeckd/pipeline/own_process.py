@@ -17,8 +17,7 @@ from typing import Final
 
 import msgspec
 
-from quarterdeckd.learning.calling import Points
-from quarterdeckd.learning.fitted import Environment
+from quarterdeckd.learning.calling import Environment, Points
 from quarterstore.records.faults import Failed, Fault, Invalid, got
 from quarterstore.records.names import LONGEST_KEY, checked_text, drawn
 
