@@ -61,6 +61,7 @@ def loaded_by(module: str) -> set[str]:
         ("quarterdeck.tui.app", ("duckdb", "numpy", "quarterdeckd", *HEAVY)),
         ("quarterdeckd.main", ("apscheduler", "httpx", "textual", "quarterdeck", *HEAVY)),
         ("quarterdeckd.serving.launcher", ("duckdb", "apscheduler", "textual", "quarterdeck", *HEAVY)),
+        ("quarterdeckd.pipeline.run", ("duckdb", "apscheduler", "textual", "quarterdeck", "numpy", *HEAVY)),
         ("quarterstore.records.messages", ("zmq", "click", "textual", "duckdb", "numpy", *HEAVY)),
     ],
 )
