@@ -76,6 +76,7 @@ def test_a_remote_that_does_not_answer_is_unreachable_in_time_and_nothing_change
         assert (ours.ask(remotes.ListChanges()), theirs.ask(deployments.ListDeployments())) == before
 
 
+@pytest.mark.alone
 def test_a_stall_in_the_middle_of_a_file_ends_in_time_and_the_next_attempt_goes_on_there(
     between: tuple[Pair, Way],
 ) -> None:

@@ -71,6 +71,7 @@ def shown(client: Any, name: str) -> schedules.Schedule:
     return next(each for each in client.ask(schedules.ListSchedules()) if each.name == name)
 
 
+@pytest.mark.alone
 def test_clocks_that_jump_fire_what_is_due_and_nothing_twice(absent: Any, tmp_path: Path) -> None:
     """F11: an hour, a day, 1970, 2038 and a leap day, there and back; a job that runs meanwhile is not ended."""
     clock = Clock(tmp_path)
