@@ -327,7 +327,7 @@ class Daemon:
         await self._remember()
         await self.reactions.catch_up(self.ledger.journal.head.seq)
         await asyncio.to_thread(self.outcomes.settle)
-        self.supervisor.before_start["drift"] = self.predictions.fold
+        self.supervisor.before_start["drift"] = self.predictions.fold_all
         self.supervisor.before_start["replay"] = self.predictions.fold_all
         self.supervisor.before_start["drill"] = self.predictions.fold_all
         self.scheduler.start()

@@ -151,9 +151,12 @@ def test_the_shell_of_the_readme_runs_on_a_file_of_ones_own(daemon: Any, tmp_pat
 def shell(daemon: Any, folder: Path, script: str, limit: float = 120, **environ: str) -> str:
     """Run lines of a page in bash, with the commands of this environment first; what they said."""
     found = {**daemon.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=found, capture_output=True, text=True, timeout=limit
-    )
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    try:
+        done = subprocess.run(command, cwd=folder, env=found, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired as late:
+        said = "\n".join((each or b"")[-3000:].decode(errors="replace") for each in (late.stdout, late.stderr))
+        raise AssertionError(f"not at its end after {limit:g} s; last it said:\n{said}\n{daemon.log()}") from None
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

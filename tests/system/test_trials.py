@@ -34,8 +34,8 @@ def until(true: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 def bought(names: list[str], kept: dict[str, predictions.Prediction]) -> Iterator[str]:
-    """A line of each caller: one in ten of those of `m@1` buys, nine in ten of the others, counted in each arm by itself
-    so that chance never deals one too few of a kind."""
+    """A line of each caller: one in ten of those of `m@1` buys, nine in ten of the others, counted in each arm by
+    itself so that chance never deals one too few of a kind."""
     for version in ("m@1", "m@2"):
         for number, name in enumerate(name for name in names if kept[name].version == version):
             yield f"{name},{int((number % 10 == 0) == (version == 'm@1'))}\n"

@@ -42,8 +42,8 @@ FIRST_ROW_SIZE = 100.0
 """Bytes of a row in a segment, before any were seen."""
 DAY = 86_400.0
 
-CLOSED_WITHIN = 3.0
-"""Seconds to wait for a host that closes its segment; one that died has its closed for it."""
+CLOSED_WITHIN = 10.0
+"""Seconds to wait for a host that closes its segment, a second of its own time; one that died has its closed for it."""
 
 
 class Batch(Record, frozen=True):
