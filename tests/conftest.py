@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +22,18 @@ from quarterdeck.client import Client
 from quarterstore.records.faults import Fault
 from quarterstore.records.people import AddKey
 from quarterstore.records.places import Home
+from tests.command import said
 
 # A commit is judged by the same examples every time; scripts/test --all looks for new ones.
 # how long a draw takes says how busy the machine is, and nothing of what is tested
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if not os.environ.get("QUARTERDECK_EXPLORE"):
     settings.load_profile("repeatable")
+
+# Where the environment forbids Python to keep what it compiles, each of some thousand processes would compile all of our
+# modules again: two thirds of the start of a daemon.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A failing test keeps its sockets in its traceback; collected, its context would wait for them, and the suite hang.
 zmq.Context.__del__ = lambda self: None  # type: ignore[method-assign]
@@ -95,7 +102,13 @@ class Daemon:
             self.process.wait(20)
 
     def qd(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the command line on this home."""
+        """Run the command line on this home, in this process where that can be: in its main thread."""
+        if threading.current_thread() is threading.main_thread():
+            return said(("--home", str(self.home.root), *words), self.environ, stdin)
+        return self.qd_process(*words, stdin=stdin)
+
+    def qd_process(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command line on this home as a process of its own."""
         command = [sys.executable, "-m", "quarterdeck.cli.main", "--home", str(self.home.root), *words]
         return subprocess.run(command, env=self.environ, input=stdin, capture_output=True, text=True, timeout=60)
 

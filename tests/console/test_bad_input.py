@@ -44,7 +44,7 @@ def test_a_word_that_a_definition_does_not_know_is_named_with_its_section(
 ) -> None:
     """`learnr` once trained the default learner, `limitz` set no gate: both without a word."""
     (tmp_path / "flowers.toml").write_text(DEFINITION + lines + "\n")
-    refused(daemon.qd("pipeline", "run", str(tmp_path / "flowers.toml")), *words)
+    refused(daemon.qd_process("pipeline", "run", str(tmp_path / "flowers.toml")), *words)
 
 
 SCHEDULE = ("schedule", "add", "s", "--act", "pipelines.rerun", "--set", "pipeline=p")
@@ -95,7 +95,7 @@ def test_a_command_that_cannot_be_meant_is_refused_in_one_line(
 ) -> None:
     with daemon.client() as client:
         client.run("sorted").end()
-    done = daemon.qd(*command)
+    done = daemon.qd_process(*command)
     first = done.stderr.partition("\n")[0] + "\n"
     assert done.stderr == first or command[0] == "runs"  # which points at the place below
     refused(subprocess.CompletedProcess(done.args, done.returncode, done.stdout, first), *words)
@@ -104,13 +104,13 @@ def test_a_command_that_cannot_be_meant_is_refused_in_one_line(
 def test_a_signature_with_a_word_that_nobody_knows_is_refused(daemon: Any, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"\x08\x0a")
     (tmp_path / "s.json").write_text(json.dumps({"inputs": [{"name": "x", "datatyp": "FP32"}], "outputs": []}))
-    done = daemon.qd("register", str(tmp_path / "m.onnx"), "--name", "m", "--schema", str(tmp_path / "s.json"))
+    done = daemon.qd_process("register", str(tmp_path / "m.onnx"), "--name", "m", "--schema", str(tmp_path / "s.json"))
     refused(done, "schema.inputs[0].datatyp: got datatyp", "nearest: datatype")
 
 
 def test_a_word_of_the_wire_that_nobody_knows_is_passed_over(daemon: Any) -> None:
     """A newer client may say more than an older daemon knows: docs/wire.md."""
-    done = daemon.qd("ask", "-", stdin=json.dumps({"type": "deployments.list", "newer": 1}) + "\n")
+    done = daemon.qd_process("ask", "-", stdin=json.dumps({"type": "deployments.list", "newer": 1}) + "\n")
     assert (done.returncode, done.stderr) == (0, "")
     with daemon.client() as client:
         assert client.ask(ListDeployments()) == []
@@ -119,7 +119,7 @@ def test_a_word_of_the_wire_that_nobody_knows_is_passed_over(daemon: Any) -> Non
 def test_a_number_beyond_64_bits_in_a_json_line_costs_that_line_alone(daemon: Any) -> None:
     """It once ended the command with a traceback."""
     wide = {"type": "runs.start", "experiment": "wide", "params": {"a": 2 * 10**19}}
-    done = daemon.qd("ask", "-", stdin="\n".join(map(json.dumps, (wide, {"type": "runs.list"}))) + "\n")
+    done = daemon.qd_process("ask", "-", stdin="\n".join(map(json.dumps, (wide, {"type": "runs.list"}))) + "\n")
     first, second = map(json.loads, done.stdout.splitlines())
     assert first["fault"]["field"] == "params.a" and "64 bits" in first["fault"]["message"]
     assert "runs" in second and done.stderr == ""
@@ -127,7 +127,7 @@ def test_a_number_beyond_64_bits_in_a_json_line_costs_that_line_alone(daemon: An
 
 def test_a_role_that_nobody_can_hold_is_told_with_those_that_are(daemon: Any) -> None:
     fields = {"type": "people.add_key", "public": "x", "person": "bob", "roles": ["king"]}
-    (line,) = daemon.qd("ask", "-", stdin=json.dumps(fields) + "\n").stdout.splitlines()
+    (line,) = daemon.qd_process("ask", "-", stdin=json.dumps(fields) + "\n").stdout.splitlines()
     fault = json.loads(line)["fault"]
     assert fault["field"] == "roles[0]" and "viewer, operator, approver, admin" in fault["message"]
 
@@ -154,6 +154,6 @@ def test_what_a_schedule_names_and_nobody_knows_is_said_with_what_is_near(daemon
         (("schedule", "next", "none"), 4, "name: got none"),
         (("resume", "--all"), 5, "no maintenance is on"),
     ):
-        done = daemon.qd(*command)
+        done = daemon.qd_process(*command)
         assert (done.returncode, done.stdout) == (code, ""), done.stderr
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and words in done.stderr

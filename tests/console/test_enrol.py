@@ -22,7 +22,7 @@ def test_a_store_without_its_keys_lets_the_owner_in_again_and_the_journal_says_s
     advice = f"quarterdeckd --home {absent.home.root} --enrol"
     until(lambda: "answering at" in absent.log())
     assert advice in absent.log()  # after a restart that was asked for no more than a start
-    done = absent.qd("runs")
+    done = absent.qd_process("runs")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.endswith(f"let the owner in again with: {advice}\n") and "keys add" not in done.stderr
     absent.stop()

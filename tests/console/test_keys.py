@@ -108,7 +108,7 @@ def train(frame, target, params, log):
     absent.stop()
     absent.start(OTHER=other)
     with absent.client() as client:
-        done = absent.qd("pipeline", "run", str(tmp_path / "own.toml"), "--wait", "--json", "--timeout", "90")
+        done = absent.qd_process("pipeline", "run", str(tmp_path / "own.toml"), "--wait", "--json", "--timeout", "90")
         assert done.returncode == 0, done.stderr
         pipeline = client.ask(pipelines.ListPipelineRuns())[0]
         assert client.ask(runs.ShowRun(run=pipeline.run)).tags["mine"] == "yes"
@@ -123,6 +123,6 @@ def train(frame, target, params, log):
 
 
 def test_a_refused_key_leaves_nothing_behind(daemon: Any) -> None:
-    done = daemon.qd("keys", "add", "otto", "--role", "captain")
+    done = daemon.qd_process("keys", "add", "otto", "--role", "captain")
     assert done.returncode == 2 and "captain" in done.stderr
     assert not daemon.home.secret_key("otto").exists()

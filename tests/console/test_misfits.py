@@ -26,7 +26,7 @@ from quarterstore.records.spaces import TuneSection
     ],
 )
 def test_qd_ask_says_which_field_does_not_fit(daemon: Any, given: Any, field: str, words: str) -> None:
-    done = daemon.qd("ask", "-", stdin=json.dumps(given) + "\n")
+    done = daemon.qd_process("ask", "-", stdin=json.dumps(given) + "\n")
     fault = json.loads(done.stdout)["fault"]
     assert (fault["field"], done.stderr, done.returncode) == (field, "", 1)
     assert words in fault["message"]
@@ -52,13 +52,13 @@ def test_what_is_wrong_in_a_table_says_what_fits() -> None:
 
 
 def test_no_line_of_a_commands_help_is_wider_than_a_terminal(daemon: Any) -> None:
-    said = daemon.qd("jobs", "list", "--help").stdout
+    said = daemon.qd_process("jobs", "list", "--help").stdout
     assert "materialise" in said and max(map(len, said.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("noun", ["outcomes", "people", "audit"])
 def test_a_noun_without_a_verb_names_the_verbs(daemon: Any, noun: str) -> None:
-    done = daemon.qd(noun)
+    done = daemon.qd_process(noun)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: qd {noun}: got no verb, expected one of ")
     assert done.stderr.count("\n") == 1

@@ -34,7 +34,7 @@ def test_a_canary_is_shown_with_its_whole_reason_and_times(capsys: pytest.Captur
 def test_the_end_of_an_id_that_a_list_shows_is_accepted(daemon: Any) -> None:
     with daemon.client() as client, client.run("short") as run:
         id_ = run.id
-    assert id_ in daemon.qd("run", "show", id_[-8:]).stdout
+    assert id_ in daemon.qd_process("run", "show", id_[-8:]).stdout
 
 
 def test_a_run_is_shown_with_every_point_and_with_its_traceback_line_by_line(daemon: Any) -> None:
@@ -43,13 +43,13 @@ def test_a_run_is_shown_with_every_point_and_with_its_traceback_line_by_line(dae
             run.log(acc=value, step=step)
         run.log(loss=1e308, step=2**63 - 1)
         raise ValueError("it broke")
-    said = [line.split() for line in daemon.qd("run", "show", run.id, "--points").stdout.splitlines()]
+    said = [line.split() for line in daemon.qd_process("run", "show", run.id, "--points").stdout.splitlines()]
     values = [line[2] for line in said if line[:1] == ["acc"]]
     assert values == ["0.5", "nan", "-inf", "-0"]
     assert ["loss", "9223372036854775807", "1e+308"] in [line[:3] for line in said]
     assert ["ValueError:", "it", "broke"] in said
     assert [line[:3] for line in said if line[:1] == ["acc"]] == [
-        line.split()[:3] for line in daemon.qd("runs", "history", "--run", run.id).stdout.splitlines() if "acc" in line
+        line.split()[:3] for line in daemon.qd_process("runs", "history", "--run", run.id).stdout.splitlines() if "acc" in line
     ]
 
 
@@ -63,12 +63,12 @@ def test_runs_side_by_side_stand_under_their_ids_with_what_their_versions_were_m
             digest, size = client.put(model_bytes(float(number)))
             metrics = (Metric("accuracy", 0.8 + number / 100),)
             client.ask(RegisterVersion("side", digest, size, "onnx", SIGNATURE, metrics=metrics, run=run.id))
-    first, *lines = daemon.qd("compare", *ids).stdout.splitlines()
+    first, *lines = daemon.qd_process("compare", *ids).stdout.splitlines()
     assert first.split() == ["WHERE", "NAME", *ids]
     assert ["held", "out", "accuracy", "0.81", "0.82"] in [line.split() for line in lines]
-    first, *_ = daemon.qd("compare", "side@1", "side@2").stdout.splitlines()
+    first, *_ = daemon.qd_process("compare", "side@1", "side@2").stdout.splitlines()
     assert first.split() == ["WHERE", "NAME", "side@1", "side@2"]
-    assert "held out" in daemon.qd("diff", *ids).stdout
+    assert "held out" in daemon.qd_process("diff", *ids).stdout
 
 
 def test_what_is_tried_is_explained_where_somebody_looks_first(absent: Any) -> None:
@@ -78,10 +78,10 @@ def test_what_is_tried_is_explained_where_somebody_looks_first(absent: Any) -> N
         ("ab", ("--metric", "--effect", "--split", "--alpha", "--lower")),
         ("bandit", ("--metric", "--algo", "--seed", "--floor", "--epsilon")),
     ):
-        said = absent.qd(word, "--help").stdout
+        said = absent.qd_process(word, "--help").stdout
         assert not [each for each in (*options, "report", "stop") if each not in said], said
         assert max(map(len, said.splitlines())) <= 80
-        started = absent.qd(word, "start", "--help").stdout
+        started = absent.qd_process(word, "start", "--help").stdout
         assert f"qd {word} start [OPTIONS]" in started and options[0] in started
 
 

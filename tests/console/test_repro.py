@@ -66,10 +66,10 @@ class Project:
         environ = {**self.daemon.environ, "QUARTERDECK_HOME": str(self.daemon.home.root)}
         command = [sys.executable, *(words or ("train.py", "0.5"))]
         subprocess.run(command, cwd=self.folder / "deep", env=environ, check=True, capture_output=True)
-        return str(json.loads(self.daemon.qd("--json", "runs", "--limit", "1").stdout)["id"])
+        return str(json.loads(self.daemon.qd_process("--json", "runs", "--limit", "1").stdout)["id"])
 
     def repro(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.daemon.qd("--json", "run", "repro", *words)
+        return self.daemon.qd_process("--json", "run", "repro", *words)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_metric_outside_its_tolerance_is_said_and_exits_1(project: Project, cl
     run = project.train()
     strict = project.repro(run)
     assert strict.returncode == 1 and json.loads(strict.stdout)["within"] is False
-    assert "outside the tolerance: acc" in project.daemon.qd("run", "repro", run).stderr
+    assert "outside the tolerance: acc" in project.daemon.qd_process("run", "repro", run).stderr
     assert project.repro(run, "--tolerance", "acc=0.002").returncode == 0
     assert project.repro(run, "--tolerance", "acc=1%").returncode == 0
     assert project.repro(run, "--tolerance", "1e-9").returncode == 1
@@ -183,7 +183,7 @@ def test_packages_that_are_not_as_they_were_come_with_the_command_that_makes_the
 def test_somebody_elses_command_is_not_run_without_being_told_twice(team: Daemon) -> None:
     with team.client() as owner:
         run = owner.ask(StartRun(experiment="e", source=Source(command="python -c 0")))
-    done = team.qd("--as", "ana", "run", "repro", run.id)
+    done = team.qd_process("--as", "ana", "run", "repro", run.id)
     assert done.returncode == 6 and "not of ana" in done.stderr and "--trust" in done.stderr
 
 
@@ -192,16 +192,16 @@ def test_two_runs_are_told_apart_by_code_rows_and_numbers(project: Project) -> N
     project.bias("5")
     project.rows("1,2", "3,5", "3,5")
     second = project.train()
-    done = project.daemon.qd("diff", first, second)
+    done = project.daemon.qd_process("diff", first, second)
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["param", "rows", "2", "3", "+1"] in lines
     assert ["dataset", "train:", "rows", "added", "-", "2"] in lines
     assert ["dataset", "train:", "rows", "removed", "1", "-"] in lines
     assert "+    run.log(acc=sum(float(cell) for _, cell in rows) + 5 + " in done.stdout
     assert any(line[:2] == ["metric", "acc"] and line[-1].startswith("+1") for line in lines)
-    same = project.daemon.qd("diff", first, first)
+    same = project.daemon.qd_process("diff", first, first)
     assert (same.returncode, same.stdout, same.stderr.strip()) == (0, "", "no difference")
-    unknown = project.daemon.qd("diff", first, second[:-1] + ("y" if second.endswith("x") else "x"))
+    unknown = project.daemon.qd_process("diff", first, second[:-1] + ("y" if second.endswith("x") else "x"))
     assert unknown.returncode == 4 and second in unknown.stderr
 
 
@@ -211,7 +211,7 @@ def test_rows_that_are_gone_do_not_hide_the_other_differences(project: Project, 
     second = project.train()
     (used,) = client.ask(ShowRun(run=second)).inputs
     (project.daemon.home.artefacts / used.digest[:2] / used.digest).unlink()
-    done = project.daemon.qd("diff", first, second)
+    done = project.daemon.qd_process("diff", first, second)
     assert done.returncode == 0 and "the rows cannot be counted" in done.stderr and "metric" in done.stdout
 
 
@@ -295,6 +295,6 @@ def test_an_address_in_a_record_is_never_fetched(project: Project, client: Clien
             ("diff", *runs),
             ("lineage", "elsewhere@1"),
         ):
-            assert project.daemon.qd(*words).returncode in (0, 1)  # the script misses its rows, and says so
+            assert project.daemon.qd_process(*words).returncode in (0, 1)  # the script misses its rows, and says so
         with pytest.raises(BlockingIOError):
             listener.accept()
