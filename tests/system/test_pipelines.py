@@ -16,6 +16,7 @@ import pytest
 
 from quarterstore.records import jobs, pipelines, registry
 from quarterstore.records.faults import NotFound
+from quarterstore.records.pipelines import CACHED
 
 STEPS = """
 import os, pathlib, time
@@ -117,6 +118,8 @@ def test_a_bug_is_fixed_and_the_run_goes_on_at_the_step_that_failed(daemon: Any,
     failed = daemon.qd("pipeline", "run", str(tmp_path / "two.toml"))
     assert failed.returncode == 1 and "line 10: ValueError: a bug" in failed.stderr and "Traceback" not in failed.stderr
     run = newest(daemon)
+    assert failed.stderr.splitlines()[-1].endswith(f"; once it is mended: qd pipeline resume {run.id}")
+    assert f"qd pipeline resume {run.id}" in daemon.qd("pipeline", "show", run.id).stdout
     assert daemon.qd("pipeline", "logs", run.id, "first").stdout == "first was here\n"
     (tmp_path / "steps.py").write_text(STEPS.replace('raise ValueError("a bug")', "return {'n': 2}"))
     resumed = daemon.qd("pipeline", "resume", run.id)
@@ -127,9 +130,9 @@ def test_a_bug_is_fixed_and_the_run_goes_on_at_the_step_that_failed(daemon: Any,
     again = daemon.qd("pipeline", "run", str(tmp_path / "two.toml"))
     assert again.returncode == 0
     cached = daemon.qd("pipeline", "run", str(tmp_path / "two.toml"))
-    assert cached.stderr.count("cached (inputs unchanged)") == 2, cached.stderr
+    assert cached.stderr.count(CACHED) == 2, cached.stderr
     card = daemon.qd("pipeline", "show", newest(daemon).id).stdout
-    assert str(found.code) in card and "2 of 2 steps" in card
+    assert str(found.code) in card and "2 of 2 steps" in card and "qd pipeline resume" not in card
 
 
 def test_the_usual_steps_are_cached_as_well_and_another_limit_trains_nothing(daemon: Any, tmp_path: Path) -> None:
@@ -138,13 +141,58 @@ def test_the_usual_steps_are_cached_as_well_and_another_limit_trains_nothing(dae
     first = newest(daemon)
     (tmp_path / "flowers.toml").write_text(TRAIN + "[gate]\nlimits = { accuracy = 0.5 }\n")
     again = daemon.qd("pipeline", "run", str(tmp_path / "flowers.toml"))
-    assert again.returncode == 0 and again.stderr.count("cached (inputs unchanged)") == 4, again.stderr
+    assert again.returncode == 0 and again.stderr.count(CACHED) == 5, again.stderr
     second = newest(daemon)
     assert [each.outputs for each in second.steps] == [each.outputs for each in first.steps]
-    assert second.version != first.version
-    (tmp_path / "flowers.toml").write_text(TRAIN + '[train]\nlearner = "forest"\n')
-    assert daemon.qd("pipeline", "run", str(tmp_path / "flowers.toml")).returncode == 0
-    assert [each.how for each in newest(daemon).steps[:4]] == ["cached", "cached", "", ""]
+    assert second.version == first.version == "flowers@1"
+
+
+SENT = TRAIN.replace("flowers", "again") + '[gate]\nlimits = { accuracy = 0.5 }\n[deploy]\nthen = "staging"\n'
+
+
+def test_a_second_run_does_nothing_and_says_so_of_every_step_also_after_the_daemon_was_killed(
+    absent: Any, tmp_path: Path
+) -> None:
+    """The same version, no other; another param makes the next one, and the one from before another still."""
+    absent.start()
+    file = tmp_path / "again.toml"
+
+    def ran(text: str) -> tuple[Any, pipelines.PipelineRun]:
+        file.write_text(text)
+        done = absent.qd("pipeline", "run", str(file))
+        assert done.returncode == 0, done.stderr
+        return done, newest(absent)
+
+    def versions() -> list[registry.Version]:
+        with absent.client() as client:
+            found: list[registry.Version] = client.ask(registry.ListVersions(model="again"))
+        return found
+
+    assert ran(SENT)[1].version == "again@1"
+    registered = versions()
+    absent.stop(signal.SIGKILL)
+    absent.start()
+    done, second = ran(SENT)
+    assert done.stderr.count(CACHED) == len(second.steps) == 7, done.stderr
+    assert second.version == "again@1" and versions() == registered
+    assert f"gate: done  {CACHED}; accuracy: " in done.stderr and "again@1 is in Staging already" in done.stderr
+    assert "7 of 7 steps" in done.stdout and "TRIES" not in done.stdout, done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100, done.stdout
+    other, third = ran(SENT + '[train]\nlearner = "forest"\n')
+    assert third.version == "again@2" and other.stderr.count(CACHED) == 2, other.stderr
+    back, fourth = ran(SENT)
+    assert fourth.version == "again@3" and back.stderr.count(CACHED) == 4, back.stderr
+    assert [each.digest for each in versions()] == [registered[0].digest, versions()[1].digest, registered[0].digest]
+
+
+def test_a_limit_that_no_run_can_meet_is_refused_before_anything_is_sent_or_kept(daemon: Any, tmp_path: Path) -> None:
+    """Of a task that is only known from the rows too."""
+    for name, told in (("acuracy", "one of a metric: accuracy, "), ("rmse", "one of a metric of a classification: ")):
+        (tmp_path / "typo.toml").write_text(TRAIN.replace("flowers", "typo") + f"[gate.limits]\n{name} = 0.9\n")
+        done = daemon.qd("pipeline", "run", str(tmp_path / "typo.toml"))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: gate.limits.{name}: got a limit, expected {told}"), done.stderr
+    assert daemon.qd("pipeline", "runs", "typo", "--json").stdout == ""
 
 
 def test_a_flow_in_python_is_compiled_and_run_as_one_in_toml(daemon: Any, tmp_path: Path) -> None:

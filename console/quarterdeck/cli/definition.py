@@ -39,6 +39,7 @@ def read(path: Path) -> Definition:
     """A definition from a TOML file, or from a Python file that makes one; a fault names what is wrong in it."""
     definition = _written(path, Definition, "a pipeline definition in TOML or Python")
     flows.check_features(definition)
+    flows.check_gate(definition)
     return definition
 
 

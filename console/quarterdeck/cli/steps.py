@@ -8,7 +8,7 @@ from typing import Any
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.printing import lines, say, table
 from quarterstore.records.names import drawn
-from quarterstore.records.pipelines import PipelineLog, PipelineRun, ShowPipelineRun, Step
+from quarterstore.records.pipelines import CACHED, PipelineLog, PipelineRun, ShowPipelineRun, Step
 
 OVER = ("DONE", "FAILED", "LOST", "SKIPPED", "ASKING")
 FOLLOW_EVERY = 0.5
@@ -42,6 +42,12 @@ def took(step: Step, before: str = "") -> str:
     return f"{before}{step.ended - step.started:.2f} s"
 
 
+def goes_on(run: PipelineRun) -> str | None:
+    """The command that goes on with a run that did not end well; none of any other."""
+    ended_badly = run.state in ("FAILED", "LOST", "CANCELLED")
+    return f"once it is mended: qd pipeline resume {run.id}" if ended_badly else None
+
+
 def show(context: Context, run: PipelineRun) -> None:
     """A run: what it is bound to, then its steps. As JSON the record."""
     if context.json:
@@ -53,6 +59,7 @@ def show(context: Context, run: PipelineRun) -> None:
         "state": run.state,
         "version": run.version,
         "error": run.error,
+        "next": goes_on(run),
         "cause": run.cause,
         "definition": run.digest,
         "code": run.code or "none of the user's own",
@@ -75,11 +82,12 @@ def show(context: Context, run: PipelineRun) -> None:
             "tries": str(step.attempts) if step.attempts else "-",
             "after": ", ".join(step.after) or "-",
             "key": step.key[:12] or "-",
-            "words": step.words,
+            "words": step.words.removeprefix(f"{CACHED}; "),  # that it was is said under `how`
         }
         for step in run.steps
     ]
-    table(rows)
+    # what no step has leaves its room to the words, of which a terminal of 80 columns has little
+    table(rows, [name for name in rows[0] if name in ("step", "state", "words") or any(r[name] != "-" for r in rows)])
     for step in run.steps:
         if step.state == "ASKING":
             _evidence(step)

@@ -9,7 +9,7 @@ import msgspec
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.printing import ProgressBar
-from quarterdeck.cli.steps import Told
+from quarterdeck.cli.steps import Told, goes_on
 from quarterdeck.feed import follow
 from quarterstore.records.base import Query
 from quarterstore.records.checks import Finding
@@ -110,7 +110,8 @@ def _going(found: Any) -> bool:
 
 def _judged(found: Any) -> Any:
     if isinstance(found, Job | PipelineRun | Study) and found.state not in ("SUCCEEDED", "WAITING"):
-        raise Failed(f"{found.state.lower()}: {found.error or 'no reason was given'}", field=found.id)
+        words = f"{found.state.lower()}: {found.error or 'no reason was given'}"
+        raise Failed(words, field=found.id, next=goes_on(found) if isinstance(found, PipelineRun) else None)
     if isinstance(found, Deployment) and (found.state == "REFUSED" or found.why):
         raise Failed(found.why or "it was refused", field=found.endpoint)
     return found

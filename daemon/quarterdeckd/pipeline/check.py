@@ -39,6 +39,7 @@ def check(spec: CheckSpec, path: str | None) -> list[Step]:
         found.append(Step("split", "DONE", words=sides.words, figures=sides.figures))
     if (evaluate := kinds.get("evaluate")) is not None:
         judging.check_columns(rows, evaluate.evaluate)
+    flows.check_gate(definition, rows.plan.task)
     return found
 
 

@@ -29,11 +29,10 @@ from quarterstore.records import flows
 from quarterstore.records.evaluations import Against
 from quarterstore.records.faults import Fault, got
 from quarterstore.records.features import JoinSpec
-from quarterstore.records.pipelines import PipelineOutcome, PipelineSpec, Step, StepSection
+from quarterstore.records.pipelines import CACHED, PipelineOutcome, PipelineSpec, Step, StepSection
 from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.files import digest_of
 
-CACHED = "cached (inputs unchanged)"
 LONGEST_WAIT = 600.0
 """Seconds between two tries at most."""
 

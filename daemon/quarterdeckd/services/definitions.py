@@ -30,6 +30,7 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
     checked_word("name", definition.name)
     steps = flows.flow(definition)
     flows.check_features(definition)
+    flows.check_gate(definition)
     if not 1 <= definition.parallel <= MOST_PARALLEL:
         raise got("parallel", definition.parallel, f"1 to {MOST_PARALLEL}")
     if any(step.uses == "register" for step in steps) or definition.model:

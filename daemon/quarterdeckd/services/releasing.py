@@ -3,17 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Asking, Decision
+from quarterdeckd.services.endpoints import SERVED, breaks_callers
 from quarterdeckd.services.evidence import gates_of, judge
-from quarterstore.ledger.finding import trial_at
+from quarterstore.ledger.finding import in_use, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, flows, governance, packages, pipelines, registry, runs
 from quarterstore.records.base import Act, Event
 from quarterstore.records.evaluations import FAIRNESS, LOWER_IS_BETTER
+
+SAME: Final = ("digest", "format", "signature", "metrics", "dataset", "reference", "golden", "rejected", "code")
+"""What two registrations have in common that would make the same version twice."""
+TOLD: Final = ("warning", "leak")
+"""Tags of what a person has to know of a run and its version."""
+
+
+class _Release(NamedTuple):
+    """What there is to release: a run, what its steps made, and its sections with the params of `gate` and `deploy`
+    over them; `steps` are those that the daemon does, by their kind."""
+
+    pipeline_run: pipelines.PipelineRun
+    definition: pipelines.Definition
+    result: pipelines.PipelineResult
+    steps: dict[str, pipelines.Step]
+
+    def noted(
+        self, kind: str, state: pipelines.StepState, words: str, now: float, *, cached: bool = False, key: str = ""
+    ) -> pipelines.NoteStep:
+        """How a step ended; one that had nothing to do says so, as those before it do."""
+        step = replace(
+            self.steps[kind],
+            state=state,
+            started=now,
+            ended=now,
+            words=f"{pipelines.CACHED}; {words}" if cached else words,
+            how="cached" if cached else "",
+            key=key,
+            attempts=0 if cached else 1,
+        )
+        return pipelines.NoteStep(pipeline_run=self.pipeline_run.id, step=step)
+
+
+class _Sending(NamedTuple):
+    """What a version is sent on by, and how the step `deploy` ends; `there` where it is there already."""
+
+    acts: tuple[Act[Any], ...]
+    state: pipelines.StepState
+    words: str
+    there: bool = False
 
 
 def released(
@@ -23,17 +64,15 @@ def released(
     act: pipelines.EndPipeline,
     asking: Asking,
 ) -> Decision:
-    """Register, judge and send on, as far as there are steps for it; params of those steps hold over the sections."""
+    """Register, judge and send on, as far as there are steps for it. What a person's run made that is the model's
+    newest version already is registered no second time; a run with a cause relies on a version of its own."""
     kinds = {step.uses: step for step in flows.flow(definition) if step.uses}
     for kind in ("gate", "deploy"):
         if kind in kinds:
             definition = flows.effective(definition, kinds[kind])
-
-    def noted(kind: str, state: pipelines.StepState, words: str) -> pipelines.NoteStep:
-        known = next(each for each in pipeline_run.steps if each.name == kinds[kind].name)
-        step = replace(known, state=state, started=asking.now, ended=asking.now, words=words, attempts=1)
-        return pipelines.NoteStep(pipeline_run=pipeline_run.id, step=step)
-
+    known = {step.name: step for step in pipeline_run.steps}
+    steps = {kind: known[section.name] for kind, section in kinds.items()}
+    release = _Release(pipeline_run, definition, result, steps)
     events: list[Event] = [
         runs.ParamsLogged(run=pipeline_run.run, params={"device": result.device, "framework": result.framework}),
         *([runs.TagsSet(run=pipeline_run.run, tags={**told})] if (told := _told(result)) else []),
@@ -43,31 +82,81 @@ def released(
 
     def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
         chained = asked._replace(chained=True)
-        if result.packages:
-            yield packages.KeepPackages(packages=result.packages), chained
-        yield _registration(definition, pipeline_run, result), chained
-        version = after.versions[f"{definition.model}@{after.models[definition.model].latest}"]
-        yield noted("register", "DONE", f"{version.id} is {version.semver} ({version.reason})"), chained
-        ok = True
-        if "gate" in kinds:
-            if definition.gate.set and definition.gate.limits:
-                drilled = _drill_rules(after, definition.model)
-                yield governance.SetGate(model=definition.model, rules=(*_rules(definition), *drilled)), chained
-            ok, words = _judged(after, definition, version, asked.now)
-            yield noted("gate", "DONE" if ok else "FAILED", words), chained
-        if "deploy" in kinds:
-            for following in _sent_on(after, definition, version, ok, chained):
-                yield (noted("deploy", *following) if isinstance(following, tuple) else following), chained
-        yield pipelines.ClosePipeline(pipeline_run=pipeline_run.id, version=version.id), chained
+        return ((following, chained) for following in _following(after, release, chained))
 
     return Decision(
         events, f"{pipeline_run.pipeline} succeeded", lambda after: after.pipeline_runs[pipeline_run.id], then
     )
 
 
+def _following(state: State, release: _Release, asked: Asking) -> Iterator[Act[Any]]:
+    """One act after the other; each sees the state with those before it in."""
+    definition, now = release.definition, asked.now
+    if release.result.packages:
+        yield packages.KeepPackages(packages=release.result.packages)
+    registration = _registration(definition, release.pipeline_run, release.result)
+    version = None if release.pipeline_run.cause else same_version(state, registration)
+    if version is not None:
+        yield release.noted("register", "DONE", f"{version.id} {version.semver}", now, cached=True)
+    else:
+        yield registration
+        version = state.versions[f"{definition.model}@{state.models[definition.model].latest}"]
+        yield release.noted("register", "DONE", f"{version.id} is {version.semver} ({version.reason})", now)
+    ok = True
+    if "gate" in release.steps:
+        if (gate := _gate_to_set(state, definition)) is not None:
+            yield gate
+        verdict = judge(state, version, now, _rules(definition))
+        ok = verdict.ok
+        yield _judged(state, release, verdict, now)
+    if "deploy" in release.steps:
+        sending = _sending(state, definition, version, ok, asked)
+        yield from sending.acts
+        yield release.noted("deploy", sending.state, sending.words, now, cached=sending.there)
+    yield pipelines.ClosePipeline(pipeline_run=release.pipeline_run.id, version=version.id)
+
+
+def same_version(state: State, act: registry.RegisterVersion) -> registry.Version | None:
+    """The newest version of the model, where it is what would be registered: the same files, rows, figures and verdict.
+    Versions that were made from others (int8, converted) are no newer than those, and removed ones are not there."""
+    model = state.models.get(act.model)
+    if model is None or model.removed is not None:
+        return None
+    known = [each for each in state.versions if each.model == act.model and each.removed is None and not each.parent]
+    newest = max(known, key=lambda each: each.number, default=None)
+    if newest is None or any(getattr(newest, field) != getattr(act, field) for field in SAME):
+        return None
+    told = {name: words for name, words in act.tags.items() if name in TOLD}
+    return newest if told.items() <= newest.tags.items() else None
+
+
+def _gate_to_set(state: State, definition: pipelines.Definition) -> governance.SetGate | None:
+    """The limits as the gate of the model, where the definition asks for that and they are not yet."""
+    if not (definition.gate.set and definition.gate.limits):
+        return None
+    known = state.gates.get(definition.model)
+    rules = (*_rules(definition), *_drill_rules(state, definition.model))
+    if known is not None and known.rules == rules:
+        return None
+    return governance.SetGate(model=definition.model, rules=rules)
+
+
+def _judged(state: State, release: _Release, verdict: governance.GateOutcome, now: float) -> pipelines.NoteStep:
+    """The verdict as it is now; it says too where an earlier run passed on the same evidence."""
+    words = "; ".join(f"{check.rule.metric}: {check.why}" for check in verdict.checks) or "no gate is set"
+    before = (
+        step
+        for run in state.pipeline_runs
+        if run.version == verdict.version and run.pipeline == release.pipeline_run.pipeline
+        for step in run.steps
+    )
+    cached = any(step.key == verdict.evidence and (step.uses, step.state) == ("gate", "DONE") for step in before)
+    return release.noted("gate", "DONE" if verdict.ok else "FAILED", words, now, cached=cached, key=verdict.evidence)
+
+
 def _told(result: pipelines.PipelineResult) -> dict[str, str]:
     """What a person has to know of a run and its version, as tags."""
-    tags = {"warning": "; ".join(result.warnings)[:2000], "leak": result.leak[:2000]}
+    tags = dict(zip(TOLD, ("; ".join(result.warnings)[:2000], result.leak[:2000]), strict=True))
     return {name: words for name, words in tags.items() if words}
 
 
@@ -134,35 +223,48 @@ def _drill_rules(state: State, model: str) -> tuple[governance.GateRule, ...]:
     return tuple(rule for rule in gate.rules if rule.against == "drill") if gate else ()
 
 
-def _judged(state: State, definition: pipelines.Definition, version: registry.Version, now: float) -> tuple[bool, str]:
-    outcome = judge(state, version, now, _rules(definition))
-    return outcome.ok, "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks) or "no gate is set"
-
-
-def _sent_on(
+def _sending(
     state: State, definition: pipelines.Definition, version: registry.Version, ok: bool, asked: Asking
-) -> Iterator[Act[Any] | tuple[pipelines.StepState, str]]:
-    """Staging or a canary, when the definition says so, the gate holds and nothing stands in the way; the last one is
-    how the step ended."""
-    then = definition.deploy.then
+) -> _Sending:
+    """To Staging or on a canary, when the definition says so, the gate holds and nothing stands in the way."""
+    then, endpoint = definition.deploy.then, definition.deploy.endpoint
     if then == "none" or not ok:
-        yield "SKIPPED", "not asked for" if ok else "the gate says no"
-        return
-    if gates_of(state, version.model, "Staging"):
-        yield "SKIPPED", f"a hook is a gate to Staging: qd promote {version.id} Staging"
-        return
-    yield registry.MoveStage(version=version.id, stage="Staging", reason=f"pipeline {definition.name}")
-    words = f"{version.id} is in Staging"
-    endpoint = definition.deploy.endpoint
-    deployment = state.deployments.get(endpoint) if endpoint else None
+        return _Sending((), "SKIPPED", "not asked for" if ok else "the gate says no")
+    if there := _there(state, definition.deploy, version):
+        return _Sending((), "SKIPPED", there, there=True)
+    acts: list[Act[Any]] = []
+    words = f"{version.id} is in Staging already"
+    if version.stage != "Staging":
+        if gates_of(state, version.model, "Staging"):
+            return _Sending((), "SKIPPED", f"a hook is a gate to Staging: qd promote {version.id} Staging")
+        acts.append(registry.MoveStage(version=version.id, stage="Staging", reason=f"pipeline {definition.name}"))
+        words = f"{version.id} is in Staging"
     if then == "canary" and endpoint is not None:
-        running = deployment and (deployment.canary or deployment.pending or trial_at(state, endpoint))
-        busy = deployment is None or deployment.live is None or running is not None
-        if version.format != "onnx":
-            words += f"; no canary of {version.format}, which is not served"
-        elif busy or asked.profile != "solo" or gates_of(state, version.model, "Production"):
-            words += "; a canary needs a free, live endpoint, no hook as a gate and, outside solo, an approval"
+        if way := _in_the_way(state, endpoint, version, asked):
+            words += f"; {way}"
         else:
-            yield deployments.StartCanary(version=version.id, endpoint=endpoint)
+            acts.append(deployments.StartCanary(version=version.id, endpoint=endpoint))
             words += f", canary at {endpoint} asked for"
-    yield "DONE", words
+    return _Sending(tuple(acts), "DONE" if acts else "SKIPPED", words)
+
+
+def _there(state: State, deploy: pipelines.DeploySection, version: registry.Version) -> str:
+    """That a version is where it would be sent, or beyond, in words; nothing where it is not."""
+    if deploy.then == "canary" and in_use(state, version.id) == deploy.endpoint:
+        return f"{version.id} is at {deploy.endpoint} already"
+    if version.stage == "Production" or (deploy.then == "staging" and version.stage == "Staging"):
+        return f"{version.id} is in {version.stage} already"
+    return ""
+
+
+def _in_the_way(state: State, endpoint: str, version: registry.Version, asked: Asking) -> str:
+    """Why no canary begins now, in words; nothing where one can."""
+    deployment = state.deployments.get(endpoint)
+    if version.format != SERVED:
+        return f"no canary of {version.format}, which is not served"
+    free = deployment is not None and deployment.live is not None and deployment.model == version.model
+    busy = deployment and (deployment.canary or deployment.pending or trial_at(state, endpoint))
+    if not free or busy or asked.profile != "solo" or gates_of(state, version.model, "Production"):
+        return "a canary needs a free, live endpoint, no hook as a gate and, outside solo, an approval"
+    broken = breaks_callers(state, deployment, version)
+    return f"no canary: it cannot answer what callers of {endpoint} ask: {broken}"[:300] if broken else ""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal
 
 from quarterstore.records.base import Record
 from quarterstore.records.faults import got
-from quarterstore.records.names import checked_text
+from quarterstore.records.names import checked_text, drawn
 from quarterstore.records.registry import Signature
 
 Judged = Literal["auto", "accuracy", "roc auc", "log loss", "brier", "rmse", "mae"]
 FAIRNESS: Final = ("demographic parity", "equalised odds", "calibration gap")
 """Metrics of groups; a limit of `[gate]` on one of them that does not hold rejects the version."""
 LOWER_IS_BETTER: Final = ("log loss", "brier", "rmse", "mae", *FAIRNESS, "worst slice rmse")
+OF_CLASSES: Final = ("accuracy", "balanced accuracy", "f1", "log loss", "brier", "roc auc")
+OF_NUMBERS: Final = ("rmse", "mae", "r2")
 MOST_COLUMNS: Final = 50
 
 
@@ -52,3 +55,31 @@ def checked_evaluation(section: EvaluateSection) -> EvaluateSection:
         for name in names:
             checked_text(f"evaluate.{field}", name)
     return section
+
+
+def measurable(section: EvaluateSection, task: str) -> tuple[str, ...]:
+    """The metrics that judging a model of this task may find; of a task that is not known yet (auto), those of both."""
+    found: tuple[str, ...] = ()
+    if task != "regression":
+        found += (*OF_CLASSES, *(FAIRNESS if section.fairness else ()))
+        found += ("worst slice accuracy",) if section.slices else ()
+    if task != "classification":
+        found += (*OF_NUMBERS, *(("worst slice rmse",) if section.slices else ()))
+    return found
+
+
+def check_limits(limits: dict[str, float], section: EvaluateSection | None, task: str) -> None:
+    """`Invalid` where a limit is no number, or of a metric that no run can have; `section` is None where a person's own
+    code says what is measured."""
+    for name, limit in limits.items():
+        field = f"gate.limits.{drawn(name, longest=60)}"
+        if not math.isfinite(limit):
+            raise got(field, limit, "a finite number")
+        metric = name.replace("_", " ")
+        if section is None or metric in (known := measurable(section, task)):
+            continue
+        for columns, metrics in (("fairness", FAIRNESS), ("slices", ("worst slice accuracy", "worst slice rmse"))):
+            if metric in metrics and not getattr(section, columns):
+                raise got(field, "a limit", f"columns in evaluate.{columns}, without which it is not measured")
+        of_it = "" if task == "auto" else f" of a {task}"
+        raise got(field, "a limit", f"one of a metric{of_it}: {', '.join(each.replace(' ', '_') for each in known)}")

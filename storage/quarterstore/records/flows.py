@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from quarterstore.records.base import Record
+from quarterstore.records.evaluations import check_limits
 from quarterstore.records.faults import Invalid, got, missing
 from quarterstore.records.misfits import misfit, refuse_unknown
 from quarterstore.records.names import checked_word
@@ -104,6 +105,19 @@ def check_features(definition: Definition) -> None:
             raise got(
                 f"{step.name}.after", ", ".join(step.after) or "nothing", f"{joins[0]}, whose rows it is to check"
             )
+
+
+def check_gate(definition: Definition, task: str | None = None) -> None:
+    """A fault where a limit of the gate is of a metric that no run of this task (that of the definition unless said)
+    can have. Whatever steps of one's own leave behind, or in the place of, `evaluate` may be named."""
+    steps = flow(definition)
+    gate = next((step for step in steps if step.uses == "gate"), None)
+    if gate is None:
+        return
+    judging = [step for step in steps if step.uses == "evaluate"][-1:]
+    ours = judging and all(step.uses or step.name in above(steps, judging[0].name) for step in steps)
+    section = effective(definition, judging[0]).evaluate if ours else None
+    check_limits(effective(definition, gate).gate.limits, section, task or definition.task)
 
 
 def waiting(definition: Definition) -> tuple[Step, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
@@ -18,6 +18,8 @@ StepState = Literal["WAITING", "RUNNING", "ASKING", "DONE", "FAILED", "LOST", "S
 """WAITING for steps before it or for its next try, ASKING a person."""
 RunState = Literal["QUEUED", "RUNNING", "WAITING", "SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
 """WAITING for a person; no process waits with it."""
+CACHED: Final = "cached (inputs unchanged)"
+"""What a step says that did nothing, since all that it goes by is as it was."""
 
 
 class DataSection(Record, frozen=True):
@@ -146,7 +148,7 @@ class Step(Record, frozen=True):
     uses: str = ""
     """Its kind; `run` or `command` of the user's own."""
     key: str = ""
-    """SHA-256 of code, inputs and params: a step with the same key has the same outputs."""
+    """SHA-256 of code, inputs and params: a step with the same key has the same outputs; of a gate, of its evidence."""
     how: Literal["", "cached", "reused"] = ""
     """Where its outputs are from: this run (empty), an earlier one with the same key, or before it was resumed."""
     attempts: int = 0

@@ -27,7 +27,7 @@ from quarterdeck.tui.widgets.drawing import (
 from quarterdeck.tui.widgets.graph import gutters
 from quarterdeck.tui.widgets.stream_lines import stream_lines
 from quarterstore.records.jobs import Job, Progress
-from quarterstore.records.pipelines import PipelineRun, Step
+from quarterstore.records.pipelines import CACHED, PipelineRun, Step
 from quarterstore.records.streams import Stream
 
 LOG = 12
@@ -179,7 +179,7 @@ def _steps(run: PipelineRun, now: float, width: int) -> Text:
     longest = min(max((name.cell_len for name in names.values()), default=8), max(12, width // 3))
     rows = []
     for step in run.steps:
-        words = "" if step.how else step.words
+        words = {"": step.words, "cached": step.words.removeprefix(CACHED).removeprefix("; ")}.get(step.how, "")
         rows.append(
             (names[step.name], safe(step.state, style=MUTED), safe(how(step)), right(took(step, now)), safe(words, 400))
         )
