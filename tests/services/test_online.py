@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,8 +10,10 @@ import pytest
 
 from quarterdeckd.services.needing import _of_set, needed
 from quarterdeckd.services.online import status_of
+from quarterdeckd.services.routing import table_of
 from quarterstore.ledger.features import view_of
 from quarterstore.records import feature_files, features, jobs, online
+from quarterstore.records.deployments import AdmitVersion, Deploy
 from quarterstore.records.faults import Conflict, Fault, Refused
 from quarterstore.records.registry import Feature, MoveStage, RegisterVersion, Signature, Tensor
 from tests.ruling import Ruling
@@ -205,6 +208,47 @@ def test_a_feature_that_a_version_reads_by_keys_stays_as_long_as_that_may_answer
     with pytest.raises(Conflict, match="features: got no minutes, expected it: m@1 reads it by keys"):
         ruling.act(view)
     made = {"minutes": "missing(plan)"}
-    assert ruling.act(msgspec.structs.replace(view, on_demand=made)).version == 2, "it is there, on demand"
+    with pytest.raises(Conflict, match="got no minutes"):
+        ruling.act(msgspec.structs.replace(view, on_demand=made))  # m@1 goes on reading it as it was kept
     ruling.act(MoveStage(version="m@1", stage="Archived"))
-    assert ruling.act(view).version == 3
+    assert ruling.act(view).version == 2
+
+
+def test_what_the_formula_of_a_version_reads_stays_and_the_formula_itself_may_go(ruling: Ruling) -> None:
+    view = features.DefineView(
+        name="usage", entities=(ENTITY,), features=FEATURES, event_time="at", on_demand={"age": "minutes / 60"}
+    )
+    ruling.act(view)
+    signature = msgspec.structs.replace(SIGNATURE, outputs=(Tensor("y", "FP32", (-1, 1)),))
+    ruling.act(
+        RegisterVersion(model="m", digest="0" * 64, size=1, format="onnx", signature=signature, views=("usage:age",))
+    )
+    ruling.act(MoveStage(version="m@1", stage="Staging"))
+    with pytest.raises(Conflict, match="got no minutes, expected it: m@1 reads it by keys"):
+        ruling.act(msgspec.structs.replace(view, features=FEATURES[1:], on_demand={}))
+    assert ruling.act(msgspec.structs.replace(view, on_demand={"age": "minutes"})).version == 3
+    assert ruling.act(msgspec.structs.replace(view, on_demand={})).version == 4
+
+
+def test_hosts_are_told_of_the_newest_version_of_a_view_and_of_those_that_what_they_serve_was_made_with(
+    ruling: Ruling,
+) -> None:
+    view = features.DefineView(
+        name="usage", entities=(ENTITY,), features=FEATURES, event_time="at", on_demand={"age": "minutes / 60"}
+    )
+    ruling.act(view)
+    signature = msgspec.structs.replace(SIGNATURE, outputs=(Tensor("y", "FP32", (-1, 1)),))
+    ruling.act(
+        RegisterVersion(model="m", digest="0" * 64, size=1, format="onnx", signature=signature, views=("usage:age",))
+    )
+    for formula in ("minutes", "minutes * 2"):
+        ruling.act(msgspec.structs.replace(view, on_demand={"age": formula}))
+
+    def told() -> list[str]:
+        return [each.id for each in table_of(ruling.state, str, Path("/online")).views]
+
+    assert told() == ["usage@4"]
+    ruling.act(MoveStage(version="m@1", stage="Production", skip_stage=True, reason="r"))
+    ruling.act(Deploy(version="m@1"))
+    ruling.act(AdmitVersion(endpoint="m", version="m@1", ok=True))
+    assert told() == ["usage@2", "usage@4"]

@@ -73,7 +73,8 @@ def looked(views: Views, rows: list[dict[str, Any]], on_expired: Any = "null") -
 
 def test_rows_with_keys_are_filled_and_what_a_row_gives_itself_holds(views: Views) -> None:
     rows = [{"customer": 1, "region": "eu"}, {"customer": 1, "region": "eu", "minutes": 9}]
-    feed = plain.feed_of_keys(rows, LOADED, SIGNATURE, looked(views, rows))
+    feed, nulls = plain.feed_of_keys(rows, LOADED, SIGNATURE, looked(views, rows))
+    assert nulls == {}
     assert feed["x"].tolist() == [[2.5, 1.0], [9.0, 1.0]]
     assert feed["plan"].ravel().tolist() == ["pro", "pro"]
 
@@ -82,7 +83,8 @@ def test_what_is_not_found_or_too_old_is_missing_to_the_model(views: Views) -> N
     rows = [{"customer": 3, "region": "eu"}, {"customer": 2, "region": "eu"}]
     found = looked(views, rows)
     assert found.views["usage@1"][0] == ["NOT_FOUND", "EXPIRED"]
-    feed = plain.feed_of_keys(rows, LOADED, SIGNATURE, found)
+    feed, nulls = plain.feed_of_keys(rows, LOADED, SIGNATURE, found)
+    assert nulls == {0: ["minutes", "plan", "active"], 1: ["minutes", "plan", "active"]}
     assert np.isnan(feed["x"]).all() and feed["plan"].ravel().tolist() == ["", ""]
     last = looked(views, rows[1:], "last")
     assert last.values == [{"minutes": 7.0, "plan": "old", "active": False}] and last.views["usage@1"][0] == ["EXPIRED"]
@@ -101,13 +103,20 @@ def test_where_no_view_is_read_rows_are_as_they_are_given() -> None:
 
 
 def test_at_v2_tensors_that_are_given_hold_and_the_others_are_read(views: Views) -> None:
-    found = looked(views, [{"customer": 1, "region": "eu"}])
-    feed = rest._keyed([], LOADED, SIGNATURE, found)
+    keys: list[dict[str, Any]] = [{"customer": 1, "region": "eu"}]
+    found = looked(views, keys)
+    feed, _ = rest._keyed([], keys, LOADED, SIGNATURE, found)
     assert feed["x"].tolist() == [[2.5, 1.0]] and feed["plan"].tolist() == [["pro"]]
-    feed = rest._keyed([Given("x", "FP32", [1, 2], [5, 6])], LOADED, SIGNATURE, found)
+    given = [Given("x", "FP32", [1, 2], [5, 6])]
+    feed, _ = rest._keyed(given, keys, LOADED, SIGNATURE, found)
     assert feed["x"].tolist() == [[5.0, 6.0]] and feed["plan"].tolist() == [["pro"]]
     with pytest.raises(Fault, match="one for each row"):
-        rest._keyed([Given("x", "FP32", [2, 2], [5, 6, 7, 8])], LOADED, SIGNATURE, found)
+        rest._keyed([Given("x", "FP32", [2, 2], [5, 6, 7, 8])], keys, LOADED, SIGNATURE, found)
+    feed, _ = rest._keyed([], [keys[0] | {"minutes": 9}], LOADED, SIGNATURE, found)
+    assert feed["x"].tolist() == [[9.0, 1.0]], "what stands beside the keys holds"
+    for beside, complaint in (({"minutes": 9}, r"keys\[0\].minutes.*none beside the input x"), ({"plam": 1}, "plan")):
+        with pytest.raises(Fault, match=complaint):
+            rest._keyed(given, [keys[0] | beside], LOADED, SIGNATURE, found)
     with pytest.raises(Fault, match="an object a row"):
         rest._keys({"keys": {"customer": 1}})
 

@@ -7,18 +7,16 @@ from typing import Any
 
 from quarterdeckd.features.derived import column_of, derived, plain
 from quarterdeckd.features.entities import cell
-from quarterstore.records.formulas import names, parsed
+from quarterstore.records import formulas
 from quarterstore.records.online import OnlineView
 
 
 def read_for(view: OnlineView, wanted: Sequence[str]) -> Sequence[str]:
     """The kept features that have to be read for those that are wanted: the same where none is on demand."""
-    formulas = {each.name: each.formula for each in view.on_demand}
-    if formulas.keys().isdisjoint(wanted):
+    if {each.name for each in view.on_demand}.isdisjoint(wanted):
         return wanted
     kept = {each.name for each in view.features}
-    read = [name for each in wanted for name in (names(parsed(formulas[each])) if each in formulas else (each,))]
-    return [name for name in dict.fromkeys(read) if name in kept]
+    return [name for name in formulas.read_for(wanted, view.on_demand) if name in kept]
 
 
 def completed(

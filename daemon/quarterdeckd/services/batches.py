@@ -40,6 +40,7 @@ def spec_of(state: State, act: batches.StartBatch) -> batches.BatchSpec:
         keep=keep,
         chunk=act.chunk,
         key=key,
+        views=version.views,
     )
 
 

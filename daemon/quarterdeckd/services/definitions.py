@@ -33,8 +33,10 @@ def checked(state: State, definition: pipelines.Definition) -> pipelines.Definit
     flows.check_gate(definition)
     if not 1 <= definition.parallel <= MOST_PARALLEL:
         raise got("parallel", definition.parallel, f"1 to {MOST_PARALLEL}")
-    if any(step.uses == "register" for step in steps) or definition.model:
+    if definition.model:
         checked_word("model", definition.model)
+    elif any(step.uses == "register" for step in steps):
+        raise got("model", "nothing", "the name under which a step registers what was trained")
     for step in steps:
         _check_words(f"{step.name}.command", step.command)
         if step.uses is not None:
@@ -84,6 +86,8 @@ def _check_sections(definition: pipelines.Definition, kind: str) -> None:
 
 
 def _check_data(data: pipelines.DataSection) -> None:
+    if not data.target:
+        raise got("data.target", "nothing", "the column that is predicted")
     checked_text("data.target", data.target)
     if (data.dataset is None) == (data.builtin is None):
         raise got("data", "both or neither", "a dataset (upload the file) or builtin = NAME")

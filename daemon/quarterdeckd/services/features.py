@@ -119,20 +119,29 @@ def _named(keys: Sequence[features.Key]) -> str:
 
 
 def _still_there(state: State, view: features.FeatureView) -> None:
-    """`Conflict` where a version that answers, or may, reads a feature of the view that it would have no more."""
-    there = {each.name for each in view.features} | {each.name for each in view.on_demand}
+    """`Conflict` where a version that answers, or may, reads a kept feature of the view, also for a formula of the
+    version of the view that it was made with, which would be kept no more."""
+    there = {each.name for each in view.features}
     live = {version for each in state.deployments for version in (each.live, *each.previous[-1:])}
     for version in state.versions:
         if version.stage not in ("Staging", "Production") and version.id not in live:
             continue
         for need in version.views:
-            gone = [each for each in need.features if need.name == view.name and each not in there]
+            if need.name != view.name:
+                continue
+            gone = [each for each in _read_for(view_of(state, need.id), need.features) if each not in there]
             if gone:
                 raise Conflict(
                     f"got no {gone[0]}, expected it: {version.id} reads it by keys",
                     field="features",
                     next="keep the feature, or archive the version",
                 )
+
+
+def _read_for(view: features.FeatureView, wanted: Sequence[str]) -> list[str]:
+    """The kept features that are read for those that are wanted."""
+    kept = {each.name for each in view.features}
+    return [name for name in formulas.read_for(wanted, view.on_demand) if name in kept]
 
 
 def _fits(state: State, before: features.FeatureView, view: features.FeatureView) -> None:

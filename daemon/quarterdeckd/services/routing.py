@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,20 @@ def table_of(state: State, path_of: Any, generations: Path) -> deployments.Routi
     routes = [route for found in state.deployments if (route := route_of(state, found, path_of)) is not None]
     epoch = max((route.epoch for route in routes), default=0)
     stopped = max((found.epoch for found in state.deployments), default=0)
-    names = sorted({each.name for each in state.feature_views})
-    views = tuple(online_view(state, view_of(state, name), generations) for name in names)
+    views = tuple(online_view(state, view, generations) for view in _read(state, routes))
     waiting = retention.waiting(retention_of(state, "predictions"))
     return deployments.RoutingTable(epoch=max(epoch, stopped), routes=tuple(routes), waiting=waiting, views=views)
 
 
+def _read(state: State, routes: Sequence[deployments.Route]) -> list[features.FeatureView]:
+    """Every view by its newest version, and by those that versions of models were made with."""
+    newest = {view_of(state, each.name).id for each in state.feature_views}
+    needed = {need.id for route in routes for slot in route.slots for need in slot.views}
+    return [view_of(state, each) for each in sorted(newest | needed)]
+
+
 def online_view(state: State, view: features.FeatureView, generations: Path) -> online.OnlineView:
-    """A view as it is read online: by its newest version, from its newest generation."""
+    """A version of a view as it is read online: from the newest generation of the view."""
     newest = newest_of(state, view.name)
     return online.OnlineView(
         name=view.name,

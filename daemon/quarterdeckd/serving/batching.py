@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from quarterdeckd.serving.nulls import NONE, Nulls
 from quarterdeckd.serving.router import Arm
 from quarterdeckd.serving.running import INLINE, RUN_WITHIN, Ran, attempt, checked, run
 from quarterdeckd.serving.session import Loaded
@@ -19,11 +20,13 @@ Shapes = tuple[tuple[int, ...], ...]
 
 
 class Waiting(NamedTuple):
-    """A request in a batch: its tensors, how many rows they have, and where its outputs go (None: not in time)."""
+    """A request in a batch: its tensors, how many rows they have, where its outputs go (None: not in time), and the
+    nulls that were read for it."""
 
     feed: Feed
     rows: int
     answer: asyncio.Future[Ran | None]
+    nulls: Nulls
 
 
 class Group:
@@ -72,7 +75,7 @@ class Batches:
         """Whether a request can be run with others: not more rows than a batch may have, and as many in each tensor."""
         return self._together and rows <= self._rule.max_batch and all(len(array) == rows for array in feed.values())
 
-    def run(self, feed: Feed, rows: int) -> asyncio.Future[Ran | None]:
+    def run(self, feed: Feed, rows: int, nulls: Nulls = NONE) -> asyncio.Future[Ran | None]:
         """Run a request that `takes` took, with others; None when it took longer than `RUN_WITHIN`."""
         answer: asyncio.Future[Ran | None] = self._loop.create_future()
         shapes = tuple(array.shape[1:] for array in feed.values())
@@ -82,7 +85,7 @@ class Batches:
         if group is None:
             timer = self._loop.call_later(self._rule.max_wait_ms / 1000, self._start, shapes)
             group = self._groups[shapes] = Group(timer)
-        group.waiting.append(Waiting(feed, rows, answer))
+        group.waiting.append(Waiting(feed, rows, answer, nulls))
         group.rows += rows
         if group.rows == self._rule.max_batch:
             self._start(shapes)
@@ -149,7 +152,7 @@ class Batches:
             self._status.mark(entry, 0)
 
     def _alone(self, one: Waiting) -> Ran:
-        return run(self._arm, one.feed, one.rows)
+        return run(self._arm, one.feed, one.rows, one.nulls)
 
     def _split(self, waiting: list[Waiting]) -> list[Ran]:
         """One run of them all, cut into what is whose."""

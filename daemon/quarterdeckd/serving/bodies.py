@@ -10,7 +10,6 @@ import msgspec
 
 from quarterdeckd.http.server import Request, Response
 from quarterdeckd.serving.inference import Stamp
-from quarterdeckd.serving.looking import Read
 from quarterstore.records.faults import MEANINGS, Fault, Overloaded, got
 
 Body = TypeVar("Body")
@@ -69,16 +68,11 @@ def _about(version: str, epoch: int, arm: str) -> bytes:
     return words.encode("latin-1", "replace")
 
 
-def read_of(read: dict[str, Read]) -> dict[str, Any]:
-    """What was read of each view, as an answer says it."""
-    return {view: {"statuses": statuses, "ages": ages} for view, (statuses, ages) in read.items()}
-
-
 def refused(fault: Fault, stamp: Stamp | None = None) -> Response:
     """A fault as the Open Inference Protocol spells it, under the status that it has everywhere."""
     status = MEANINGS[type(fault)].http
     if stamp is None:
         later = b"retry-after: %d\r\n" % fault.after if isinstance(fault, Overloaded) else b""
-        return Response(status, msgspec.json.encode({"error": fault.line()}), later)
+        return Response(status, msgspec.json.encode({"error": fault.line(), **fault.figures}), later)
     body = msgspec.json.encode({"error": fault.line(), "id": stamp.prediction})
     return Response(status, body, headers(stamp))

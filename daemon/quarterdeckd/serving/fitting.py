@@ -57,7 +57,7 @@ def check_columns(spec: BatchSpec, inputs: tuple[Tensor, ...], schema: pl.Schema
         kind = schema.get(column.name)
         if kind is None:
             if not column.optional:
-                raise _absent("data.column", column.name, schema)
+                raise _unread(spec, column.name, _absent("data.column", column.name, schema))
             continue
         fits = kind.is_numeric() or kind in (pl.String, pl.Boolean) or (kind.is_temporal() and not column.text)
         if not fits or (column.text and kind not in (pl.String, pl.Categorical, pl.Enum, pl.Boolean)):
@@ -67,6 +67,14 @@ def check_columns(spec: BatchSpec, inputs: tuple[Tensor, ...], schema: pl.Schema
             raise _absent("keep", name, schema)
         if name == "version":
             raise got("keep", name, "a column of another name: the answers have one of this name")
+
+
+def _unread(spec: BatchSpec, column: str, fault: Invalid) -> Invalid:
+    """What to do where callers of the version may give keys instead of the column."""
+    view = next((need.id for need in spec.views if column in need.features), None)
+    if view is not None:
+        fault.next = f"a batch takes no keys: qd features get --entities FILE --view {view}"
+    return fault
 
 
 def _absent(field: str, name: str, schema: pl.Schema) -> Invalid:

@@ -15,6 +15,7 @@ from quarterdeckd.serving.copies import Copies
 from quarterdeckd.serving.features import features_of, said_of
 from quarterdeckd.serving.load import QUEUE, Load, Queue
 from quarterdeckd.serving.looking import Looked, Read
+from quarterdeckd.serving.nulls import NONE, Nulls
 from quarterdeckd.serving.recorder import Frame, kept, kept_key
 from quarterdeckd.serving.router import Dealt, Routes, Way
 from quarterdeckd.serving.running import INLINE, RUN_WITHIN, Ran, run
@@ -34,14 +35,14 @@ class Question(NamedTuple):
     """A request as its door read it. `feed` makes the tensors that a version takes, or raises `Invalid`; `outputs` are
     those asked for by name, all of them where it is empty; `key` keeps a caller on one arm; `version` is asked for by
     name. Where `entities` have keys of the views that the version needs, `keyed` makes the tensors, with what was read
-    of them."""
+    of them, and says where they are null."""
 
     feed: Callable[[Loaded, Signature], Feed]
     outputs: Sequence[str] = ()
     key: str | None = None
     version: str = ""
     entities: Sequence[dict[str, Any]] = ()
-    keyed: Callable[[Loaded, Signature, Looked], Feed] | None = None
+    keyed: Callable[[Loaded, Signature, Looked], tuple[Feed, Nulls]] | None = None
 
 
 class Stamp(NamedTuple):
@@ -89,6 +90,13 @@ class Received(NamedTuple, Generic[Reply]):
     prediction: str
 
 
+class Lacking(NamedTuple):
+    """The nulls that were read for a request, and what it is told where they are what its version failed on."""
+
+    nulls: Nulls
+    looked: Looked
+
+
 class Asked(Generic[Reply]):
     """A request that was understood: what is asked of which arm."""
 
@@ -101,6 +109,7 @@ class Asked(Generic[Reply]):
         "feed",
         "given_up",
         "key",
+        "lacking",
         "names",
         "rows",
         "shadow",
@@ -109,7 +118,14 @@ class Asked(Generic[Reply]):
     )
 
     def __init__(
-        self, received: Received[Reply], question: Question, way: Way, dealt: Dealt, feed: Feed, stamp: Stamp
+        self,
+        received: Received[Reply],
+        question: Question,
+        way: Way,
+        dealt: Dealt,
+        feed: Feed,
+        stamp: Stamp,
+        lacking: Lacking | None,
     ) -> None:
         self.door = received.door
         self.size = received.size
@@ -120,13 +136,19 @@ class Asked(Generic[Reply]):
         self.feed = feed
         self.names = question.outputs or dealt.arm.loaded.names
         self.stamp = stamp
+        self.lacking = lacking
         self.rows = rows_in(feed) or 1
         self.counts = not question.version or len(way.arms) == 1
         """The routes chose the arm: one that a caller chose beside others is no evidence of how they compare."""
-        self.shadow = None if question.version else way.shadow
-        """Who is shown the same, afterwards."""
+        self.shadow = None if question.version or lacking else way.shadow
+        """Who is shown the same, afterwards: nothing with a null that its signature may not take."""
         self.given_up = False
         """The caller was told that it took too long; what a thread still finds out is nobody's answer."""
+
+    @property
+    def nulls(self) -> Nulls:
+        """The nulls that were read for it."""
+        return self.lacking.nulls if self.lacking is not None else NONE
 
 
 class Done(Generic[Reply]):
@@ -211,14 +233,14 @@ class Inference:
         if batches.busy and loaded.queue.waiting >= max(QUEUE, 2 * asked.arm.route.batching.max_batch):
             return self._turned_away(asked.door, self.load.turn_away(loaded.expected(1) / THREADS))
         with self.load.waits(loaded.queue):
-            ran = await batches.run(asked.feed, asked.rows)
+            ran = await batches.run(asked.feed, asked.rows, asked.nulls)
         if ran is None:
             return self._counted(asked, self._too_slow(asked))
         if asked.size > LARGE or sum(array.nbytes for array in ran.found) > LARGE:
             return self._counted(asked, await asyncio.to_thread(self._render_aside, asked, ran))
         return self._counted(asked, self._rendered(asked, ran))
 
-    def _render_aside(self, asked: Asked[Reply], ran: Ran) -> Done[Reply]:
+    def _render_aside(self, asked: Asked[Reply], ran: Ran) -> Done[Reply] | Fault:
         with self._status.entry() as entry:
             self._status.mark(entry, BUSY)
             return self._rendered(asked, ran)
@@ -237,13 +259,13 @@ class Inference:
             named = question.version
             dealt = Dealt(way.named(named), None, 1.0) if named else way.deal(question.key, prediction)
             arm = dealt.arm
-            looked = None
+            looked, nulls = None, NONE
             if arm.slot.views and question.entities and question.keyed is not None:
                 looked = self._routes.views.looked(arm.slot, question.entities)
             if looked is None or question.keyed is None:
                 feed = question.feed(arm.loaded, arm.slot.signature)
             else:
-                feed = question.keyed(arm.loaded, arm.slot.signature, looked)
+                feed, nulls = question.keyed(arm.loaded, arm.slot.signature, looked)
             for name in question.outputs:
                 if name not in arm.loaded.names:
                     raise unknown("outputs.name", name, arm.loaded.names)
@@ -251,7 +273,8 @@ class Inference:
             return _bare(fault)
         read = looked.views if looked is not None else None
         stamp = Stamp(arm.route.endpoint, arm.slot.version, arm.route.epoch, arm.slot.role, prediction, read)
-        return Asked(received, question, way, dealt, feed, stamp)
+        lacking = Lacking(nulls, looked) if looked is not None and nulls else None
+        return Asked(received, question, way, dealt, feed, stamp, lacking)
 
     def _refused(self, door: Door[Reply], fault: Fault) -> Reply:
         """Count a request that is wrong, apart from the errors of versions; on the loop only."""
@@ -276,15 +299,15 @@ class Inference:
     def _too_slow(self, asked: Asked[Reply]) -> Done[Reply]:
         return self._failed(asked, TimedOut(f"the model gave no answer within {RUN_WITHIN:g} s"), {})
 
-    def _run_aside(self, asked: Asked[Reply]) -> Done[Reply]:
+    def _run_aside(self, asked: Asked[Reply]) -> Done[Reply] | Fault:
         with self._status.entry() as entry:
             return self._done(asked, entry, BUSY if asked.rows > 1 else 0)
 
-    def _done(self, asked: Asked[Reply], entry: int, meanwhile: int) -> Done[Reply]:
+    def _done(self, asked: Asked[Reply], entry: int, meanwhile: int) -> Done[Reply] | Fault:
         """Run, render, record: a prediction that was answered was written. The status entry holds the slot's number
         while it runs, so that who crashes is named by it, and `meanwhile` afterwards."""
         self._status.mark(entry, asked.arm.number)
-        ran = run(asked.arm, asked.feed, asked.rows)
+        ran = run(asked.arm, asked.feed, asked.rows, asked.nulls)
         self._status.mark(entry, meanwhile)
         try:
             return self._rendered(asked, ran)
@@ -292,7 +315,10 @@ class Inference:
             if meanwhile:
                 self._status.mark(entry, 0)
 
-    def _rendered(self, asked: Asked[Reply], ran: Ran) -> Done[Reply]:
+    def _rendered(self, asked: Asked[Reply], ran: Ran) -> Done[Reply] | Fault:
+        """The answer, recorded; or what is wrong with the request, which is no prediction."""
+        if ran.by_nulls and asked.lacking is not None:
+            return asked.lacking.looked.refused(asked.lacking.nulls)
         if ran.error is not None:
             return self._failed(asked, Failed(ran.error), {})
         outputs = dict(zip(asked.arm.loaded.names, ran.found, strict=True))
@@ -308,8 +334,10 @@ class Inference:
             self._recorder.write(_frame(asked, milliseconds, outputs, fault))
         return Done(reply, milliseconds, fault is not None)
 
-    def _counted(self, asked: Asked[Reply], done: Done[Reply]) -> Reply:
+    def _counted(self, asked: Asked[Reply], done: Done[Reply] | Fault) -> Reply:
         """Count an answer; on the loop only, the counts have no lock."""
+        if isinstance(done, Fault):
+            return self._refused(asked.door, done)
         if asked.counts:
             asked.arm.count(done.milliseconds, done.failed)
         self._written()

@@ -12,9 +12,21 @@ import numpy as np
 from quarterdeckd.http.server import Request, Response
 from quarterdeckd.serving import bodies
 from quarterdeckd.serving.inference import Question, Stamp
-from quarterdeckd.serving.looking import Looked
+from quarterdeckd.serving.looking import Looked, read_of
+from quarterdeckd.serving.nulls import Nulls, nulls_in
 from quarterdeckd.serving.session import Loaded
-from quarterdeckd.serving.tensors import Array, Feed, Given, array_of, left_out, listed, refuse_missing, shown, text_of
+from quarterdeckd.serving.tensors import (
+    Array,
+    Feed,
+    Given,
+    array_of,
+    left_out,
+    listed,
+    refuse_missing,
+    shown,
+    takes_null,
+    text_of,
+)
 from quarterdeckd.serving.tensors import unknown as unknown_name
 from quarterstore.records.faults import Fault, Invalid, got
 from quarterstore.records.registry import Signature, Tensor
@@ -78,7 +90,7 @@ class Predict:
             "epoch": stamp.epoch,
             "arm": stamp.arm,
             "prediction": stamp.prediction,
-            **({"features": bodies.read_of(stamp.read)} if stamp.read is not None else {}),
+            **({"features": read_of(stamp.read)} if stamp.read is not None else {}),
         }
         return Response(200, msgspec.json.encode(body), bodies.headers(stamp))
 
@@ -91,13 +103,14 @@ def columns_of(loaded: Loaded, signature: Signature) -> dict[str, Column]:
     """What a row consists of, by name: the features of each tensor that they cover, otherwise the tensor itself."""
     found: dict[str, Column] = {}
     for tensor in loaded.inputs:
-        may_lack = any(each.optional and each.name == tensor.name for each in signature.inputs)
+        able = takes_null(tensor)
+        may_lack = able and any(each.optional and each.name == tensor.name for each in signature.inputs)
         features = [each for each in signature.features if each.input == tensor.name]
         sizes = tensor.shape[1:]
         width = max(1, int(np.prod(sizes))) if all(size > 0 for size in sizes) else len(features)
         if features and sorted(each.index for each in features) == list(range(width)):
             for each in features:
-                found[each.name] = Column(tensor, each.index, may_lack or each.optional)
+                found[each.name] = Column(tensor, each.index, may_lack or (able and each.optional))
         else:
             found[tensor.name] = Column(tensor, 0 if width == 1 and not any(n < 0 for n in sizes) else None, may_lack)
     return found
@@ -105,9 +118,9 @@ def columns_of(loaded: Loaded, signature: Signature) -> dict[str, Column]:
 
 def feed_of_keys(
     rows: Sequence[dict[str, Any]], loaded: Loaded, signature: Signature, looked: Looked, given: Container[str] = ()
-) -> Feed:
-    """The tensors of rows of which some values were read by their keys, but those `given` otherwise; what a row gives
-    itself holds."""
+) -> tuple[Feed, Nulls]:
+    """The tensors of rows of which some values were read by their keys, but those `given` otherwise, and where they are
+    null; what a row gives itself holds. `Conflict` for a null in a tensor of whole numbers or booleans."""
     columns = columns_of(loaded, signature)
     drop = looked.keys.difference(columns)
     whole = [
@@ -117,7 +130,16 @@ def feed_of_keys(
         }
         for row, found in zip(rows, looked.values, strict=True)
     ]
-    return feed_of_rows(whole, loaded, signature, looked.names, given)
+    taken = {name: each for name, each in columns.items() if not each.optional and each.tensor.name not in given}
+    nulls = nulls_in(whole, looked.values, taken)
+    refused = nulls_in(whole, looked.values, {name for name, each in taken.items() if not takes_null(each.tensor)})
+    if refused:
+        raise looked.refused(refused)
+    for name in looked.names.intersection(taken):
+        for number, (row, found) in enumerate(zip(whole, looked.values, strict=True)):
+            if name not in found and row.get(name) is None:
+                raise got(f"rows[{number}].{name}", "no value", "one, or the keys it is read by")
+    return feed_of_rows(whole, loaded, signature, looked.names, given), nulls
 
 
 def _as_taken(value: Any, column: Column | None) -> Any:
@@ -135,7 +157,7 @@ def feed_of_rows(
     """The tensors of rows, as the model takes them, but those `given` otherwise; `nullable` columns may have no value,
     as optional ones do. Raises `Invalid` naming row and column."""
     columns = {
-        name: column._replace(optional=column.optional or name in nullable)
+        name: column._replace(optional=column.optional or (name in nullable and takes_null(column.tensor)))
         for name, column in columns_of(loaded, signature).items()
     }
     for number, row in enumerate(rows):

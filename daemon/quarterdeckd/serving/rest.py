@@ -11,8 +11,9 @@ from msgspec import UNSET, UnsetType
 from quarterdeckd.http.server import Request, Response
 from quarterdeckd.serving import bodies
 from quarterdeckd.serving.inference import Question, Stamp
-from quarterdeckd.serving.looking import Looked
-from quarterdeckd.serving.plain import feed_of_keys
+from quarterdeckd.serving.looking import Looked, read_of
+from quarterdeckd.serving.nulls import Nulls
+from quarterdeckd.serving.plain import columns_of, feed_of_keys
 from quarterdeckd.serving.router import Arm
 from quarterdeckd.serving.session import Loaded, name_of
 from quarterdeckd.serving.tensors import Feed, Given, feed_of, flat, label, packed, rows_in
@@ -94,13 +95,14 @@ class Infer:
         for number, output in enumerate(body.outputs):
             refuse_elsewhere(label("outputs", number, output.name), output.parameters)
         given = _given(body.inputs, tail)
+        keys = _keys(body.parameters)
         return Question(
             lambda loaded, signature: feed_of(given, loaded, signature),
             [output.name for output in body.outputs],
             bodies.sticky(self._request, body.parameters.get("key"), "parameters.key"),
             self._version,
-            _keys(body.parameters),
-            lambda loaded, signature, looked: _keyed(given, loaded, signature, looked),
+            keys,
+            lambda loaded, signature, looked: _keyed(given, keys, loaded, signature, looked),
         )
 
     def _parts(self) -> tuple[bytes, bytes | None]:
@@ -129,7 +131,7 @@ class Infer:
             found.append(tensor)
         parameters: dict[str, Any] = {"prediction": stamp.prediction, "epoch": stamp.epoch, "arm": stamp.arm}
         if stamp.read is not None:
-            parameters["features"] = bodies.read_of(stamp.read)
+            parameters["features"] = read_of(stamp.read)
         number = body.id or stamp.prediction
         text = _encode(InferResponse(stamp.endpoint, stamp.version, number, parameters, found))
         headers = bodies.headers(stamp)
@@ -144,21 +146,27 @@ class Infer:
 
 
 def _keys(parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    """The keys of a row each, by which a version's features are read."""
+    """The keys of a row each, by which a version's features are read; what else it gives stands beside them."""
     keys = parameters.get("keys", [])
     if not isinstance(keys, list) or not all(isinstance(each, dict) for each in keys):
         raise got("parameters.keys", type(keys).__name__, '[{"NAME": VALUE, ...}, ...], an object a row')
     return keys
 
 
-def _keyed(given: list[Given], loaded: Loaded, signature: Signature, looked: Looked) -> Feed:
-    """The tensors that are given, and the others of what was read."""
-    named = [each.name for each in given]
-    rows = feed_of_keys([{} for _ in looked.values], loaded, signature, looked, named)
+def _keyed(
+    given: list[Given], keys: list[dict[str, Any]], loaded: Loaded, signature: Signature, looked: Looked
+) -> tuple[Feed, Nulls]:
+    """The tensors that are given, and the others of what was read and of what stands beside the keys."""
+    named = {each.name for each in given}
+    for name, column in columns_of(loaded, signature).items():
+        twice = next((number for number, row in enumerate(keys) if name in row), None)
+        if twice is not None and column.tensor.name in named and name not in looked.keys:
+            raise got(f"parameters.keys[{twice}].{name}", "a value", f"none beside the input {column.tensor.name}")
+    rows, nulls = feed_of_keys(keys, loaded, signature, looked, named)
     feed = {**rows, **feed_of(given, loaded, signature, rows)}
     if rows_in(feed) != len(looked.values) or any(len(array) != len(looked.values) for array in feed.values()):
         raise got("parameters.keys", f"{len(looked.values)} of them", "one for each row of the inputs")
-    return feed
+    return feed, nulls
 
 
 def _given(inputs: list[InferInput], tail: bytes | None) -> list[Given]:

@@ -59,6 +59,8 @@ class Infer:
         """What is asked; raises `Invalid`."""
         message = self._message = _parsed(ModelInferRequest, self._data)
         self.endpoint = message.model_name
+        if "keys" in message.parameters:
+            raise got("parameters.keys", "keys over gRPC", "tensors, or keys over REST (/v1/predict, /v2)")
         given = _given(message)
         key = self._metadata.get("quarterdeck-key") or _parameter(message.parameters, "key")
         return Question(

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any, NamedTuple
 
+from quarterdeckd.serving.nulls import NONE, Nulls, blamed
 from quarterdeckd.serving.router import Arm
 from quarterdeckd.serving.tensors import Array, Feed, finite
 
@@ -21,10 +22,20 @@ class Ran(NamedTuple):
 
     found: list[Any]
     error: str | None = None
+    by_nulls: bool = False
+    """It failed on nulls that were read by keys."""
 
 
-def run(arm: Arm, feed: Feed, rows: int) -> Ran:
-    """Run an arm's model on tensors of so many rows; a raised error and a number that is not finite are the model's."""
+def run(arm: Arm, feed: Feed, rows: int, nulls: Nulls = NONE) -> Ran:
+    """Run an arm's model on tensors of so many rows; a raised error and a number that is not finite are the model's,
+    unless `nulls` among them are to blame."""
+    ran = _once(arm, feed, rows)
+    if ran.error is None or not nulls:
+        return ran
+    return ran._replace(by_nulls=blamed(nulls, feed, rows, lambda whole: _once(arm, whole, rows).error is not None))
+
+
+def _once(arm: Arm, feed: Feed, rows: int) -> Ran:
     ran = attempt(arm, feed, rows)
     return checked(ran.found) if ran.error is None else ran
 

@@ -86,6 +86,11 @@ def finite(array: Array) -> bool:
     return array.dtype.kind != "f" or b"\0" not in np.isfinite(array).tobytes()
 
 
+def takes_null(tensor: Tensor) -> bool:
+    """Whether a tensor can say that a value is missing, as NaN or an empty text."""
+    return tensor.datatype.startswith("FP") or tensor.datatype == "BYTES"
+
+
 def left_out(tensor: Tensor, rows: int) -> Array:
     """What the model is given for an optional input that a caller leaves out: what stands for a missing value in
     training, NaN or an empty text."""

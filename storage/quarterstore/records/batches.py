@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from quarterstore.records.base import Act, Record, Role
 from quarterstore.records.jobs import Job
+from quarterstore.records.online import Needed
 from quarterstore.records.registry import Signature
 
 
@@ -24,6 +25,8 @@ class BatchSpec(Record, frozen=True):
     key: str
     work: str = ""
     """The folder of its chunks; set when the job starts."""
+    views: tuple[Needed, ...] = ()
+    """What the version needs of views: a batch takes the values, not the keys."""
 
 
 class BatchResult(Record, frozen=True):

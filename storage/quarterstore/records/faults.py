@@ -61,7 +61,7 @@ class Fault(Exception):
         self.place = place
         """A line of what was asked, and the position in it that is wrong."""
         self.figures = figures or {}
-        """What a step that failed leaves beside its words; it does not go over the wire."""
+        """What a step that failed, or a host that refuses, says beside its words; it does not go over the wire."""
 
     def record(self) -> FaultRecord:
         """This fault as it goes over the wire."""
@@ -199,9 +199,9 @@ def raised(record: FaultRecord) -> Fault:
 
 
 def got(field: str, found: object, expected: str) -> Invalid:
-    """The standard complaint: `<field>: got <found>, expected <expected>`."""
+    """The standard complaint: `<field>: got <found>, expected <expected>`; an empty text is nothing."""
     shown = found if isinstance(found, str) and found.isprintable() else repr(found)
-    text = str(shown)
+    text = str(shown) or "nothing"
     return Invalid(f"got {text[:200]}{'…' if len(text) > 200 else ''}, expected {expected}", field=field)
 
 

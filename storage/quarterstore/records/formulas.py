@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from quarterstore.records.faults import Invalid, got, missing
+from quarterstore.records.features import OnDemand
 from quarterstore.records.names import drawn
 
 Type = Literal["number", "text", "boolean"]
@@ -122,6 +123,13 @@ def names(tree: Tree) -> tuple[str, ...]:
         return (str(parts[0]),)
     found = (name for part in parts if isinstance(part, tuple) for name in names(part))
     return tuple(dict.fromkeys(found))
+
+
+def read_for(wanted: Sequence[str], on_demand: Sequence[OnDemand]) -> list[str]:
+    """The names that are read for those that are wanted: for a feature on demand the names in its formula."""
+    made = {each.name: each.formula for each in on_demand}
+    read = [name for each in wanted for name in (names(parsed(made[each])) if each in made else (each,))]
+    return list(dict.fromkeys(read))
 
 
 def type_of(tree: Tree, kinds: Mapping[str, str], field: str = "formula") -> Type:

@@ -61,12 +61,17 @@ class OnlineView(Record, frozen=True):
 
 
 class Needed(Record, frozen=True):
-    """Features of a view that a version takes, as they are read for callers who give keys instead; `version` is that of
-    the view when the model's version was registered."""
+    """Features of a view that a version takes, as they are read for callers who give keys instead: by the definition of
+    that `version` of the view, whatever came after it."""
 
     name: str
     version: int
     features: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """As `usage@2`."""
+        return f"{self.name}@{self.version}"
 
 
 class MaterialiseSpec(Record, frozen=True):
