@@ -7,7 +7,7 @@ import select
 import signal
 from pathlib import Path
 
-JOB = "QUARTERDECK_JOB"
+JOB = "QD_JOB"
 """Names the job in the environment of its worker, which whatever the worker starts inherits, in any session."""
 PASSES = 20
 ENDS_WITHIN = 1000
