@@ -12,12 +12,13 @@ from quarterstore.records.moments import Moment
 def _set(state: State, event: ct.PolicySet) -> None:
     """Since when a trigger counts is said as a time; which entry that was is known here alone. When the last retrain
     began does not change with the policy."""
-    policy, former = event.policy, state.policies.get(event.policy.model)
-    counted = {}
-    for trigger in ct.TRIGGERS:
-        same = former is not None and trigger in former.counted and _since(former, trigger) == _since(policy, trigger)
-        counted[trigger] = former.counted[trigger] if former is not None and same else state.context.seq
-    state.policies.put(replace(policy, counted=counted, cools=former.cools if former is not None else None))
+    policy, seq = event.policy, state.context.seq
+    former = state.policies.get(policy.model) or policy  # itself where a removal is undone
+    counted = {
+        trigger: former.counted.get(trigger, seq) if _since(former, trigger) == _since(policy, trigger) else seq
+        for trigger in ct.TRIGGERS
+    }
+    state.policies.put(replace(policy, counted=counted, cools=former.cools))
 
 
 def _since(policy: ct.Policy, trigger: ct.Trigger) -> float:
