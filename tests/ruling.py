@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from quarterdeckd.rules import ANSWERS, RULES
 from quarterdeckd.services.deciding import Asking
+from quarterdeckd.services.elapsed import Now
 from quarterstore.ledger.folding import fold
 from quarterstore.ledger.journal import Entry
 from quarterstore.ledger.state import Context, State
 from quarterstore.records.base import Role, tag_of
+from quarterstore.records.moments import Moment
 from quarterstore.records.wire import encode
 
 EVERYTHING: tuple[Role, ...] = ("admin", "operator", "approver")
@@ -24,11 +27,34 @@ class Ruling:
         self.state = State()
         self.profile = profile
         self.now = now
+        self.boot = 1
+        self._put = 0.0
+        self._began = self.moment()
         self.entries: list[Entry] = []
+
+    def moment(self) -> Moment:
+        """Now, by both clocks: setting `now` lets time pass on both."""
+        return Moment(self.now, self.now - self._put, f"boot {self.boot}")
+
+    def time(self, later: float = 0.0) -> Now:
+        """Now, or so many seconds later, as a daemon knows it."""
+        moment = self.moment()
+        return Now(replace(moment, at=moment.at + later, up=moment.up + later), self._began)
+
+    def put(self, seconds: float) -> None:
+        """Put the clock of the wall ahead, or back."""
+        self.now += seconds
+        self._put += seconds
+
+    def reboot(self) -> None:
+        """The machine starts anew, and a daemon with it."""
+        self.boot += 1
+        self._put = self.now
+        self._began = self.moment()
 
     def asking(self, actor: str = "ana") -> Asking:
         """Who asks, and when."""
-        return Asking(actor, EVERYTHING, self.now, len(self.entries) + 1, self.profile)
+        return Asking(actor, EVERYTHING, self.time(), len(self.entries) + 1, self.profile)
 
     def act(self, message: Any, actor: str = "ana") -> Any:
         """Decide and fold one act whole, or raise its fault and change nothing; answers what the asker gets."""

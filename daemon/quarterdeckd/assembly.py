@@ -11,6 +11,7 @@ from typing import Any
 import zmq
 
 from quarterdeckd.api.broadcast import Broadcast
+from quarterdeckd.api.clock import Clock
 from quarterdeckd.api.dispatch import Dispatch, with_metrics
 from quarterdeckd.api.gateway import Gateway, Handshakes, bind_privately, curve_server
 from quarterdeckd.api.identity import enrol_owner, server_secret
@@ -108,12 +109,14 @@ class Daemon:
         kept = self.view.cursors.get("profile")
         self._kept_profile = kept.value if kept else None
         self.profile = settings.profile or self._kept_profile or FIRST_PROFILE
-        self.dispatch = Dispatch(self.view, ANSWERS, self.bus, self.profile)
+        self.clock = Clock()
+        self.dispatch = Dispatch(self.view, ANSWERS, self.bus, self.profile, self.clock)
         self.dispatch.seq = ledger.journal.head.seq
         remembered = Remembered(ledger.database, self._answer_at)
         self.remembered = remembered
         self.writer = Writer(
-            ledger.state, ledger.journal, RULES, self.profile, remembered, self.dispatch.on_group, self._reserve
+            *(ledger.state, ledger.journal, RULES, self.profile, self.clock),
+            *(remembered, self.dispatch.on_group, self._reserve),
         )
         self.poster = Poster(ledger, ledger.journal.head.seq)
         self.dispatch.writer, self.dispatch.poster = self.writer, self.poster
@@ -144,7 +147,7 @@ class Daemon:
         self.rollouts.on_copies = self.trials.copied
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
         self.reactions = Reactions(home.journal, self.scheduler.held, self.scheduler.happened)
-        self.retraining = Retraining(self.view, self.dispatch, self.bus, self.outcomes)
+        self.retraining = Retraining(self.view, self.dispatch, self.bus, self.outcomes, self.clock)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
         self.remotes = Remotes(home, self.view, self.dispatch, self.bus, self.artefacts)
         self.doors = Doors(home, self.dispatch, self.artefacts, self.intake, self.bus)
@@ -341,7 +344,7 @@ class Daemon:
             self.streams.run(),
             self.doomed.run(),
             self.hearing.watch(),
-            Deadlines(self.view, self.dispatch, self.bus).watch(),
+            Deadlines(self.view, self.dispatch, self.bus, self.clock).watch(),
             self.remotes.run(self.settings.remotes_every),
             self.scheduler.watch_jumps(),
             self.retraining.run(LOOK_EVERY),

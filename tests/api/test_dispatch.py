@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from quarterdeckd.api.clock import Clock
 from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.api.syncing import Syncing
@@ -22,7 +23,7 @@ ANA = Speaker(person="ana", roles=("viewer",), key="k")
 
 async def test_a_question_that_is_sent_again_meanwhile_waits_with_the_first() -> None:
     """A client sends again after 2 s: thirty counts of a minute each would hold every reader."""
-    dispatch = Dispatch(State(), {}, Bus(), "solo")
+    dispatch = Dispatch(State(), {}, Bus(), "solo", Clock())
     asked, go = [], threading.Event()
 
     def reader(message: Any, speaker: Any, seen: int) -> int:

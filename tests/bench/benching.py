@@ -106,12 +106,14 @@ def fill_with_runs(root: Path, count: int, further: int = 0) -> int:
 
     from quarterdeckd.rules import RULES
     from quarterdeckd.services.deciding import Asking
+    from quarterdeckd.services.elapsed import Now
     from quarterstore.ledger.folding import fold
     from quarterstore.ledger.journal import Entry
     from quarterstore.ledger.opening import open_ledger
     from quarterstore.ledger.state import Context
     from quarterstore.records import runs
     from quarterstore.records.base import tag_of
+    from quarterstore.records.moments import Moment
     from quarterstore.records.places import Home
     from quarterstore.records.wire import encode
 
@@ -131,7 +133,7 @@ def fill_with_runs(root: Path, count: int, further: int = 0) -> int:
         )
         for act in acts:
             seq += 1
-            asking = Asking("owner", ("admin",), now + number, seq, "solo")
+            asking = Asking("owner", ("admin",), Now(Moment(now + number), Moment(now)), seq, "solo")
             ledger.state.begin()
             decision = RULES[type(act)](ledger.state, act, asking)
             fold(

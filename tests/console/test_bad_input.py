@@ -62,7 +62,7 @@ SCHEDULE = ("schedule", "add", "s", "--act", "pipelines.rerun", "--set", "pipeli
             ("rule.latencey: got latencey", "nearest: latency"),
         ),
         (
-            ("schedules", "add", "--name", "s", "--every", "60", "--act", '{"type":"store.note_backup","digset":"x"}'),
+            ("governance", "propose", "--act", '{"type":"store.note_backup","digset":"x"}'),
             ("act.digset: got digset", "digest"),
         ),
         (("keys", "add", "bob", "--role", "king"), ("king", "viewer", "operator", "approver", "admin")),
@@ -83,7 +83,8 @@ SCHEDULE = ("schedule", "add", "s", "--act", "pipelines.rerun", "--set", "pipeli
         ((*SCHEDULE, "--each", "month", "--day", "last payday"), ("calendar.day: got last payday", "weekday")),
         ((*SCHEDULE, "--every", "1h", "--set", "pipelin=p"), ("pipelin",)),
         ((*SCHEDULE, "--every", "1h", "--set", "pipeline"), ("set: got pipeline", "FIELD=VALUE")),
-        (("schedules", "next"), ("name: got nothing", "qd schedules")),
+        (("schedules", "next"), ("Missing argument 'NAME'",)),
+        (("schedules", "add", "s", "--every", "1h"), ("Missing option '--act'",)),
         (("pause",), ("name: got both or neither", "--all")),
         (("pause", "--all", "--reason", "r"), ("until: got nothing",)),
         (("pause", "--all", "--until", "tomorrow", "--reason", "r"), ("until: got tomorrow", "2h")),

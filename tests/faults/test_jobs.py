@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -106,6 +107,47 @@ def lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+LEAVES = b"""
+import os, subprocess, time
+
+def train(frame, target, params, log):
+    away = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    forked = os.fork()
+    if not forked:
+        os.setsid()
+        time.sleep(300)
+    with open(params["mark"], "a") as file:
+        file.write(f"{os.getpid()} {away.pid}\\n{os.getpid()} {forked}\\n")
+    time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("with_the_daemon", [False, True])
+def test_a_worker_that_is_killed_leaves_nothing_in_sessions_of_its_own(
+    absent: Any, tmp_path: Path, with_the_daemon: bool
+) -> None:
+    """Nobody told its steps to end what they had started; the next daemon finds that too, and ends nobody else's."""
+    ours = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    absent.start()
+    try:
+        with absent.client() as client:
+            digest, _ = client.put(LEAVES)
+            run = ask_for(client, digest, tmp_path, "leaves")
+            until(lambda: len(marks(tmp_path, "leaves")) == 2, 30, "processes")
+            worker = client.ask(jobs.ShowJob(job=run.job)).pid
+        if with_the_daemon:
+            absent.stop(signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
+        if with_the_daemon:
+            absent.start()
+        started = [pid for line in marks(tmp_path, "leaves") for pid in line]
+        until(lambda: not any(map(lives, started)), 10, f"end of {started}")
+        assert lives(ours.pid)
+    finally:
+        ours.kill()
+        ours.wait()
 
 
 def left_behind(daemon: Any, job: str) -> list[str]:

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from quarterdeckd.proc import born
 from quarterdeckd.serving.stream_counts import _NOTE, _RUNNING, _SUSPECT, NOBODY
-from quarterdeckd.work.adoption import born
 from quarterstore.records import deployments, jobs, predictions, streams
 from tests.faults.test_serving import deployed, live, made, staged, until
 from tests.streaming import Consumer, Sender, free_port, rows

@@ -78,11 +78,11 @@ class Deck(Ruling):
 
     def idle(self, readings: ct.Readings = NOTHING) -> bool:
         """Whether a look leads to nothing."""
-        return leads(self.state, self.policy, readings, self.now + 1) is None
+        return leads(self.state, self.policy, readings, self.time(1)) is None
 
     def status(self, trigger: str, readings: ct.Readings = NOTHING) -> ct.TriggerStatus:
         """One trigger as it stands a second from now."""
-        found = standing(self.state, self.policy, readings, self.now + 1)
+        found = standing(self.state, self.policy, readings, self.time(1))
         return next(each for each in found.triggers if each.trigger == trigger)
 
     def runs(self) -> list[pipelines.PipelineRun]:
@@ -359,16 +359,74 @@ def test_cool_down_ends_exactly_when_it_says() -> None:
     assert deck.status("rows", reading).state == "FIRES"
 
 
-def test_a_clock_that_was_put_back_does_not_cool_down_until_it_has_caught_up() -> None:
+YEAR = 366 * 24 * HOUR
+
+
+@pytest.mark.parametrize("jump", [-YEAR, -HOUR, HOUR, YEAR])
+def test_a_clock_that_jumps_neither_ends_a_cool_down_nor_lengthens_it(jump: float) -> None:
     deck = Deck()
     deck.on(rows=ct.OnRows(least=1), cooldown=HOUR)
     reading = ct.Readings(labels=5, at=1.0)
+    deck.look(reading)
+    began = deck.now
+    deck.trained()
+    deck.put(jump)
+    deck.now = began + jump + HOUR - 2
+    assert deck.status("rows", reading).why.startswith("cooling down for 1 s more")
+    with pytest.raises(Refused, match="cooling down"):
+        deck.act(ct.StartRetrain(model="m"))
+    assert deck.status("rows", reading).state == "FIRES"
+
+
+@pytest.mark.parametrize(("jump", "left"), [(-YEAR, 2 * HOUR), (0, HOUR), (HOUR / 2, HOUR / 2), (YEAR, 0)])
+def test_over_a_restart_of_the_machine_the_times_of_the_journal_count(jump: float, left: float) -> None:
+    """Of two hours one is over; a clock that was put back lets it wait once more at most."""
+    deck = Deck()
+    deck.on(rows=ct.OnRows(least=1), cooldown=2 * HOUR)
+    reading = ct.Readings(labels=5, at=1.0)
     began = deck.look(reading).last or 0.0
     deck.trained()
-    deck.now = began - 60
-    assert deck.status("rows", reading).state == "HELD"
-    deck.now = began - 24 * HOUR
+    deck.now = began + HOUR
+    deck.put(jump)
+    deck.reboot()
+    deck.now += left - 2
+    assert deck.status("rows", reading).state == ("HELD" if left else "FIRES")
+    deck.now += 1
     assert deck.status("rows", reading).state == "FIRES"
+
+
+def test_what_comes_after_a_retrain_is_known_by_its_entry_though_the_clock_was_put_back() -> None:
+    deck = Deck()
+    deck.on(drift=ct.OnDrift(), cooldown=0.0)
+    deck.check()
+    deck.look()
+    deck.put(-YEAR)
+    deck.put_live(deck.trained())
+    deck.check()
+    assert "unchanged with m@2" in deck.look().suppressed["drift"].why
+    deck.put(-YEAR)
+    deck.act(ct.ResumeTrigger(model="m"))
+    assert deck.idle(), "what was found before counts no more"
+    deck.check()
+    assert deck.status("drift").state == "FIRES", "the retrain before is settled by the resume"
+    deck.look()
+    deck.put(-YEAR)
+    deck.put_live(deck.trained())
+    deck.check("NONE")
+    assert deck.look().retrains["drift"].verdict == "GONE"
+
+
+def test_a_switch_settles_what_was_set_off_before_whatever_the_clock_shows() -> None:
+    deck = Deck()
+    deck.on(drift=ct.OnDrift(), cooldown=0.0)
+    unchanged(deck)
+    deck.put(-YEAR)
+    deck.act(ct.SwitchPolicy(model="m", enabled=False))
+    deck.act(ct.SwitchPolicy(model="m", enabled=True))
+    assert deck.idle()
+    deck.check()
+    deck.look()
+    assert len(deck.runs()) == 2
 
 
 def test_one_retrain_of_a_model_is_in_flight_whoever_began_it() -> None:
@@ -397,19 +455,19 @@ def test_maintenance_holds_every_trigger_and_what_is_past_its_limit_fires_when_i
     assert len(deck.runs()) == 1
 
 
+def holds(deck: Deck, role: Role) -> None:
+    """Who set the policy has this role alone."""
+    folded(deck, people.PersonChanged(person=people.Person("ana", (role,), 0.0)))
+
+
 def test_nothing_is_retrained_for_a_person_who_may_not_run_pipelines_any_more() -> None:
     """A retrain runs as the person who set the policy, as a schedule does."""
     deck = Deck()
-
-    def holds(role: Role) -> None:
-        changed = people.PersonChanged(person=people.Person("ana", (role,), 0.0))
-        fold(deck.state, [changed], Context(0, 0.0, "", "", ""))
-
-    holds("viewer")
+    holds(deck, "viewer")
     deck.on(drift=ct.OnDrift())
     deck.check()
     assert deck.idle() and "ana, who set it, may not run pipelines" in deck.status("drift").why
-    holds("operator")
+    holds(deck, "operator")
     deck.look()
     assert len(deck.runs()) == 1
 
@@ -423,6 +481,25 @@ def test_a_person_may_ask_for_one_and_is_told_what_stands_in_the_way() -> None:
 
 
 # where the new version goes
+
+
+@pytest.mark.parametrize(("strategy", "profile"), [("staging", "solo"), ("canary", "solo"), ("canary", "team")])
+def test_nothing_is_sent_on_in_the_name_of_a_person_who_lost_the_role(strategy: str, profile: str) -> None:
+    deck = Deck(profile)
+    deck.on(drift=ct.OnDrift(), strategy=strategy)
+    deck.check()
+    deck.look()
+    made = deck.trained()
+    holds(deck, "viewer")
+    sent = deck.look().retrains["drift"].sent
+    assert sent.startswith("not sent on: ana, who set the policy, may not ") and "any more" in sent
+    assert deck.state.versions[made].stage == "None" and deck.state.deployments["m"].live == "m@1"
+    assert deck.state.deployments["m"].canary is deck.state.deployments["m"].pending is None
+    assert not list(deck.state.approvals)
+    [alert] = [each for each in deck.state.alerts if each.kind == "retrained version not sent on"]
+    assert alert.subject == "m" and made in alert.words and f"qd promote {made} Staging" in alert.next
+    holds(deck, "operator")
+    assert deck.idle(), "a person decides from here"
 
 
 def test_the_strategy_none_leaves_the_version_where_it_is_and_staging_moves_it_there() -> None:

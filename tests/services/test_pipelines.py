@@ -224,6 +224,29 @@ def test_who_answers_too_late_said_no() -> None:
     assert expired.state == "FAILED" and "which is a no" in str(expired.error)
 
 
+@pytest.mark.parametrize("jump", [-1e8, -30.0, 30.0, 1e8])
+def test_a_clock_that_jumps_neither_ends_the_time_for_an_answer_nor_lengthens_it(jump: float) -> None:
+    ruling = Ruling()
+    run, other = waits(ruling), waits(ruling)
+    ruling.put(jump)
+    assert ruling.act(pipelines.ApproveStep(pipeline_run=run.id)).state == "QUEUED"
+    ruling.now += 60.0
+    with pytest.raises(Conflict, match="was to be answered before"):
+        ruling.act(pipelines.ApproveStep(pipeline_run=other.id))
+
+
+def test_over_a_restart_of_the_machine_a_clock_that_was_put_back_lets_a_person_answer_once_more() -> None:
+    ruling = Ruling()
+    late, run = waits(ruling), waits(ruling)
+    ruling.put(-1e8)
+    ruling.reboot()
+    ruling.now += 50.0
+    assert ruling.act(pipelines.ApproveStep(pipeline_run=run.id)).state == "QUEUED"
+    ruling.now += 10.0
+    with pytest.raises(Conflict):
+        ruling.act(pipelines.ApproveStep(pipeline_run=late.id))
+
+
 def test_outside_solo_nobody_approves_a_run_of_their_own() -> None:
     ruling = Ruling("team")
     run = waits(ruling)

@@ -312,6 +312,49 @@ def test_an_act_needs_its_role_on_the_clock_too() -> None:
     assert RULES[schedules.AddSchedule](ruling.state, asked, ruling.asking()._replace(roles=("admin",))).events
 
 
+@pytest.mark.parametrize(
+    ("act", "field"),
+    [
+        ({"type": "pipelines.rerun", "pipeline": "chrun"}, "act.pipeline"),
+        ({"type": "monitoring.check_drift", "endpoint": "chrun"}, "act.endpoint"),
+        ({"type": "deployments.roll_back", "endpoint": "chrun", "reason": "nightly"}, "act.endpoint"),
+        ({"type": "features.parity", "view": "chrun"}, "act.view"),
+        ({"type": "online.materialise", "view": "chrun@2"}, "act.view"),
+    ],
+)
+def test_what_a_schedule_is_to_act_on_has_to_be_there(act: dict[str, Any], field: str) -> None:
+    ruling = Ruling()
+    ruling.act(msgspec.convert(ACT, pipelines.RunPipeline))
+    before = ruling.kept()
+    with pytest.raises(NotFound) as refused:
+        ruling.act(schedules.AddSchedule(name="s", act=act, every=60.0))
+    assert refused.value.field == field and "got chrun" in refused.value.line()
+    assert ruling.kept() == before
+
+
+def test_an_act_that_makes_what_it_names_is_scheduled_before_that_is_there() -> None:
+    ruling = Ruling()
+    for act in (
+        {"type": "deployments.deploy", "version": "m@Production", "endpoint": "new"},
+        {"type": "remotes.roll_back", "remote": "prod", "endpoint": "there", "reason": "nightly"},
+    ):
+        assert ruling.act(schedules.AddSchedule(name="s", act=act, every=60.0)).next
+
+
+def test_what_is_gone_by_the_time_of_a_firing_is_said_by_the_firing() -> None:
+    ruling = Ruling()
+    ruling.act(msgspec.convert(ACT, pipelines.RunPipeline))
+    due = added(ruling, act={"type": "pipelines.rerun", "pipeline": "p"}, every=60.0).next or 0.0
+    ruling.state.pipelines.drop("p")
+    ruling.now = due
+    with pytest.raises(NotFound) as gone:
+        ruling.act(schedules.FireSchedule(name="s", due=due))
+    ruling.act(schedules.NoteFailure(name="s", due=due, error=gone.value.line()))
+    [firing] = ruling.ask(schedules.ListFirings(name="s"))
+    assert firing.state == "FAILED" and "pipeline: got p" in firing.why
+    assert "pipeline: got p" in (ruling.state.schedules["s"].last_error or "")
+
+
 def test_what_the_daemon_has_to_look_at_first_is_not_for_the_clock() -> None:
     """It would be decided unlooked at: a pickle that says it is ONNX."""
     shape = {"inputs": [], "outputs": []}

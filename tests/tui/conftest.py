@@ -22,7 +22,7 @@ from quarterdeck.tui.app import DeckApp
 from quarterdeck.tui.screens.versions import VersionsScreen
 from quarterdeck.tui.widgets.card_view import CardView
 from quarterdeck.tui.widgets.record_table import RecordTable
-from quarterstore.records import deployments, governance, hooks, pipelines, registry, runs, schedules
+from quarterstore.records import deployments, governance, hooks, monitoring, registry, runs, schedules
 from quarterstore.records.people import AddKey
 from quarterstore.records.places import Home
 from tests.tui.hearing import COUNT, points
@@ -181,7 +181,7 @@ def life(daemon: Any) -> Iterator[Any]:
             with found.client("ana") as ana:
                 served(owner, ana)
             owner.ask(hooks.AddHook(event="register", target="exec:/bin/true", model="else"))
-            act = msgspec.to_builtins(pipelines.RerunPipeline(pipeline="churn"))
+            act = msgspec.to_builtins(monitoring.CheckDrift(endpoint="churn"))
             zone = "Europe/Berlin"
             owner.ask(schedules.AddSchedule(name="nightly", act=act, cron="30 2 * * *", zone=zone))
         yield found

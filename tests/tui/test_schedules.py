@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from quarterdeck.tui.keymap import SCREENS
 from quarterdeck.tui.screens.schedules import outcome, schedule_card
-from quarterstore.records import pipelines, runs, schedules
+from quarterstore.records import registry, runs, schedules
 from quarterstore.records.names import drawn
 from quarterstore.records.schedules import Calendar, Happening
 from tests.tui.hostile import ODD
@@ -25,17 +25,17 @@ START = msgspec.to_builtins(runs.StartRun(experiment="clock", beats=False))
 @pytest.fixture(scope="module")
 def clocked(daemon: Any) -> Any:
     """A home with a schedule of each kind; one has failed, one fired, one is paused."""
-    rerun = msgspec.to_builtins(pipelines.RerunPipeline(pipeline="churn"))
+    stale = msgspec.to_builtins(registry.TagVersion(version="churn@1", tags={"stale": "yes"}))
     with daemon.client() as owner:
         for name, act, about in (
-            ("nightly", rerun, {"cron": "30 2 * * *", "zone": "Europe/Berlin", "overlap": "queue"}),
-            ("broken", rerun, {"every": 3600.0}),
+            ("nightly", stale, {"cron": "30 2 * * *", "zone": "Europe/Berlin", "overlap": "queue"}),
+            ("broken", stale, {"every": 3600.0}),
             ("pulse", START, {"every": 1.0}),
-            ("month-end", rerun, {"calendar": Calendar(time="18:00", each="month", day="last weekday")}),
-            ("on-version", rerun, {"on": Happening(event="registry.version_registered")}),
+            ("month-end", stale, {"calendar": Calendar(time="18:00", each="month", day="last weekday")}),
+            ("on-version", stale, {"on": Happening(event="registry.version_registered")}),
         ):
             owner.ask(schedules.AddSchedule(name=name, act=act, **about))
-        owner.ask(schedules.AddSchedule(name="broken", act=rerun, every=1.0))
+        owner.ask(schedules.AddSchedule(name="broken", act=stale, every=1.0))
         deadline = time.monotonic() + 20
         while not {"broken", "pulse"} <= {each.schedule for each in owner.ask(schedules.ListFirings())}:
             assert time.monotonic() < deadline

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from quarterdeckd.api.clock import Clock
 from quarterdeckd.bus import Bus
 from quarterdeckd.work import scheduler as scheduling
 from quarterdeckd.work.online import OnlineFeatures
@@ -41,7 +42,7 @@ def test_a_firing_that_cannot_be_kept_nor_noted_as_failed_is_tried_again(monkeyp
     """Its alarm is used up: the schedule would fire no more until the next start, with room on the disk or not."""
     monkeypatch.setattr(scheduling, "AGAIN", 0.01)
     deck = Ruling()
-    deck.act(schedules.AddSchedule(name="s", act={"type": "monitoring.check_drift", "endpoint": "m"}, every=60.0))
+    deck.act(schedules.AddSchedule(name="s", act={"type": "runs.start", "experiment": "e"}, every=60.0))
 
     async def fired() -> None:
         dispatch: Any = Refusing(6)  # each try asks for the firing, then for its failure to be noted
@@ -65,7 +66,7 @@ def test_a_model_whose_files_cannot_be_read_is_said_and_the_others_are_looked_at
 
     labels: Any = Labels()
     dispatch: Any = None
-    watcher = Retraining(deck.state, dispatch, Bus(), labels)
+    watcher = Retraining(deck.state, dispatch, Bus(), labels, Clock())
 
     def damaged(policy: ct.Policy) -> ct.Readings:
         raise pl.exceptions.ComputeError("parquet: File out of specification")

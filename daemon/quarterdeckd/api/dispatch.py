@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from msgspec.structs import replace
 
+from quarterdeckd.api.clock import Clock
 from quarterdeckd.api.permissions import DAEMON, Speaker, check
 from quarterdeckd.api.posting import Poster
 from quarterdeckd.api.syncing import Syncing
@@ -56,10 +56,13 @@ Quick = Callable[[Any, Speaker], Any]
 class Dispatch:
     """Routes messages; owns `view`, the state as it is certain, which queries read on the loop."""
 
-    def __init__(self, view: State, answers: dict[type[Query[Any]], Answerer], bus: Bus, profile: str) -> None:
+    def __init__(
+        self, view: State, answers: dict[type[Query[Any]], Answerer], bus: Bus, profile: str, clock: Clock
+    ) -> None:
         self.view = view
         self.seq = 0
         self.profile = profile
+        self._clock = clock
         self.wide: dict[type, Wide] = {}
         self.quick: dict[type, Quick] = {}
         self.enrich: dict[type, Callable[[Any], Any]] = {}
@@ -105,8 +108,12 @@ class Dispatch:
             reply(Outcome(None, self.seq, _own_error(kind, error)))
 
     def _answered(self, query: Any, speaker: Speaker) -> Any:
-        asking = Asking(speaker.person, speaker.roles, time.time(), self.seq, self.profile, speaker.key)
-        return self._answers[type(query)](self.view, query, asking)
+        return self._answers[type(query)](self.view, query, self.asking(speaker, self.seq))
+
+    def asking(self, speaker: Speaker, seq: int) -> Asking:
+        """Who asks now, as a rule is told."""
+        now = self._clock.now()
+        return Asking(speaker.person, speaker.roles, now, seq, self.profile, speaker.key, speaker.run)
 
     def _taken(self, message: Any, outcome: Outcome, reply: Reply) -> None:
         """Answer what was taken at once; durable points only after a sync."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
+from quarterdeckd.api.clock import Clock
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.api.remembering import Remembered
 from quarterdeckd.bus import Kept
@@ -90,6 +91,7 @@ class Writer:
         journal: Journal,
         rules: dict[type[Act[Any]], Rule],
         profile: str,
+        clock: Clock,
         remembered: Remembered,
         on_group: Callable[[Group], None],
         reserve: Callable[[bool], bool],
@@ -98,6 +100,7 @@ class Writer:
         self.journal = journal
         self.rules = rules
         self.profile = profile
+        self._clock = clock
         self.read_only: str | None = None
         self.ticked = time.monotonic()
         self._closed = False
@@ -190,11 +193,10 @@ class Writer:
         act, speaker, state = asked.act, asked.speaker, self.state
         if self.read_only is not None and (self._closed or tag_of(type(act)) not in FREED_BY):
             raise self.full()
-        now = time.time()
-        asking = Asking(speaker.person, speaker.roles, now, seq, self.profile, speaker.key, speaker.run)
+        asking = Asking(speaker.person, speaker.roles, self._clock.now(), seq, self.profile, speaker.key, speaker.run)
         state.begin()
         try:
-            context = Context(seq, now, speaker.person, tag_of(type(act)), "")
+            context = Context(seq, asking.now, speaker.person, tag_of(type(act)), "")
             decision = self.rules[type(act)](state, act, asking)
             context = context._replace(words=decision.words)
             events = list(decision.events)
@@ -214,7 +216,7 @@ class Writer:
             ) from error
         entry = Entry(
             seq=seq,
-            at=now,
+            at=asking.now,
             actor=speaker.person,
             key=speaker.key,
             request=asked.request,

@@ -25,6 +25,7 @@ from quarterdeckd.pipeline.progress import Report
 from quarterdeckd.pipeline.sources import laid
 from quarterdeckd.pipeline.step import At
 from quarterdeckd.pipeline.watch import BEAT
+from quarterdeckd.proc import born
 from quarterstore.records import flows
 from quarterstore.records.evaluations import Against
 from quarterstore.records.faults import Fault, got
@@ -184,7 +185,7 @@ class Engine:
         do = kinds.function_of(flows.kind_of(step))
         forked = forking.fork(do, at, folder, step.limits)
         with (self._folder / "groups").open("a") as groups:
-            groups.write(f"{forked.pid} {forking.born(forked.pid) or 0}\n")
+            groups.write(f"{forked.pid} {born(forked.pid) or 0}\n")
         self._running[step.name] = forked
         began = replace(known, state="RUNNING", started=time.time(), ended=None, how="", words="", figures={})
         self._tell(began)

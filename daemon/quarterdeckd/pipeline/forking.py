@@ -43,14 +43,6 @@ class Answer(Record, frozen=True):
     figures: dict[str, Any] = {}
 
 
-def born(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot; None when it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except OSError:
-        return None
-
-
 def adopt_orphans() -> None:
     """What a step leaves without a parent becomes ours, so that it can be found and ended."""
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

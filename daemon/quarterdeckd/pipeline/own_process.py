@@ -18,11 +18,13 @@ from typing import Final
 import msgspec
 
 from quarterdeckd.learning.calling import Environment, Points
+from quarterdeckd.proc import JOB
 from quarterstore.records.faults import Failed, Fault, Invalid, got
 from quarterstore.records.names import LONGEST_KEY, checked_text, drawn
 
 PASSED_ON: Final = (
     *("PATH", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
+    JOB,
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"),
 )
 """What a child has of the daemon's environment, with HOME; nothing that leads to a key of ours."""

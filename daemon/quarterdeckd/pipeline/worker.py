@@ -63,8 +63,8 @@ EVERY_CORE = ("batch", "materialise", "training_set", "compaction")
 
 
 def set_threads(kind: str, environ: Any = os.environ) -> int:
-    """Threads of every numeric library, from `QUARTERDECK_JOB_THREADS` (default 1), before any of them is loaded."""
-    threads = max(1, int(environ.get("QUARTERDECK_JOB_THREADS", "1")))
+    """Threads of every numeric library, from `QD_JOB_THREADS` (default 1), before any of them is loaded."""
+    threads = max(1, int(environ.get("QD_JOB_THREADS", "1")))
     for name in THREADS:
         environ[name] = str(threads)
     if kind in EVERY_CORE:

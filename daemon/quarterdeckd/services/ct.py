@@ -10,9 +10,11 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
+from quarterdeckd.services.elapsed import Now
 from quarterdeckd.services.endpoints import SERVED, breaks_callers
 from quarterdeckd.services.evidence import gates_of, judge
 from quarterdeckd.services.policy import check
+from quarterdeckd.services.scheduled import may
 from quarterdeckd.services.triggers import (
     Found,
     checks_name,
@@ -32,6 +34,9 @@ from quarterstore.records.faults import Conflict, Refused, got, missing
 from quarterstore.records.names import checked_word
 
 SUPPRESSED_ALERT = "retraining suppressed"
+FORBIDDEN_ALERT = "retrained version not sent on"
+SENT_BY: dict[str, type[Act[Any]]] = {"staging": registry.MoveStage, "canary": deployments.StartCanary}
+"""The act that each strategy ends with."""
 Then = Iterator[tuple[Act[Any], Asking]]
 
 
@@ -46,45 +51,13 @@ def policy_of(state: State, model: str) -> ct.Policy:
 
 def _set(state: State, act: ct.SetPolicy, asking: Asking) -> Decision:
     model = checked_word("model", act.model)
-    pipeline = state.pipelines.get(act.pipeline)
-    if pipeline is None:
-        raise missing("pipeline", act.pipeline, state.pipelines.rows, next="run it once: qd pipeline run FILE")
-    if pipeline.definition.model != model:
-        raise got("pipeline", f"{act.pipeline}, which trains {pipeline.definition.model}", f"one that trains {model}")
+    _checked_pipeline(state, act.pipeline, model)
     check(state, act)
-    former = state.policies.get(model)
-    policy = ct.Policy(
-        model=model,
-        pipeline=act.pipeline,
-        endpoint=checked_word("endpoint", act.endpoint or model),
-        set_by=asking.actor,
-        at=asking.now,
-        schedule=act.schedule,
-        drift=act.drift,
-        accuracy=act.accuracy,
-        rows=act.rows,
-        cooldown=act.cooldown,
-        strategy=act.strategy,
-        ladder=act.ladder,
-        rule=act.rule,
-    )
-    if former is not None:
-        kept = {trigger: former.since.get(trigger, former.at) for trigger in ct.TRIGGERS if _had(former, trigger)}
-        policy = replace(
-            policy,
-            enabled=former.enabled,
-            since=kept,
-            retrains=former.retrains,
-            suppressed={key: each for key, each in former.suppressed.items() if _had(policy, key)},
-            held=former.held,
-            last=former.last,
-            count=former.count,
-        )
-    endpoint = state.deployments.get(policy.endpoint)
-    if endpoint is not None and endpoint.model != model:
-        raise Conflict(f"{policy.endpoint} serves {endpoint.model}, got {model}", field="endpoint")
-    if act.drift is not None or act.accuracy is not None:
-        deployment_of(state, policy.endpoint)
+    fields = {name: getattr(act, name) for name in act.__struct_fields__}
+    endpoint = checked_word("endpoint", act.endpoint or model)
+    fresh = ct.Policy(**{**fields, "model": model, "endpoint": endpoint}, set_by=asking.actor, at=asking.now)
+    policy = _carried_on(state.policies.get(model), fresh)
+    _checked_endpoint(state, policy)
 
     def then(after: State, asked: Asking) -> Then:
         for message in _clocks(after, policy):
@@ -95,6 +68,39 @@ def _set(state: State, act: ct.SetPolicy, asking: Asking) -> Decision:
         f"set continuous training of {model} ({'on' if policy.enabled else 'off'}): {_said(policy)}",
         lambda after: after.policies[model],
         then,
+    )
+
+
+def _checked_pipeline(state: State, name: str, model: str) -> None:
+    pipeline = state.pipelines.get(name)
+    if pipeline is None:
+        raise missing("pipeline", name, state.pipelines.rows, next="run it once: qd pipeline run FILE")
+    if pipeline.definition.model != model:
+        raise got("pipeline", f"{name}, which trains {pipeline.definition.model}", f"one that trains {model}")
+
+
+def _checked_endpoint(state: State, policy: ct.Policy) -> None:
+    endpoint = state.deployments.get(policy.endpoint)
+    if endpoint is not None and endpoint.model != policy.model:
+        raise Conflict(f"{policy.endpoint} serves {endpoint.model}, got {policy.model}", field="endpoint")
+    if policy.drift is not None or policy.accuracy is not None:
+        deployment_of(state, policy.endpoint)
+
+
+def _carried_on(former: ct.Policy | None, policy: ct.Policy) -> ct.Policy:
+    """A policy with what became of the one before it; a trigger that both have counts on."""
+    if former is None:
+        return policy
+    kept = {trigger: former.since.get(trigger, former.at) for trigger in ct.TRIGGERS if _had(former, trigger)}
+    return replace(
+        policy,
+        enabled=former.enabled,
+        since=kept,
+        retrains=former.retrains,
+        suppressed={key: each for key, each in former.suppressed.items() if _had(policy, key)},
+        held=former.held,
+        last=former.last,
+        count=former.count,
     )
 
 
@@ -173,7 +179,7 @@ def _resume(state: State, act: ct.ResumeTrigger, asking: Asking) -> Decision:
 def _start(state: State, act: ct.StartRetrain, asking: Asking) -> Decision:
     policy = policy_of(state, act.model)
     cause: ct.Cause = "schedule" if act.by_schedule else "person"
-    why = in_the_way(state, policy, asking.now)
+    why = in_the_way(state, policy, asking.time)
     if why and not act.by_schedule:
         raise Refused(why, field="model")
     if why:
@@ -204,6 +210,7 @@ def _begun(
             value=value,
             limit=limit,
             live=deployment.live if deployment is not None else None,
+            began=asked.time.moment,
         )
         yield ct.NoteRetrain(model=policy.model, retrain=noted), spoken
 
@@ -216,7 +223,7 @@ def _note(state: State, act: ct.NoteRetrain, asking: Asking) -> Decision:
     return Decision([event], f"{act.retrain.id} began", lambda after: after.policies[act.model])
 
 
-def leads(state: State, policy: ct.Policy, readings: ct.Readings, now: float) -> Found | str | None:
+def leads(state: State, policy: ct.Policy, readings: ct.Readings, now: Now) -> Found | str | None:
     """What has to happen now, one thing at a time: words where the newest version is to go out, else a trigger that is
     settled, suppressed or fires; None where nothing has to."""
     if not policy.enabled:
@@ -229,11 +236,11 @@ def leads(state: State, policy: ct.Policy, readings: ct.Readings, now: float) ->
 
 def _look(state: State, act: ct.LookAtTriggers, asking: Asking) -> Decision:
     policy = policy_of(state, act.model)
-    what = leads(state, policy, act.readings, asking.now)
+    what = leads(state, policy, act.readings, asking.time)
     if what is None:
         raise Conflict(f"nothing is due for {policy.model}", field="model")
     if isinstance(what, str):
-        return _sent(state, policy, what)
+        return _sent(state, policy, what) if what in SENT_BY else _not_sent(state, policy, what)
     status, model = what.status, policy.model
     if what.leads == "FIRE":
         return _begun(state, policy, status.trigger, status.why, status.value, status.limit)
@@ -258,8 +265,8 @@ def _look(state: State, act: ct.LookAtTriggers, asking: Asking) -> Decision:
 
 
 def _due_out(state: State, policy: ct.Policy) -> str | None:
-    """What the strategy has to do with the version of the newest retrain, in words: `staging`, `canary`, or why it
-    cannot; None where it has nothing to do, or has to wait for the endpoint."""
+    """What the strategy has to do with the version of the newest retrain, in words: `staging`, `canary`, `forbidden`,
+    or why it cannot; None where it has nothing to do, or has to wait for the endpoint."""
     retrain = newest(policy)
     if retrain is None or retrain.sent or policy.strategy == "none":
         return None
@@ -277,9 +284,15 @@ def _due_out(state: State, policy: ct.Policy) -> str | None:
         return f"not sent on: {same}"
     if version.stage == "None" and gates_of(state, version.model, "Staging"):
         return f"not sent on: a hook is a gate to Staging: qd promote {version.id} Staging"
-    if policy.strategy == "staging":
-        return "staging"
-    return _canary_due(state, policy, version)
+    way = "staging" if policy.strategy == "staging" else _canary_due(state, policy, version)
+    return "forbidden" if way in SENT_BY and not _may_send(state, policy, version, SENT_BY[way]) else way
+
+
+def _may_send(state: State, policy: ct.Policy, version: registry.Version, way: type[Act[Any]]) -> bool:
+    """Whether who set the policy may still do what sends a version on: it is done in that person's name."""
+    person = state.people.get(policy.set_by)
+    asks = {way, registry.MoveStage} if version.stage == "None" else {way}
+    return person is None or all(may(person.roles, each) for each in asks)
 
 
 def _canary_due(state: State, policy: ct.Policy, version: registry.Version) -> str | None:
@@ -298,17 +311,14 @@ def _canary_due(state: State, policy: ct.Policy, version: registry.Version) -> s
 
 def _sent(state: State, policy: ct.Policy, what: str) -> Decision:
     """Staging, then the canary where the strategy says so: begun in solo, else asked for."""
-    retrain = newest(policy)
-    assert retrain is not None
-    version = state.versions[state.pipeline_runs[retrain.pipeline_run].version or ""]
-    goes = what in ("staging", "canary")
+    retrain, version = _to_send(state, policy)
     begins = what == "canary"
     reason = f"{retrain.id} of {policy.model}"
-    words = what if not goes else f"{version.id} {f'on a canary at {policy.endpoint}' if begins else 'to Staging'}"
+    words = f"{version.id} {f'on a canary at {policy.endpoint}' if begins else 'to Staging'}"
 
     def then(after: State, asked: Asking) -> Then:
         spoken = asked._replace(actor=policy.set_by)
-        if goes and version.stage == "None":
+        if version.stage == "None":
             yield registry.MoveStage(version=version.id, stage="Staging", reason=reason), spoken
         if begins:
             canary = deployments.StartCanary(
@@ -317,19 +327,48 @@ def _sent(state: State, policy: ct.Policy, what: str) -> Decision:
             asks = governance.Propose(act=msgspec.to_builtins(canary), reason=reason)
             yield (canary if asked.profile == "solo" else asks), spoken
 
+    return _noted(state, policy, words, begins)._replace(then=then)
+
+
+def _not_sent(state: State, policy: ct.Policy, what: str) -> Decision:
+    """Why the version stays where it is; that nobody may send it on is an alert, since no gate has said no to it."""
+    _, version = _to_send(state, policy)
+    if what != "forbidden":
+        return _noted(state, policy, what, False)
+    act = tag_of(SENT_BY[policy.strategy])
+    words = f"not sent on: {policy.set_by}, who set the policy, may not {act} any more"
+    alert = monitoring.RaiseAlert(
+        kind=FORBIDDEN_ALERT,
+        subject=policy.model,
+        severity="warning",
+        words=f"{version.id}: {words}"[:500],
+        next=f"qd promote {version.id} Staging; for the next ones: qd ct set {policy.model} --help",
+    )
+    return _noted(state, policy, words, False)._replace(then=lambda after, asked: iter([(alert, asked)]))
+
+
+def _to_send(state: State, policy: ct.Policy) -> tuple[ct.Retrain, registry.Version]:
+    retrain = newest(policy)
+    assert retrain is not None
+    return retrain, state.versions[state.pipeline_runs[retrain.pipeline_run].version or ""]
+
+
+def _noted(state: State, policy: ct.Policy, words: str, begins: bool) -> Decision:
+    retrain, version = _to_send(state, policy)
     tried = begins or in_use(state, version.id) is not None
     event = ct.RetrainSent(model=policy.model, cause=retrain.cause, words=words, tried=tried)
-    said = f"{reason}: {words}; stop it: qd ct off {policy.model}"
-    return Decision([event], said, lambda after: after.policies[policy.model], then)
+    said = f"{retrain.id} of {policy.model}: {words}; stop it: qd ct off {policy.model}"
+    return Decision([event], said, lambda after: after.policies[policy.model])
 
 
-def standing(state: State, policy: ct.Policy, readings: ct.Readings, now: float, fault: str = "") -> ct.PolicyStatus:
+def standing(state: State, policy: ct.Policy, readings: ct.Readings, now: Now, fault: str = "") -> ct.PolicyStatus:
     """A policy as it stands, for people; `fault` is what its last look met."""
     triggers = tuple(each.status for each in found(state, policy, readings, now))
     retrain = newest(policy)
     words = ""
     if retrain is not None:
-        words = f"{retrain.id} by {retrain.cause} ({retrain.words}): {place_of(state, policy, retrain, now).words}"
+        place = place_of(state, policy, retrain, now.moment.at)
+        words = f"{retrain.id} by {retrain.cause} ({retrain.words}): {place.words}"
         words += f"; {retrain.sent}" if retrain.sent else ""
     next_ = f"qd ct off {policy.model}" if policy.enabled else f"qd ct on {policy.model}"
     if policy.suppressed:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from quarterdeckd.services.elapsed import Now
 from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Event, Query, Role
 from quarterstore.records.ids import new_id
 
 
 class Asking(NamedTuple):
-    """Who asks, when, under which profile; `seq` is the number this entry will have. `approval` and `approved_by` are
-    set while an approved act is done, `chained` while an act follows from another one in the same entry."""
+    """Who asks, when (by two clocks, for what has to last), under which profile; `seq` is the number this entry will
+    have. `approval` and `approved_by` are set while an approved act is done, `chained` while an act follows from
+    another one in the same entry."""
 
     actor: str
     roles: tuple[Role, ...]
-    now: float
+    time: Now
     seq: int
     profile: str
     key: str = ""
@@ -24,6 +26,11 @@ class Asking(NamedTuple):
     approval: str | None = None
     approved_by: str | None = None
     chained: bool = False
+
+    @property
+    def now(self) -> float:
+        """Seconds since 1970, by the wall clock."""
+        return self.time.moment.at
 
     def id(self, noun: str) -> str:
         """A new identifier of this moment."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.definitions import checked, checked_sources
+from quarterdeckd.services.elapsed import Now
 from quarterdeckd.services.joining import following, noted
 from quarterdeckd.services.queued_pipelines import definition_of, digest_of, gone_on, queued_job, tracked_run
 from quarterdeckd.services.releasing import released
@@ -19,6 +21,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records import experiments, flows, jobs, pipelines, runs
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, Refused, got, missing
+from quarterstore.records.moments import Moment
 from quarterstore.records.names import checked_text
 from quarterstore.records.training import file_of
 
@@ -147,6 +150,7 @@ def _waits(state: State, pipeline_run: pipelines.PipelineRun, asks: pipelines.St
         started=asking.now,
         words=about.ask or "may it go on?",
         figures={**asks.figures, "until": asking.now + about.timeout},
+        asked=asking.time.moment,
     )
     asked = pipelines.PipelineAsked(pipeline_run=pipeline_run.id, step=step)
     words = f"{pipeline_run.pipeline} waits for a person: {step.name}"
@@ -233,11 +237,18 @@ def _asking(state: State, act: pipelines.ApproveStep | pipelines.RejectStep | pi
     return pipeline_run, step
 
 
+def time_left(step: pipelines.Step, now: Now) -> float:
+    """Seconds in which a step that asks a person may be answered. `until` is what that was by the wall clock when it
+    began to ask: what passed since is counted by the machine's own."""
+    began = step.started or 0.0
+    return float(step.figures.get("until", math.inf)) - began - now.since(step.asked or Moment(began))
+
+
 def _approve(state: State, act: pipelines.ApproveStep, asking: Asking) -> Decision:
     pipeline_run, step = _asking(state, act)
     if asking.profile != "solo" and asking.actor == pipeline_run.actor:
         raise Refused(f"{asking.actor} asked for this run; another person has to approve it", field="step")
-    if asking.now > step.figures.get("until", asking.now):
+    if time_left(step, asking.time) < 0:
         raise Conflict(f"{step.name} was to be answered before, which is a no", field="step")
     note = checked_text("note", act.note, longest=1000) if act.note else ""
     words = f"approved by {asking.actor}" + (f": {note}" if note else "")

@@ -11,7 +11,15 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.due_times import coming, following, retimed
-from quarterdeckd.services.scheduled import LONGEST, checked_act, checked_jitter, checked_when, first_due, may
+from quarterdeckd.services.scheduled import (
+    LONGEST,
+    checked_act,
+    checked_jitter,
+    checked_target,
+    checked_when,
+    first_due,
+    may,
+)
 from quarterstore.ledger.state import State
 from quarterstore.records import schedules
 from quarterstore.records.base import Act, Event
@@ -40,6 +48,7 @@ def _add(state: State, act: schedules.AddSchedule, asking: Asking) -> Decision:
     schedule = replace(schedule, next=first_due(schedule, asking.now))
     if act.jitter and schedule.next is not None:
         checked_jitter(schedule, schedule.next)
+    checked_target(state, act.act)
     return Decision(
         [schedules.ScheduleAdded(schedule=schedule)],
         f"scheduled {name}: {act.act['type']}, {schedules.when_words(schedule)} ({schedule.zone})",

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from quarterdeckd.measures.proportions import fall
+from quarterdeckd.services.elapsed import Now
 from quarterdeckd.services.evidence import judge
 from quarterdeckd.services.scheduled import may
 from quarterstore.ledger.finding import in_use
@@ -69,17 +70,17 @@ def checks_name(model: str) -> str:
     return f"ct-drift-{model}"
 
 
-def found(state: State, policy: ct.Policy, readings: ct.Readings, now: float) -> list[Found]:
+def found(state: State, policy: ct.Policy, readings: ct.Readings, now: Now) -> list[Found]:
     """Every trigger that the policy sets."""
     return [_judged(state, policy, signal, now) for signal in _signals(state, policy, readings, now)]
 
 
 def newest(policy: ct.Policy) -> ct.Retrain | None:
     """The last retrain of any cause."""
-    return max(policy.retrains.values(), key=lambda each: each.at, default=None)
+    return max(policy.retrains.values(), key=lambda each: each.seq, default=None)
 
 
-def in_the_way(state: State, policy: ct.Policy, now: float) -> str:
+def in_the_way(state: State, policy: ct.Policy, now: Now) -> str:
     """Why no retrain of this model begins now whatever its triggers say; nothing where one may."""
     gate = state.gates.get(policy.model)
     if not policy.enabled:
@@ -90,17 +91,16 @@ def in_the_way(state: State, policy: ct.Policy, now: float) -> str:
     if person is not None and not may(person.roles, RerunPipeline):
         return f"{policy.set_by}, who set it, may not run pipelines any more: qd ct set {policy.model} --help"
     maintenance = state.maintenance.get("deck")
-    if maintenance is not None and now < maintenance.until:
+    if maintenance is not None and now.moment.at < maintenance.until:
         return f"maintenance is on: {maintenance.reason}"
     for run in state.pipeline_runs:
         if run.state not in ENDED and state.pipelines[run.pipeline].definition.model == policy.model:
             return f"one retrain at a time: {run.id} is in flight"
     retrain = newest(policy)
-    if retrain is not None and (place := place_of(state, policy, retrain, now)).state == "UNDER WAY":
+    if retrain is not None and (place := place_of(state, policy, retrain, now.moment.at)).state == "UNDER WAY":
         return f"one retrain at a time: {place.words}"
-    # on both sides of the last retrain: a clock that was put back by a year must not hold the next for a year
-    if policy.last is not None and abs(now - policy.last) < policy.cooldown:
-        return f"cooling down for {policy.cooldown - (now - policy.last):.0f} s more"
+    if policy.cools is not None and (left := policy.cooldown - now.since(policy.cools)) > 0:
+        return f"cooling down for {left:.0f} s more"
     return ""
 
 
@@ -156,9 +156,9 @@ def trained_on(state: State, policy: ct.Policy) -> datasets.Dataset | None:
     return max((each for each in state.datasets if each.name == known.name), key=lambda each: each.created)
 
 
-def _signals(state: State, policy: ct.Policy, readings: ct.Readings, now: float) -> Iterator[Signal]:
+def _signals(state: State, policy: ct.Policy, readings: ct.Readings, now: Now) -> Iterator[Signal]:
     if policy.schedule is not None:
-        yield _schedule(state, policy, now)
+        yield _schedule(state, policy, now.moment.at)
     if policy.drift is not None:
         yield _drift(state, policy, policy.drift)
     if policy.accuracy is not None:
@@ -180,7 +180,7 @@ def _schedule(state: State, policy: ct.Policy, now: float) -> Signal:
     if schedule is None:
         words = f"its schedule was removed: set the policy again, qd ct set {policy.model} --help"
     elif due is None:
-        words = f"paused: qd schedules pause --name {schedule.name} --no-paused"
+        words = f"paused: qd resume {schedule.name}"
     else:
         words = f"due {datetime.fromtimestamp(due, UTC):%Y-%m-%d %H:%M} UTC"
     held = policy.held
@@ -193,10 +193,10 @@ def _schedule(state: State, policy: ct.Policy, now: float) -> Signal:
 def _drift(state: State, policy: ct.Policy, rule: ct.OnDrift) -> Signal:
     deployment = state.deployments.get(policy.endpoint)
     live = deployment.live if deployment is not None else None
-    since, retrain = counted_from(policy, "drift"), policy.retrains.get("drift")
+    after, retrain = policy.counted.get("drift", 0), policy.retrains.get("drift")
     checks = sorted(
-        (each for each in state.drifts if each.endpoint == policy.endpoint and each.at > since),
-        key=lambda each: each.at,
+        (each for each in state.drifts if each.endpoint == policy.endpoint and each.seq > after),
+        key=lambda each: each.seq,
         reverse=True,
     )
     judged = [each for each in checks if each.version == live and each.verdict in JUDGED]
@@ -218,7 +218,7 @@ def _drift(state: State, policy: ct.Policy, rule: ct.OnDrift) -> Signal:
         checked=checks[0].at if checks else None,
         words=words[:300],
         enough=bool(judged),
-        clear=retrain is not None and any(each.verdict != "DRIFT" and each.at > retrain.at for each in judged),
+        clear=retrain is not None and any(each.verdict != "DRIFT" and each.seq > retrain.seq for each in judged),
         fresh=_made_since(state, live, retrain),
     )
 
@@ -260,7 +260,7 @@ def _dropped(
 def _made_since(state: State, live: str | None, retrain: ct.Retrain | None) -> bool:
     """Whether the live version was made after a retrain began, by it or by anything else."""
     version = state.versions.get(live or "")
-    return retrain is not None and version is not None and version.created > retrain.at
+    return retrain is not None and version is not None and version.number > retrain.newest
 
 
 def _rows(state: State, policy: ct.Policy, rule: ct.OnRows, readings: ct.Readings) -> Signal:
@@ -284,7 +284,7 @@ def _rows_beyond(state: State, newer: datasets.Dataset | None, since: float) -> 
     return max(0, newer.rows - (trained.rows if trained else 0))
 
 
-def _judged(state: State, policy: ct.Policy, signal: Signal, now: float) -> Found:
+def _judged(state: State, policy: ct.Policy, signal: Signal, now: Now) -> Found:
     def said(what: ct.TriggerState, why: str, leads: Literal["", "FIRE", "GONE", "UNCHANGED"] = "") -> Found:
         status = ct.TriggerStatus(
             trigger=signal.trigger,
@@ -308,7 +308,7 @@ def _judged(state: State, policy: ct.Policy, signal: Signal, now: float) -> Foun
     if not signal.past:
         return said("BELOW" if signal.enough else "WAITING", signal.words)
     if retrain is not None:
-        place = place_of(state, policy, retrain, now)
+        place = place_of(state, policy, retrain, now.moment.at)
         if signal.fresh:
             why = f"unchanged with {_live(state, policy)}, made after it had set off a retrain: {signal.words}"
             return said("SUPPRESSED", why, "UNCHANGED")
@@ -322,7 +322,7 @@ def _judged(state: State, policy: ct.Policy, signal: Signal, now: float) -> Foun
 def _unsettled(policy: ct.Policy, trigger: ct.Trigger) -> ct.Retrain | None:
     """The last retrain of a signal, until it is known whether that helped; a resume settles it too."""
     retrain = policy.retrains.get(trigger) if trigger in SIGNALS else None
-    if retrain is None or retrain.verdict or policy.since.get(trigger, 0.0) > retrain.at:
+    if retrain is None or retrain.verdict or policy.counted.get(trigger, 0) > retrain.seq:
         return None
     return retrain
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import signal
 import time
 from pathlib import Path
 
+from quarterdeckd.proc import born, end_started_for
 
-def born(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat), None when it is gone or a
-    zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+log = logging.getLogger(__name__)
 
 
 def age(since: int) -> float:
@@ -82,6 +77,15 @@ def _groups_of_session(session: int) -> set[int]:
         if int(fields[3]) == session:
             found.add(int(fields[2]))
     return found
+
+
+def end_all(folder: Path, pid: int | None, since: int | None) -> None:
+    """End everything of a job whose worker is over: what is left in its session, in the groups of its steps, and
+    whatever these started in sessions of their own."""
+    end_left(pid, since)
+    end_groups(folder)
+    if count := end_started_for(folder.name):
+        log.warning("%s: %d processes that it had started were ended", folder.name, count)
 
 
 def end_groups(folder: Path) -> None:

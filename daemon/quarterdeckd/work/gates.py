@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 from collections.abc import Coroutine
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import msgspec
 
 from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.writer import Asked
-from quarterdeckd.services.deciding import Asking, Rules
+from quarterdeckd.services.deciding import Rules
 from quarterdeckd.services.evidence import gates_of
 from quarterdeckd.work.hooks import Hooks
 from quarterstore.ledger.finding import one_of, version_of
@@ -67,9 +66,7 @@ class Gates:
     def _all_but_the_gates(self, asked: Asked) -> bool:
         """Whether the rule, which is pure, would let it through; where it refuses for another reason, nobody outside
         hears of it."""
-        speaker = asked.speaker
-        now, profile = time.time(), self._dispatch.profile
-        asking = Asking(speaker.person, speaker.roles, now, self._dispatch.seq + 1, profile, speaker.key, speaker.run)
+        asking = self._dispatch.asking(asked.speaker, self._dispatch.seq + 1)
         try:
             self._rules[type(asked.act)](self._view, asked.act, asking)
         except Fault as fault:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
+from quarterdeckd.api.clock import Clock
 from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.bus import Bus, Kept
@@ -57,10 +57,11 @@ class Retraining:
     """Looks at every policy when something happened, and every so often. What is decided is decided by the rule of the
     act, on the state as it is then: two looks, or one before and one after a restart, begin one retrain."""
 
-    def __init__(self, view: State, dispatch: Dispatch, bus: Bus, labels: Outcomes) -> None:
+    def __init__(self, view: State, dispatch: Dispatch, bus: Bus, labels: Outcomes, clock: Clock) -> None:
         self._view = view
         self._dispatch = dispatch
         self._labels = labels
+        self._clock = clock
         self._woken = asyncio.Event()
         self._read_before: dict[str, tuple[tuple[object, ...], ct.Readings]] = {}
         self._faults: dict[str, str] = {}
@@ -91,7 +92,7 @@ class Retraining:
                 return
             try:
                 readings = await asyncio.to_thread(self._read, policy)
-                if leads(self._view, policy, readings, time.time()) is None:
+                if leads(self._view, policy, readings, self._clock.now()) is None:
                     self._faults.pop(model, None)
                     return
                 crash("ct.due")
@@ -120,7 +121,7 @@ class Retraining:
         since = counted_from(policy, "rows")
         asked = (files, live, since, policy.since.get("accuracy"), accuracy)
         known = self._read_before.get(policy.model)
-        now = time.time()
+        now = self._clock.now().moment.at
         if known is not None and known[0] == asked and 0 <= now - known[1].at < FRESH:
             return known[1]
         readings = ct.Readings(
@@ -153,7 +154,7 @@ class Retraining:
         """One policy as it stands; reads files."""
         policy = policy_of(self._view, query.model)
         fault = self._faults.get(policy.model, "")
-        return standing(self._view, policy, self._read(policy), time.time(), fault)
+        return standing(self._view, policy, self._read(policy), self._clock.now(), fault)
 
     def listed(self, query: ct.ListPolicies, speaker: Speaker, seen: int) -> list[ct.PolicyStatus]:
         """Every policy as it stands, by model; reads files."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable
 
 import msgspec
 
+from quarterdeckd.api.clock import Clock
 from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.bus import Bus, Kept
+from quarterdeckd.services.pipelines import time_left
 from quarterdeckd.work.handover import Handover
 from quarterstore.ledger.state import State
 from quarterstore.records import flows, jobs, pipelines
@@ -21,7 +22,7 @@ NOT_TOLD = ("approve", *(name for name, kind in flows.KINDS.items() if kind.daem
 AGAIN = 5.0
 """Seconds after which a no that could not be kept (the disk is full) is said again."""
 LONGEST = 60.0
-"""Seconds after which deadlines are looked at again: the wall clock may have been put forward."""
+"""Seconds after which deadlines are looked at again: the machine may have slept, which the loop does not count."""
 
 
 class Steps:
@@ -62,9 +63,10 @@ class Steps:
 class Deadlines:
     """Says no for whoever does not answer a step that asks."""
 
-    def __init__(self, view: State, dispatch: Dispatch, bus: Bus) -> None:
+    def __init__(self, view: State, dispatch: Dispatch, bus: Bus, clock: Clock) -> None:
         self._view = view
         self._dispatch = dispatch
+        self._clock = clock
         self._wake = asyncio.Event()
         bus.on_kept(self._kept)
 
@@ -76,19 +78,24 @@ class Deadlines:
         """Until cancelled: expire what is late, also what came to be late while no daemon ran."""
         while True:
             self._wake.clear()
-            soonest = LONGEST
-            for run in [run for run in self._view.pipeline_runs if run.state == "WAITING"]:
-                step = next(each for each in run.steps if each.state == "ASKING")
-                left = step.figures["until"] - time.time()
-                soonest = min(soonest, left if left > 0 else AGAIN)
-                if left <= 0:
-                    await self._expire(run.id, step.name)
+            soonest = await self.look()
             try:
                 # not wait_for: in Python 3.11 it swallows a cancel that comes with the wake, and stopping hangs
                 async with asyncio.timeout(max(0.05, soonest)):
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    async def look(self) -> float:
+        """Expire what is late, and answer after how many seconds to look again."""
+        soonest = LONGEST
+        for run in [run for run in self._view.pipeline_runs if run.state == "WAITING"]:
+            step = next(each for each in run.steps if each.state == "ASKING")
+            left = time_left(step, self._clock.now())
+            soonest = min(soonest, left if left > 0 else AGAIN)
+            if left <= 0:
+                await self._expire(run.id, step.name)
+        return soonest
 
     async def _expire(self, run: str, step: str) -> None:
         try:

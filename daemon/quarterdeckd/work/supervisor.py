@@ -22,7 +22,8 @@ from quarterdeckd.api.dispatch import Dispatch
 from quarterdeckd.api.identity import job_key
 from quarterdeckd.api.intake import Intake
 from quarterdeckd.bus import Bus, Kept
-from quarterdeckd.work.adoption import age, alive, born, claimer, end_group, end_groups, end_left, ending_of, holder
+from quarterdeckd.proc import JOB, born
+from quarterdeckd.work.adoption import age, alive, claimer, end_all, end_group, ending_of, holder
 from quarterdeckd.work.handover import Handover
 from quarterdeckd.work.steps import Steps
 from quarterstore.ledger.state import State
@@ -149,8 +150,9 @@ class Supervisor:
     async def _start(self, job: jobs.Job) -> None:
         folder = self.home.jobs / job.id
         pid = holder(folder)
-        if pid is None:
-            end_left(claimer(folder), None)  # of a worker that ended before anybody noted that it began
+        if pid is None and (before := claimer(folder)) is not None:
+            # a worker that ended before anybody noted that it began
+            await asyncio.to_thread(end_all, folder, before, None)
         if pid is None and not (folder / "result.json").exists():
             try:
                 if job.kind == "pipeline":
@@ -182,7 +184,7 @@ class Supervisor:
         folder.mkdir(mode=0o700, parents=True)
         spec = jobs.JobSpec(job=job.id, kind=job.kind, spec=self.handover.resolved(job), limits=job.limits)
         write_whole(folder / "spec.json", msgspec.json.encode(spec))
-        environment = {**os.environ, "QUARTERDECK_HOME": str(self.home.root), "QUARTERDECK_AS": job.id}
+        environment = {**os.environ, "QUARTERDECK_HOME": str(self.home.root), "QUARTERDECK_AS": job.id, JOB: job.id}
         environment["QUARTERDECK_RUN"] = self._run_of(job) or ""
         environment.pop("NOTIFY_SOCKET", None)
         environment.pop("QD_CRASH_AT", None)
@@ -203,7 +205,7 @@ class Supervisor:
         if alive(job.pid, job.born):
             self._watch(job)
         else:
-            end_left(job.pid, job.born)
+            await asyncio.to_thread(end_all, self.home.jobs / job.id, job.pid, job.born)
             await self._ended(job.id)
 
     def _watch(self, job: jobs.Job) -> None:
@@ -235,12 +237,11 @@ class Supervisor:
         await self._read_progress(watched)
         if over:
             self._forget(watched)
-            end_left(watched.pid, watched.born)
+            await asyncio.to_thread(end_all, self.home.jobs / watched.job, watched.pid, watched.born)
             self.home.secret_key(watched.job).unlink(missing_ok=True)
             if job.state == "RUNNING":
                 await self._ended(watched.job, watched.ending())
             elif job.kind == "pipeline":
-                end_groups(self.home.jobs / job.id)
                 await asyncio.to_thread(_clear_steps, self.home.jobs / job.id)
             return
         if job.state == "RUNNING" and watched.quiet(self.home.jobs / job.id / "beat") > SILENT:
@@ -264,7 +265,6 @@ class Supervisor:
         folder = self.home.jobs / job_id
         path = folder / "result.json"
         if job.kind == "pipeline":
-            end_groups(folder)
             # what was told and not read yet, or read by a daemon that died before it said so
             await self._steps.note(job, await asyncio.to_thread(_steps_told, job_id, folder / "progress.jsonl"))
         run = self._run_of(job)

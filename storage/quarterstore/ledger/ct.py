@@ -6,10 +6,23 @@ from msgspec.structs import replace
 
 from quarterstore.ledger.state import Fold, State
 from quarterstore.records import ct, monitoring
+from quarterstore.records.moments import Moment
 
 
 def _set(state: State, event: ct.PolicySet) -> None:
-    state.policies.put(event.policy)
+    """Since when a trigger counts is said as a time; which entry that was is known here alone. When the last retrain
+    began does not change with the policy."""
+    policy, seq = event.policy, state.context.seq
+    former = state.policies.get(policy.model) or policy  # itself where a removal is undone
+    counted = {
+        trigger: former.counted.get(trigger, seq) if _since(former, trigger) == _since(policy, trigger) else seq
+        for trigger in ct.TRIGGERS
+    }
+    state.policies.put(replace(policy, counted=counted, cools=former.cools))
+
+
+def _since(policy: ct.Policy, trigger: ct.Trigger) -> float:
+    return policy.since.get(trigger, policy.at)
 
 
 def _removed(state: State, event: ct.PolicyRemoved) -> None:
@@ -17,13 +30,16 @@ def _removed(state: State, event: ct.PolicyRemoved) -> None:
 
 
 def _began(state: State, event: ct.RetrainBegan) -> None:
-    policy, retrain = state.policies[event.model], event.retrain
+    policy = state.policies[event.model]
+    newest = max((each.number for each in state.versions if each.model == event.model), default=0)
+    retrain = replace(event.retrain, seq=state.context.seq, newest=newest)
     state.policies.put(
         replace(
             policy,
             retrains={**policy.retrains, retrain.cause: retrain},
             held=None,
             last=retrain.at,
+            cools=retrain.began or Moment(retrain.at),
             count=policy.count + 1,
         )
     )
@@ -57,6 +73,7 @@ def _resumed(state: State, event: ct.TriggerResumed) -> None:
             policy,
             suppressed={trigger: each for trigger, each in policy.suppressed.items() if trigger != event.trigger},
             since={**policy.since, event.trigger: event.at},
+            counted={**policy.counted, event.trigger: state.context.seq},
         )
     )
 
@@ -77,7 +94,9 @@ def _reaction(state: State, event: monitoring.ReactionSet) -> None:
             drift=ct.OnDrift(),
             cooldown=reaction.cooldown,
             since={"drift": reaction.at},
+            counted={"drift": state.context.seq},
             last=former.last if former else None,
+            cools=former.cools if former else None,
         )
     )
 
@@ -87,7 +106,15 @@ def _fired(state: State, event: monitoring.ReactionFired) -> None:
     model = state.deployments[event.endpoint].model
     policy = state.policies.get(model)
     if policy is not None and event.fired:
-        state.policies.put(replace(policy, last=event.at, since={**policy.since, "drift": event.at}))
+        state.policies.put(
+            replace(
+                policy,
+                last=event.at,
+                cools=Moment(event.at),
+                since={**policy.since, "drift": event.at},
+                counted={**policy.counted, "drift": state.context.seq},
+            )
+        )
 
 
 FOLDS: dict[type, Fold] = {

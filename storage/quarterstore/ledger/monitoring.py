@@ -7,7 +7,7 @@ from quarterstore.records import monitoring
 
 
 def _drift(state: State, event: monitoring.DriftChecked | monitoring.DriftFound) -> None:
-    state.drifts.put(event.drift)
+    state.drifts.put(copy_of(event.drift, seq=state.context.seq))
 
 
 def _raised(state: State, event: monitoring.AlertRaised) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from quarterstore.records.base import Act, Event, Query, Record, Role
 from quarterstore.records.canaries import CanaryRule
 from quarterstore.records.deployments import LADDER
+from quarterstore.records.moments import Moment
 
 Trigger = Literal["schedule", "drift", "accuracy", "rows"]
 TRIGGERS: tuple[Trigger, ...] = ("schedule", "drift", "accuracy", "rows")
@@ -72,6 +73,12 @@ class Retrain(Record, frozen=True):
     """Whether live traffic was asked for it."""
     verdict: Verdict = ""
     """Of a drift or an accuracy: empty until data after it was judged."""
+    began: Moment | None = None
+    """When it began by two clocks, which cool-down goes by."""
+    seq: int = 0
+    """The entry in which it began: what came after it is known by its entry, whatever the clock showed."""
+    newest: int = 0
+    """The number of the newest version of the model then."""
 
 
 class Held(Record, frozen=True):
@@ -114,7 +121,11 @@ class Policy(Record, frozen=True):
     suppressed: dict[Trigger, Suppressed] = {}
     held: Held | None = None
     last: float | None = None
-    """When it last began a retrain: cool-down counts from here, and so do new rows."""
+    """When it last began a retrain: new rows count from here."""
+    cools: Moment | None = None
+    """The same by two clocks: cool-down counts from here."""
+    counted: dict[Trigger, int] = {}
+    """The entry from which on each trigger counts, beside the time of `since`."""
     count: int = 0
 
 

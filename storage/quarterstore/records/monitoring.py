@@ -53,6 +53,8 @@ class Drift(Record, frozen=True):
     verdict: DriftVerdict
     words: str
     job: str | None = None
+    seq: int = 0
+    """The entry that says so."""
 
 
 class Alert(Record, frozen=True):

@@ -11,6 +11,7 @@ from quarterstore.records.checks import ValidateSection
 from quarterstore.records.evaluations import Against, EvaluateSection
 from quarterstore.records.features import JoinSpec
 from quarterstore.records.jobs import Limits
+from quarterstore.records.moments import Moment
 from quarterstore.records.registry import Metric, Signature
 from quarterstore.records.spaces import TuneSection
 
@@ -156,6 +157,8 @@ class Step(Record, frozen=True):
     """Files it left, path -> SHA-256; they are kept as artefacts."""
     job: str | None = None
     """The job that ran it, whose folder has its log."""
+    asked: Moment | None = None
+    """When it began to ask a person, by two clocks."""
 
 
 class PipelineRun(Record, frozen=True):

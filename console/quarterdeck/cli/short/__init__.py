@@ -46,7 +46,6 @@ from quarterdeck.cli.short.scheduling import (
     resume,
     schedule_group,
     schedules,
-    schedules_group,
 )
 from quarterdeck.cli.short.streaming import stream
 from quarterdeck.cli.short.tracking import doctor, run_group, runs, status
@@ -115,7 +114,7 @@ GROUPS: dict[str, Callable[[], dict[str, Made]]] = {
     "retention": retention_group,
     "hold": hold_group,
     "schedule": schedule_group,
-    "schedules": schedules_group,
+    "schedules": schedule_group,
     "jobs": jobs_group,
 }
 HELP = {

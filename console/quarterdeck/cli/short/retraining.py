@@ -12,7 +12,7 @@ from quarterdeck.cli.short.making import Made, command
 from quarterdeck.cli.spans import seconds
 
 if TYPE_CHECKING:
-    from quarterstore.records.ct import OnRows, PolicyStatus
+    from quarterstore.records.ct import OnAccuracy, OnDrift, OnRows, OnSchedule, PolicyStatus, SetPolicy
 
 LISTED = ("model", "on", "pipeline", "strategy", "triggers", "retrain")
 TRIGGERS = ("trigger", "state", "value", "limit", "unit", "checked_at", "why")
@@ -54,52 +54,61 @@ def _set() -> click.Command:
     @click.option("--gate", "gates", multiple=True, help="of a canary: accuracy:0.02, psi:0.2, fairness:sex:0.1")
     @click.argument("model")
     @command("set", "Say when a model is retrained by itself; off until: qd ct on MODEL.")
-    def run(context: Context, model: str, pipeline: str, **given: Any) -> None:
-        from quarterdeck.gates import gate_of
-        from quarterstore.records import ct
-        from quarterstore.records.canaries import CanaryRule
-        from quarterstore.records.faults import got
-
-        endpoint, drift = given["endpoint"], given["drift"]
-        if endpoint is not None and drift is not None and endpoint != drift:
-            raise got("drift", drift, f"the endpoint of the policy, {endpoint}")
-        every, cron, check_every = given["every"], given["cron"], given["check_every"]
-        act = ct.SetPolicy(
-            model=model,
-            pipeline=pipeline,
-            endpoint=endpoint or drift,
-            schedule=ct.OnSchedule(cron=cron, every=seconds("every", every) if every else None, zone=given["zone"])
-            if every or cron
-            else None,
-            drift=ct.OnDrift(
-                checks=given["drift_checks"],
-                every=seconds("check_every", check_every) if check_every else None,
-                window=seconds("drift_window", given["drift_window"]),
-            )
-            if drift
-            else None,
-            accuracy=ct.OnAccuracy(
-                drop=given["accuracy_drop"],
-                least=given["labels_least"],
-                window=seconds("accuracy_window", given["accuracy_window"]),
-            )
-            if given["accuracy_drop"] is not None
-            else None,
-            rows=_rows(given["new_rows"], given["rows_of"]) if given["new_rows"] is not None else None,
-            cooldown=seconds("cooldown", given["cooldown"]),
-            strategy=given["strategy"],
-            ladder=steps("ladder", given["ladder"]),
-            rule=CanaryRule(
-                **({} if given["effect"] is None else {"effect": given["effect"]}),
-                gates=tuple(map(gate_of, given["gates"])),
-            ),
-        )
-        policy = context.client.ask(act)
+    def run(context: Context, model: str, **given: Any) -> None:
+        policy = context.client.ask(_asked(model, given))
         context.out(policy)
         if not policy.enabled:
             context.say(f"it is off; switch it on: qd ct on {model}")
 
     return run
+
+
+def _asked(model: str, given: dict[str, Any]) -> SetPolicy:
+    from quarterdeck.gates import gate_of
+    from quarterstore.records.canaries import CanaryRule
+    from quarterstore.records.ct import SetPolicy
+    from quarterstore.records.faults import got
+
+    endpoint, drift = given["endpoint"], given["drift"]
+    if endpoint is not None and drift is not None and endpoint != drift:
+        raise got("drift", drift, f"the endpoint of the policy, {endpoint}")
+    effect = {} if given["effect"] is None else {"effect": given["effect"]}
+    return SetPolicy(
+        model=model,
+        pipeline=given["pipeline"],
+        endpoint=endpoint or drift,
+        schedule=_on_schedule(given["every"], given["cron"], given["zone"]),
+        drift=_on_drift(given["drift_checks"], given["check_every"], given["drift_window"]) if drift else None,
+        accuracy=_on_accuracy(given["accuracy_drop"], given["labels_least"], given["accuracy_window"]),
+        rows=_rows(given["new_rows"], given["rows_of"]) if given["new_rows"] is not None else None,
+        cooldown=seconds("cooldown", given["cooldown"]),
+        strategy=given["strategy"],
+        ladder=steps("ladder", given["ladder"]),
+        rule=CanaryRule(**effect, gates=tuple(map(gate_of, given["gates"]))),
+    )
+
+
+def _on_schedule(every: str | None, cron: str | None, zone: str) -> OnSchedule | None:
+    from quarterstore.records.ct import OnSchedule
+
+    if not (every or cron):
+        return None
+    return OnSchedule(cron=cron, every=seconds("every", every) if every else None, zone=zone)
+
+
+def _on_drift(checks: int, every: str | None, window: str) -> OnDrift:
+    from quarterstore.records.ct import OnDrift
+
+    often = seconds("check_every", every) if every else None
+    return OnDrift(checks=checks, every=often, window=seconds("drift_window", window))
+
+
+def _on_accuracy(drop: float | None, least: int, window: str) -> OnAccuracy | None:
+    from quarterstore.records.ct import OnAccuracy
+
+    if drop is None:
+        return None
+    return OnAccuracy(drop=drop, least=least, window=seconds("accuracy_window", window))
 
 
 def _rows(least: int, of: str) -> OnRows:

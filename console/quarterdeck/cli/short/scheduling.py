@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command
+
+if TYPE_CHECKING:
+    from quarterstore.records.schedules import AddSchedule, Calendar, Happening
 
 COLUMNS = ("name", "when", "zone", "act", "state", "next", "last", "fired", "missed", "last_error")
 FIRINGS = ("schedule", "due", "state", "late", "missed", "tries", "ended", "job", "why")
@@ -17,6 +21,7 @@ JOBS = ("at", "what", "state", "id", "missed", "why")
 
 
 def schedule_group() -> dict[str, Made]:
+    """The verbs of `qd schedule`, and of `qd schedules`: the same words mean the same at both."""
     return {
         "add": _add,
         "list": schedules,
@@ -28,79 +33,92 @@ def schedule_group() -> dict[str, Made]:
     }
 
 
-def schedules_group() -> dict[str, Made]:
-    return {"next": next_times}
-
-
 def jobs_group() -> dict[str, Made]:
     return {"next": next_times}
 
 
-def _add() -> click.Command:
-    @click.option("--cron", help="five fields, cron's own rules: '30 2 * * 1-5'; needs --act")
-    @click.option("--every", help="a span such as 30s, 10m, 12h, 7d")
-    @click.option("--date", "dates", multiple=True, help="a day such as 2026-12-24; once for each")
-    @click.option("--each", type=click.Choice(("month", "quarter", "year")), help="with --day: a day of each of them")
-    @click.option("--day", default="", help="1 to 31, last, 'last weekday', 'first monday'")
-    @click.option("--time", "at", default="00:00", help="the wall time of --date and --day")
-    @click.option("--without", multiple=True, help="a day on which --date and --day do not count")
-    @click.option("--on", "event", help="an event (docs/messages.md) such as registry.version_registered")
-    @click.option("--where", multiple=True, metavar="FIELD=VALUE", help="what a field of the event has to be")
-    @click.option("--zone", default="UTC", help="of --cron, --date and --day: Europe/Berlin")
-    @click.option("--missed", type=click.Choice(("once", "skip", "all")), default="once", help="what is made up for")
-    @click.option("--grace", default="1h", help="late by so much is not missed yet")
-    @click.option(
+WHEN = (
+    click.option("--cron", help="five fields, cron's own rules: '30 2 * * 1-5'"),
+    click.option("--every", help="a span such as 30s, 10m, 12h, 7d"),
+    click.option("--date", "dates", multiple=True, help="a day such as 2026-12-24; once for each"),
+    click.option("--each", type=click.Choice(("month", "quarter", "year")), help="with --day: a day of each of them"),
+    click.option("--day", default="", help="1 to 31, last, 'last weekday', 'first monday'"),
+    click.option("--time", "at", default="00:00", help="the wall time of --date and --day"),
+    click.option("--without", multiple=True, help="a day on which --date and --day do not count"),
+    click.option("--on", "event", help="an event (docs/messages.md) such as registry.version_registered"),
+    click.option("--where", multiple=True, metavar="FIELD=VALUE", help="what a field of the event has to be"),
+    click.option("--zone", default="UTC", help="of --cron, --date and --day: Europe/Berlin"),
+)
+HOW = (
+    click.option("--missed", type=click.Choice(("once", "skip", "all")), default="once", help="what is made up for"),
+    click.option("--grace", default="1h", help="late by so much is not missed yet"),
+    click.option(
         "--overlap",
         type=click.Choice(("skip", "queue", "kill")),
         default="skip",
         help="while the job before it runs: skip the firing, queue it, kill that job",
-    )
-    @click.option("--lost", type=click.Choice(("leave", "again")), default="leave", help="a job that was lost")
-    @click.option("--jitter", default="0s", help="each firing is late by up to this, always the same")
-    @click.option("--act", required=True, metavar="NOUN.VERB", help="what is spoken: pipelines.rerun")
-    @click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="a field of the act")
+    ),
+    click.option("--lost", type=click.Choice(("leave", "again")), default="leave", help="a job that was lost"),
+    click.option("--jitter", default="0s", help="each firing is late by up to this, always the same"),
+)
+WHAT = (
+    click.option("--act", required=True, metavar="NOUN.VERB", help="what is spoken: pipelines.rerun"),
+    click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="a field of the act"),
+)
+
+
+def _add() -> click.Command:
+    @_taking(*WHEN, *HOW, *WHAT)
     @click.argument("name")
     @command("add", "Speak an act by the clock, or when something happens; replaces a schedule of the same name.")
-    def run(
-        context: Context,
-        name: str,
-        cron: str | None,
-        every: str | None,
-        dates: tuple[str, ...],
-        each: Any,
-        day: str,
-        at: str,
-        without: tuple[str, ...],
-        event: str | None,
-        where: tuple[str, ...],
-        grace: str,
-        jitter: str,
-        act: str,
-        fields: tuple[str, ...],
-        **how: Any,
-    ) -> None:
-        from quarterdeck.cli.spans import seconds
-        from quarterstore.records.schedules import AddSchedule, Calendar, Happening
-
-        days = Calendar(time=at, dates=dates, each=each, day=day, without=without) if dates or each or day else None
-        on = Happening(event=event, where=_pairs("where", where, _value)) if event is not None else None
-        asked = AddSchedule(
-            name=name,
-            act=_act(act, fields),
-            cron=cron,
-            every=None if every is None else seconds("every", every),
-            calendar=days,
-            on=on,
-            grace=seconds("grace", grace),
-            jitter=seconds("jitter", jitter),
-            **how,
-        )
-        found = context.client.ask(asked)
+    def run(context: Context, name: str, **given: Any) -> None:
+        found = context.client.ask(_asked(name, **given))
         context.out(found)
         if found.next is not None:
             _say_next(context, name)
 
     return run
+
+
+def _taking(*options: Callable[[Any], Any]) -> Callable[[click.Command], click.Command]:
+    """Options in the order in which they are to be read: a command appends what it is given."""
+
+    def given(made: click.Command) -> click.Command:
+        for option in options:
+            option(made)
+        return made
+
+    return given
+
+
+def _asked(
+    name: str, *, act: str, fields: tuple[str, ...], every: str | None, grace: str, jitter: str, **given: Any
+) -> AddSchedule:
+    from quarterdeck.cli.spans import seconds
+    from quarterstore.records.schedules import AddSchedule
+
+    return AddSchedule(
+        name=name,
+        act=_act(act, fields),
+        every=None if every is None else seconds("every", every),
+        calendar=_days(given.pop("dates"), given.pop("each"), given.pop("day"), given.pop("at"), given.pop("without")),
+        on=_happening(given.pop("event"), given.pop("where")),
+        grace=seconds("grace", grace),
+        jitter=seconds("jitter", jitter),
+        **given,
+    )
+
+
+def _days(dates: tuple[str, ...], each: Any, day: str, at: str, without: tuple[str, ...]) -> Calendar | None:
+    from quarterstore.records.schedules import Calendar
+
+    return Calendar(time=at, dates=dates, each=each, day=day, without=without) if dates or each or day else None
+
+
+def _happening(event: str | None, where: tuple[str, ...]) -> Happening | None:
+    from quarterstore.records.schedules import Happening
+
+    return None if event is None else Happening(event=event, where=_pairs("where", where, _value))
 
 
 def _act(tag: str, fields: tuple[str, ...]) -> dict[str, Any]:
@@ -189,18 +207,12 @@ def _row(schedule: Any) -> dict[str, Any]:
 
 def next_times() -> click.Command:
     @click.option("-n", "count", default=5, help="how many")
-    @click.option("--name", "named", hidden=True)
-    @click.option("--count", "counted", type=int, hidden=True)
-    @click.argument("name", required=False)
+    @click.argument("name")
     @command("next", "The next due times of a schedule, on the wall of its zone and in UTC.")
-    def run(context: Context, name: str | None, named: str | None, count: int, counted: int | None) -> None:
-        from quarterstore.records.faults import got
+    def run(context: Context, name: str, count: int) -> None:
         from quarterstore.records.schedules import NextFirings
 
-        wanted = name or named
-        if wanted is None:
-            raise got("name", "nothing", "the name of a schedule (qd schedules)")
-        context.out(context.client.ask(NextFirings(name=wanted, count=counted or count)), ("local", "utc"))
+        context.out(context.client.ask(NextFirings(name=name, count=count)), ("local", "utc"))
 
     return run
 
