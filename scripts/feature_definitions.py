@@ -14,6 +14,8 @@ from pathlib import Path
 
 import polars as pl
 
+from quarterstore.records.tables import unquoted
+
 ROWS = 100_000
 """Rows of a CSV file that its kinds are guessed from."""
 
@@ -22,7 +24,8 @@ def columns_of(file: Path) -> dict[str, str]:
     """Each column with the kind of its values: number, integer, text, boolean, or time."""
     parquet = file.suffix.lower() in (".parquet", ".pq")
     rows = pl.read_parquet_schema(file) if parquet else pl.read_csv(file, n_rows=ROWS, try_parse_dates=True).schema
-    return {name: kind_of(type_) for name, type_ in rows.items()}
+    named = {} if parquet else unquoted(file, list(rows))
+    return {named.get(name, name): kind_of(type_) for name, type_ in rows.items()}
 
 
 def kind_of(type_: pl.DataType) -> str:

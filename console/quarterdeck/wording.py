@@ -204,6 +204,7 @@ SHORT: dict[type, Callable[[Any], Words]] = {
     studies.ShowStudy: _with("tune show", "study"),
     studies.StopStudy: _with("tune stop", "study"),
     studies.ResumeStudy: _with("tune resume", "study"),
+    studies.RemoveStudy: _with("tune remove", "study"),
     pipelines.ShowPipelineRun: _with("pipeline show", "pipeline_run"),
     pipelines.PipelineLog: _step_log,
     pipelines.ResumePipeline: _resume,

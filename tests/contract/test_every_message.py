@@ -395,6 +395,7 @@ def about_studies(life: Life) -> None:
     assert life.until(pipelines.ShowPipelineRun(pipeline_run=run.id), lambda found: found.state in OVER).version
     life(studies.ResumeStudy(study=study.id, trials=1000))
     assert life(studies.StopStudy(study=study.id)).state == "CANCELLED"
+    assert life(studies.RemoveStudy(study=study.id)).id == study.id
 
 
 def ask_for_answers(life: Life) -> None:

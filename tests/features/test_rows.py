@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from quarterdeckd.features.joining import KNOWN, TIME
+from quarterdeckd.features.reading import opened
 from quarterdeckd.features.rows import run
 from quarterstore.records import features
 from quarterstore.records.faults import Fault
@@ -136,3 +140,12 @@ def test_a_file_that_is_no_parquet_is_refused(taken: Any, tmp_path: Path) -> Non
     spec = features.RowsSpec(view=VIEW, data=str(tmp_path / "bad"), format="parquet", known="event", source="")
     with pytest.raises(Fault, match="Parquet"):
         run(spec, Silent())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(st.text(st.sampled_from('ab," \n'), min_size=1, max_size=6), min_size=2, max_size=4, unique=True))
+def test_columns_have_the_names_that_were_written_whatever_they_quote(tmp_path: Path, names: list[str]) -> None:
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([names, ["1"] * len(names)])
+    assert opened(path, "csv").collect_schema().names() == names

@@ -125,6 +125,42 @@ def test_files_that_came_meanwhile_are_searched_as_well_and_a_lost_job_begins_ag
     assert ruling.ask(feature_files.ListForgettings())[0].done is not None
 
 
+def cleaned(ruling: Ruling, forgetting: feature_files.Forgetting, digest: str) -> None:
+    files = (feature_files.Cleaned(view="usage", digest=digest, removed=1, made=made("clean", digest)),)
+    end(ruling, ruling.state.jobs[forgetting.job], feature_files.ForgetResult(files=files, sets=()))
+
+
+def joined(ruling: Ruling, job: jobs.Job) -> None:
+    used = tuple(each.files for each in msgspec.convert(job.spec, features.JoinSpec).views)
+    end(ruling, job, features.JoinResult(id="set-a", output="d" * 64, rows=1, statuses={}, used=used))
+
+
+def test_a_set_that_was_asked_for_before_a_forgetting_and_made_after_it_is_not_kept() -> None:
+    ruling = defined()
+    rows = load(ruling, "a")
+    job = ruling.act(features.JoinFeatures(digest="e", views=("usage",), time="t"))
+    cleaned(ruling, forget(ruling), rows.digest)
+    with pytest.raises(Refused, match=r"usage@1 was joined with rows that forgetting-\S+ took out meanwhile"):
+        joined(ruling, job)
+    assert not ruling.state.training_sets.rows
+    joined(ruling, ruling.act(features.JoinFeatures(digest="e", views=("usage",), time="t")))
+    assert list(ruling.state.training_sets.rows) == ["set-a"]
+
+
+def test_a_set_that_was_made_while_one_is_forgotten_is_searched_as_well() -> None:
+    ruling = defined()
+    rows = load(ruling, "a")
+    job = ruling.act(features.JoinFeatures(digest="e", views=("usage",), time="t"))
+    forgetting = forget(ruling)
+    joined(ruling, job)
+    cleaned(ruling, forgetting, rows.digest)
+    [again] = ruling.ask(feature_files.ListForgettings())
+    assert again.done is None and lying(ruling) == [rows.digest]
+    assert [each["id"] for each in ruling.state.jobs[again.job].spec["sets"]] == ["set-a"]
+    cleaned(ruling, again, rows.digest)
+    assert ruling.ask(feature_files.ListForgettings())[0].done is not None
+
+
 @pytest.mark.parametrize(
     ("keys", "reason", "kind", "words"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from quarterdeckd.services.needing import _of_set, needed
+from quarterdeckd.services.needing import needed
 from quarterdeckd.services.online import status_of
 from quarterdeckd.services.routing import table_of
 from quarterstore.ledger.features import view_of
@@ -193,7 +193,8 @@ def test_a_version_needs_the_features_on_demand_of_its_training_set_too(ruling: 
     [job] = ruling.state.jobs
     result = features.JoinResult(id="set-1", output="2" * 64, rows=1, statuses={}, used=(("one",),))
     ruling.act(features.NoteTrainingSet(job=job.id, spec=job.spec, result=_plain(result)))
-    [need] = _of_set(ruling.state, "2" * 64, {"minutes": "number", "hours": "number"})
+    takes = (Feature("minutes", "number", "x", 0), Feature("hours", "number", "x", 1))
+    [need] = need_of(ruling, [], Signature(inputs=SIGNATURE.inputs, outputs=(), features=takes), "2" * 64)
     assert need.features == ("minutes", "hours")
 
 

@@ -231,3 +231,17 @@ def test_the_front_of_thousands_is_found_while_somebody_waits() -> None:
     began = time.process_time()
     assert studies.pareto(two, trials) == trials
     assert time.process_time() - began < 1.0, "each with each took half a minute"
+
+
+def test_a_study_is_removed_when_it_is_over_and_its_alert_with_it() -> None:
+    ruling = Ruling()
+    study = started(ruling)
+    with pytest.raises(Conflict, match=f"{study.id} is running") as refused:
+        ruling.act(studies.RemoveStudy(study=study.id))
+    assert refused.value.line() == f"study: {study.id} is running; qd tune stop {study.id}"
+    ruling.act(jobs.EndJob(job=study.job, state="LOST", error="killed"))
+    assert [each.resolved for each in ruling.state.alerts] == [None]
+    assert ruling.act(studies.RemoveStudy(study=study.id)).id == study.id
+    assert not ruling.state.studies.rows and [each.resolved for each in ruling.state.alerts] != [None]
+    with pytest.raises(NotFound):
+        ruling.act(studies.ResumeStudy(study=study.id))

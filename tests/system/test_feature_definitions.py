@@ -121,5 +121,10 @@ def test_definitions_are_written_from_rows_and_taken(absent: Daemon, folder: Pat
     ]
     assert view["entities"][0]["keys"] == [{"name": "shop", "kind": "text"}, {"name": "customer", "kind": "integer"}]
     assert done(absent, "load", "usage", folder / "rows.csv")["rows"] == 3
-    ran = subprocess.run([*script, "--view", "v", "--key", "who", "--time", "at"], capture_output=True, text=True)
-    assert ran.returncode == 1 and "who: got no such column" in ran.stderr
+    (folder / "q.csv").write_text('who,at,"a ""b"""\n1,2026-01-01,2\n')
+    quoted = [*script[:2], str(folder / "q.csv"), "--view", "q", "--key", "who", "--time", "at"]
+    subprocess.run([*quoted, "-o", str(folder / "q.toml")], check=True)
+    assert [each["name"] for each in done(absent, "apply", folder / "q.toml")["features"]] == ['a "b"']
+    assert done(absent, "load", "q", folder / "q.csv")["rows"] == 1
+    ran = subprocess.run([*script, "--view", "v", "--key", "whom", "--time", "at"], capture_output=True, text=True)
+    assert ran.returncode == 1 and "whom: got no such column" in ran.stderr

@@ -124,6 +124,27 @@ def test_a_forgetting_that_is_killed_is_finished(absent: Daemon, folder: Path) -
         until(lambda: not holding(absent, "his"), "end of what held the entity")
 
 
+def test_a_set_whose_join_paused_while_one_was_forgotten_is_not_kept(absent: Daemon, folder: Path) -> None:
+    absent.start()
+    done(absent, "apply", folder / "f.toml")
+    load(absent, folder, 0, "1,2026-01-01,1,a\n90744113377,2026-01-02,77.125,his\n2,2026-01-15,7,b\n")
+    with absent.client() as client:
+        digest, _ = client.put((folder / "e.csv").read_bytes())
+        asked = client.ask(features.JoinFeatures(digest=digest, format="csv", views=("usage",), time="event_time"))
+        running = until(lambda: client.ask(jobs.ShowJob(job=asked.id)).pid, "process")
+        os.kill(running, signal.SIGSTOP)
+        try:
+            absent.qd("features", "forget", "customer=90744113377", "--reason", "asked to")
+            [found] = client.ask(feature_files.ListForgettings())
+            assert found.done is not None and not found.sets
+        finally:
+            os.kill(running, signal.SIGCONT)
+        ended = until(lambda: (job := client.ask(jobs.ShowJob(job=asked.id))).ended and job, "end of the join")
+        assert ended.state == "FAILED" and f"rows that {found.id} took out meanwhile; ask again" in ended.error
+        assert not client.ask(features.ListTrainingSets())
+        until(lambda: not holding(absent, "his"), "end of what held the entity")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

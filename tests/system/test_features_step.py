@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from quarterstore.records import ct, features, governance, pipelines, registry
+from quarterstore.records import ct, features, governance, jobs, pipelines, registry
 from tests.conftest import Daemon
 from tests.decks import until
 
@@ -65,12 +67,17 @@ def said(daemon: Daemon, *words: str | Path) -> list[Any]:
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
 
-def ended(client: Any, run: str) -> pipelines.PipelineRun:
-    def over() -> Any:
+def over(client: Any, run: str) -> pipelines.PipelineRun:
+    def looked() -> Any:
         found = client.ask(pipelines.ShowPipelineRun(pipeline_run=run))
         return found if found.state in ("SUCCEEDED", "FAILED", "LOST", "CANCELLED") else None
 
-    found: pipelines.PipelineRun = until(over, seconds=120)
+    found: pipelines.PipelineRun = until(looked, seconds=120)
+    return found
+
+
+def ended(client: Any, run: str) -> pipelines.PipelineRun:
+    found = over(client, run)
     assert found.state == "SUCCEEDED", found.error
     return found
 
@@ -129,6 +136,27 @@ def test_new_rows_of_a_view_lead_to_a_retrain_on_them(deck: tuple[Daemon, Path])
         retrained = ended(client, found.id)
     assert "rows" in (retrained.cause or "")
     assert retrained.steps[0].figures["statuses"] == {"usage": {"PRESENT": 120}}
+
+
+def test_a_run_whose_join_paused_while_one_was_forgotten_ends_and_is_resumed_without_them(
+    deck: tuple[Daemon, Path],
+) -> None:
+    daemon, folder = deck
+    said(daemon, "pipeline", "run", folder / "p.toml", "--wait")
+    said(daemon, "features", "load", "usage", folder / "two.csv", "--known", "event")
+    with daemon.client() as client:
+        run = client.ask(pipelines.RerunPipeline(pipeline="leavers"))
+        worker = until(lambda: client.ask(jobs.ShowJob(job=run.job)).pid)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            [forgotten] = said(daemon, "features", "forget", "customer=7", "--reason", "asked to")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        cut = over(client, run.id)
+        assert cut.state == "FAILED" and f"rows that {forgotten['id']} took out meanwhile" in str(cut.error)
+        assert cut.steps[0].state == "FAILED" and len(client.ask(features.ListTrainingSets())) == 1
+        client.ask(pipelines.ResumePipeline(pipeline_run=run.id))
+        assert ended(client, run.id).steps[0].figures["statuses"] == {"usage": {"PRESENT": 119, "NOT_FOUND": 1}}
 
 
 CHECKED = PIPELINE + '[[validate.checks]]\ncheck = "not_null"\ncolumns = ["minutes"]\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from quarterstore.records import jobs, studies
-from tests.conftest import Daemon
+from tests.conftest import Daemon, _made
 from tests.decks import until
 
 SLOW = "import time\ndef objective(trial):\n    time.sleep(0.02)\n    return (trial.params['x'] - 3) ** 2\n"
@@ -198,3 +199,41 @@ def test_a_pipeline_tunes_before_it_trains_and_does_so_once(daemon: Daemon, tmp_
         path.write_text(PIPELINE.replace(before, after))
         refused = daemon.qd("pipeline", "run", str(path))
         assert refused.returncode == 2 and words in refused.stderr, refused.stderr
+
+
+def test_a_study_is_gone_on_with_in_a_store_that_was_restored_while_it_ran(absent: Daemon, folder: Path) -> None:
+    absent.start()
+    [asked] = listed(absent, "run", folder / "slow.toml", "--workers", "1", "--trials", "100000", "--no-wait")
+    until(lambda: len(listed(absent, "trials", asked["id"])) >= 10)
+    made = absent.qd("backup", str(folder / "b.tar"))
+    assert made.returncode == 0, made.stderr
+    listed(absent, "stop", asked["id"])
+    again = _made()
+    try:
+        restored = again.qd("restore", str(folder / "b.tar"))
+        assert restored.returncode == 0, restored.stderr
+        shutil.copytree(absent.home.keys, again.home.keys)
+        again.start()
+        with again.client() as client:
+            until(lambda: client.ask(studies.ShowStudy(study=asked["id"])).state == "LOST")
+        kept = listed(again, "trials", asked["id"])
+        assert len(kept) >= 10
+        count = len(kept) + 20
+        [done] = listed(again, "resume", asked["id"], "--trials", count)
+        trials = listed(again, "trials", asked["id"])
+        assert done["state"] == "SUCCEEDED" and [each["number"] for each in trials] == list(range(count))
+        assert trials[: len(kept)] == kept
+    finally:
+        again.end()
+
+
+def test_a_study_that_is_removed_leaves_no_file(daemon: Daemon, folder: Path) -> None:
+    [asked] = listed(daemon, "run", folder / "slow.toml", "--trials", "100000", "--no-wait")
+    place = daemon.home.studies / asked["id"]
+    until(lambda: listed(daemon, "trials", asked["id"]))
+    refused = daemon.qd("tune", "remove", asked["id"])
+    assert refused.returncode == 5 and f"qd tune stop {asked['id']}" in refused.stderr and place.is_dir()
+    listed(daemon, "stop", asked["id"])
+    assert listed(daemon, "remove", asked["id"])[0]["id"] == asked["id"]
+    until(lambda: not place.exists())
+    assert daemon.qd("tune", "show", asked["id"]).returncode == 4

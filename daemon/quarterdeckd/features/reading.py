@@ -11,7 +11,7 @@ import polars as pl
 from quarterstore.records.faults import got
 from quarterstore.records.features import Kind
 from quarterstore.records.names import drawn
-from quarterstore.records.tables import MISSING, check_parquet
+from quarterstore.records.tables import MISSING, check_parquet, unquoted
 
 KINDS: Final[dict[Kind, Any]] = {
     "number": pl.Float64(),
@@ -48,7 +48,10 @@ def opened(path: Path, format_: str) -> pl.LazyFrame:
             rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         else:
             rows = pl.scan_csv(path, infer_schema=False, null_values=list(MISSING), glob=False)
-        rows.collect_schema()
+        names = rows.collect_schema().names()
+        if format_ == "csv" and (named := unquoted(path, names)):
+            rows = rows.rename(named)
+            rows.collect_schema()
     except UNREADABLE as error:
         raise got("file", said(error), f"a {format_} file") from None
     return rows

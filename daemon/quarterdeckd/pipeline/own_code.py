@@ -21,6 +21,7 @@ from quarterdeckd.pipeline.files import Rows
 from quarterstore.records.faults import Failed, Invalid, Refused, got
 from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import TrainSection
+from quarterstore.records.tables import unquoted
 from quarterstore.records.training import called, filled, named_code
 
 FOLDER: Final = Path("own")
@@ -190,6 +191,8 @@ def _predictions(meaning: Meaning, count: int) -> NDArray[np.float64]:
         raise got("train.output", "a model that cannot be asked here, and no predictions.csv", shown)
     try:
         frame = pl.read_csv(paths[0]) if paths[0].suffix == ".csv" else pl.read_parquet(paths[0])
+        if paths[0].suffix == ".csv":
+            frame = frame.rename(unquoted(paths[0], frame.columns))
         if frame.height != count or not set(wanted) <= set(frame.columns):
             names = drawn(", ".join(frame.columns), longest=80)
             raise got(f"train.output {paths[0].name}", f"{frame.height:,} rows of {names}", shown)

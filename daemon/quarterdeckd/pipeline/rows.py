@@ -13,6 +13,7 @@ import polars as pl
 from quarterdeckd.features.reading import UNREADABLE, said
 from quarterstore.records.datasets import RowDifference
 from quarterstore.records.faults import Fault, got
+from quarterstore.records.tables import unquoted
 
 MOST_MEMORY = 8 * 1024**3
 SEEDS = (0, 1)
@@ -22,6 +23,8 @@ SEEDS = (0, 1)
 def scanned(path: Path, format_: str) -> pl.LazyFrame:
     """A file as texts: CSV as it is written, Parquet as polars writes its values; what is missing is empty."""
     frame = pl.scan_csv(path, infer_schema=False) if format_ == "csv" else pl.scan_parquet(path)
+    if format_ == "csv":
+        frame = frame.rename(unquoted(path, frame.collect_schema().names()))
     return frame.select(pl.all().cast(pl.String).fill_null(""))
 
 

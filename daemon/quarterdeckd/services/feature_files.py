@@ -143,11 +143,7 @@ def _begun(state: State, forgetting: feature_files.Forgetting, asking: Asking) -
         forgetting=forgetting.id,
         entity=forgetting.entity,
         views=tuple(_searched(state, each) for each in views),
-        sets=tuple(
-            feature_files.Searched(id=each.id, file=each.digest)
-            for each in state.training_sets
-            if any(set(forgetting.keys) <= {key.name for key in view.keys} for view in each.views)
-        ),
+        sets=tuple(feature_files.Searched(id=each.id, file=each.digest) for each in _sets_with_keys(state, forgetting)),
     )
     words = f"forget one by {', '.join(forgetting.keys)}: {forgetting.reason}"
     job = queued(asking, "forgetting", ", ".join(forgetting.keys), spec, words, LIMITS)
@@ -163,6 +159,13 @@ def _with_keys(state: State, keys: Sequence[str]) -> list[features.FeatureView]:
     return [each for each in newest if set(keys) <= {key.name for key in each.keys}]
 
 
+def _sets_with_keys(state: State, forgetting: feature_files.Forgetting) -> Iterator[features.TrainingSet]:
+    """Training sets of views whose rows are named by these columns."""
+    for each in state.training_sets:
+        if any(set(forgetting.keys) <= {key.name for key in view.keys} for view in each.views):
+            yield each
+
+
 def _searched(state: State, view: features.FeatureView) -> feature_files.ForgetView:
     lumps = lumps_of(state, view.name)
     return feature_files.ForgetView(
@@ -176,10 +179,11 @@ def _note_forgotten(state: State, act: feature_files.NoteForgotten, asking: Aski
     forgetting = state.forgettings[spec.forgetting]
     searched = {digest for view in spec.views for digest in view.digests}
     now = {lump.file for view in _with_keys(state, forgetting.keys) for lump in lumps_of(state, view.name)}
-    if not now <= searched:
+    sets = {each.id for each in _sets_with_keys(state, forgetting)}
+    if not now <= searched or not sets <= {each.id for each in spec.sets}:
         made = [each.made.output for each in result.files if each.made]
         events = _doomed(made, state, asking, "files came while one was forgotten")
-        words = f"files came meanwhile: {forgetting.id} begins again"
+        words = f"files or training sets came meanwhile: {forgetting.id} begins again"
         return Decision(events, words, lambda after: forgetting, _again(forgetting))
     events, doomed = [], [forgetting.entity]
     parts: list[features.Part] = []

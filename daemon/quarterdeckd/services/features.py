@@ -11,7 +11,7 @@ import msgspec
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.queueing import queued
 from quarterdeckd.services.wanting import wanted_views
-from quarterstore.ledger.features import lumps_of, rows_of, view_of
+from quarterstore.ledger.features import check_unforgotten, lumps_of, rows_of, view_of
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
 from quarterstore.records import feature_files, features, formulas, jobs
@@ -237,6 +237,7 @@ def _note_set(state: State, act: features.NoteTrainingSet, asking: Asking) -> De
     known = state.training_sets.get(result.id)
     if known is not None:
         return Decision([], f"{result.id} is kept already", lambda after: known)
+    check_unforgotten(state, spec)
     used = tuple(_only(each, files) for each, files in zip(spec.views, result.used, strict=True))
     made = features.TrainingSet(
         id=result.id,

@@ -50,7 +50,7 @@ def tracked_run(pipeline_run: pipelines.PipelineRun, definition: pipelines.Defin
     )
 
 
-def champion_of(state: State, definition: pipelines.Definition) -> Against | None:
+def _champion_of(state: State, definition: pipelines.Definition) -> Against | None:
     """What answers people now: the version in Production, else the one that is live at an endpoint of the model."""
     if not definition.evaluate.champion or definition.model not in state.models:
         return None
@@ -80,7 +80,7 @@ def queued_job(
         sources=pipeline_run.sources,
         steps=pipeline_run.steps,
         preempt=pipeline_run.preempt,
-        against=champion_of(state, definition),
+        against=_champion_of(state, definition),
         join=join_of(state, definition, until),
     )
     return jobs.Job(

@@ -1,4 +1,4 @@
-"""The rules of tuning studies: asked for, gone on with, stopped, ended, and a winner sent into a pipeline."""
+"""The rules of tuning studies: asked for, gone on with, stopped, ended, removed, and a winner sent into a pipeline."""
 
 from __future__ import annotations
 
@@ -116,6 +116,24 @@ def _stop(state: State, act: studies.StopStudy, asking: Asking) -> Decision:
     return Decision([], f"stopped study {study.name}", lambda after: after.studies[study.id], then)
 
 
+def _remove(state: State, act: studies.RemoveStudy, asking: Asking) -> Decision:
+    study: studies.Study = one_of(state.studies, "study", act.study)
+    if study.state == "RUNNING":
+        raise Conflict(f"{study.id} is running", field="study", next=f"qd tune stop {study.id}")
+
+    def then(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+        return _resolved(after, study.id, "the study was removed", asked)
+
+    return Decision([studies.StudyRemoved(study=study.id)], f"removed study {study.name}", lambda after: study, then)
+
+
+def _resolved(state: State, study: str, note: str, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+    """The alerts that stand because of a study end."""
+    for alert in state.alerts:
+        if alert.kind in ALERTS and alert.subject == study and alert.resolved is None:
+            yield monitoring.ResolveAlert(alert=alert.id, note=note), asked
+
+
 def _end(state: State, act: studies.EndStudy, asking: Asking) -> Decision:
     study = state.studies[act.study]
     event = studies.StudyEnded(study=study.id, state=act.state, at=asking.now, result=act.result, error=act.error)
@@ -134,9 +152,7 @@ def _end(state: State, act: studies.EndStudy, asking: Asking) -> Decision:
                 asked,
             )
         elif act.state == "SUCCEEDED":
-            for alert in after.alerts:
-                if alert.kind in ALERTS and alert.subject == study.id and alert.resolved is None:
-                    yield monitoring.ResolveAlert(alert=alert.id, note="it was gone on with to its end"), asked
+            yield from _resolved(after, study.id, "it was gone on with to its end", asked)
 
     said = f"study {study.name} {act.state.lower()}: {words[:200]}"
     return Decision([event], said, lambda after: after.studies[study.id], then)
@@ -188,6 +204,7 @@ RULES: Rules = {
     studies.StartStudy: _start,
     studies.ResumeStudy: _resume,
     studies.StopStudy: _stop,
+    studies.RemoveStudy: _remove,
     studies.EndStudy: _end,
     studies.RegisterBest: _register,
     studies.NoteRegistered: _note_registered,

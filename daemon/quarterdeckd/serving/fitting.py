@@ -15,6 +15,7 @@ from quarterstore.records.batches import BatchSpec
 from quarterstore.records.faults import Failed, Fault, Invalid, got
 from quarterstore.records.names import drawn
 from quarterstore.records.registry import Tensor
+from quarterstore.records.tables import unquoted
 
 
 def main() -> int:
@@ -38,8 +39,8 @@ def scanned(path: Path, kind: str) -> pl.LazyFrame:
     """The rows of a file, not read yet (those of a CSV file as text); `Invalid` where it is none of its kind."""
     try:
         rows = pl.scan_parquet(path) if kind == "parquet" else pl.scan_csv(path, infer_schema=False)
-        rows.collect_schema()
-        return rows
+        names = rows.collect_schema().names()
+        return rows if kind == "parquet" else rows.rename(unquoted(path, names))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise unread(error, kind) from None
 

@@ -1,11 +1,12 @@
-"""A backup: the journal until one entry, every artefact and sample file, with their hashes, as one tar that is itself
-an artefact."""
+"""A backup: the journal until one entry, every artefact and sample file, what studies go on from, with their hashes, as
+one tar that is itself an artefact."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.files import digest_of
 
 SCHEMA = 1
+STUDIED = ("optuna.log", "trials.jsonl")
+"""Files of a study's folder."""
 
 
 class Made(NamedTuple):
@@ -45,11 +48,14 @@ def back_up(home: Home, artefacts: Artefacts, head: journal.Head, length: int, s
     meanwhile, because entries are only ever added behind. Keys are not part of it."""
     home.backups.mkdir(mode=0o700, exist_ok=True)
     target = home.backups / f"backup-{head.seq}-{os.getpid()}.part"
+    aside = home.backups / f"studies-{head.seq}-{os.getpid()}.part"
     try:
-        bundle(target, {"seq": head.seq, "hash": head.hash.hex()}, list(_parts(home, segment, length)))
+        parts = [*_parts(home, segment, length), *_studies(home, aside)]
+        bundle(target, {"seq": head.seq, "hash": head.hash.hex()}, parts)
         digest, size = artefacts.adopt(target)
     finally:
         target.unlink(missing_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
     return Made(digest, size, head.seq, head.hash.hex())
 
 
@@ -81,6 +87,20 @@ def _parts(home: Home, segment: int, length: int) -> Iterator[Part]:
     for path in sorted(home.samples.rglob("*")):
         if path.is_file() and path.suffix in (".parquet", ".sha256", ".newest"):
             yield part_of(f"samples/{path.relative_to(home.samples)}", path)
+
+
+def _studies(home: Home, aside: Path) -> Iterator[Part]:
+    """Of each study its trials and Optuna's journal, as far as whole lines go: copies, as a study writes on and one
+    that is gone on with begins a file anew."""
+    for path in sorted(each for name in STUDIED for each in home.studies.glob(f"*/{name}")):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            continue  # removed meanwhile
+        copy = aside / path.parent.name / path.name
+        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        copy.write_bytes(data[: data.rfind(b"\n") + 1])
+        yield part_of(f"studies/{path.parent.name}/{path.name}", copy)
 
 
 def part_of(name: str, path: Path) -> Part:

@@ -1,4 +1,5 @@
-"""Kept files that nothing reads any more go from the disk as soon as no job that runs names them."""
+"""Files that nothing reads any more go from the disk: kept ones as soon as no job that runs names them, those of
+studies that were removed."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import shutil
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.work.freeing import digests
 from quarterstore.ledger.state import State
-from quarterstore.records import feature_files, jobs
+from quarterstore.records import feature_files, jobs, studies
 from quarterstore.records.places import Home
 from quarterstore.shelf.artefacts import Artefacts
 
@@ -29,11 +30,13 @@ class DoomedFiles:
         bus.on_kept(self._kept)
 
     def _kept(self, kept: Kept) -> None:
-        if any(isinstance(event, feature_files.FileDoomed | jobs.JobEnded) for event in kept.events):
+        if any(
+            isinstance(event, feature_files.FileDoomed | studies.StudyRemoved | jobs.JobEnded) for event in kept.events
+        ):
             self._wake.set()
 
     async def run(self) -> None:
-        """Until cancelled: now, and whenever a file is doomed or a job has ended."""
+        """Until cancelled: now, and whenever a file is doomed, a study is removed or a job has ended."""
         while True:
             self._wake.clear()
             try:
@@ -43,7 +46,13 @@ class DoomedFiles:
             await self._wake.wait()
 
     def take_away(self) -> None:
-        """Every doomed file that no live job names and nothing reads again (the same bytes may come once more)."""
+        """Folders of studies that are none; every doomed file that no live job names and nothing reads again (the same
+        bytes may come once more)."""
+        for folder in self._home.studies.glob("*"):
+            if folder.name not in self._view.studies:
+                shutil.rmtree(
+                    folder, ignore_errors=True
+                )  # its process may be ending in it: the next end of a job wakes us
         live = [job for job in self._view.jobs if job.state in ("QUEUED", "RUNNING")]
         if any(job.kind in MAKERS for job in live):
             return  # the same bytes may be on their way in again, kept and not yet named; its end wakes us

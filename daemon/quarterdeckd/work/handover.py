@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from quarterstore.ledger.features import check_unforgotten
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs, pipelines
 from quarterstore.records.faults import Corrupt, got
+from quarterstore.records.features import JoinSpec
 from quarterstore.records.outcomes import LABEL
 from quarterstore.records.places import Home
 from quarterstore.shelf.artefacts import Artefacts
@@ -151,6 +153,8 @@ class Handover:
             path = (out / name).resolve()
             if not path.is_relative_to(out.resolve()):
                 raise got(name, "a path elsewhere", "a file inside the step's folder")
+            if step.uses == "features":
+                check_unforgotten(self._view, msgspec.convert(job.spec["join"], JoinSpec))
             found, _ = self._artefacts.adopt(path)
             if found != digest:
                 raise Corrupt(f"{step.name}/{name}: got {found}, expected {digest}", field="artefact")
@@ -194,6 +198,8 @@ class Handover:
             for digest in (made.model, made.reference, made.golden):
                 if digest is not None:  # there are no golden rows of a model that nobody here can ask
                     self._artefacts.checked(digest)
+        if job.kind == "training_set":
+            check_unforgotten(self._view, msgspec.convert(job.spec, JoinSpec))
         for field in FILES_OUT[job.kind]:
             if result[field] is None:
                 continue  # the golden rows of a model that nobody here can ask

@@ -15,7 +15,7 @@ from quarterdeckd.services.pipelines import time_left
 from quarterdeckd.work.handover import Handover
 from quarterstore.ledger.state import State
 from quarterstore.records import flows, jobs, pipelines
-from quarterstore.records.faults import Conflict, Fault
+from quarterstore.records.faults import Conflict, Fault, Refused
 
 log = logging.getLogger(__name__)
 NOT_TOLD = ("approve", *(name for name, kind in flows.KINDS.items() if kind.daemon))
@@ -56,8 +56,16 @@ class Steps:
                 await self._dispatch.speak(pipelines.NoteStep(pipeline_run=run.id, step=kept))
         except Conflict as fault:
             log.info("%s of %s: %s", step.name, job.id, fault.line())
+        except Refused as fault:  # what it left may not be kept: nothing is to be made of it
+            await self._refuse(job, f"{step.name}: {fault.line()}")
         except (Fault, OSError) as error:
             log.error("%s of %s: %s", step.name, job.id, error.line() if isinstance(error, Fault) else error)
+
+    async def _refuse(self, job: jobs.Job, why: str) -> None:
+        try:
+            await self._dispatch.speak(jobs.EndJob(job=job.id, state="FAILED", error=why))
+        except Fault as fault:
+            log.info("%s: %s", job.id, fault.line())
 
 
 class Deadlines:

@@ -6,7 +6,7 @@ import math
 
 from quarterstore.ledger.state import Fold, State
 from quarterstore.records import features
-from quarterstore.records.faults import missing
+from quarterstore.records.faults import Refused, missing
 
 
 def view_of(state: State, text: str, until: float = math.inf) -> features.FeatureView:
@@ -44,6 +44,18 @@ def lumps_of(state: State, view: str) -> list[features.Lump]:
 def known_at(rows: features.FeatureRows) -> float | None:
     """When the rows of a file were known, where they do not say it themselves."""
     return rows.at if rows.known == "now" else None
+
+
+def check_unforgotten(state: State, join: features.JoinSpec) -> None:
+    """`Refused` where rows of somebody were taken out of a view since a join was asked for: it read them, and nothing
+    that is kept says of whom they were. One that is made again names what it is without, and is not kept."""
+    for view in join.views if join.again is None else ():
+        name = view.view.partition("@")[0]
+        since = [each.id for each in state.forgettings if name in each.touched and each.id not in view.forgotten]
+        if since:
+            raise Refused(
+                f"{view.view} was joined with rows that {since[-1]} took out meanwhile", field="set", next="ask again"
+            )
 
 
 def _defined(state: State, event: features.ViewDefined) -> None:

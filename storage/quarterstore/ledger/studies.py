@@ -20,8 +20,13 @@ def _registered(state: State, event: studies.StudyRegistered) -> None:
     state.studies.put(copy_of(state.studies[event.study], pipeline_run=event.pipeline_run))
 
 
+def _removed(state: State, event: studies.StudyRemoved) -> None:
+    state.studies.drop(event.study)
+
+
 FOLDS: dict[type, Fold] = {
     studies.StudyStarted: _started,
     studies.StudyEnded: _ended,
     studies.StudyRegistered: _registered,
+    studies.StudyRemoved: _removed,
 }

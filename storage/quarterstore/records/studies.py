@@ -114,6 +114,12 @@ class StopStudy(Act[Study], tag="studies.stop", frozen=True):
     reason: str = ""
 
 
+class RemoveStudy(Act[Study], tag="studies.remove", frozen=True):
+    """Forget a study that is over: its definition, what it found, its files. What was registered of it stays."""
+
+    study: str
+
+
 class EndStudy(Act[Study], tag="studies.end", frozen=True):
     """Say how a study's job ended."""
 
@@ -194,6 +200,12 @@ class StudyEnded(Event, tag="studies.ended", frozen=True):
     at: float
     result: StudyResult | None = None
     error: str | None = None
+
+
+class StudyRemoved(Event, tag="studies.removed", frozen=True):
+    """A study is forgotten; its files are to go."""
+
+    study: str
 
 
 class StudyRegistered(Event, tag="studies.registered", frozen=True):

@@ -28,6 +28,7 @@ def tune_group() -> dict[str, Made]:
         "resume": _resume,
         "stop": _stop,
         "register": _register,
+        "remove": _remove,
     }
 
 
@@ -238,5 +239,16 @@ def _register() -> click.Command:
         from quarterstore.records.studies import RegisterBest
 
         shown(context, context.client.ask(RegisterBest(study=study, trial=trial)), wait)
+
+    return run
+
+
+def _remove() -> click.Command:
+    @click.argument("study")
+    @command("remove", "Forget a study that is over, with its files; what was registered of it stays.")
+    def run(context: Context, study: str) -> None:
+        from quarterstore.records.studies import RemoveStudy
+
+        _out(context, context.client.ask(RemoveStudy(study=study)))
 
     return run
