@@ -14,12 +14,13 @@ from quarterstore.ledger.state import State
 from quarterstore.records import deployments, flows, governance, packages, pipelines, registry, runs
 from quarterstore.records.base import Act, Event
 from quarterstore.records.evaluations import FAIRNESS, LOWER_IS_BETTER
+from quarterstore.records.pipeline_results import PipelineResult
 
 
 def released(
     pipeline_run: pipelines.PipelineRun,
     definition: pipelines.Definition,
-    result: pipelines.PipelineResult,
+    result: PipelineResult,
     act: pipelines.EndPipeline,
     asking: Asking,
 ) -> Decision:
@@ -65,13 +66,13 @@ def released(
     )
 
 
-def _told(result: pipelines.PipelineResult) -> dict[str, str]:
+def _told(result: PipelineResult) -> dict[str, str]:
     """What a person has to know of a run and its version, as tags."""
     tags = {"warning": "; ".join(result.warnings)[:2000], "leak": result.leak[:2000]}
     return {name: words for name, words in tags.items() if words}
 
 
-def _environment(run: str, result: pipelines.PipelineResult) -> list[Event]:
+def _environment(run: str, result: PipelineResult) -> list[Event]:
     """Where a person's own environment ran the code of a run, which is known only now."""
     if result.python is None:
         return []
@@ -79,7 +80,7 @@ def _environment(run: str, result: pipelines.PipelineResult) -> list[Event]:
     return [runs.EnvironmentNoted(run=run, interpreter=result.interpreter, python=result.python, packages=digest)]
 
 
-def rejections(definition: pipelines.Definition, result: pipelines.PipelineResult) -> str:
+def rejections(definition: pipelines.Definition, result: PipelineResult) -> str:
     """Why a version must not go anywhere: it is worse than the champion, or unfair beyond a limit of the gate."""
     found = {metric.name: metric for metric in result.metrics}
     reasons = [result.rejected] if result.rejected else []
@@ -102,7 +103,7 @@ def rejections(definition: pipelines.Definition, result: pipelines.PipelineResul
 def _registration(
     definition: pipelines.Definition,
     pipeline_run: pipelines.PipelineRun,
-    result: pipelines.PipelineResult,
+    result: PipelineResult,
 ) -> registry.RegisterVersion:
     return registry.RegisterVersion(
         model=definition.model,
