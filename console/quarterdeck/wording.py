@@ -30,6 +30,7 @@ from quarterstore.records import (
     trials,
 )
 from quarterstore.records.base import tag_of
+from quarterstore.records.messages import BY_TAG
 from quarterstore.records.places import default_home
 
 
@@ -47,6 +48,39 @@ def placed(command: str, home: Path, caller: str) -> str:
     said += ["--as", caller] if caller != "owner" else []
     start, _, rest = command.partition(" ")
     return " ".join([start, shlex.join(said), rest]) if said and start == "qd" else command
+
+
+def act_words(act: dict[str, Any]) -> list[tuple[str, str]]:
+    """The fields of an act that are not their defaults, each in words; `act` has its tag as `type`."""
+    try:
+        message: Any = msgspec.convert(
+            {name: value for name, value in act.items() if name != "type"}, BY_TAG[act["type"]]
+        )
+    except (KeyError, msgspec.ValidationError):  # as an older daemon, or a newer one, kept it
+        return [(name, _said(value)) for name, value in act.items() if name != "type" and value not in EMPTY]
+    return [(name.replace("_", " "), _said(value)) for name, value in _given(message).items()]
+
+
+def _given(record: Any) -> dict[str, Any]:
+    """The fields that are not their defaults."""
+    fields = [(field, getattr(record, field.name)) for field in msgspec.structs.fields(record)]
+    return {field.name: value for field, value in fields if field.required or not _is_default(field, value)}
+
+
+def _said(value: Any) -> str:
+    """A value without the marks of any language: parts by name, a part that has parts in brackets."""
+    if isinstance(value, msgspec.Struct):
+        value = _given(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_inner(one)}" for name, one in value.items() if one not in EMPTY)
+    if isinstance(value, list | tuple):
+        return ", ".join(_inner(one) for one in value)
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def _inner(value: Any) -> str:
+    several = isinstance(value, dict | list | tuple | msgspec.Struct)
+    return f"({_said(value)})" if several else _said(value)
 
 
 def _generated(message: Any) -> list[str]:
@@ -69,6 +103,7 @@ def _options(message: Any, said: set[str]) -> list[str]:
     return found
 
 
+EMPTY: tuple[Any, ...] = (None, "", (), [], {})
 FLAGS = {"skip_stage"}
 """Fields that their short form takes as a flag."""
 

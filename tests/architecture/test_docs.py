@@ -107,9 +107,10 @@ def test_every_command_that_a_document_shows_exists_with_its_options() -> None:
     assert not wrong
 
 
-def test_the_messages_are_what_the_records_say() -> None:
+@pytest.mark.parametrize("script", ["messages", "definitions"])
+def test_the_messages_and_the_keys_of_definitions_are_what_the_records_say(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "messages"), "--check"], capture_output=True, text=True, timeout=60
+        [sys.executable, str(ROOT / "scripts" / script), "--check"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
 

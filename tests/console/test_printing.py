@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from quarterdeck.cli import printing
+from quarterdeck.wording import act_words
 from quarterstore.records.deployments import Canary, CanaryRule, CanaryVerdict, Deployment
 from quarterstore.records.drills import Drill, DrillResult
 from quarterstore.records.registry import Metric, RegisterVersion
@@ -49,7 +50,9 @@ def test_a_run_is_shown_with_every_point_and_with_its_traceback_line_by_line(dae
     assert ["loss", "9223372036854775807", "1e+308"] in [line[:3] for line in said]
     assert ["ValueError:", "it", "broke"] in said
     assert [line[:3] for line in said if line[:1] == ["acc"]] == [
-        line.split()[:3] for line in daemon.qd_process("runs", "history", "--run", run.id).stdout.splitlines() if "acc" in line
+        line.split()[:3]
+        for line in daemon.qd_process("runs", "history", "--run", run.id).stdout.splitlines()
+        if "acc" in line
     ]
 
 
@@ -130,3 +133,16 @@ def test_a_list_says_in_words_what_each_drill_found(capsys: pytest.CaptureFixtur
     asked: Any = {"endpoint": "m", "at": AT, "live": "m@2", "to": "m@1", "rate": 50.0, "seconds": 4.0, "hosts": 1}
     printing.out([Drill("drill-1", "rollback", **asked, within=1.0, found=found)], False)
     assert capsys.readouterr().out.splitlines()[1].startswith("drill-1  a caller had no answer  rollback")
+
+
+def test_an_act_is_told_in_words_without_defaults_and_without_the_marks_of_a_language() -> None:
+    rule = {"effect": 0.1, "alpha": 0.05, "gates": []}
+    act = {"type": "deployments.start_canary", "version": "m@2", "endpoint": None, "ladder": [10, 100], "rule": rule}
+    assert act_words(act) == [("version", "m@2"), ("ladder", "10, 100"), ("rule", "effect 0.1")]
+    definition = {"name": "m", "data": {"builtin": "iris"}, "steps": [{"name": "a", "uses": "train", "after": ["b"]}]}
+    [(field, words)] = act_words({"type": "pipelines.run", "definition": definition})
+    assert (field, words) == ("definition", "name m, data (builtin iris), steps ((name a, uses train, after (b)))")
+    assert act_words({"type": "gone.by", "on": True, "rule": rule, "no": None}) == [
+        ("on", "yes"),
+        ("rule", "effect 0.1, alpha 0.05"),
+    ]

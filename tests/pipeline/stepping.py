@@ -10,7 +10,8 @@ from quarterdeckd.pipeline import kinds, made
 from quarterdeckd.pipeline.progress import Report
 from quarterdeckd.pipeline.step import At
 from quarterstore.records import flows
-from quarterstore.records.pipelines import Definition, PipelineResult, Step
+from quarterstore.records.pipeline_results import PipelineResult
+from quarterstore.records.pipelines import Definition, Step
 from quarterstore.shelf.files import digest_of
 
 

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from quarterstore.records import flows, jobs, pipelines
+from quarterstore.records.pipeline_results import PipelineOutcome
 from quarterstore.records.pipelines import Definition, Done, StepSection
 from quarterstore.shelf.artefacts import Artefacts
 
@@ -359,7 +360,7 @@ def test_a_worker_beats_also_while_something_takes_long_between_two_steps(bench:
 def test_a_step_that_asks_ends_the_job_with_its_evidence(bench: Bench) -> None:
     asks = StepSection(name="ask", uses="approve", after=("a",), params={"ask": "shall it?", "timeout": 9})
     ended = bench.run(bench.spec(step("a", "write"), asks, step("b", "read", "ask")))
-    outcome = msgspec.convert(ended.result, pipelines.PipelineOutcome)
+    outcome = msgspec.convert(ended.result, PipelineOutcome)
     assert outcome.asks is not None and outcome.asks.figures["evidence"] == {"a": {"n": 1}}
     assert list(outcome.asks.figures["files"]) == ["a/x.txt"] and "b" not in bench.steps()
     bench.cache()

@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from quarterdeckd.pipeline import files, splitting
 from quarterstore.records.faults import Fault, Refused
+from quarterstore.records.pipeline_results import PipelineResult
 from quarterstore.records.pipelines import (
     DataSection,
     Definition,
-    PipelineResult,
     SplitSection,
     TrainSection,
 )

@@ -124,6 +124,20 @@ def test_several_workers_give_every_number_once_and_say_that_order_matters(tmp_p
     assert abs(result.best[0].params["x"] - 3) < 2
 
 
+BREAKS = "def objective(trial):\n    raise ValueError('no luck' if trial.params['x'] < 8 else 'too much')\n"
+
+
+def test_a_study_without_a_trial_that_ended_well_says_what_most_failed_of(tmp_path: Path) -> None:
+    job = Job(tmp_path, BREAKS, budget={"trials": 12})
+    words = job.run().words
+    errors = [trial.error for trial in job.trials()]
+    count = sum("no luck" in str(error) for error in errors)
+    assert 6 < count <= 12
+    assert (
+        words.startswith(f"12 trials, none ended well: 0 pruned, 12 failed; {count} of them: ") and "no luck" in words
+    )
+
+
 TELLS = "import os\n" + TRIVIAL.replace("    return", "    open('pids', 'a').write(f'{os.getpid()} ')\n    return")
 
 

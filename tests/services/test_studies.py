@@ -171,6 +171,18 @@ def test_the_winner_goes_into_a_pipeline_with_its_parameters() -> None:
     assert ruling.state.studies[study.id].pipeline_run == run.id and run.cause == f"{study.id} trial 3"
 
 
+def test_a_study_is_asked_for_by_its_name_and_the_newest_of_that_name_answers() -> None:
+    ruling = Ruling()
+    first, newest = started(ruling, name="wines"), started(ruling, name="wines")
+    other = started(ruling, name=first.id)  # a name that looks like an id names nothing where there is one
+    for text, expected in (("wines", newest), (first.id, first), (newest.id[-8:], newest), (other.id, other)):
+        assert ruling.ask(studies.ShowStudy(study=text)).id == expected.id
+    with pytest.raises(NotFound, match="study: got wine, expected a known one") as raised:
+        ruling.act(studies.StopStudy(study="wine"))
+    assert raised.value.nearest[0] == "wines"
+    assert ruling.act(studies.StopStudy(study="wines")).id == newest.id
+
+
 def test_values_of_an_objective_of_ones_own_are_no_model() -> None:
     ruling = Ruling()
     asked = studies.StartStudy(definition=definition(objective="o.py:o", data=None), sources={"o.py": "d" * 64})

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from quarterdeckd.services.releasing import rejections
 from quarterstore.records import governance, pipelines, registry
 from quarterstore.records.faults import Refused
+from quarterstore.records.pipeline_results import PipelineResult
 from tests.ruling import Ruling
 from tests.services.test_registry import version
 
@@ -53,7 +54,7 @@ def test_a_fairness_limit_that_does_not_hold_rejects_and_one_that_is_met_does_no
 ) -> None:
     gate = pipelines.GateSection(limits={"demographic_parity": limit, "accuracy": 2.0})
     metrics = () if value is None else (registry.Metric("demographic parity", value, value - 0.01, value + 0.01, 50),)
-    made = pipelines.PipelineResult(
+    made = PipelineResult(
         model="",
         reference="",
         golden="",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STEPS = 12
+STEPS = 16
 
 
 @pytest.mark.alone
@@ -20,7 +20,7 @@ def test_the_demo_does_every_step_and_leaves_nothing_behind(tmp_path: Path) -> N
     environ = {**os.environ, "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "no_proxy": "*"}
     environ.pop("XDG_RUNTIME_DIR", None)
     command = [sys.executable, str(ROOT / "scripts" / "demo_life.py"), "--json"]
-    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=170)
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     told = json.loads(done.stdout.strip().splitlines()[-1])
     assert [step["ok"] for step in told["steps"]] == [True] * STEPS

@@ -149,3 +149,16 @@ def test_every_model_is_listed_with_what_is_live_and_in_staging(home: Any) -> No
     assert json.loads(told(home, "registry", "models", "--json").splitlines()[0])["production"] == {"default": 2}
     shown = told(home, "model", "show", "churn")
     assert "PRODUCTION" in shown and "Production  default" in shown
+
+
+def test_a_move_and_the_status_are_told_in_a_few_lines_that_fit(home: Any) -> None:
+    """A person sees what it is about; `--json` and `--all` have every field."""
+    moved = told(home, "promote", "churn@3", "Staging")
+    assert moved.splitlines()[:3] == ["version  churn@3", *moved.splitlines()[1:3]] and "stage    Staging" in moved
+    assert "accuracy 0.375" in moved and "signature" not in moved
+    (whole,) = records(home, "promote", "churn@3", "None")
+    assert whole["stage"] == "None" and whole["signature"]["inputs"]
+    status, every = told(home, "status"), told(home, "status", "--all")
+    assert len(status.splitlines()) < 12 < len(every.splitlines())
+    assert "versions 4" in status and "hooks" not in status and "hooks 0" in every
+    assert max(map(len, (moved + status).splitlines())) < 160

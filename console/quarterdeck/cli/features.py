@@ -36,30 +36,45 @@ class EntityWritten(Record, frozen=True):
     """An entity as a file says it: the columns that name one, with their kinds where they are not texts."""
 
     keys: list[str] | dict[str, str]
+    """Columns that name one: a list of texts, or column -> text or integer."""
 
 
 class ViewWritten(Record, frozen=True):
     """A view as a file says it."""
 
     entities: list[str]
+    """Whose values they are."""
     event_time: str
+    """The column that says from when on a row is true."""
     features: dict[str, Kind]
+    """Feature -> its kind."""
     created_time: str | None = None
+    """The column that says when a row was written."""
     ttl: str | None = None
+    """How long a value holds, such as 30d; for ever unless given."""
     max_lag: str | None = None
+    """How long rows may wait to be read online before an alert, such as 1h."""
     owner: str = ""
+    """Who looks after it."""
     description: str = ""
+    """What it is."""
     tags: dict[str, str] = {}
+    """Name -> text."""
     source: str = ""
+    """Where rows come from, in words; said, not read."""
     requests: dict[str, Kind] = {}
+    """Value that comes with a row or a request -> its kind, for formulas."""
     on_demand: dict[str, str] = {}
+    """Feature -> the formula that it is computed by as it is read."""
 
 
 class Written(Record, frozen=True):
     """A file of definitions."""
 
     entities: dict[str, EntityWritten]
+    """`[entities.NAME]`, whose values there are."""
     views: dict[str, ViewWritten]
+    """`[views.NAME]`, values that come in the same rows."""
 
 
 def read(path: Path, *, run_code: bool = False) -> list[DefineView]:

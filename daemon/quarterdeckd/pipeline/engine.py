@@ -30,7 +30,8 @@ from quarterstore.records import flows
 from quarterstore.records.evaluations import Against
 from quarterstore.records.faults import Fault, got
 from quarterstore.records.features import JoinSpec
-from quarterstore.records.pipelines import CACHED, PipelineOutcome, PipelineSpec, Step, StepSection
+from quarterstore.records.pipeline_results import PipelineOutcome
+from quarterstore.records.pipelines import CACHED, PipelineSpec, Step, StepSection
 from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.files import digest_of
 

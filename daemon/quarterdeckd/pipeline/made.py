@@ -10,7 +10,8 @@ import msgspec
 
 from quarterdeckd.pipeline.step import At
 from quarterstore.records.base import Record
-from quarterstore.records.pipelines import PipelineResult, Step
+from quarterstore.records.pipeline_results import PipelineResult
+from quarterstore.records.pipelines import Step
 from quarterstore.records.registry import Metric, Signature
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from quarterdeckd.pipeline.engine import Engine
 from quarterdeckd.pipeline.progress import Report
-from quarterstore.records.pipelines import PipelineOutcome, PipelineSpec
+from quarterstore.records.pipeline_results import PipelineOutcome
+from quarterstore.records.pipelines import PipelineSpec
 
 
 def run(spec: PipelineSpec, report: Report) -> PipelineOutcome:

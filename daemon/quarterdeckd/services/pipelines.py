@@ -23,6 +23,7 @@ from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, Refused, got, missing
 from quarterstore.records.moments import Moment
 from quarterstore.records.names import checked_text
+from quarterstore.records.pipeline_results import PipelineOutcome
 from quarterstore.records.training import file_of
 
 OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "LOST")
@@ -129,7 +130,7 @@ def _end(state: State, act: pipelines.EndPipeline, asking: Asking) -> Decision:
     pipeline_run = state.pipeline_runs[act.pipeline_run]
     if act.state != "SUCCEEDED" or act.result is None:
         return _failed(state, pipeline_run, act, asking)
-    outcome = msgspec.convert(act.result, pipelines.PipelineOutcome)
+    outcome = msgspec.convert(act.result, PipelineOutcome)
     if outcome.asks is not None:
         return _waits(state, pipeline_run, outcome.asks, asking)
     if outcome.result is None:

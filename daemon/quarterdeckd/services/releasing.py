@@ -15,6 +15,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records import deployments, flows, governance, packages, pipelines, registry, runs
 from quarterstore.records.base import Act, Event
 from quarterstore.records.evaluations import FAIRNESS, LOWER_IS_BETTER
+from quarterstore.records.pipeline_results import PipelineResult
 
 SAME: Final = ("digest", "format", "signature", "metrics", "dataset", "reference", "golden", "rejected", "code")
 """What two registrations have in common that would make the same version twice."""
@@ -28,7 +29,7 @@ class _Release(NamedTuple):
 
     pipeline_run: pipelines.PipelineRun
     definition: pipelines.Definition
-    result: pipelines.PipelineResult
+    result: PipelineResult
     steps: dict[str, pipelines.Step]
 
     def noted(
@@ -60,7 +61,7 @@ class _Sending(NamedTuple):
 def released(
     pipeline_run: pipelines.PipelineRun,
     definition: pipelines.Definition,
-    result: pipelines.PipelineResult,
+    result: PipelineResult,
     act: pipelines.EndPipeline,
     asking: Asking,
 ) -> Decision:
@@ -154,13 +155,13 @@ def _judged(state: State, release: _Release, verdict: governance.GateOutcome, no
     return release.noted("gate", "DONE" if verdict.ok else "FAILED", words, now, cached=cached, key=verdict.evidence)
 
 
-def _told(result: pipelines.PipelineResult) -> dict[str, str]:
+def _told(result: PipelineResult) -> dict[str, str]:
     """What a person has to know of a run and its version, as tags."""
     tags = dict(zip(TOLD, ("; ".join(result.warnings)[:2000], result.leak[:2000]), strict=True))
     return {name: words for name, words in tags.items() if words}
 
 
-def _environment(run: str, result: pipelines.PipelineResult) -> list[Event]:
+def _environment(run: str, result: PipelineResult) -> list[Event]:
     """Where a person's own environment ran the code of a run, which is known only now."""
     if result.python is None:
         return []
@@ -168,7 +169,7 @@ def _environment(run: str, result: pipelines.PipelineResult) -> list[Event]:
     return [runs.EnvironmentNoted(run=run, interpreter=result.interpreter, python=result.python, packages=digest)]
 
 
-def rejections(definition: pipelines.Definition, result: pipelines.PipelineResult) -> str:
+def rejections(definition: pipelines.Definition, result: PipelineResult) -> str:
     """Why a version must not go anywhere: it is worse than the champion, or unfair beyond a limit of the gate."""
     found = {metric.name: metric for metric in result.metrics}
     reasons = [result.rejected] if result.rejected else []
@@ -191,7 +192,7 @@ def rejections(definition: pipelines.Definition, result: pipelines.PipelineResul
 def _registration(
     definition: pipelines.Definition,
     pipeline_run: pipelines.PipelineRun,
-    result: pipelines.PipelineResult,
+    result: PipelineResult,
 ) -> registry.RegisterVersion:
     return registry.RegisterVersion(
         model=definition.model,

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.queueing import queued
 from quarterdeckd.services.spaces import FOREVER, check_numbers, check_search
-from quarterstore.ledger.finding import one_of
+from quarterstore.ledger.finding import one_of, study_of
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs, monitoring, pipelines, studies
 from quarterstore.records.base import Act
@@ -88,7 +88,7 @@ def _queued(study: studies.Study, asking: Asking, words: str) -> Decision:
 
 
 def _resume(state: State, act: studies.ResumeStudy, asking: Asking) -> Decision:
-    study: studies.Study = one_of(state.studies, "study", act.study)
+    study = study_of(state, act.study)
     if study.state == "RUNNING":
         raise Conflict(f"{study.id} is running", field="study")
     budget = study.definition.budget
@@ -106,7 +106,7 @@ def _resume(state: State, act: studies.ResumeStudy, asking: Asking) -> Decision:
 
 
 def _stop(state: State, act: studies.StopStudy, asking: Asking) -> Decision:
-    study: studies.Study = one_of(state.studies, "study", act.study)
+    study = study_of(state, act.study)
     if study.state != "RUNNING":
         raise Conflict(f"{study.id} is {study.state} already", field="study")
 
@@ -159,7 +159,7 @@ def _end(state: State, act: studies.EndStudy, asking: Asking) -> Decision:
 
 
 def _register(state: State, act: studies.RegisterBest, asking: Asking) -> Decision:
-    study: studies.Study = one_of(state.studies, "study", act.study)
+    study = study_of(state, act.study)
     if study.definition.objective is not None:
         raise Refused(
             "got an objective of its own, which gives values and no model", field="study", next="train it yourself"
@@ -196,8 +196,7 @@ def _list(state: State, query: studies.ListStudies, asking: Asking) -> list[stud
 
 
 def _show(state: State, query: studies.ShowStudy, asking: Asking) -> studies.Study:
-    found: studies.Study = one_of(state.studies, "study", query.study)
-    return found
+    return study_of(state, query.study)
 
 
 RULES: Rules = {

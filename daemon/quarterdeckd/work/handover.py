@@ -17,6 +17,7 @@ from quarterstore.records import jobs, pipelines
 from quarterstore.records.faults import Corrupt, got
 from quarterstore.records.features import JoinSpec
 from quarterstore.records.outcomes import LABEL
+from quarterstore.records.pipeline_results import PipelineOutcome
 from quarterstore.records.places import Home
 from quarterstore.shelf.artefacts import Artefacts
 from quarterstore.shelf.parquet import checked
@@ -194,7 +195,7 @@ class Handover:
     def taken_over(self, job: jobs.Job, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
         """The result with every file replaced by the hash it is kept under, and the size of the model file."""
         taken = dict(result)
-        if job.kind == "pipeline" and (made := msgspec.convert(result, pipelines.PipelineOutcome).result) is not None:
+        if job.kind == "pipeline" and (made := msgspec.convert(result, PipelineOutcome).result) is not None:
             for digest in (made.model, made.reference, made.golden):
                 if digest is not None:  # there are no golden rows of a model that nobody here can ask
                     self._artefacts.checked(digest)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from quarterstore.ledger.finding import one_of
+from quarterstore.ledger.finding import study_of
 from quarterstore.ledger.state import State
 from quarterstore.records import studies
 from quarterstore.records.faults import got
@@ -43,7 +43,7 @@ class Studies:
         return studies.pareto(study.definition, found)
 
     def _of(self, name: str) -> tuple[studies.Study, list[studies.StudyTrial]]:
-        study: studies.Study = one_of(self._view.studies, "study", name)
+        study = study_of(self._view, name)
         path = self._home.studies / study.id / "trials.jsonl"
         data = path.read_bytes() if path.exists() else b""
         whole = data[: data.rfind(b"\n") + 1]  # the last line may be on its way

@@ -12,6 +12,7 @@ from quarterstore.records.faults import Conflict, NotFound, got, missing
 from quarterstore.records.names import composed
 from quarterstore.records.registry import STAGES, Model, Version
 from quarterstore.records.runs import Run
+from quarterstore.records.studies import Study
 from quarterstore.records.trials import Trial
 
 
@@ -36,6 +37,19 @@ def run_of(state: State, text: str, *, removed: bool = False) -> Run:
     if run.removed is not None and not removed:
         raise missing("run", text, [], next=f"it was removed; bring it back with: qd runs restore --run {run.id}")
     return run
+
+
+def study_of(state: State, text: str) -> Study:
+    """A study by its id, else the newest of that name, else by a start or the end of its id; `NotFound` names the
+    nearest of both."""
+    named = [each for each in state.studies if each.name == text]
+    if text not in state.studies.rows and named:
+        return max(named, key=lambda each: (each.created, each.id))
+    try:
+        found: Study = one_of(state.studies, "study", text)
+    except NotFound:
+        raise missing("study", text, [*{each.name: None for each in state.studies}, *state.studies.rows]) from None
+    return found
 
 
 def experiment_of(state: State, text: str, *, removed: bool = False) -> Experiment:

@@ -55,18 +55,31 @@ class DataCheck(Record, frozen=True):
     """
 
     check: CheckKind
+    """What is looked at."""
     column: str | None = None
+    """The column, where it is one."""
     columns: tuple[str, ...] = ()
+    """The columns, where they are several."""
     min: Bound | None = None
+    """The lowest value that may be."""
     max: Bound | None = None
+    """The highest value that may be."""
     values: tuple[str | float, ...] = ()
+    """The set."""
     pattern: str | None = None
+    """A regular expression (RE2) for the whole text."""
     types: dict[str, str] = {}
+    """Column -> its kind."""
     within: str | None = None
+    """The greatest age, such as 2h."""
     exact: bool = False
+    """No other columns, and in this order."""
     strictly: bool = False
+    """Never the same twice in a row."""
     mostly: float = 1.0
+    """The share of the known cells that has to hold."""
     severity: Literal["fail", "warn"] = "fail"
+    """Whether it ends the run or is said only."""
 
     @property
     def of(self) -> tuple[str, ...]:
@@ -79,8 +92,11 @@ class ValidateSection(Record, frozen=True):
     rows for `distribution`, a hash once it is uploaded; `pandera` is a schema of your own, `FILE.py:NAME`."""
 
     checks: tuple[DataCheck, ...] = ()
+    """Rules, one after the other."""
     reference: str | None = None
+    """A file of rows for `distribution`."""
     pandera: str | None = None
+    """`FILE.py:SCHEMA`, a schema of pandera."""
 
 
 class Finding(Record, frozen=True):
@@ -100,9 +116,13 @@ class RowRules(Record, frozen=True):
     """A file of rules, for rows that no pipeline is of: the checks, how the rows are read, and rows to compare with."""
 
     checks: tuple[DataCheck, ...]
+    """Rules, one after the other."""
     reference: str | None = None
+    """A file of rows for `distribution`."""
     missing: tuple[str, ...] = MISSING
+    """Cells that mean nothing is known."""
     columns: dict[str, str] = {}
+    """Column -> its kind, where the guess shall not hold."""
 
 
 class CheckRows(Query[list[Finding]], tag="checks.rows", frozen=True):

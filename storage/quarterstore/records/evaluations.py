@@ -25,11 +25,17 @@ class EvaluateSection(Record, frozen=True):
     columns whose values are groups of people; `explain` by permutation."""
 
     metric: Judged = "auto"
+    """What model and champion are compared by."""
     margin: float = 0.0
+    """The loss that is no loss."""
     slices: tuple[str, ...] = ()
+    """Columns whose values are measured one by one."""
     fairness: tuple[str, ...] = ()
+    """Columns whose values are groups of people."""
     explain: bool = True
+    """Say which features matter, by permutation."""
     champion: bool = True
+    """Compare with the version that is in Production."""
 
 
 class Against(Record, frozen=True):

@@ -26,7 +26,9 @@ class ApproveSection(Record, frozen=True):
     """The params of a step that `uses` approve: what the person is asked, and for how many seconds; then it is a no."""
 
     ask: str = ""
+    """What the person is asked."""
     timeout: float = 7 * 86_400.0
+    """Seconds until nobody's answer is a no."""
 
 
 class Kind(NamedTuple):

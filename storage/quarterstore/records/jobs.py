@@ -34,8 +34,11 @@ class Limits(Record, frozen=True):
     """What a job may use; exceeding one ends the whole process group and says which."""
 
     seconds: float = 3600.0
+    """How long, by the clock."""
     memory: int = 8 * 1024**3
+    """Bytes, of all that it started."""
     disk: int = 4 * 1024**3
+    """Bytes that it may write in its folder."""
 
 
 class Job(Record, frozen=True):

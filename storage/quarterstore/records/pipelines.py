@@ -12,7 +12,6 @@ from quarterstore.records.evaluations import Against, EvaluateSection
 from quarterstore.records.features import JoinSpec
 from quarterstore.records.jobs import Limits
 from quarterstore.records.moments import Moment
-from quarterstore.records.registry import Metric, Signature
 from quarterstore.records.spaces import TuneSection
 
 StepState = Literal["WAITING", "RUNNING", "ASKING", "DONE", "FAILED", "LOST", "SKIPPED"]
@@ -28,19 +27,28 @@ class DataSection(Record, frozen=True):
     scikit-learn set (breast_cancer, digits, wine, iris, diabetes) that needs no file."""
 
     target: str = ""
+    """The column to predict."""
     dataset: str | None = None
+    """SHA-256 of rows that are kept already; `file` becomes it."""
     builtin: str | None = None
+    """A set of scikit-learn, with no file."""
     file: str | None = None
+    """CSV or Parquet, beside the definition or where the command is given."""
     time: str | None = None
+    """The column that orders the rows; no feature."""
     group: str | None = None
+    """The column of those whose rows stay together; no feature."""
     ignore: tuple[str, ...] = ()
+    """Columns that are left out."""
     missing: tuple[str, ...] = ("", "?", "NA", "NaN")
+    """Cells that mean nothing is known."""
     columns: dict[str, str] = {}
     """Column -> number, integer, text, boolean or time, where the guess of `records.tables` shall not hold."""
     features: tuple[str, ...] = ()
     """Views, or `view:feature`, that the step `features` joins the rows of the file (entities) to, as known at their
     `entity_time`."""
     entity_time: str = "event_time"
+    """The column of the file that says when each row is asked for."""
 
 
 class SplitSection(Record, frozen=True):
@@ -49,10 +57,15 @@ class SplitSection(Record, frozen=True):
     `allow_leak` says why it may be."""
 
     by: Literal["random", "time", "group", "hash"] = "random"
+    """How rows are dealt to the two sides."""
     test: float = 0.25
+    """The share that is held out, between 0 and 1."""
     seed: int = 7
+    """Of random, what is drawn with."""
     key: tuple[str, ...] = ()
+    """Of hash, the columns that are hashed."""
     allow_leak: str = ""
+    """Why both sides may share something; kept as a tag of the run and of the version."""
 
 
 class TrainSection(Record, frozen=True):
@@ -60,8 +73,11 @@ class TrainSection(Record, frozen=True):
     worker, or code in an environment of its own: `run = "train.py:train"` by `interpreter`, or a `command`."""
 
     learner: str = "logistic"
+    """Our own: mlp, logistic, forest, ridge or boosting."""
     python: str | None = None
+    """`FILE.py:FUNCTION`, run inside our worker."""
     run: str | None = None
+    """`FILE.py:FUNCTION`, run by `interpreter`."""
     command: tuple[str, ...] = ()
     """Words, never a shell's text; `{rows}` and its like in them are places (`training.PLACES`)."""
     interpreter: str | None = None
@@ -69,21 +85,27 @@ class TrainSection(Record, frozen=True):
     code: str | None = None
     """The folder that is taken along, as it lies beside the definition; the run's own is there."""
     params: dict[str, Any] = {}
+    """Parameters of the learner, or of your own code."""
     seed: int = 7
+    """What is drawn with."""
 
 
 class GateSection(Record, frozen=True):
     """`[gate]`: limits such as `accuracy = 0.9`; `set = true` also makes them the model's gate."""
 
     limits: dict[str, float] = {}
+    """Metric -> the value that it has to reach, or stay below where lower is better."""
     set: bool = False
+    """Also keep the limits as the gate of the model."""
 
 
 class DeploySection(Record, frozen=True):
     """`[deploy]`: what happens to a version that passed: `none`, `staging` or `canary` on an endpoint."""
 
     then: Literal["none", "staging", "canary"] = "none"
+    """Where a version that passed goes."""
     endpoint: str | None = None
+    """Of a canary; the model's name unless given."""
 
 
 class StepSection(Record, frozen=True):
@@ -91,34 +113,54 @@ class StepSection(Record, frozen=True):
     `steps.py:clean`) or a program (`command`), exactly one of them; `after` names the steps it needs."""
 
     name: str
+    """What other steps call it."""
     uses: str | None = None
+    """A kind of ours."""
     run: str | None = None
+    """`FILE.py:FUNCTION` of a file beside the definition."""
     command: tuple[str, ...] = ()
+    """A program and its words, without a shell."""
     interpreter: str | None = None
     """The Python that `run` is called by, where that is not ours; whose programs a `command` finds first."""
     after: tuple[str, ...] = ()
+    """Steps that have to be done before it."""
     retries: int = 0
+    """How often it is tried again, up to 20 times."""
     backoff: float = 1.0
     """Seconds before the first retry; twice as many before each one more, half to one and a half times by chance."""
     limits: Limits = Limits()
+    """What it may use before it is ended."""
     params: dict[str, Any] = {}
+    """Laid over the section of its kind, or given to your own code."""
 
 
 class Definition(Record, frozen=True):
     """A pipeline as it is written in TOML: sections that stand for the usual steps, or `[[steps]]` of one's own."""
 
     name: str
+    """What its runs are called."""
     model: str = ""
+    """What becomes a new version; none where no step registers."""
     data: DataSection = DataSection()
+    """The rows."""
     validate: ValidateSection = ValidateSection()
+    """What they have to be."""
     split: SplitSection = SplitSection()
+    """What is held out."""
     train: TrainSection = TrainSection()
+    """What learns."""
     evaluate: EvaluateSection = EvaluateSection()
+    """What is measured."""
     tune: TuneSection | None = None
+    """What is searched before."""
     gate: GateSection = GateSection()
+    """What a version has to reach."""
     deploy: DeploySection = DeploySection()
+    """Where it goes."""
     task: Literal["auto", "classification", "regression"] = "auto"
+    """What the target is; auto looks at its values."""
     steps: tuple[StepSection, ...] = ()
+    """Steps of one's own, instead of the usual ones."""
     parallel: int = 1
     """Steps that may run at the same time."""
 
@@ -403,42 +445,3 @@ class JoinedFigures(Record, frozen=True):
     rows: int
     newest: int
     statuses: dict[str, dict[str, int]]
-
-
-class PipelineResult(Record, frozen=True):
-    """What a pipeline job answers for the step `register`: hashes of files that its steps left."""
-
-    model: str
-    reference: str
-    golden: str | None
-    """None of a model that nobody here can ask: safetensors, skops that ONNX cannot hold."""
-    format: str
-    signature: Signature
-    metrics: tuple[Metric, ...]
-    params: dict[str, Any]
-    dataset: str
-    """SHA-256 of the rows that were used."""
-    rows: int
-    parity: float
-    """Largest absolute difference between the trained model and the exported file."""
-    device: str
-    framework: str
-    size: int = 0
-    rejected: str = ""
-    """Why the version must not go anywhere: it is worse than the champion; it is registered with that."""
-    leak: str = ""
-    """What is on both sides of the split, and why it may be; kept as the tag `leak` of the run and of the version."""
-    warnings: tuple[str, ...] = ()
-    """Signs that a feature knows the target; kept as the tag `warning` of the run and of the version."""
-    python: str | None = None
-    """Version of the Python that a person's code ran in, where that is an environment of its own."""
-    interpreter: str | None = None
-    packages: tuple[str, ...] = ()
-    """What was installed there, `name==version`."""
-
-
-class PipelineOutcome(Record, frozen=True):
-    """How a pipeline job ended well: with what is to be registered, with a step that asks a person, or with neither."""
-
-    result: PipelineResult | None = None
-    asks: Step | None = None

@@ -21,11 +21,17 @@ class StudyDefinition(TuneSection, frozen=True, kw_only=True):
     value an objective."""
 
     name: str
+    """What it is called; `qd tune show NAME` is the newest of it."""
     data: DataSection | None = None
+    """The rows, as in a pipeline, of a file or built in."""
     split: SplitSection = SplitSection()
+    """What stays untouched."""
     train: TrainSection = TrainSection()
+    """The learner, or your own function, with the parameters that are not searched."""
     task: Literal["auto", "classification", "regression"] = "auto"
+    """What the target is; auto looks at its values."""
     objective: str | None = None
+    """`FILE.py:FUNCTION` of your own, instead of rows."""
     model: str | None = None
     """The model that the winner becomes a version of; the study's name unless given."""
 
@@ -98,8 +104,8 @@ class StartStudy(Act[Study], tag="studies.start", frozen=True):
 
 
 class ResumeStudy(Act[Study], tag="studies.resume", frozen=True):
-    """Go on with a study that ended in any way: trials that ended are kept, those that were lost run again; `trials` is
-    the new number in all, `within` and `workers` hold from here on."""
+    """Go on with a study (its id, or its name: the newest) that ended in any way: trials that ended are kept, those
+    that were lost run again; `trials` is the new number in all, `within` and `workers` hold from here on."""
 
     study: str
     trials: int | None = None
@@ -108,7 +114,7 @@ class ResumeStudy(Act[Study], tag="studies.resume", frozen=True):
 
 
 class StopStudy(Act[Study], tag="studies.stop", frozen=True):
-    """End a study's job now; `studies.resume` goes on with it."""
+    """End the job of a study (its id, or its name: the newest) now; `studies.resume` goes on with it."""
 
     study: str
     reason: str = ""
@@ -132,7 +138,7 @@ class EndStudy(Act[Study], tag="studies.end", frozen=True):
 
 class RegisterBest(Act[PipelineRun], tag="studies.register", frozen=True):
     """Run a pipeline with the parameters of a trial that was scored again (the best unless named): its version is
-    registered as of any pipeline."""
+    registered as of any pipeline. The study is its id, or its name: the newest."""
 
     study: str
     trial: int | None = None
@@ -160,7 +166,7 @@ class ListStudies(Query[list[Study]], tag="studies.list", frozen=True):
 
 
 class ShowStudy(Query[Study], tag="studies.show", frozen=True):
-    """One study."""
+    """One study, by its id or its name: the newest."""
 
     study: str
 

@@ -41,11 +41,13 @@ def do_or_propose(context: Context, act: Any, reason: str, wait: bool = False) -
 
 def shown(context: Context, answer: Any, wait: bool) -> None:
     """Print an answer; with `wait` what it has become at its end."""
+    from quarterdeck.cli.brief import brief
+
     if not wait:
-        context.out(answer)
+        brief(context, answer)
         return
     from quarterdeck.cli.waiting import check_gate, to_the_end
 
     answer = to_the_end(context, answer)
-    context.out(answer)
+    brief(context, answer)
     check_gate(answer)

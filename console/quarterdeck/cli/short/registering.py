@@ -49,6 +49,7 @@ def register() -> click.Command:
         views: tuple[str, ...],
         on_expired: Any,
     ) -> None:
+        from quarterdeck.cli.brief import brief
         from quarterdeck.cli.registering import Source, schema_in
         from quarterstore.records.registry import RegisterVersion
 
@@ -78,7 +79,7 @@ def register() -> click.Command:
         if version.format == "skops":
             rows = "" if version.golden else "--sample ROWS.json, then "
             context.say(f"what serves it is its ONNX child: {rows}qd registry convert --version {version.id}")
-        context.out(version)
+        brief(context, version)
 
     return run
 

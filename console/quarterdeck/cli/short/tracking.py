@@ -15,9 +15,17 @@ from quarterdeck.cli.short.showing import purged_words, show_run, show_tree
 
 
 def status() -> click.Command:
-    @command("status", "The daemon in one record.")
-    def run(context: Context) -> None:
-        context.out(context.client.status())
+    @click.option("--all", "all_", is_flag=True, help="every counter, and what is kept of samples")
+    @command("status", "The daemon: whether it is well, what waits for you, what there is.")
+    def run(context: Context, all_: bool) -> None:
+        found = context.client.status()
+        if context.json or all_:
+            context.out(found)
+            return
+        from quarterdeck.cli import brief
+        from quarterdeck.cli.printing import lines
+
+        lines(brief.status(found))
 
     return run
 

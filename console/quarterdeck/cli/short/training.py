@@ -22,11 +22,12 @@ def quickstart() -> click.Command:
     @click.argument("file", type=click.Path(path_type=Path))
     @command("quickstart", "From a CSV or Parquet file to a registered model, with no YAML.")
     def run(context: Context, **given: Any) -> None:
+        from quarterdeck.cli.brief import brief
         from quarterdeck.cli.quickstart import quickstart as start
         from quarterdeck.cli.waiting import check_gate
 
         version, ended = start(context, **given)
-        context.out(version)
+        brief(context, version)
         check_gate(ended)
 
     return run

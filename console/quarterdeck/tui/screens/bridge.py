@@ -29,12 +29,12 @@ from quarterdeck.tui.widgets.drawing import (
     number,
     right,
     safe,
-    size,
     spark,
     state,
 )
 from quarterdeck.tui.widgets.traffic_bar import shares_of, traffic_bar
 from quarterdeck.tui.widgets.trial_lines import kind, trial_brief
+from quarterdeck.units import size
 from quarterstore.records.deployments import CanaryReading, Deployment, LatencySummary, ListDeployments
 from quarterstore.records.governance import Approval, ListApprovals
 from quarterstore.records.jobs import Job, ListJobs, Progress

@@ -21,10 +21,10 @@ from quarterdeck.tui.widgets.drawing import (
     right,
     safe,
     section,
-    size,
     state,
     title,
 )
+from quarterdeck.units import size
 from quarterstore.records.base import Record
 from quarterstore.records.feature_checks import FeatureStats, ParityResult, StatsResult
 from quarterstore.records.features import FeatureView, ViewShown

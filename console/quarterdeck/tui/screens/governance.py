@@ -15,7 +15,7 @@ from quarterdeck.tui.screens.version_cards import checks
 from quarterdeck.tui.widgets.card_view import Drawing
 from quarterdeck.tui.widgets.drawing import ago, clock, facts, muted, safe, section, state, title
 from quarterdeck.tui.widgets.record_table import Column
-from quarterdeck.wording import command_text
+from quarterdeck.wording import act_words, command_text
 from quarterstore.records.governance import (
     Approval,
     Approve,
@@ -143,8 +143,8 @@ def approval_card(approval: Approval, now: float, width: int) -> Text:
     text.append_text(facts(rows, room=width))
     text.append("\n")
     text.append_text(section("evidence", checks(approval.outcome), width))
-    fields = [(name, value) for name, value in approval.act.items() if value not in (None, "", False)]
-    text.append_text(section("what will be done", facts(fields, 14), width))
+    doing = [("act", approval.act.get("type", "")), *act_words(approval.act)]
+    text.append_text(section("what will be done", facts(doing, 14, width), width))
     text.append_text(section("bound to", safe(approval.evidence), width))
     text.append_text(muted("a approves · R rejects\n"))
     return text

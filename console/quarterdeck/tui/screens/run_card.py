@@ -18,11 +18,11 @@ from quarterdeck.tui.widgets.drawing import (
     right,
     safe,
     section,
-    size,
     state,
     title,
 )
 from quarterdeck.tui.widgets.run_curves import PLAIN, Look, run_curves
+from quarterdeck.units import size
 from quarterstore.records.runs import Curve, Run
 
 POINTS = 400

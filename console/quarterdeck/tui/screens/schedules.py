@@ -28,7 +28,7 @@ from quarterdeck.tui.widgets.drawing import (
     title,
 )
 from quarterdeck.tui.widgets.record_table import Column
-from quarterdeck.wording import command_text
+from quarterdeck.wording import act_words, command_text
 from quarterstore.records.schedules import (
     DueTime,
     Firing,
@@ -185,9 +185,9 @@ def schedule_card(
     paused = state("paused" if schedule.paused else "on")
     about = f"{when_words(schedule)} · {schedule.zone} · by {schedule.created_by}"
     text = title(schedule.name, [paused], about, width)
-    fields = ", ".join(f"{name} {value}" for name, value in schedule.act.items() if name != "type" and value)
     rows: list[tuple[str, object]] = [
-        ("speaks", f"{schedule.act.get('type', '')} {fields}"),
+        ("speaks", schedule.act.get("type", "")),
+        *act_words(schedule.act),
         ("missed", f"{schedule.missed_count:,} so far; {MISSED.get(schedule.missed, schedule.missed)}"),
         ("overlap", OVERLAP.get(schedule.overlap, schedule.overlap)),
         ("lost job", "done again, up to two times" if schedule.lost == "again" else "left"),

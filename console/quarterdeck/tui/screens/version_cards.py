@@ -18,10 +18,10 @@ from quarterdeck.tui.widgets.drawing import (
     right,
     safe,
     section,
-    size,
     state,
     title,
 )
+from quarterdeck.units import size
 from quarterdeck.wording import command_text
 from quarterstore.records.governance import Approval, GateOutcome
 from quarterstore.records.registry import Model, MoveStage, Signature, Stage, StageMove, Tenure, Version, VersionDiff

@@ -13,8 +13,9 @@ from quarterdeck.tui.screens.version import VersionScreen
 from quarterdeck.tui.screens.version_acts import RemovedKey, VersionActs
 from quarterdeck.tui.screens.version_cards import aliases_of, environments_of, first_metric, overview_card
 from quarterdeck.tui.widgets.card_view import Drawing
-from quarterdeck.tui.widgets.drawing import ago, faded, right, safe, size, state
+from quarterdeck.tui.widgets.drawing import ago, faded, right, safe, state
 from quarterdeck.tui.widgets.record_table import Column, RecordTable
+from quarterdeck.units import size
 from quarterdeck.wording import command_text
 from quarterstore.records.models import ShowModel
 from quarterstore.records.registry import ListVersions, Model, ShowVersion, Version

@@ -20,7 +20,7 @@ def tune(at: At) -> Told:
     # read in the workers: a process whose Polars has worked is not to be forked
     found = study.searched(spec, at.report, at.code, lambda: Sides(steps.rows_of(at), *steps.sides_of(at)))
     if not found.best:
-        raise Failed(f"got no trial that ended well ({found.failed} failed), expected one", field="tune")
+        raise Failed(f"got {found.words}", field="tune")
     best = found.best[0]
     (at.out / "tuned.json").write_bytes(msgspec.json.encode(best.params))
     (at.out / "study.json").write_bytes(msgspec.json.encode(found))

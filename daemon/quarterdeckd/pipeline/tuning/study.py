@@ -7,7 +7,7 @@ import importlib
 import math
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -205,7 +205,7 @@ class Tuning:
             importance=self._search.importance(),
             order_dependent=self._definition.budget.workers > 1,
             seconds=round(seconds, 3),
-            words=_words(self._definition, len(self._trials), best),
+            words=_words(self._definition, self._trials, best),
         )
 
 
@@ -241,9 +241,10 @@ def _rescored(trial: StudyTrial, found: list[Done], untouched: int) -> Rescored:
     )
 
 
-def _words(definition: StudyDefinition, ended: int, best: tuple[Rescored, ...]) -> str:
+def _words(definition: StudyDefinition, trials: list[StudyTrial], best: tuple[Rescored, ...]) -> str:
     if not best:
-        return f"{ended:,} trials"
+        return _without_best(trials)
+    ended = len(trials)
     first, name = best[0], next(iter(definition.objectives))
     words = f"{ended:,} trials; trial {first.trial}: {name} {first.tuned[0]:.4g} tuned"
     if not first.honest:
@@ -253,3 +254,14 @@ def _words(definition: StudyDefinition, ended: int, best: tuple[Rescored, ...]) 
         f", {first.honest[0]:.4g} ({first.low[0]:.4g} to {first.high[0]:.4g}) with {first.seeds} fresh seeds {where}"
     )
     return words + ("; order-dependent: several workers" if definition.budget.workers > 1 else "")
+
+
+def _without_best(trials: list[StudyTrial]) -> str:
+    """How many trials ended how where none ended well, and what most of them failed of."""
+    failed = [trial.error or "no reason" for trial in trials if trial.state == "FAILED"]
+    pruned = sum(trial.state == "PRUNED" for trial in trials)
+    words = f"{len(trials):,} trials, none ended well: {pruned:,} pruned, {len(failed):,} failed"
+    if not failed:
+        return words
+    [(error, count)] = Counter(failed).most_common(1)
+    return f"{words}; {count:,} of them: {error}"
