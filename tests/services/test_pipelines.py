@@ -92,6 +92,21 @@ def test_sources_that_are_no_files_beside_the_definition_are_refused(sources: di
     assert len(ruling.state.jobs) == 0
 
 
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"name": ""}, "name: got nothing, expected letters"),
+        ({"model": ""}, "model: got nothing, expected the name under which a step registers what was trained"),
+        ({"data": pipelines.DataSection(builtin="iris")}, "data.target: got nothing, expected the column"),
+    ],
+)
+def test_what_a_definition_has_to_say_and_does_not_is_said_to_be_missing(about: dict[str, Any], said: str) -> None:
+    data = pipelines.DataSection(target="species", builtin="iris")
+    with pytest.raises(Fault) as refused:
+        Ruling().act(pipelines.RunPipeline(definition=Definition(**{"name": "p", "model": "m", "data": data, **about})))
+    assert refused.value.line().startswith(said)
+
+
 def test_the_sections_alone_are_the_usual_steps_in_a_row() -> None:
     data = pipelines.DataSection(target="target", builtin="iris")
     plain = Definition(name="p", model="m", data=data)

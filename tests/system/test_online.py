@@ -170,6 +170,8 @@ def test_a_caller_gives_keys_instead_of_values_and_the_prediction_keeps_what_was
     assert found["features"]["usage@1"]["statuses"] == ["PRESENT", None, "NOT_FOUND"]
     infer = {"inputs": [], "parameters": {"keys": [{"customer": 1}]}}
     assert "age" in posted(f"{address}/v2/models/m/infer", infer)["error"]
+    infer["parameters"]["keys"][0]["age"] = 1.5  # type: ignore[call-overload]
+    assert posted(f"{address}/v2/models/m/infer", infer)["outputs"][0]["data"] == [2.0]
     assert posted(predict, {"rows": [{"customer": "1", "age": 1}]})["error"].startswith("rows[0].customer: got 1 (str)")
     features = f"{address}/v1/features/usage"
     read = posted(features, {"keys": [{"customer": 1}, {"customer": 2}], "features": ["plan"]})

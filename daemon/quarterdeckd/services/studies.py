@@ -38,6 +38,8 @@ def checked(state: State, definition: studies.StudyDefinition, *, sent: bool = T
         raise got("train.code", definition.train.code, "nothing: a study takes the file of train.python alone")
     if data is None:
         raise got("data", "nothing", "[data] with a target, or objective = FILE.py:FUNCTION")
+    if not data.target:
+        raise got("data.target", "nothing", "the column that is predicted")
     if data.features:
         raise got(
             "data.features", ", ".join(data.features), "nothing: a study takes rows as they are (qd features get)"

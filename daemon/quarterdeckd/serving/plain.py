@@ -132,14 +132,23 @@ def feed_of_keys(
     ]
     taken = {name: each for name, each in columns.items() if not each.optional and each.tensor.name not in given}
     nulls = nulls_in(whole, looked.values, taken)
-    refused = nulls_in(whole, looked.values, {name for name, each in taken.items() if not takes_null(each.tensor)})
-    if refused:
-        raise looked.refused(refused)
-    for name in looked.names.intersection(taken):
-        for number, (row, found) in enumerate(zip(whole, looked.values, strict=True)):
-            if name not in found and row.get(name) is None:
-                raise got(f"rows[{number}].{name}", "no value", "one, or the keys it is read by")
-    return feed_of_rows(whole, loaded, signature, looked.names, given), nulls
+    refused = {
+        number: [name for name in names if not takes_null(columns[name].tensor)] for number, names in nulls.items()
+    }
+    if any(refused.values()):
+        raise looked.refused({number: names for number, names in refused.items() if names})
+    read = looked.names
+    for number, (row, found) in enumerate(zip(whole, looked.values, strict=True)):
+        if len(found) < len(read):
+            _refuse_absent(row, sorted(read.intersection(taken).difference(found)), number)
+    return feed_of_rows(whole, loaded, signature, read, given), nulls
+
+
+def _refuse_absent(row: dict[str, Any], names: Sequence[str], number: int) -> None:
+    """What others of the request have read by keys, a row without those gives itself."""
+    for name in names:
+        if row.get(name) is None:
+            raise got(f"rows[{number}].{name}", "no value", "one, or the keys it is read by")
 
 
 def _as_taken(value: Any, column: Column | None) -> Any:
