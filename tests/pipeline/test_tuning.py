@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from quarterstore.records.pipelines import Definition
 from quarterstore.records.spaces import TuneSection
 from quarterstore.shelf.artefacts import Artefacts
 
+ONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 TRIVIAL = "def objective(trial):\n    return (trial.params['x'] - 3) ** 2\n"
 X: dict[str, Any] = {"x": {"kind": "float", "low": -10, "high": 10}}
 
@@ -198,6 +200,40 @@ def objective(trial):
     result = job.run()
     assert (result.complete, result.failed) == (2, 1)
     assert "memory: got" in str(job.trials()[1].error) and job.trials()[1].seconds < 10
+
+
+def test_what_a_trial_starts_counts_for_its_memory(tmp_path: Path) -> None:
+    code = """
+import subprocess, sys, time
+def objective(trial):
+    if trial.number == 1:
+        eats = "held = bytearray(b'x' * (900 << 20)); import time; time.sleep(600)"
+        subprocess.Popen([sys.executable, "-c", eats], start_new_session=True)
+        time.sleep(600)
+    return trial.params["x"]
+"""
+    job = Job(tmp_path, code, budget={"trials": 3, "trial_memory": 700 << 20})
+    result = job.run()
+    assert (result.complete, result.failed) == (2, 1)
+    assert "memory: got" in str(job.trials()[1].error) and job.trials()[1].seconds < 10
+
+
+def test_a_study_forks_its_workers_from_a_process_of_one_thread(tmp_path: Path) -> None:
+    code = """
+import os
+def objective(trial):
+    return len(os.listdir(f"/proc/{os.getppid()}/task"))
+"""
+    job = Job(tmp_path, code, budget={"trials": 3})
+    assert job.run().complete == 3 and {trial.values for trial in job.trials()} == {(1.0,)}
+    warm = """
+import os, sys
+from quarterdeckd.pipeline.tuning import study
+study._warm(study.StudyDefinition(name="s", objectives={}, space={}))
+print(len(os.listdir("/proc/self/task")), "polars" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", warm], capture_output=True, text=True, env={**os.environ, **ONE})
+    assert ran.stdout.split() == ["1", "False"], ran.stderr
 
 
 def test_no_trial_is_begun_after_the_time_of_a_study(tmp_path: Path) -> None:

@@ -29,6 +29,18 @@ def first(step):
 def second(step):
     raise ValueError("a bug")
 
+def turns(step):
+    print("a word of its own")
+    os.symlink(step.params["secret"], "../link")
+    os.replace("../link", "../log.txt")
+    with open("../../../progress.jsonl", "ab") as file:
+        file.write(b"x" * (3 << 20) + b"\\n")
+    (step.out / "y.txt").write_text("y")
+    return {"done": 1}
+
+def many(step):
+    return {"figures": "x" * (5 << 20)}
+
 def waits(step):
     with open(step.params["mark"], "a") as file:
         file.write(f"{os.getpid()} {os.getppid()}\\n")
@@ -332,3 +344,28 @@ def test_the_examples_of_the_page_run_as_they_stand(daemon: Any, tmp_path: Path)
     assert newest(daemon).steps[1].figures == {"words": 8}
     made = daemon.qd("pipeline", "run", str(tmp_path / "flow.py"))
     assert made.returncode == 0 and newest(daemon).steps[1].figures == {"words": 3}, made.stderr
+
+
+def test_a_log_that_a_step_turned_into_a_link_is_not_read_and_a_long_line_stops_nothing(
+    daemon: Any, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("not for those who read logs")
+    (tmp_path / "steps.py").write_text(STEPS)
+    step = f'[[steps]]\nname = "t"\nrun = "steps.py:turns"\nparams = {{ secret = "{secret}" }}\n'
+    (tmp_path / "p.toml").write_text(f'name = "turns"\n{step}')
+    ran = daemon.qd("pipeline", "run", str(tmp_path / "p.toml"), "--wait")
+    assert ran.returncode == 0, ran.stderr
+    run = newest(daemon)
+    assert run.steps[0].state == "DONE" and run.steps[0].figures == {"done": 1}
+    for words in (("jobs", "log", "--job", run.job), ("pipeline", "logs", run.id)):
+        said = daemon.qd(*words)
+        assert "steps/t/log.txt: got a link or a device, expected a plain file" in said.stdout, said.stderr
+        assert "not for those" not in said.stdout
+
+
+def test_a_step_with_more_figures_than_can_be_kept_says_so(daemon: Any, tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text(STEPS)
+    (tmp_path / "p.toml").write_text('name = "many"\n[[steps]]\nname = "m"\nrun = "steps.py:many"\n')
+    ran = daemon.qd("pipeline", "run", str(tmp_path / "p.toml"), "--wait")
+    assert ran.returncode != 0 and "figures: got 5,24" in ran.stderr + ran.stdout

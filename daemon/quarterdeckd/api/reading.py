@@ -3,6 +3,7 @@ loop."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -25,8 +26,11 @@ from quarterstore.records.names import composed
 from quarterstore.records.search import Branch, ListColumns, RunColumns, RunTree, SearchRuns
 from quarterstore.records.wire import PROTOCOL, Published, encode
 from quarterstore.shelf.artefacts import Artefacts
+from quarterstore.shelf.files import open_inside
 
 POSTED_WITHIN = 5.0
+LONGEST_LOG = 256 * 1024
+"""Bytes of a log that are read, from its end."""
 INDEX_AFTER = 0.5
 """Seconds after a search until the index is made: who opens a screen asks for more at once, and would wait for it."""
 
@@ -81,8 +85,9 @@ class Readers:
         """The last lines of a job's log, behind them those of its steps; at most 256 KiB of each are read."""
         job: jobs.Job = one_of(self.view.jobs, "job", query.job)
         folder = self.ledger.home.jobs / job.id
-        logs = sorted(folder.glob("steps/*/log.txt"), key=lambda path: path.stat().st_mtime)
-        return _last([folder / "log.txt", *logs], query.lines)
+        logs = sorted(folder.glob("steps/*/log.txt"), key=lambda path: path.lstat().st_mtime)
+        names = [("log.txt",), *(("steps", path.parent.name, "log.txt") for path in logs)]
+        return _last([(folder, each) for each in names], query.lines)
 
     def pipeline_log(self, query: pipelines.PipelineLog, speaker: Speaker, seen: int) -> list[str]:
         """The last lines of the steps of a run, each where it was run last."""
@@ -92,7 +97,7 @@ class Readers:
             raise missing("step", query.step, names)
         asked = [step for step in run.steps if query.step in (None, step.name)]
         jobs_of = ((step, self.ledger.home.jobs / (step.job or run.job)) for step in asked)
-        return _last([folder / "steps" / step.name / "log.txt" for step, folder in jobs_of], query.lines)
+        return _last([(folder, ("steps", step.name, "log.txt")) for step, folder in jobs_of], query.lines)
 
     def audit(self, query: governance.ListAudit, speaker: Speaker, seen: int) -> list[governance.AuditEntry]:
         """The audit trail, newest first."""
@@ -168,14 +173,19 @@ class Readers:
         return store.Chunk(data=data, size=size)
 
 
-def _last(logs: list[Path], lines: int) -> list[str]:
-    """The last lines of files that are there, one behind the other."""
+def _last(logs: list[tuple[Path, tuple[str, ...]]], lines: int) -> list[str]:
+    """The last lines of files that are there, one behind the other; what a person's code put in the place of one, such
+    as a link to somewhere else, is not read."""
     found: list[str] = []
-    for path in logs:
-        if path.exists():
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - 256 * 1024))
-                found += file.read().decode("utf-8", errors="replace").splitlines()
+    for folder, names in logs:
+        try:
+            with open_inside(folder, *names) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_LOG))
+                found += file.read(LONGEST_LOG).decode("utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            found.append(f"{'/'.join(names)}: got a link or a device, expected a plain file")
     return found[-max(1, min(lines, 10_000)) :]
 
 

@@ -23,7 +23,7 @@ from quarterdeckd.pipeline.watch import set_limits
 from quarterstore.records.base import Record
 from quarterstore.records.faults import Fault
 from quarterstore.records.jobs import Limits
-from quarterstore.shelf.files import write_whole
+from quarterstore.shelf.files import open_inside, write_whole
 
 _libc = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -31,6 +31,8 @@ LOOK_EVERY = 0.25
 """Seconds between two looks at what a step uses."""
 STUCK = 15.0
 """Seconds for which a step may be stopped before it counts as lost."""
+LONGEST_ANSWER = 4 << 20
+"""Bytes of what a step says of itself."""
 GRACE = 3.0
 """Seconds between asking a step to end and ending it."""
 
@@ -98,17 +100,16 @@ class Forked:
         self._signal(signal.SIGKILL)
         code = os.waitstatus_to_exitcode(status)
         how = f"ended with {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
-        path = self.folder / "answer.json"
-        if not path.is_file():
-            return None, how
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Answer), how
-        except msgspec.DecodeError:
+            with open_inside(self.folder, "answer.json") as file:
+                return msgspec.json.decode(file.read(LONGEST_ANSWER + 1), type=Answer), how
+        except FileNotFoundError:
+            return None, how
+        except (msgspec.DecodeError, OSError):
             return None, f"{how} and left an answer that is none"
 
     def _measure(self, now: float, processes: dict[int, Process]) -> None:
-        members = _members(self.pid, processes)
-        memory = sum(processes[pid].memory for pid in members)
+        memory = memory_of(self.pid, processes)
         if memory > self.limits.memory:
             self.end(f"memory: got {memory / 1e9:.3g} GB, expected at most {self.limits.memory / 1e9:.3g} GB")
             return
@@ -184,6 +185,11 @@ def _members(leader: int, table: dict[int, Process]) -> set[int]:
     return found
 
 
+def memory_of(leader: int, table: dict[int, Process]) -> int:
+    """Resident bytes of a process, its group and whatever they started."""
+    return sum(table[pid].memory for pid in _members(leader, table))
+
+
 def _size(folder: Path) -> int:
     """Bytes on the disk below a folder, links not followed."""
     total, waiting = 0, [str(folder)]
@@ -256,7 +262,12 @@ def _done(do: Callable[[At], Told], at: At, folder: Path, limits: Limits) -> int
         if _too_large(error):
             words = f"disk: got a file of more, expected at most {limits.disk / 1e9:.3g} GB written ({words})"
         answer = Answer(False, words, error.figures if isinstance(error, Fault) else {})
-    write_whole(folder / "answer.json", msgspec.json.encode(answer))
+    told = msgspec.json.encode(answer)
+    if len(told) > LONGEST_ANSWER:
+        words = f"figures: got {len(told):,} bytes, expected at most {LONGEST_ANSWER:,}"
+        answer = Answer(False, words)
+        told = msgspec.json.encode(answer)
+    write_whole(folder / "answer.json", told)
     return 0 if answer.ok else 1
 
 

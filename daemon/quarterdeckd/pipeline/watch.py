@@ -27,6 +27,19 @@ polars and onnxruntime loaded (libraries, arenas, stacks); the rest is for more 
 (VmRSS) is watched as well, against the limit itself."""
 
 
+def beat_alone() -> None:
+    """In a job's process that forks, which takes one thread: it beats by a timer, and SIGTERM ends it where it stands
+    (`KeyboardInterrupt`, which a job's result calls cancelled). What it forks has neither
+    (`forking.stand_alone`)."""
+
+    def interrupted(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGALRM, lambda number, frame: Path("beat").touch())
+    signal.setitimer(signal.ITIMER_REAL, 0.001, BEAT)
+
+
 class Outcome:
     """The one result of a job: whoever settles it first has said it."""
 

@@ -56,7 +56,7 @@ KINDS: dict[str, tuple[str, type]] = {
 job loads no torch (2.2 s here) and the floors stay apart."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-FORKING: tuple[JobKind, ...] = ("pipeline",)
+FORKING: tuple[JobKind, ...] = ("pipeline", "study")
 """Kinds that fork what they do, which takes a process of one thread: they beat, and keep limits, themselves."""
 EVERY_CORE = ("batch", "materialise", "training_set", "compaction")
 """Kinds whose rows Polars reads and writes on every core, behind whatever else runs (they are nice)."""

@@ -25,15 +25,15 @@ from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.proc import JOB, born
 from quarterdeckd.work.adoption import age, alive, claimer, end_all, end_group, ending_of, holder
 from quarterdeckd.work.handover import Handover
+from quarterdeckd.work.left import clear_steps, read_lines, result_of, steps_told, written_since
 from quarterdeckd.work.steps import Steps
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs, people
 from quarterstore.records.faults import Conflict, Fault
-from quarterstore.records.names import drawn
 from quarterstore.records.places import Home
 from quarterstore.records.runs import LogMetrics
 from quarterstore.shelf.artefacts import Artefacts
-from quarterstore.shelf.files import write_whole
+from quarterstore.shelf.files import write_over, write_whole
 
 log = logging.getLogger(__name__)
 GRACE = 5.0
@@ -242,7 +242,7 @@ class Supervisor:
             if job.state == "RUNNING":
                 await self._ended(watched.job, watched.ending())
             elif job.kind == "pipeline":
-                await asyncio.to_thread(_clear_steps, self.home.jobs / job.id)
+                await asyncio.to_thread(clear_steps, self.home.jobs / job.id)
             return
         if job.state == "RUNNING" and watched.quiet(self.home.jobs / job.id / "beat") > SILENT:
             watched.silent = True
@@ -263,26 +263,21 @@ class Supervisor:
         """Say how a job ended, by its result file; without one it is LOST, with one that cannot be read FAILED."""
         job = self._view.jobs[job_id]
         folder = self.home.jobs / job_id
-        path = folder / "result.json"
         if job.kind == "pipeline":
             # what was told and not read yet, or read by a daemon that died before it said so
-            await self._steps.note(job, await asyncio.to_thread(_steps_told, job_id, folder / "progress.jsonl"))
+            await self._steps.note(job, await asyncio.to_thread(steps_told, job_id, folder))
         run = self._run_of(job)
         metrics = self._intake.latest.get(run, {}) if run else {}
-        if not path.exists():
+        result = await asyncio.to_thread(result_of, folder)
+        if result is None:
             why = f"its process {ending} without a result"
             act = jobs.EndJob(job=job_id, state="LOST", error=why, metrics=metrics)
         else:
-            try:
-                result = msgspec.json.decode(await asyncio.to_thread(path.read_bytes), type=jobs.JobResult)
-            except msgspec.DecodeError as error:
-                why = f"result.json: got bytes that are no result ({error})"
-                result = jobs.JobResult(ok=False, error=drawn(why, longest=300))
             act = await asyncio.to_thread(self._act_of, job, folder, result, metrics)
         await self._speak(act)
         if act.state != "SUCCEEDED":
             await asyncio.to_thread(shutil.rmtree, folder / "out", True)
-        await asyncio.to_thread(_clear_steps, folder)
+        await asyncio.to_thread(clear_steps, folder)
 
     def _act_of(self, job: jobs.Job, folder: Path, result: jobs.JobResult, metrics: dict[str, float]) -> jobs.EndJob:
         if not result.ok or result.result is None:
@@ -320,19 +315,15 @@ class Supervisor:
         return int(text) if text.isdigit() else 0
 
     async def _read_progress(self, watched: Watched) -> None:
-        path = self.home.jobs / watched.job / "progress.jsonl"
-        if not path.exists() or path.stat().st_size <= watched.offset:
+        whole = written_since(self.home.jobs / watched.job, watched.offset)
+        if not whole:
             return
-        with path.open("rb") as file:
-            file.seek(watched.offset)
-            data = file.read(1 << 20)
-        whole = data[: data.rfind(b"\n") + 1]
-        lines = _read_lines(watched.job, whole)
+        lines = read_lines(watched.job, whole)
         job = self._view.jobs[watched.job]
         end = watched.offset + len(whole)
         self._log_points(job, [line for line in lines if line.kind == "point"], watched.offset, end)
         watched.offset = end
-        (self.home.jobs / watched.job / "offset").write_text(str(end))
+        write_over(self.home.jobs / watched.job / "offset", str(end).encode())
         for line in lines:
             if line.kind == "progress":
                 self._bus.pulse(jobs.Progress(job=job.id, step=line.name, fraction=line.fraction, words=line.words))
@@ -360,25 +351,3 @@ class Supervisor:
         except Fault as fault:
             log.error("points of %s: %s", job.id, fault.line())
             return
-
-
-def _clear_steps(folder: Path) -> None:
-    """What steps left is kept as artefacts by now, or not wanted; their logs stay."""
-    for left in (*folder.glob("steps/*/out"), *folder.glob("steps/*/work")):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _steps_told(job: str, path: Path) -> list[jobs.Line]:
-    """Every line about a step that a worker ever wrote."""
-    return [line for line in _read_lines(job, path.read_bytes()) if line.kind == "step"] if path.exists() else []
-
-
-def _read_lines(job: str, whole: bytes) -> list[jobs.Line]:
-    """The lines of a job's progress; what is none (a person's code may write there) is passed over."""
-    lines = []
-    for text in whole.splitlines():
-        try:
-            lines.append(msgspec.json.decode(text, type=jobs.Line))
-        except msgspec.DecodeError as error:
-            log.warning("%s: a line of progress is none: %s", job, error)
-    return lines

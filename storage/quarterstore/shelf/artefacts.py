@@ -9,9 +9,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from quarterstore.records.faults import Conflict, Corrupt, NotFound, TooLarge, got
+from quarterstore.records.faults import Conflict, Corrupt, Invalid, NotFound, TooLarge, got
 from quarterstore.records.names import checked_word
-from quarterstore.shelf.files import digest_of, make_folder, sync_folder, write_all
+from quarterstore.shelf.files import digest_of, make_folder, open_inside, sync_folder, write_all
 
 _digest = re.compile(r"[0-9a-f]{64}\Z")
 LARGEST = 16 * 1024**3
@@ -73,19 +73,22 @@ class Artefacts:
     def adopt(self, path: Path) -> tuple[str, int]:
         """Keep a file that a job left: copied, never linked, because two names for one file would let it be changed
         later."""
-        information = path.lstat()
-        if not stat.S_ISREG(information.st_mode) or information.st_nlink != 1:
+        if not stat.S_ISREG(path.lstat().st_mode):
             raise got("artefact", path.name, "a plain file with one name")
+        left = open_inside(path.parent, path.name)  # not by its name once more: it may be a link by then
+        information = os.fstat(left.fileno())
         copy = self.incoming / f"adopt-{os.getpid()}-{path.parent.parent.name}-{path.name}"
         hasher = hashlib.sha256()
         try:
-            with path.open("rb") as source, copy.open("wb") as target:
+            with left as source, copy.open("wb") as target:
+                if information.st_nlink != 1:
+                    raise got("artefact", path.name, "a plain file with one name")
                 while chunk := source.read(1 << 20):
                     hasher.update(chunk)
                     target.write(chunk)
                 target.flush()
                 os.fsync(target.fileno())
-        except OSError:
+        except (OSError, Invalid):
             copy.unlink(missing_ok=True)
             raise
         digest = hasher.hexdigest()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a full disk, a full quota and a file at its limit are called."""
@@ -62,6 +64,33 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_over(path: Path, data: bytes) -> None:
+    """Write a small file of no lasting worth anew; what is a link in its place is not followed (`OSError`)."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def open_inside(folder: Path, *names: str) -> BinaryIO:
+    """A plain file below a folder in which somebody else may write, to be read: no part of the way there is followed if
+    it is a link. Raises `OSError`: `FileNotFoundError` where there is none, another for a link, a device or a pipe."""
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in names[:-1]:
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
+            os.close(place)
+            place = inner
+        found = os.open(names[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
+    finally:
+        os.close(place)
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise OSError(errno.ELOOP, "no plain file", names[-1])
+    return os.fdopen(found, "rb")
 
 
 def digest_of(path: Path) -> str:

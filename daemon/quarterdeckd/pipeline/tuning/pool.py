@@ -12,9 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from quarterdeckd.pipeline.forking import adopt_orphans, end_orphans, lead, stand_alone
+from quarterdeckd.pipeline.forking import (
+    LOOK_EVERY,
+    Process,
+    adopt_orphans,
+    end_orphans,
+    lead,
+    memory_of,
+    processes,
+    stand_alone,
+)
 from quarterdeckd.pipeline.tuning.messages import LARGEST, Asked, Said, Task, encode, said
-from quarterdeckd.pipeline.watch import held
 from quarterstore.records.spaces import Budget
 
 
@@ -57,6 +65,7 @@ class Pool:
         self._serve, self._seconds, self._memory = serve, budget.trial_seconds, budget.trial_memory
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
+        self._looked = 0.0
         adopt_orphans()
         for _ in range(count):
             self._fork()
@@ -85,14 +94,19 @@ class Pool:
             except ConnectionResetError:
                 data = b""
             yield (worker, said(data)) if data else (worker, self._replaced(worker, None))
+        if (now := time.monotonic()) - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        table = processes()
         for worker in list(self._workers):
-            if (why := self._over(worker)) is not None:
+            if (why := self._over(worker, table)) is not None:
                 yield worker, self._replaced(worker, why)
 
-    def _over(self, worker: Worker) -> str | None:
+    def _over(self, worker: Worker, table: dict[int, Process]) -> str | None:
+        """Why a worker is to be ended: the time of its trial, or the memory of its process and all that it started."""
         if worker.task is not None and time.monotonic() - worker.since > self._seconds:
             return f"seconds: the trial ran longer than its limit of {self._seconds:g} s"
-        if (memory := held(worker.pid)) > self._memory:
+        if (memory := memory_of(worker.pid, table)) > self._memory:
             return f"memory: got {memory / 1e9:.2f} GB, expected at most {self._memory / 1e9:.2f} GB"
         return None
 

@@ -17,7 +17,7 @@ from quarterdeckd.pipeline.tuning.messages import (
     asked,
     encode,
 )
-from quarterdeckd.pipeline.tuning.objective import Objective, Prepared, Pruned
+from quarterdeckd.pipeline.tuning.trial import Objective, Prepared, Pruned
 from quarterstore.records.faults import Fault
 from quarterstore.records.studies import StudyDefinition
 

@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,13 +20,17 @@ from quarterdeckd.pipeline.progress import Report
 from quarterdeckd.pipeline.sources import laid
 from quarterdeckd.pipeline.tuning.asking import Search, suggested
 from quarterdeckd.pipeline.tuning.messages import Broken, Done, Ready, Reported, Said, Task, Verdict
-from quarterdeckd.pipeline.tuning.objective import Objective, Sides, over_rows, own, sides_of
 from quarterdeckd.pipeline.tuning.pool import Lost, Pool, Worker
 from quarterdeckd.pipeline.tuning.serving import serve
+from quarterdeckd.pipeline.tuning.trial import Objective
+from quarterdeckd.pipeline.watch import beat_alone
 from quarterstore.records import studies
 from quarterstore.records.faults import Failed, FaultRecord, raised
 from quarterstore.records.studies import Rescored, StudyDefinition, StudyResult, StudySpec, StudyTrial
 from quarterstore.shelf.artefacts import Artefacts
+
+if TYPE_CHECKING:
+    from quarterdeckd.pipeline.tuning.objective import Sides
 
 NICE = 10
 """A study takes every core it is given, behind whoever asks or is answered."""
@@ -44,8 +48,15 @@ class Fresh(NamedTuple):
 
 def run(spec: StudySpec, report: Report) -> StudyResult:
     """The study of a job of its own, in the job's folder."""
+    beat_alone()
     code = laid(Path("code"), spec.sources, Artefacts(Path(spec.store), Path(spec.store)))
-    return searched(spec, report, code.absolute(), lambda: sides_of(spec))
+
+    def sides() -> Sides:
+        from quarterdeckd.pipeline.tuning.objective import sides_of
+
+        return sides_of(spec)
+
+    return searched(spec, report, code.absolute(), sides)
 
 
 def searched(spec: StudySpec, report: Report, code: Path, sides: Callable[[], Sides]) -> StudyResult:
@@ -55,6 +66,9 @@ def searched(spec: StudySpec, report: Report, code: Path, sides: Callable[[], Si
     definition, budget = spec.definition, spec.definition.budget
 
     def prepared() -> tuple[Objective, int]:
+        # in the worker: with what is imported there come threads of Polars, and the owner forks
+        from quarterdeckd.pipeline.tuning.objective import over_rows, own
+
         return own(definition, code) if definition.objective is not None else over_rows(definition, code, sides())
 
     os.nice(NICE)
@@ -69,13 +83,14 @@ def searched(spec: StudySpec, report: Report, code: Path, sides: Callable[[], Si
 
 
 def _warm(definition: StudyDefinition) -> None:
-    """Load what trials need before workers are forked. Only load: a Polars that has worked is not to be forked."""
+    """Load what takes long before workers are forked. Only what starts no thread: Polars does as it is loaded, and a
+    process of several is not to be forked."""
     if definition.objective is not None or definition.train.python is not None:
         return
     chooser = definition.space.get("learner")
     learners = chooser.choices if chooser is not None else (definition.train.learner,)
-    for learner in learners:
-        importlib.import_module(f"quarterdeckd.learning.{'torch_loop' if learner == 'mlp' else 'tabular'}")
+    for name in dict.fromkeys("torch" if learner == "mlp" else "sklearn.ensemble" for learner in learners):
+        importlib.import_module(name)
 
 
 class Tuning:
