@@ -58,7 +58,7 @@ def version(found: Version) -> dict[str, Any]:
         "file": f"{found.format}, {size(found.size)}, {found.digest[:12]}",
         "metrics": ", ".join(metrics) + (f" and {more} more" if more else ""),
         "from": ", ".join(filter(None, (found.run, found.parent, found.dataset and f"data {found.dataset[:12]}"))),
-        "tags": found.tags,
+        "tags": ", ".join(f"{name}={value}" for name, value in found.tags.items()),
     }
 
 

@@ -24,7 +24,7 @@ from quarterdeck.tui.widgets.drawing import (
     state,
     title,
 )
-from quarterdeck.units import size
+from quarterdeck.units import counted, size
 from quarterstore.records.base import Record
 from quarterstore.records.feature_checks import FeatureStats, ParityResult, StatsResult
 from quarterstore.records.features import FeatureView, ViewShown
@@ -60,7 +60,7 @@ def lag_words(status: OnlineStatus) -> str:
 def view_card(shown: ViewShown, status: OnlineStatus, known: Known, now: float, width: int) -> Text:
     """A view in full."""
     view = shown.view
-    words = f"{', '.join(key.name for key in view.keys)} · {shown.rows:,} rows, {size(shown.size)}"
+    words = f"{', '.join(key.name for key in view.keys)} · {counted(shown.rows, 'row')}, {size(shown.size)}"
     text = title(view.id, [state(standing(status))], words, width)
     if view.description:
         text.append_text(_folded(view.description, width)).append("\n")
@@ -81,14 +81,14 @@ def _online(status: OnlineStatus, now: float, width: int) -> Text:
     if made is None:
         return muted(f"nothing is read of it yet:  qd features materialise {status.view.partition('@')[0]}\n")
     verdict = state(standing(status))
-    waits = f"{status.rows_waiting:,} rows" if status.rows_waiting else "nothing"
+    waits = counted(status.rows_waiting, "row") if status.rows_waiting else "nothing"
     rows: list[tuple[str, object]] = [
         ("lag", Text.assemble(verdict, f"  {lag_words(status)} allowed", no_wrap=True)),
         ("waits", waits + (f", newest {age(status.behind)} ahead" if status.behind else "")),
         ("newest", f"{clock(made.newest, now)}, {ago(made.newest, now)}" if made.newest is not None else "none"),
         ("entities", f"{made.entities:,}, {size(made.size)}"),
         ("generation", f"{made.id}, {ago(made.made, now)}"),
-        ("pushed", f"{status.pushed:,} rows that are in no file yet"),
+        ("pushed", f"{counted(status.pushed, 'row')} in no file yet"),
     ]
     return facts(rows, 12, width)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,6 +30,9 @@ from quarterdeck.tui.widgets.stream_lines import stream_lines
 from quarterstore.records.jobs import Job, Progress
 from quarterstore.records.pipelines import CACHED, PipelineRun, Step
 from quarterstore.records.streams import Stream
+
+MICROSECONDS = {"newest"}
+"""Figures that are a time, in microseconds since 1970."""
 
 LOG = 12
 """Lines of a log's tail that are drawn at least; more where the card has room."""
@@ -73,7 +77,11 @@ def job_card(
         text.append_text(_progress(progress, width))
     ended = age(found.ended - (found.started or found.created)) if found.ended else "-"
     text.append_text(facts((("took", ended), ("process", found.pid or "-")))).append("\n")
-    rows = [(key, value) for key, value in sorted((found.result or {}).items()) if isinstance(value, str | int | float)]
+    rows = [
+        (name.replace("_", " "), _figure(name, value))
+        for name, value in sorted((found.result or {}).items())
+        if isinstance(value, str | int | float)
+    ]
     text.append_text(section("result", facts(rows, 20, width) if rows else muted("none\n"), width))
     if found.error:
         text.append_text(section("error", _error(found.error), width))
@@ -122,7 +130,7 @@ def _left(step: Step, width: int) -> Text:
         left = [(name, digest[:16]) for name, digest in step.outputs.items()]
         text.append_text(section("files it left", facts(left, min(40, width - 20), width), width))
     if step.key:
-        text.append_text(section("key", fit(safe(step.key), width), width))
+        text.append_text(section("key", _folded(step.key, width), width))
     return text
 
 
@@ -205,12 +213,20 @@ def _evidence(step: Step, width: int) -> Text:
 
 
 def _flat(figures: Any, before: str = "") -> Iterator[tuple[str, object]]:
-    """Figures within figures as `evaluate.accuracy`; lists as they are."""
+    """Figures within figures as `evaluate.accuracy`, each as people read it."""
     for name, value in figures.items() if isinstance(figures, dict) else ():
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}.")
         else:
-            yield f"{before}{name}", f"{value:.4g}" if isinstance(value, float) else value
+            yield f"{before}{name}", _figure(name, value)
+
+
+def _figure(name: str, value: Any) -> object:
+    if name in MICROSECONDS and isinstance(value, int):
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value / 1e6))
+    if isinstance(value, list):
+        return ", ".join(str(_figure("", each)) for each in value)
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _progress(progress: Progress | None, width: int) -> Text:
