@@ -30,8 +30,8 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, suppres
 if not os.environ.get("QUARTERDECK_EXPLORE"):
     settings.load_profile("repeatable")
 
-# Where the environment forbids Python to keep what it compiles, each of some thousand processes would compile all of our
-# modules again: two thirds of the start of a daemon.
+# Where the environment forbids Python to keep what it compiles, each of some thousand processes would compile all of
+# our modules again: a third of the start of a daemon, and ten seconds before the first test.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

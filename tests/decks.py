@@ -37,7 +37,7 @@ def until(true: Callable[[], Any], seconds: float = 30) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 

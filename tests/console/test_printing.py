@@ -49,7 +49,9 @@ def test_a_run_is_shown_with_every_point_and_with_its_traceback_line_by_line(dae
     assert ["loss", "9223372036854775807", "1e+308"] in [line[:3] for line in said]
     assert ["ValueError:", "it", "broke"] in said
     assert [line[:3] for line in said if line[:1] == ["acc"]] == [
-        line.split()[:3] for line in daemon.qd_process("runs", "history", "--run", run.id).stdout.splitlines() if "acc" in line
+        line.split()[:3]
+        for line in daemon.qd_process("runs", "history", "--run", run.id).stdout.splitlines()
+        if "acc" in line
     ]
 
 
