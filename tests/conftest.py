@@ -86,7 +86,7 @@ class Daemon:
         """The end of what it said."""
         return (self.folder / "log").read_text()[-3000:]
 
-    def client(self, name: str = "owner", timeout: float = 10.0) -> Client:
+    def client(self, name: str = "owner", timeout: float = 30.0) -> Client:
         """A client with somebody's key."""
         return Client(self.home, name, timeout=timeout, spooled=False)
 

@@ -90,7 +90,7 @@ def answered(daemon: Daemon, endpoint: str = "m") -> list[float]:
         address = client.ask(deployments.ShowServing()).address
     body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 1.0]}]}
     request = urllib.request.Request(f"{address}/v2/models/{endpoint}/infer", json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=20) as answer:
         found: list[float] = json.load(answer)["outputs"][0]["data"]
     return found
 
