@@ -31,7 +31,7 @@ if not os.environ.get("QUARTERDECK_EXPLORE"):
     settings.load_profile("repeatable")
 
 # Where the environment forbids Python to keep what it compiles, each of some thousand processes would compile all of
-# our modules again: two thirds of the start of a daemon.
+# our modules again: a third of the start of a daemon, and ten seconds before the first test.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -86,7 +86,7 @@ class Daemon:
         """The end of what it said."""
         return (self.folder / "log").read_text()[-3000:]
 
-    def client(self, name: str = "owner", timeout: float = 10.0) -> Client:
+    def client(self, name: str = "owner", timeout: float = 30.0) -> Client:
         """A client with somebody's key."""
         return Client(self.home, name, timeout=timeout, spooled=False)
 

@@ -37,7 +37,7 @@ def until(true: Callable[[], Any], seconds: float = 30) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 
@@ -90,7 +90,7 @@ def answered(daemon: Daemon, endpoint: str = "m") -> list[float]:
         address = client.ask(deployments.ShowServing()).address
     body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 1.0]}]}
     request = urllib.request.Request(f"{address}/v2/models/{endpoint}/infer", json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=20) as answer:
         found: list[float] = json.load(answer)["outputs"][0]["data"]
     return found
 

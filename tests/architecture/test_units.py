@@ -164,7 +164,7 @@ def test_an_abstract_address_is_told_too() -> None:
     name = f"qd-{time.monotonic_ns()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("\0" + name)
-        listening.settimeout(5)
+        listening.settimeout(30)
         notify.stopping({"NOTIFY_SOCKET": "@" + name})
         assert listening.recv(4096) == b"STOPPING=1"
 

@@ -158,6 +158,7 @@ def test_images_are_kept_with_their_steps_and_read_back_by_another_reader(
     assert "samples at step 0, 1, 40, 41" in daemon.qd("run", "show", run.id).stdout
 
 
+@pytest.mark.alone
 def test_where_a_run_came_from_is_taken_without_asking(
     client: Client, daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +377,7 @@ def test_a_daemon_that_is_killed_and_started_again_loses_no_point_and_counts_non
         assert values(client, run.id, "loss") == [float(step) for step in range(501)]
 
 
+@pytest.mark.alone
 def test_a_daemon_that_stands_still_does_not_slow_the_loop(absent: Daemon) -> None:
     """A stopped process holds its socket open: only the deadline tells it from a busy one."""
     absent.start()

@@ -130,7 +130,7 @@ def test_many_runs_that_end_while_the_daemon_stands_still_wait_for_it_once(absen
             thread.join()
         took = time.monotonic() - began
         absent.send(signal.SIGCONT)
-    assert took < 2 * sending.PATIENCE + 1
+    assert took < 4 * sending.PATIENCE  # one after the other they take eight times as long
     with Client(absent.home, timeout=30.0) as client:
         for number, run in enumerate(runs):
             assert client.ask(ShowRun(run=run.id)).state == "FINISHED"

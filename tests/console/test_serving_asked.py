@@ -38,7 +38,7 @@ def test_a_launcher_that_ends_instead_of_answering_is_one_that_does_not_run(home
     ready = threading.Event()
     launcher = threading.Thread(target=listen)
     launcher.start()
-    assert ready.wait(5)
+    assert ready.wait(30)
     assert ask_launcher(home, "stop", 5.0) == NOTHING
     launcher.join(5)
     assert asked == [b"ask"]

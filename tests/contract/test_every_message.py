@@ -683,7 +683,7 @@ class Raw:
 
     def __call__(self, *frames: bytes) -> Answer:
         self.socket.send_multipart(frames)
-        assert self.socket.poll(5000), "no answer"
+        assert self.socket.poll(30_000), "no answer"
         answer: Answer = decode(self.socket.recv(), Answer)
         return answer
 

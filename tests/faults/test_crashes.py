@@ -217,7 +217,7 @@ def test_a_second_daemon_on_one_home_leaves_and_the_first_goes_on(absent: Any) -
     absent.stop(signal.SIGKILL)
     absent.start()
     print(f"F38 second daemon left after {took:.2f} s")
-    assert took < 4.0
+    assert took < 10.0
 
 
 @pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=pytest.mark.slow)])

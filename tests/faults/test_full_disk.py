@@ -145,6 +145,7 @@ def resumed(client: Any) -> float:
             time.sleep(0.1)
 
 
+@pytest.mark.alone
 def test_a_full_disk_stops_writing_with_a_reason_and_writing_resumes_by_itself(small: SmallDisk, report: Any) -> None:
     """Promise: read-only with a clear reason, no crash loop, nothing answered is lost, no restart needed."""
     small.start()

@@ -532,7 +532,7 @@ def test_a_gate_that_hangs_holds_its_own_move_alone(daemon: Any, client: Any, re
     began = time.monotonic()
     moved(client, free, "Production")
     client.ask(governance.ListAudit(limit=5))  # what is read in a thread
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 10.0  # those that are held wait for twenty
     for mover in movers:
         mover.join(40)
     assert len(said) == 6 and all(isinstance(each, Refused) for each in said), said

@@ -14,6 +14,7 @@ import pytest
 from quarterstore.records import governance, runs, store
 from quarterstore.records.faults import Fault
 from quarterstore.records.ids import new_id
+from tests.decks import until
 
 pytestmark = pytest.mark.fault
 SEED = 7
@@ -34,7 +35,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         try:
-            with self._daemon.client(timeout=0.7) as client:
+            with self._daemon.client(timeout=2.0) as client:
                 while True:
                     self._once(client)
         except Fault:
@@ -69,11 +70,13 @@ def batch(run: str, value: float) -> runs.LogMetrics:
 
 
 def cycle(daemon: Any, disk: Any, seconds: float, **environ: str) -> tuple[list[Writer], int]:
-    """Three writers, then the power goes; answers what they heard and how many files lost something."""
+    """Three writers, and some time after each has begun the power goes; answers what they heard and how many files
+    lost something."""
     daemon.start(**disk.environ(**environ))
     writers = [Writer(daemon, number) for number in range(3)]
     for writer in writers:
         writer.start()
+    until(lambda: all(writer.begun or not writer.is_alive() for writer in writers))
     threading.Event().wait(seconds)
     daemon.stop(signal.SIGKILL)
     for writer in writers:

@@ -64,6 +64,7 @@ async def refused(address: str, request: bytes) -> tuple[int, float]:
     return int(line.split()[1]), took
 
 
+@pytest.mark.alone
 async def test_bodies_made_to_weigh_are_refused_at_once_and_leave_nothing(link: Any, slot: Any, report: Any) -> None:
     state = await link.push(made.table(1, slot("m@1")))
     process = psutil.Process(state.hosts[0].pid)

@@ -254,7 +254,7 @@ def test_a_step_over_its_limit_is_ended_in_time_with_all_that_it_started(bench: 
     assert ended.ok == (how == "leaves") and word in str(ended.error or ""), ended
     assert ended.lost == (how == "dies")
     if word == "seconds":
-        assert took < limits.seconds + 2.0 + 2.0  # and the worker's start on a busy machine
+        assert took < limits.seconds + 2.0 + 10.0  # and the worker's start on a busy machine
     left = [int(pid) for pid in bench.mark.read_text().split()]
     assert len(left) == 2 and not any(map(lives, left))
 

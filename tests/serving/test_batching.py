@@ -135,13 +135,13 @@ async def test_requests_of_one_turn_are_one_run(bench: Bench, made: Any) -> None
 
 
 async def test_a_lone_request_waits_for_nobody(bench: Bench, made: Any) -> None:
-    """The rule would let it wait for a second."""
+    """The rule would let it wait for ten seconds."""
     for quick in (True, False):
-        batches = bench.batches(made, sums(), BatchingRule(max_batch=8, max_wait_ms=1000), quick=quick)
+        batches = bench.batches(made, sums(), BatchingRule(max_batch=8, max_wait_ms=10_000), quick=quick)
         row = np.ones((1, 2), np.float32)
         began = time.perf_counter()
         await ran(batches, row)
-        assert time.perf_counter() - began < 0.5
+        assert time.perf_counter() - began < 5.0
 
 
 async def test_a_run_under_way_is_waited_for_no_longer_than_allowed(bench: Bench, made: Any, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def rises(number: int) -> str:
     ("file", "words", "metric"),
     [
         ("telco_churn.csv", ("--target", "Churn"), "roc auc"),
-        ("adult.csv", ("--target", "income-per-year"), "roc auc"),
+        pytest.param("adult.csv", ("--target", "income-per-year"), "roc auc", marks=pytest.mark.slow),
         ("bike_hour.csv", ("--target", "cnt", "--time", "dteday"), "r2"),
     ],
 )

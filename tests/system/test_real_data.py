@@ -135,6 +135,7 @@ def test_bike_hours_are_held_out_by_time(daemon: Daemon, tmp_path: Path) -> None
     assert figures["evaluate"]["importance"]["features"][0]["feature"] == "hr"
 
 
+@pytest.mark.slow  # the journey of adult and the judgement of small rows reject an unfair model on each commit
 def test_adult_is_split_by_group_and_its_gate_asks_for_fairness(daemon: Daemon, tmp_path: Path) -> None:
     """Without the sex among the features the model is still unequal to it: a strict limit rejects, with the groups."""
     done = run(daemon, tmp_path, ADULT, "adult.csv", limit=0.05)

@@ -95,7 +95,7 @@ def served(owner: Client, ana: Client) -> None:
 
 async def until(pilot: Pilot[Any], found: Callable[[], Any], what: str = "it") -> Any:
     """Wait for something on the screen."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not (answer := found()):
         assert time.monotonic() < deadline, f"{what} did not come:\n{text(pilot)}"
         await pilot.pause(0.02)

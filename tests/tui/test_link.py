@@ -12,6 +12,7 @@ from quarterstore.records import runs
 
 
 @pytest.mark.fault
+@pytest.mark.alone
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_lost_daemon_is_said_within_two_seconds_and_found_again(
     absent: Any, made: Any, console: Any, how: signal.Signals

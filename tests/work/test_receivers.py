@@ -128,7 +128,7 @@ async def test_an_answer_that_does_not_end_is_given_up_after_five_seconds(receiv
     began = time.monotonic()
     with pytest.raises(Failed, match="no answer within 5 s"):
         await post(hook(receiver.url), b"{}", SECRET)
-    assert 4.5 < time.monotonic() - began < 8
+    assert 4.5 < time.monotonic() - began < 15
 
 
 async def test_of_a_gigabyte_only_the_start_is_read(receiver: Receiver) -> None:
