@@ -229,7 +229,8 @@ def about_training(life: Life, ana: Any) -> None:
     first = life(pipelines.RunPipeline(definition=definition))
     done = life.until(pipelines.ShowPipelineRun(pipeline_run=first.id), lambda found: found.state in OVER)
     assert done.state == "SUCCEEDED" and done.version == "life@1", done.error
-    second = life(pipelines.RerunPipeline(pipeline="life"))
+    changed = msgspec.structs.replace(definition, split=pipelines.SplitSection(seed=8))
+    second = life(pipelines.RunPipeline(definition=changed))
     life.until(pipelines.ShowPipelineRun(pipeline_run=second.id), lambda found: found.state in OVER)
     assert len(life(pipelines.ListPipelineRuns())) == 2 and len(life(pipelines.ListPipelines())) == 1
     assert life(jobs.ShowJob(job=done.job)).state == "SUCCEEDED"

@@ -9,13 +9,14 @@ import pytest
 
 from quarterstore.records import deployments, governance, jobs, pipelines, registry
 from quarterstore.records.faults import Fault
+from quarterstore.records.pipeline_results import PipelineOutcome, PipelineResult
 from quarterstore.records.pipelines import CACHED, DeploySection, EvaluateSection, GateSection, StepSection
 from tests.ruling import Ruling
 from tests.services.test_registry import shape, version
 from tests.services.test_traffic import live, promoted
 
 ACCURACY = registry.Metric(name="accuracy", value=0.9, low=0.88, high=0.92, n=1000)
-RESULT = pipelines.PipelineResult(
+RESULT = PipelineResult(
     model="a" * 64,
     reference="b" * 64,
     golden="c" * 64,
@@ -41,7 +42,7 @@ def ran(ruling: Ruling, cause: str | None = None, gate: Any = None, deploy: Any 
     )
     run = ruling.act(pipelines.RunPipeline(definition=definition, cause=cause))
     ruling.act(jobs.BeginJob(job=run.job, pid=1, born=1))
-    outcome = pipelines.PipelineOutcome(result=msgspec.structs.replace(RESULT, **made))
+    outcome = PipelineOutcome(result=msgspec.structs.replace(RESULT, **made))
     ruling.act(jobs.EndJob(job=run.job, state="SUCCEEDED", result=msgspec.to_builtins(outcome)))
     found = ruling.state.pipeline_runs[run.id]
     assert found.state == "SUCCEEDED"
