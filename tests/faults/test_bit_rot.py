@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
