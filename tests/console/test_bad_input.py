@@ -80,6 +80,7 @@ SCHEDULE = ("schedule", "add", "s", "--act", "pipelines.rerun", "--set", "pipeli
         ((*SCHEDULE,), ("cron: got nothing", "one of cron, every, calendar and on")),
         ((*SCHEDULE, "--every", "1h", "--cron", "0 3 * * *"), ("cron: got cron and every",)),
         ((*SCHEDULE, "--cron", "0 3 * *"), ("cron: got 0 3 * *", "five cron fields")),
+        ((*SCHEDULE, "--cron", "* * * * * *"), ("cron: got * * * * * *", "five cron fields")),
         ((*SCHEDULE, "--each", "month", "--day", "last payday"), ("calendar.day: got last payday", "weekday")),
         ((*SCHEDULE, "--every", "1h", "--set", "pipelin=p"), ("pipelin",)),
         ((*SCHEDULE, "--every", "1h", "--set", "pipeline"), ("set: got pipeline", "FIELD=VALUE")),

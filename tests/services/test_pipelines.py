@@ -117,6 +117,15 @@ def test_the_sections_alone_are_the_usual_steps_in_a_row() -> None:
     assert [each.name for each in flows.flow(sent)] == [*usual, "deploy"]
 
 
+@pytest.mark.parametrize("seconds", [-2.0, 0.0, float("nan"), float("inf"), 1e300])
+def test_a_step_that_nobody_could_answer_in_time_is_refused_before_anything_is_kept(seconds: float) -> None:
+    ruling = Ruling()
+    before = ruling.kept()
+    with pytest.raises(Fault, match=r"look\.params\.timeout: got .* expected seconds above 0"):
+        asked(ruling, step("look", uses="approve", params={"timeout": seconds}))
+    assert ruling.kept() == before
+
+
 def test_every_kind_is_done_by_a_process_or_by_the_daemon_or_asks_a_person() -> None:
     for name, kind in flows.KINDS.items():
         assert (name in kinds.DOES) != (kind.daemon or name == "approve"), name

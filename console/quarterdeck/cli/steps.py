@@ -21,9 +21,11 @@ class Told:
         self._known: dict[str, str] = {}
 
     def tell(self, run: PipelineRun) -> None:
-        """Say what came of steps since the last time."""
+        """Say what came of steps since the last time, none before those that it needed: they are noted side by side,
+        and the files of a short step may be kept before those of a long one."""
+        open_ones = {step.name for step in run.steps if step.state not in OVER}
         for step in run.steps:
-            line = _line(step)
+            line = "" if step.state in OVER and open_ones.intersection(step.after) else _line(step)
             if line and self._known.get(step.name) != line:
                 self._known[step.name] = line
                 say(line)

@@ -30,6 +30,7 @@ from quarterstore.records.remotes import AddRemote, RollBackThere, SendVersion, 
 from quarterstore.records.runs import LogArtefact
 from quarterstore.records.wire import plain
 
+CRON_FIELDS = 5
 LOOKED_AT = (
     RegisterVersion,
     AddDataset,
@@ -132,6 +133,8 @@ def first_due(schedule: schedules.Schedule, now: float) -> float | None:
     """When it is due first; refuses what never is."""
     if schedule.on is not None:
         return None
+    if schedule.cron is not None and len(schedule.cron.split()) != CRON_FIELDS:  # cronsim takes a sixth, seconds
+        raise got("cron", schedule.cron, "five cron fields")
     try:
         due = next(due_times(schedule, now), None)
     except CronSimError as error:

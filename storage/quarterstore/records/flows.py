@@ -19,6 +19,8 @@ from quarterstore.records.training import file_of
 
 MOST_STEPS = 200
 MOST_RETRIES = 20
+LONGEST_ANSWER = 10 * 366 * 86_400.0
+"""Seconds that a person may be given at most; a time of day beyond it may be one that no calendar has."""
 FUNCTION = re.compile(r"(?P<file>[\w][\w./-]*\.py):(?P<name>[A-Za-z_]\w*)\Z")
 
 
@@ -139,7 +141,7 @@ def effective(definition: Definition, step: StepSection) -> Definition:
     section = KINDS[step.uses].section
     if not section:
         if step.uses == "approve":
-            _laid(step, ApproveSection())
+            approve_of(step)
         elif step.params:
             raise got(f"{step.name}.params", ", ".join(step.params), f"none: {step.uses} takes its sections alone")
         return definition
@@ -147,8 +149,10 @@ def effective(definition: Definition, step: StepSection) -> Definition:
 
 
 def approve_of(step: StepSection) -> ApproveSection:
-    """The params of a step that asks a person."""
+    """The params of a step that asks a person; a fault where the time to answer is over before anybody is asked."""
     found: ApproveSection = _laid(step, ApproveSection())
+    if not 0 < found.timeout <= LONGEST_ANSWER:
+        raise got(f"{step.name}.params.timeout", found.timeout, f"seconds above 0, at most {LONGEST_ANSWER:.0f}")
     return found
 
 
