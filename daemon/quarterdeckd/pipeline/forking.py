@@ -270,12 +270,12 @@ def _done(do: Callable[[At], Told], at: At, folder: Path, limits: Limits) -> int
         if _too_large(error):
             words = f"disk: got a file of more, expected at most {limits.disk / 1e9:.3g} GB written ({words})"
         answer = Answer(False, words, error.figures if isinstance(error, Fault) else {})
-    told = msgspec.json.encode(answer)
-    if len(told) > LONGEST_ANSWER:
-        words = f"figures: got {len(told):,} bytes, expected at most {LONGEST_ANSWER:,}"
+    data = msgspec.json.encode(answer)
+    if len(data) > LONGEST_ANSWER:
+        words = f"figures: got {len(data):,} bytes, expected at most {LONGEST_ANSWER:,}"
         answer = Answer(False, words)
-        told = msgspec.json.encode(answer)
-    write_whole(folder / "answer.json", told)
+        data = msgspec.json.encode(answer)
+    write_whole(folder / "answer.json", data)
     return 0 if answer.ok else 1
 
 
