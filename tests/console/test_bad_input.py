@@ -159,3 +159,13 @@ def test_what_a_schedule_names_and_nobody_knows_is_said_with_what_is_near(daemon
         done = daemon.qd_process(*command)
         assert (done.returncode, done.stdout) == (code, ""), done.stderr
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [(("pipeline", "run"), "a pipeline definition"), (("features", "apply"), "feature definitions")],
+)
+def test_a_definition_that_is_not_there_is_said_to_be_away_and_not_of_a_wrong_kind(
+    daemon: Any, tmp_path: Path, command: tuple[str, str], kind: str
+) -> None:
+    refused(daemon.qd_process(*command, str(tmp_path / "away.toml")), f"expected a file that is there: {kind}")

@@ -61,7 +61,7 @@ Kind = TypeVar("Kind")
 def _written(path: Path, kind: type[Kind], what: str) -> Kind:
     """A record as a person wrote it; a fault names what is wrong in it."""
     if not path.is_file():
-        raise got("file", str(path), what)
+        raise got("file", str(path), f"a file that is there: {what}")
     try:
         fields = compiled(path) if path.suffix == ".py" else tomllib.loads(path.read_text())
         refuse_unknown(kind, fields)

@@ -80,7 +80,7 @@ class Written(Record, frozen=True):
 def read(path: Path, *, run_code: bool = False) -> list[DefineView]:
     """The views that a file defines, TOML or (its code is run) Python; a fault names what is wrong in it."""
     if not path.is_file():
-        raise got("file", str(path), "feature definitions in TOML or Python")
+        raise got("file", str(path), "a file that is there: feature definitions in TOML or Python")
     if path.suffix == ".py":
         from quarterdeck.cli.feature_code import views_of
 
