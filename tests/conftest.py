@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import zmq
 from hypothesis import HealthCheck, settings
@@ -126,6 +127,9 @@ class Daemon:
         if self.process is not None:
             self.qd("serving", "stop")
         self.stop(signal.SIGKILL)
+        for left in psutil.process_iter(["cmdline"]):  # a launcher that was being started hears of no stop
+            if str(self.home.root) in (left.info["cmdline"] or ()):
+                left.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -50,9 +50,8 @@ class DoomedFiles:
         bytes may come once more)."""
         for folder in self._home.studies.glob("*"):
             if folder.name not in self._view.studies:
-                shutil.rmtree(
-                    folder, ignore_errors=True
-                )  # its process may be ending in it: the next end of a job wakes us
+                # its process may be ending in it: the next end of a job wakes us
+                shutil.rmtree(folder, ignore_errors=True)
         live = [job for job in self._view.jobs if job.state in ("QUEUED", "RUNNING")]
         if any(job.kind in MAKERS for job in live):
             return  # the same bytes may be on their way in again, kept and not yet named; its end wakes us

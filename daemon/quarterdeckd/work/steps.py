@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 
 import msgspec
+from msgspec.structs import replace
 
 from quarterdeckd.api.clock import Clock
 from quarterdeckd.api.dispatch import Dispatch
@@ -57,15 +58,18 @@ class Steps:
         except Conflict as fault:
             log.info("%s of %s: %s", step.name, job.id, fault.line())
         except Refused as fault:  # what it left may not be kept: nothing is to be made of it
-            await self._refuse(job, f"{step.name}: {fault.line()}")
+            await self._refuse(job, replace(known, state="FAILED", words=fault.line()))
         except (Fault, OSError) as error:
             log.error("%s of %s: %s", step.name, job.id, error.line() if isinstance(error, Fault) else error)
 
-    async def _refuse(self, job: jobs.Job, why: str) -> None:
+    async def _refuse(self, job: jobs.Job, step: pipelines.Step) -> None:
+        """The step failed, and with it the run."""
+        why = f"{step.name}: {step.words}"
         try:
+            await self._dispatch.speak(pipelines.NoteStep(pipeline_run=job.subject, step=step))
             await self._dispatch.speak(jobs.EndJob(job=job.id, state="FAILED", error=why))
         except Fault as fault:
-            log.info("%s: %s", job.id, fault.line())
+            log.info("%s: %s: %s", job.id, why, fault.line())
 
 
 class Deadlines:
