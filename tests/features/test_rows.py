@@ -107,6 +107,12 @@ def test_of_equal_times_the_one_known_later_comes_later(taken: Any) -> None:
     assert kept["n"].to_list() == [2.0, 1.0] and result.late == 2
 
 
+def test_it_is_noted_from_when_on_a_row_was_known_where_rows_say_so(taken: Any) -> None:
+    text = f"{HEAD}1,a,2026-01-01,2026-01-03,1,1,x,1\n2,a,2026-01-01,2026-01-02T00:00:00.9Z,2,1,x,1\n"
+    assert taken(text, "column")[0].known_from == 1767312000.0
+    assert taken(text)[0].known_from is None
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -52,7 +52,7 @@ def listed(daemon: Daemon, *words: str | Path) -> list[Any]:
 def made(daemon: Daemon, folder: Path, name: str, *more: str) -> tuple[Any, list[Any]]:
     """A training set, and what is in it."""
     output = folder / name
-    found = done(daemon, "get", "--entities", folder / "e.csv", "--view", "usage", "-o", output, *more)
+    found = done(daemon, "get", "--entities", folder / "e.csv", "--views", "usage", "-o", output, *more)
     return found, pl.read_parquet(output).select("minutes", "plan", "usage__status", "usage__age").rows()
 
 
@@ -83,6 +83,21 @@ def test_a_backfill_changes_no_set_as_known_and_its_id_is_the_same_after_a_kill(
     assert rows == AS_KNOWN and earlier["id"] not in (first["id"], corrected["id"])
     assert {each["id"] for each in listed(absent, "sets")} == {first["id"], corrected["id"], earlier["id"]}
     assert done(absent, "show", "usage")["rows"] == 4
+
+
+def test_a_backfill_whose_rows_say_when_they_were_known_changes_no_id_either(absent: Daemon, folder: Path) -> None:
+    (folder / "f.toml").write_text(DEFINED.replace('ttl = "30d"', 'ttl = "30d"\ncreated_time = "written"'))
+    for name, written in (("rows.csv", "2026-01-02"), ("more.csv", "2026-09-01")):
+        head, *rows = (folder / name).read_text().splitlines()
+        (folder / name).write_text("\n".join([f"{head},written", *(f"{row},{written}" for row in rows)]) + "\n")
+    absent.start()
+    done(absent, "apply", folder / "f.toml")
+    done(absent, "load", "usage", folder / "rows.csv")
+    first, rows = made(absent, folder, "first.parquet")
+    assert done(absent, "load", "usage", folder / "more.csv")["known"] == "column"
+    again, same = made(absent, folder, "again.parquet")
+    assert (same, again["id"], again["digest"]) == (rows, first["id"], first["digest"])
+    assert made(absent, folder, "corrected.parquet", "--as-corrected")[0]["id"] != first["id"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from quarterstore.records import jobs, studies
@@ -112,6 +113,17 @@ def test_rows_are_tuned_over_and_the_winner_is_registered(daemon: Daemon, folder
     assert registered.returncode == 0, registered.stderr
     assert "wine@1" in registered.stdout and len(registered.stdout.splitlines()) < 25
     assert daemon.qd("tune", "pareto", study["id"]).returncode == 2
+
+
+def test_a_definition_behind_tune_is_run() -> None:
+    from quarterdeck.cli.generated import Noun
+    from quarterdeck.cli.short.tuning import tune_group
+
+    noun = Noun("tune", tune_group())
+    name, _, rest = noun.resolve_command(click.Context(noun), ["t.toml", "--workers", "4"])
+    assert (name, rest) == ("run", ["t.toml", "--workers", "4"])
+    with pytest.raises(click.UsageError, match="got sho, expected a known command; nearest: show"):
+        noun.resolve_command(click.Context(noun), ["sho"])
 
 
 def test_a_study_that_is_stopped_leaves_nobody_behind(daemon: Daemon, folder: Path) -> None:

@@ -148,6 +148,8 @@ class Noun(click.Group):
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
         found = self.get_command(context, args[0]) if args else None
+        if found is None and args and args[0].endswith(".toml") and "run" in self._extra:
+            return super().resolve_command(context, ["run", *args])  # `qd tune t.toml`: a definition is there to be run
         if found is None and args and not args[0].startswith("-"):
             raise click.UsageError(unknown(args[0], self.list_commands(context)), context)
         return super().resolve_command(context, args)

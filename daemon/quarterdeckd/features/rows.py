@@ -45,4 +45,5 @@ def run(spec: RowsSpec, report: Any) -> RowsResult:
     write(kept, Path(OUTPUT))
     late = int((kept[KNOWN] > kept[TIME]).sum()) if spec.known == "column" else 0
     first, last = kept[TIME][0] / 1e6, kept[TIME][-1] / 1e6
-    return RowsResult(output=OUTPUT, rows=kept.height, first_at=first, last_at=last, late=late)
+    known_from = float((kept[KNOWN].sort()[0]) // 1_000_000) if spec.known == "column" else None
+    return RowsResult(output=OUTPUT, rows=kept.height, first_at=first, last_at=last, late=late, known_from=known_from)

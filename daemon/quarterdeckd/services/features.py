@@ -190,6 +190,7 @@ def _note_rows(state: State, act: features.NoteRows, asking: Asking) -> Decision
         at=asking.now,
         by=asking.actor,
         source=act.source,
+        known_from=result.known_from,
     )
     words = f"{rows.rows:,} rows of {view.name}, known {'when they came' if act.known == 'now' else f'by {act.known}'}"
     return Decision([features.RowsAdded(rows=rows)], words, lambda after: rows, _few(view.name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from quarterstore.ledger.features import known_at, lumps_of, rows_of, view_of
+from quarterstore.ledger.features import known_from, lumps_of, rows_of, view_of
 from quarterstore.ledger.state import State
 from quarterstore.records import features, formulas
 from quarterstore.records.faults import Conflict, Refused, got, missing
@@ -50,7 +50,7 @@ def _wanted(state: State, view: features.FeatureView, names: Sequence[str], unti
         features=stored,
         ttl=view.ttl,
         files=tuple(each.digest for each in files),
-        known=tuple(known_at(each) for each in files),
+        known=tuple(known_from(each) for each in files),
         lumps=tuple(lumps_of(state, view.name)),
         inputs=tuple(each for each in view.features if each.name in read and each not in stored),
         requests=tuple(each for each in view.requests if each.name in read),

@@ -256,6 +256,7 @@ class OnlineFeatures:
             last_at=frame[TIME][-1] / 1e6,
             late=sum(row.known > row.at for row in rows),
             size=size,
+            known_from=float(min(row.known for row in rows) // 1_000_000),
         )
 
     # looked after

@@ -46,6 +46,11 @@ def known_at(rows: features.FeatureRows) -> float | None:
     return rows.at if rows.known == "now" else None
 
 
+def known_from(rows: features.FeatureRows) -> float | None:
+    """From when on a row of a file was known, as far as that is noted: until then none of it can be in a set."""
+    return rows.at if rows.known == "now" else rows.known_from
+
+
 def check_unforgotten(state: State, join: features.JoinSpec) -> None:
     """`Refused` where rows of somebody were taken out of a view since a join was asked for: it read them, and nothing
     that is kept says of whom they were. One that is made again names what it is without, and is not kept."""

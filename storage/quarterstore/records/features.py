@@ -104,6 +104,8 @@ class FeatureRows(Record, frozen=True):
     """The SHA-256 of the file that was sent."""
     folded: bool = False
     """Whether the rows lie in parts by now (`feature_files.Part`), and no longer under `digest`."""
+    known_from: float | None = None
+    """Where rows say it themselves: the second in which the first of them was known."""
 
 
 class Lump(Record, frozen=True):
@@ -203,6 +205,7 @@ class RowsResult(Record, frozen=True):
     last_at: float
     late: int
     size: int = 0
+    known_from: float | None = None
 
 
 class JoinSpec(Record, frozen=True):

@@ -158,7 +158,9 @@ def _load() -> click.Command:
 
 def _get() -> click.Command:
     @click.option("--entities", required=True, type=click.Path(path_type=Path), help="keys and a time, CSV or Parquet")
-    @click.option("--view", "views", required=True, multiple=True, help="VIEW, or VIEW:FEATURE; more than once")
+    @click.option(
+        "--view", "--views", "views", required=True, multiple=True, help="VIEW, or VIEW:FEATURE; more than once"
+    )
     @click.option("--time", default="event_time", help="the column of the entities that says when")
     @click.option("--as-known", "how", flag_value="known", default="known", help="what was written by each row's time")
     @click.option("--as-corrected", "how", flag_value="corrected", help="with what was written later")
