@@ -149,7 +149,7 @@ def deck(absent: Daemon) -> Iterator[Deck]:
 def test_drift_leads_to_one_retrain_and_a_canary_and_where_that_did_not_help_to_an_alert(deck: Deck) -> None:
     """The pipeline learns rows of the same kind again, so that the traffic is as far from them as before."""
     refused = deck.daemon.qd("ct", "on", "flowers")
-    assert refused.returncode == 4 and "expected a known one" in refused.stderr
+    assert refused.returncode == 4 and "expected a model with a policy" in refused.stderr
     deck.qd("ct", "set", "flowers", "--pipeline", "flowers", "--drift", "flowers", "--cooldown", "0m", *CANARY)
     deck.qd("ct", "on", "flowers")
     newest = deck.rows(149)

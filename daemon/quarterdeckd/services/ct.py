@@ -30,7 +30,7 @@ from quarterstore.ledger.finding import deployment_of, in_use, trial_at
 from quarterstore.ledger.state import State
 from quarterstore.records import ct, deployments, governance, monitoring, pipelines, registry, schedules
 from quarterstore.records.base import Act, Event, tag_of
-from quarterstore.records.faults import Conflict, Refused, got, missing
+from quarterstore.records.faults import Conflict, NotFound, Refused, got, missing
 from quarterstore.records.names import checked_word
 
 SUPPRESSED_ALERT = "retraining suppressed"
@@ -44,8 +44,12 @@ def policy_of(state: State, model: str) -> ct.Policy:
     """The policy of a model; `NotFound` with the nearest names."""
     policy = state.policies.get(model)
     if policy is None:
-        how = f"set one: qd ct set {model} --help" if model in state.models else None
-        raise missing("model", model, state.policies.rows, next=how)
+        if model in state.models:
+            how = f"set one: qd ct set {model} --help"
+            raise NotFound(
+                f"got {model}, expected a model with a policy of continuous training", field="model", next=how
+            )
+        raise missing("model", model, state.policies.rows)
     return policy
 
 

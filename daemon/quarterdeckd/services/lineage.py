@@ -9,6 +9,7 @@ from quarterdeckd.services.deciding import Answerers, Asking, Rules
 from quarterstore.ledger.finding import one_of, version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import registry
+from quarterstore.records.datasets import Dataset
 from quarterstore.records.deployments import Deployment
 from quarterstore.records.faults import got, missing
 from quarterstore.records.features import TrainingSet
@@ -88,7 +89,11 @@ def _views(made: TrainingSet, depth: int, of: str) -> Nodes:
 
 def _rows(state: State, digest: str) -> str:
     dataset = state.datasets.get(digest)
-    return f"{dataset.name}, {dataset.rows} rows" if dataset else "rows by hash"
+    return _told(dataset) if dataset else "rows by hash"
+
+
+def _told(dataset: Dataset) -> str:
+    return f"{dataset.name}, {dataset.rows:,} rows" if dataset.rows else dataset.name
 
 
 def _words(version: Version) -> str:
@@ -162,7 +167,7 @@ def _of_data(state: State, start: str) -> Lineage:
     if not any_ and not any(each.id.startswith(start) for each in state.datasets):
         raise missing("version", DATA + start, [DATA + each.id for each in state.datasets])
     up = (
-        LineageNode("dataset", each.id, f"{each.name}, {each.rows} rows", 1, DATA + start)
+        LineageNode("dataset", each.id, _told(each), 1, DATA + start)
         for each in state.datasets
         if each.id.startswith(start)
     )

@@ -15,7 +15,7 @@ class Column(Record, frozen=True):
 
 
 class Dataset(Record, frozen=True):
-    """A file of rows in the artefact store; `id` is the SHA-256 of its bytes."""
+    """A file of rows in the artefact store; `id` is the SHA-256 of its bytes, `rows` 0 where nobody counted them."""
 
     id: str
     name: str
