@@ -187,6 +187,14 @@ def test_a_trial_that_hangs_is_ended_in_time_with_all_it_started(tmp_path: Path)
     assert len(children) == 2 and not any(alive(int(child)) for child in children)
 
 
+def ended_for_its_memory(folder: Path, code: str) -> None:
+    """Trial 1 of three is, soon after it holds more than it may; the others go on."""
+    job = Job(folder, code, budget={"trials": 3, "trial_memory": 700 << 20})
+    result = job.run()
+    assert (result.complete, result.failed) == (2, 1)
+    assert "memory: got" in str(job.trials()[1].error) and job.trials()[1].seconds < 60
+
+
 def test_a_trial_that_eats_is_ended_and_its_worker_replaced(tmp_path: Path) -> None:
     code = """
 import time
@@ -196,10 +204,7 @@ def objective(trial):
         time.sleep(600)
     return trial.params["x"]
 """
-    job = Job(tmp_path, code, budget={"trials": 3, "trial_memory": 700 << 20})
-    result = job.run()
-    assert (result.complete, result.failed) == (2, 1)
-    assert "memory: got" in str(job.trials()[1].error) and job.trials()[1].seconds < 60
+    ended_for_its_memory(tmp_path, code)
 
 
 def test_what_a_trial_starts_counts_for_its_memory(tmp_path: Path) -> None:
@@ -212,10 +217,7 @@ def objective(trial):
         time.sleep(600)
     return trial.params["x"]
 """
-    job = Job(tmp_path, code, budget={"trials": 3, "trial_memory": 700 << 20})
-    result = job.run()
-    assert (result.complete, result.failed) == (2, 1)
-    assert "memory: got" in str(job.trials()[1].error) and job.trials()[1].seconds < 60
+    ended_for_its_memory(tmp_path, code)
 
 
 def test_a_study_forks_its_workers_from_a_process_of_one_thread(tmp_path: Path) -> None:
