@@ -74,18 +74,17 @@ def test_a_formula_that_changes_is_that_of_versions_made_afterwards_alone_also_a
             body = {"inputs": [], "parameters": {"keys": [row]}}
             tensors = posted(f"{address}/v2/models/{endpoint}/infer", body)
             if "rows" in plain and "outputs" in tensors:
-                assert [each["y"] for each in plain["rows"]] == tensors["outputs"][0]["data"]
-                return plain["rows"][0]["y"], *plain["features"]
+                return plain["rows"][0]["y"], *tensors["outputs"][0]["data"], *plain["features"]
         return None
 
-    assert until(lambda: scores(served[0], "old")) == (8.0, "usage@1")
+    assert until(lambda: scores(served[0], "old")) == (8.0, 8.0, "usage@1")
     defined(absent, tmp_path, "minutes * amount * 10")
     served.append(deploy(absent, registered(absent, tmp_path, 2), "new"))
 
     def both() -> Any:
         return [scores(address, name) for address, name in zip(served, ("old", "new"), strict=True)]
 
-    expected = [(8.0, "usage@1"), (45.0, "usage@2")]
+    expected = [(8.0, 8.0, "usage@1"), (45.0, 45.0, "usage@2")]
     assert until(lambda: both()[1]) and both() == expected
     with absent.client() as client:
         hosts = client.ask(deployments.ShowServing()).hosts
@@ -97,7 +96,7 @@ def test_a_formula_that_changes_is_that_of_versions_made_afterwards_alone_also_a
     (tmp_path / "rows.csv").write_text("customer,at,minutes\n1,2026-02-01,6\n")
     asked(absent, "load", "usage", tmp_path / "rows.csv")
     asked(absent, "materialise", "usage")
-    until(lambda: both() == [(9.0, "usage@1"), (65.0, "usage@2")])
+    assert until(lambda: both() == [(9.0, 9.0, "usage@1"), (65.0, 65.0, "usage@2")]), both()
 
     (tmp_path / "batch.csv").write_text("customer,amount,age\n1,2,10\n")
     done = absent.qd("batch", "m@1", str(tmp_path / "batch.csv"), str(tmp_path / "out.parquet"))

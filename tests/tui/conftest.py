@@ -97,6 +97,8 @@ async def until(pilot: Pilot[Any], found: Callable[[], Any], what: str = "it") -
     """Wait for something on the screen."""
     deadline = time.monotonic() + 30
     while not (answer := found()):
+        if pilot.app._exception is not None:  # a console that has ended shows its last screen for ever
+            raise pilot.app._exception
         assert time.monotonic() < deadline, f"{what} did not come:\n{text(pilot)}"
         await pilot.pause(0.02)
     return answer

@@ -194,6 +194,17 @@ async def test_without_colour_everything_is_still_said(
         assert [style for style in styles if style.reverse], "the row of the cursor has to stand out"
 
 
+async def test_answers_that_come_between_a_key_and_its_screen_end_nothing(quiet: Any, made: Any, console: Any) -> None:
+    """What waits is told to a screen that was gone to in the same moment and has no widgets yet."""
+    async with console(quiet.home).run_test(size=(120, 30)) as pilot:
+        await made.gone_to(pilot, "1", "bridge")
+        for name in ("registry", "monitoring", "runs"):
+            pilot.app.action_go(name)
+            pilot.app._tell()
+            await made.until(pilot, lambda: made._filled(pilot.app.screen), f"the records of {name}")
+            assert pilot.app.screen.name_of_screen == name and pilot.app._exception is None
+
+
 async def test_a_terminal_too_small_says_so_and_comes_back(quiet: Any, made: Any, console: Any) -> None:
     """Below 60x16 there is a sentence instead of a ruined table; larger again, the table is back."""
     async with console(quiet.home).run_test(size=(40, 10)) as pilot:

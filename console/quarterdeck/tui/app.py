@@ -161,7 +161,8 @@ class DeckApp(App[int]):
 
     def _tell(self) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, DeckScreen) and not screen.is_left():
+            # one that was gone to just now has no widgets yet, and tells by itself once it has
+            if isinstance(screen, DeckScreen) and screen.is_mounted and not screen.is_left():
                 screen.tell()
 
     @work(exclusive=True, group="feed")

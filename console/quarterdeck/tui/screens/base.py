@@ -24,7 +24,7 @@ from quarterdeck.tui.widgets.maintenance_banner import MaintenanceBanner
 from quarterdeck.tui.widgets.notice_line import NoticeLine
 from quarterdeck.wording import placed
 from quarterstore.records.base import Pulse
-from quarterstore.records.faults import Fault
+from quarterstore.records.faults import Fault, TimedOut
 
 QUIET = 0.25
 """Seconds between two queries of one screen, however many entries arrive (4 Hz)."""
@@ -169,6 +169,8 @@ class DeckScreen(Screen[None]):
         except Fault as fault:
             if self.deck_app.connected:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
+            if isinstance(fault, TimedOut):  # what took too long is not the last word of a screen
+                self.soon()
         except NoMatches:
             if not self.is_left():
                 raise
