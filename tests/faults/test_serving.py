@@ -158,7 +158,7 @@ def deployed(client: Any, bias: float, data: bytes = b"", signature: Any = made.
     return version
 
 
-def until(true: Any, seconds: float = 20.0) -> None:
+def until(true: Any, seconds: float = 60.0) -> None:
     """Wait for something the daemon does by itself."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -195,7 +195,7 @@ async def two(home: Home) -> AsyncIterator[Told]:
     found.close()
 
 
-async def until(true: Callable[[], Any], seconds: float = 30.0) -> Any:
+async def until(true: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait for something itself, with a deadline; answers what it was."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not (found := true()):
