@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.api.dispatch import Dispatch, Quick
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.rollout import canary as rollout
 from quarterdeckd.services.routing import table_of
@@ -21,6 +21,7 @@ from quarterdeckd.serving.restarts import Restarts
 from quarterdeckd.serving.shedding import Shedding
 from quarterdeckd.work.readings import Readings
 from quarterdeckd.work.serving_link import ServingLink
+from quarterstore.ledger.finding import deployment_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring, trials
 from quarterstore.records.faults import Conflict, Failed, Fault, Unreachable
@@ -125,6 +126,14 @@ class Rollouts:
                     next="qd serving status; more of them: quarterdeckd --hosts MIN:MAX",
                 )
             )
+
+    def quick(self) -> dict[type, Quick]:
+        """What is asked -> what answers it, on the loop."""
+        return {
+            deployments.ShowServing: lambda query, speaker: self.serving,
+            deployments.ListDeployments: lambda query, speaker: self.listed(),
+            deployments.ShowDeployment: lambda query, speaker: self.read(deployment_of(self._view, query.endpoint)),
+        }
 
     def stopped(self) -> bool:
         """Whether a person stopped serving."""
