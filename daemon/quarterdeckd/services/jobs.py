@@ -30,6 +30,7 @@ from quarterstore.records import (
 )
 from quarterstore.records.admission import AdmissionSpec
 from quarterstore.records.base import Act, Event
+from quarterstore.records.conversions import ConvertResult
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text
 
@@ -131,13 +132,13 @@ def _after_convert(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Ac
     if act.result is None:
         yield _failed(job, act)
         return
-    result = msgspec.convert(act.result, registry.ConvertResult)
+    result = msgspec.convert(act.result, ConvertResult)
     parent = state.versions[job.subject]
     yield replace(_child(state, parent, result, result.size), notes=f"converted from {parent.id}: {result.words}")
 
 
 def _child(
-    state: State, parent: registry.Version, result: compression.OptimiseResult | registry.ConvertResult, size: int
+    state: State, parent: registry.Version, result: compression.OptimiseResult | ConvertResult, size: int
 ) -> registry.RegisterVersion:
     """What a job made of a version, to be registered below it."""
     return registry.RegisterVersion(

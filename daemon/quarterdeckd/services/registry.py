@@ -29,6 +29,7 @@ from quarterstore.ledger.finding import (
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs, registry, traffic
 from quarterstore.records.base import Event
+from quarterstore.records.conversions import ConvertSpec
 from quarterstore.records.faults import Conflict, Invalid, NotFound, Refused, got
 from quarterstore.records.names import checked_name, checked_text, checked_word, drawn
 
@@ -144,7 +145,7 @@ def _convert(state: State, act: registry.ConvertVersion, asking: Asking) -> Deci
     for other in state.jobs:
         if other.kind == "convert" and other.subject == version.id and other.state in ("QUEUED", "RUNNING"):
             raise Conflict(f"{other.id} does this already", field="version")
-    spec = registry.ConvertSpec(
+    spec = ConvertSpec(
         version=version.id,
         model=version.digest,
         digest=version.digest,

@@ -19,7 +19,7 @@ from quarterdeckd.work.rollouts import Rollouts
 from quarterstore.ledger.opening import Ledger
 from quarterstore.ledger.state import State
 from quarterstore.records import store
-from quarterstore.records.deployments import ServingState
+from quarterstore.records.serving import ServingState
 
 FEW = 5 * 1024**3
 """Bytes free below which the doctor warns."""

@@ -29,6 +29,7 @@ from quarterstore.records.features import ViewDefined
 from quarterstore.records.hosts import HostNews
 from quarterstore.records.online import GenerationMade
 from quarterstore.records.retention import RetentionSet
+from quarterstore.records.serving import ServingState
 
 log = logging.getLogger(__name__)
 ROUTING = (
@@ -65,7 +66,7 @@ class Rollouts:
         readings: Readings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.serving = deployments.ServingState(launcher=None, address=None, epoch=0, hosts=())
+        self.serving = ServingState(launcher=None, address=None, epoch=0, hosts=())
         self.dropped = 0
         self.on_copies: Callable[[HostNews], None] = lambda news: None
         """Told what was copied to a shadow, and what was dropped for it."""
@@ -109,7 +110,7 @@ class Rollouts:
             self._watching[endpoint] = place, now  # not by epoch: other changes do not begin a step anew
         return now - self._watching[endpoint][1]
 
-    def _heard(self, state: deployments.ServingState) -> None:
+    def _heard(self, state: ServingState) -> None:
         """A state came, asked for or not; another launcher than before may hold other routes, so it is pushed ours."""
         if state.launcher != self.serving.launcher:
             self._acknowledged = None
@@ -317,7 +318,7 @@ class Rollouts:
         """Every deployment, as `read` says, by endpoint."""
         return [self.read(found) for found in sorted(self._view.deployments, key=lambda found: found.endpoint)]
 
-    async def state(self) -> deployments.ServingState:
+    async def state(self) -> ServingState:
         """The launcher and its hosts as they are now."""
         try:
             self.serving = await self._link.state()
