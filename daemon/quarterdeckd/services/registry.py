@@ -66,12 +66,24 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
     elif model.removed is not None:
         todo = f"bring it back with: qd models restore --model '{name}', or take its name: qd models create"
         raise Conflict(f"the model {name} was removed", field="model", next=todo)
+    version = _next_version(state, model, act, asking)
+    events.append(registry.VersionRegistered(version=version))
+    words = f"registered {version.id} as {version.semver}"
+    if version.rejected:
+        words += f", REJECTED: {version.rejected}"
+    if version.allow_code:
+        words += f", code allowed: {act.format} that imports {_listed(act.code)}"
+    return Decision(events, words, lambda after: after.versions[version.id])
+
+
+def _next_version(
+    state: State, model: registry.Model, act: registry.RegisterVersion, asking: Asking
+) -> registry.Version:
     number = model.latest + 1
     semver, reason = _semver(state, model, act)
-    runs_code = act.format in CODE or bool(act.code)
-    version = registry.Version(
-        id=f"{name}@{number}",
-        model=name,
+    return registry.Version(
+        id=f"{model.name}@{number}",
+        model=model.name,
         number=number,
         semver=semver,
         stage="None",
@@ -90,7 +102,7 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         golden=act.golden,
         notes=act.notes,
         tags=checked_tags(act.tags),
-        allow_code=runs_code,
+        allow_code=act.format in CODE or bool(act.code),
         code=act.code,
         rejected=drawn(act.rejected, longest=LONGEST_REJECTED),
         views=needed(state, act),
@@ -98,11 +110,6 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         source=act.source and checked_text("source", act.source, longest=LONGEST_SOURCE),
         logged_model=act.logged_model and one_of(state.logged_models, "logged_model", act.logged_model).id,
     )
-    events.append(registry.VersionRegistered(version=version))
-    words = f"registered {version.id} as {semver}" + (f", REJECTED: {version.rejected}" if version.rejected else "")
-    if runs_code:
-        words += f", code allowed: {act.format} that imports {_listed(act.code)}"
-    return Decision(events, words, lambda after: after.versions[version.id])
 
 
 def _listed(names: tuple[str, ...]) -> str:
