@@ -149,6 +149,22 @@ def admitting(waiting: deployments.Deployment, version: registry.Version, asking
     return Decision(events, words, lambda after: after.deployments[waiting.endpoint])
 
 
+def live_beside(
+    state: State, given: str | None, version: registry.Version, asking: Asking
+) -> tuple[str, deployments.Deployment]:
+    """The live version beside which another one may be tried, and its endpoint; `Refused` where there is none."""
+    endpoint, deployment = free_endpoint(state, given, version, asking.now)
+    if deployment is None or deployment.live is None:
+        raise Refused(
+            f"{endpoint} has no live version",
+            field="endpoint",
+            next=f"deploy one first: qd deploy {version.model}@Production",
+        )
+    if deployment.live == version.id:
+        raise Conflict(f"{version.id} is live at {endpoint} already", field="version")
+    return deployment.live, deployment
+
+
 def stages_of(
     state: State,
     up: str,

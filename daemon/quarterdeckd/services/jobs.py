@@ -180,9 +180,15 @@ def _failed(job: jobs.Job, act: jobs.EndJob) -> Act[Any]:
     )
 
 
-def _after_batch(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
-    if act.result is None and act.state != "CANCELLED":
+def _without_result(job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    """A job that left nothing is an alert, unless somebody cancelled it."""
+    if act.state != "CANCELLED":
         yield _failed(job, act)
+
+
+def _after_batch(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is None:
+        yield from _without_result(job, act)
 
 
 def _after_rows(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
@@ -201,15 +207,15 @@ def _after_join(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[A
 def _after_materialise(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     if act.result is not None:
         yield online.NoteGeneration(job=job.id, result=msgspec.convert(act.result, online.MaterialiseResult))
-    elif act.state != "CANCELLED":
-        yield _failed(job, act)
+    else:
+        yield from _without_result(job, act)
 
 
 def _after_compaction(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     if act.result is not None:
         yield feature_files.NoteParts(spec=job.spec, result=act.result)
-    elif act.state != "CANCELLED":
-        yield _failed(job, act)
+    else:
+        yield from _without_result(job, act)
 
 
 def _after_forgetting(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
@@ -223,7 +229,7 @@ def _after_forgetting(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator
 
 def _after_parity(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     if act.result is None:
-        yield from _after_batch(state, job, act)
+        yield from _without_result(job, act)
         return
     found = msgspec.convert(act.result, feature_checks.ParityResult)
     standing = [
@@ -249,8 +255,7 @@ def _after_stream(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act
 
 def _after_replay(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     if act.result is None:
-        if act.state != "CANCELLED":
-            yield _failed(job, act)
+        yield from _without_result(job, act)
         return
     spec = msgspec.convert(job.spec, replays.ReplaySpec)
     yield replays.RecordReplay(
@@ -267,8 +272,7 @@ def _after_replay(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act
 
 def _after_drill(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     if act.result is None:
-        if act.state != "CANCELLED":
-            yield _failed(job, act)
+        yield from _without_result(job, act)
         return
     spec = msgspec.convert(job.spec, drills.DrillSpec)
     yield drills.RecordDrill(
