@@ -22,9 +22,9 @@ import pytest
 from quarterdeckd.serving import status
 from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.records import deployments, monitoring, predictions, registry
-from quarterstore.records.deployments import ServingState
 from quarterstore.records.faults import Refused
 from quarterstore.records.places import Home
+from quarterstore.records.serving import ServingState
 
 pytestmark = pytest.mark.fault
 

@@ -18,10 +18,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quarterdeckd.work.serving_link import ServingLink
-from quarterstore.records.deployments import Route, RoutingTable, ServingState, Slot
+from quarterstore.records.deployments import Route, RoutingTable, Slot
 from quarterstore.records.hosts import HostNews
 from quarterstore.records.places import Home
 from quarterstore.records.registry import Feature, Signature, Tensor
+from quarterstore.records.serving import ServingState
 
 SIGNATURE = Signature(
     inputs=(Tensor(name="x", datatype="FP32", shape=(-1, 4)),),

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.api.dispatch import Dispatch, Prepare
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.features import entities
@@ -73,6 +73,10 @@ class OnlineFeatures:
             online.ShowOnline: self.statuses,
             online.PushRows: self.push,
         }
+
+    def preparers(self) -> dict[type, Prepare]:
+        """Acts that read files of features -> what folds what was pushed first."""
+        return {online.Materialise: self.folded, feature_checks.CheckParity: self.noted}
 
     # read
 

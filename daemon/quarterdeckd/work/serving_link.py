@@ -17,10 +17,11 @@ import zmq
 import zmq.asyncio
 
 from quarterdeckd.serving.listener import refuse_taken
-from quarterstore.records.deployments import RoutingTable, ServingState
+from quarterstore.records.deployments import RoutingTable
 from quarterstore.records.faults import Unreachable
 from quarterstore.records.hosts import AskServing, HostNews, PushRoutes
 from quarterstore.records.places import Home
+from quarterstore.records.serving import ServingState
 from quarterstore.records.wire import decode, encode
 
 log = logging.getLogger(__name__)

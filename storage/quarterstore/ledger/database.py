@@ -18,6 +18,7 @@ from quarterstore.ledger.book import Book, Changes
 from quarterstore.ledger.journal import GENESIS, Entry, Head
 from quarterstore.records.base import Record
 from quarterstore.records.faults import Corrupt, TimedOut
+from quarterstore.shelf.arrow import ArrowStream
 from quarterstore.shelf.files import NO_ROOM
 
 SCHEMA = 1
@@ -39,17 +40,6 @@ _ENTRY_COLUMNS = {
 
 MANY = 5_000
 """Rows from which polars is worth its import (0.2 s)."""
-
-
-class _Stream:
-    """A frame as nothing but its Arrow stream (the PyCapsule protocol): DuckDB asks pyarrow for what it knows to be a
-    frame."""
-
-    def __init__(self, frame: Any) -> None:
-        self._frame = frame
-
-    def __arrow_c_stream__(self, requested: Any = None) -> Any:
-        return self._frame.__arrow_c_stream__(requested)
 
 
 class Posting(NamedTuple):
@@ -238,7 +228,7 @@ class Database:
             "BLOB": polars.Binary,
         }
         frame = polars.DataFrame([polars.Series(name, columns[name], types[kind]) for name, kind in kinds.items()])
-        self._connection.register("many", _Stream(frame))
+        self._connection.register("many", ArrowStream(frame))
         try:
             self._connection.execute(f"INSERT INTO {_quoted(table)} SELECT * FROM many")
         finally:
