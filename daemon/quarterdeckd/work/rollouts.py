@@ -189,7 +189,7 @@ class Rollouts:
     async def push(self) -> None:
         """Make the hosts serve what the deployments say."""
         if self.stopped():
-            if self._acknowledged is not None or self.serving.launcher is not None:
+            if self._acknowledged is not None or self.serving.launcher is not None or self._link.beginning():
                 await self._link.stop()
                 self._acknowledged = None
                 self.serving = replace(self.serving, launcher=None, hosts=())
