@@ -146,7 +146,8 @@ class Daemon:
         self.trials = Trials(self.view, self.dispatch, self.bus, self.predictions, self.outcomes.by_arm)
         self.rollouts.on_copies = self.trials.copied
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
-        self.reactions = Reactions(home.journal, self.scheduler.held, self.scheduler.happened)
+        alarms = self.scheduler
+        self.reactions = Reactions(home.journal, alarms.listens, alarms.held, alarms.happened)
         self.retraining = Retraining(self.view, self.dispatch, self.bus, self.outcomes, self.clock)
         self.hooks = Hooks(home, self.view, self.dispatch, self._entry_at, settings.hook_within)
         self.remotes = Remotes(home, self.view, self.dispatch, self.bus, self.artefacts)
