@@ -148,7 +148,8 @@ class Daemon:
     def _make_automation(self) -> None:
         """What acts by itself: by the clock, on events, by triggers."""
         self.scheduler = Scheduler(self.view, self.dispatch, self.bus)
-        self.reactions = Reactions(self.ledger.home.journal, self.scheduler.held, self.scheduler.happened)
+        alarms = self.scheduler
+        self.reactions = Reactions(self.ledger.home.journal, alarms.listens, alarms.held, alarms.happened)
         self.retraining = Retraining(self.view, self.dispatch, self.bus, self.outcomes, self.clock)
 
     def _make_outside(self) -> None:
