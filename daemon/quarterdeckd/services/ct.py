@@ -373,7 +373,7 @@ def standing(state: State, policy: ct.Policy, readings: ct.Readings, now: Now, f
     if retrain is not None:
         place = place_of(state, policy, retrain, now.moment.at)
         words = f"{retrain.id} by {retrain.cause} ({retrain.words}): {place.words}"
-        words += f"; {retrain.sent}" if retrain.sent else ""
+        words += f"; {retrain.sent}" if retrain.sent and place.words not in retrain.sent else ""
     next_ = f"qd ct off {policy.model}" if policy.enabled else f"qd ct on {policy.model}"
     if policy.suppressed:
         next_ = f"qd ct resume {policy.model}"

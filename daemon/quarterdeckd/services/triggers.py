@@ -11,10 +11,10 @@ unchanged   Data that a version made since has answered is past the limit all th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from quarterdeckd.measures.proportions import fall
+from quarterdeckd.services.clock_words import lasting, utc
 from quarterdeckd.services.elapsed import Now
 from quarterdeckd.services.evidence import judge
 from quarterdeckd.services.scheduled import may
@@ -100,7 +100,7 @@ def in_the_way(state: State, policy: ct.Policy, now: Now) -> str:
     if retrain is not None and (place := place_of(state, policy, retrain, now.moment.at)).state == "UNDER WAY":
         return f"one retrain at a time: {place.words}"
     if policy.cools is not None and (left := policy.cooldown - now.since(policy.cools)) > 0:
-        return f"cooling down for {left:.0f} s more"
+        return f"cooling down for {lasting(left)} more"
     return ""
 
 
@@ -182,7 +182,7 @@ def _schedule(state: State, policy: ct.Policy, now: float) -> Signal:
     elif due is None:
         words = f"paused: qd resume {schedule.name}"
     else:
-        words = f"due {datetime.fromtimestamp(due, UTC):%Y-%m-%d %H:%M} UTC"
+        words = f"due {utc(due)}"
     held = policy.held
     if held is not None and held.cause == "schedule":
         words += f"; last time: {held.why}"
