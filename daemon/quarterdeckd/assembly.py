@@ -294,7 +294,7 @@ class Daemon:
         self.dispatch.enrich[run_records.LoseRun] = add
         uploads = Uploads(self.artefacts)
         self.dispatch.prepare[RegisterVersion] = uploads.described
-        self.dispatch.prepare[AddDataset] = uploads.kept
+        self.dispatch.prepare[AddDataset] = row_files.counted
         self.dispatch.prepare[StartBatch] = Fitting(self.view, self.artefacts).checked
         self.dispatch.prepare[run_records.LogArtefact] = uploads.kept
         self.dispatch.prepare[LogModelArtefact] = uploads.kept
