@@ -116,3 +116,15 @@ class PassedStep(Record, frozen=True):
     since: float
     until: float
     verdict: CanaryVerdict
+
+
+class CanaryEnd(Record, frozen=True):
+    """How a canary ended: `live` or called off, at which share of the traffic (0 where it never had any), why, and by
+    whom; nobody where the evidence decided."""
+
+    candidate: str
+    live: bool
+    share: int
+    at: float
+    why: str
+    by: str = ""
