@@ -11,9 +11,9 @@ import zmq
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.serving import NOTHING, ask_launcher, show
-from quarterstore.records.deployments import HostState, ServingState
 from quarterstore.records.faults import Unreachable
 from quarterstore.records.places import Home
+from quarterstore.records.serving import HostState, ServingState
 
 
 @pytest.fixture

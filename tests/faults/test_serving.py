@@ -22,9 +22,9 @@ import pytest
 from quarterdeckd.serving import status
 from quarterdeckd.work.serving_link import ServingLink
 from quarterstore.records import deployments, monitoring, predictions, registry
-from quarterstore.records.deployments import ServingState
 from quarterstore.records.faults import Refused
 from quarterstore.records.places import Home
+from quarterstore.records.serving import ServingState
 
 pytestmark = pytest.mark.fault
 
@@ -158,7 +158,7 @@ def deployed(client: Any, bias: float, data: bytes = b"", signature: Any = made.
     return version
 
 
-def until(true: Any, seconds: float = 20.0) -> None:
+def until(true: Any, seconds: float = 60.0) -> None:
     """Wait for something the daemon does by itself."""
     deadline = time.monotonic() + seconds
     while not true():

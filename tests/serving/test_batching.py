@@ -57,7 +57,7 @@ class Bench:
 
         loaded.run = run  # type: ignore[method-assign]
         loaded.expected = lambda rows: 0.0 if quick else 1.0  # type: ignore[method-assign]
-        return Batches(arm, self.status)
+        return Batches(loaded, slot.version, arm.number, rule, self.status)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ ROW = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 1, 1, 1]}
 INFER = "/v2/models/e/infer"
 
 
-async def until(true: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something itself, with a deadline."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -79,7 +79,7 @@ class Trial:
     def shown(self) -> deployments.Deployment:
         return self.client.ask(deployments.ShowDeployment(endpoint="m"))
 
-    def until(self, true: Callable[[deployments.Deployment], Any], seconds: float = 30) -> deployments.Deployment:
+    def until(self, true: Callable[[deployments.Deployment], Any], seconds: float = 60) -> deployments.Deployment:
         """The deployment once it is so."""
         deadline = time.monotonic() + seconds
         while not true(found := self.shown()):

@@ -94,7 +94,7 @@ after = ["evaluate"]
 """
 
 
-def until(found: Callable[[], Any], seconds: float = 30) -> Any:
+def until(found: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait for something to be so."""
     deadline = time.monotonic() + seconds
     while not (answer := found()):
