@@ -53,6 +53,8 @@ class Words(click.Group):
         return [*short.HELP, *(noun for noun in NOUNS if noun not in short.HELP)]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if f"{name}s" in NOUNS and name not in (*short.COMMANDS, *short.GROUPS):  # `qd prediction show ID`
+            name = f"{name}s"
         if name in short.COMMANDS:
             return short.COMMANDS[name]()
         if name == "runs":
