@@ -39,7 +39,7 @@ class AsyncClient:
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
         self._callbacks: list[Callable[[bool], None]] = []
         self._sockets = Sockets(zmq.asyncio.Context)
-        self._socket = self._sockets.keep(dealer(self._sockets.context, home, load(home, caller)))
+        self._socket = self._sockets.keep(dealer(self._sockets.context, load(home, caller)))
         self._socket.connect(home.ask_address)
         self._tasks: list[asyncio.Task[None]] = []
 

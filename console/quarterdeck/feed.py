@@ -24,7 +24,7 @@ _pulse = msgspec.msgpack.Decoder(one_of(PULSES)).decode
 
 def subscriber(context: zmq.Context[Any], home: Home, caller: str) -> zmq.Socket[bytes]:
     """A SUB socket on the daemon's feed."""
-    socket = dealer(context, home, load(home, caller), zmq.SUB)
+    socket = dealer(context, load(home, caller), zmq.SUB)
     socket.setsockopt(zmq.RCVHWM, 10_000)
     for topic in (EVENT_TOPIC, PULSE_TOPIC):
         socket.setsockopt(zmq.SUBSCRIBE, topic)

@@ -21,7 +21,7 @@ RETRY = 2.0
 """Seconds without an answer after which the request is sent again, under its id: it has one effect."""
 
 
-def dealer(context: zmq.Context[Any], home: Home, pair: Pair, kind: int = zmq.DEALER) -> zmq.Socket[bytes]:
+def dealer(context: zmq.Context[Any], pair: Pair, kind: int = zmq.DEALER) -> zmq.Socket[bytes]:
     """A socket with the caller's keys, not connected yet."""
     made: zmq.Socket[bytes] = context.socket(kind)
     made.curve_publickey, made.curve_secretkey, made.curve_serverkey = pair.public, pair.secret, pair.server
@@ -85,7 +85,7 @@ class Transport:
             raise unreachable(home)
         pair = load(home, caller)
         self._sockets = Sockets()
-        self._socket: zmq.Socket[bytes] = self._sockets.keep(dealer(self._sockets.context, home, pair))
+        self._socket: zmq.Socket[bytes] = self._sockets.keep(dealer(self._sockets.context, pair))
         self._monitor: zmq.Socket[bytes] = self._sockets.keep(
             self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
         )

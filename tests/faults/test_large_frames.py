@@ -30,7 +30,7 @@ PATIENCE = 20.0
 def peer(daemon: Any, address: str | None = None) -> Iterator[zmq.Socket[bytes]]:
     """A socket with the owner's keys, that sends what it is told to."""
     context: zmq.Context[Any] = zmq.Context()
-    made = dealer(context, daemon.home, load(daemon.home, "owner"))
+    made = dealer(context, load(daemon.home, "owner"))
     made.connect(address or daemon.home.ask_address)
     try:
         yield made

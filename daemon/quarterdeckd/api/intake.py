@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import operator
 import os
 import struct
 import threading
@@ -12,13 +10,12 @@ import time
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from quarterdeckd.api import dropping, newest
+from quarterdeckd.api import curves, dropping, newest
 from quarterdeckd.api.writer import EXIT_UNSYNCED
 from quarterdeckd.services.labels import checked_time
 from quarterstore.ledger.journal import crash
@@ -60,7 +57,6 @@ class Intake:
         """The value of each metric of a run with the highest (step, time, value), whatever the order of arrival."""
         self.newest: dict[str, dict[str, tuple[int, float, float]]] = {}
         """That point whole: step, time, value."""
-        self.heard_at: dict[str, float] = {}
         self.points = 0
         self._folded_points = 0
         self.fold_size, self.fold_points = FOLD_AT, MOST_POINTS * 4
@@ -260,11 +256,11 @@ class Intake:
         with self._folding:
             self._look_for_lost()
             for path in sorted(self.folder.glob("day=*/*.parquet"), key=lambda each: each.stem):
-                _read_parquet(path, run, found)
+                curves.read_parquet(path, run, found)
             for batch in list(self._recent.get(run, Points()).batches):
-                _read_batch(batch, found)
+                curves.read_batch(batch, found)
         wanted = [found[key] for key in found if not keys or key in keys]
-        return [_thinned(_once(curve), max(2, most) if most else len(curve.steps)) for curve in wanted]
+        return [curves.thinned(curves.once(curve), max(2, most) if most else len(curve.steps)) for curve in wanted]
 
     def _look_for_lost(self) -> None:
         """A hash whose file is not there: deleted, unless its log is still here and is folded again."""
@@ -339,67 +335,3 @@ def _frame_of(batch: LogMetrics) -> polars.DataFrame:
             "value": pl.Series(array("d", batch.value), dtype=pl.Float64),
         }
     ).with_columns(pl.lit(batch.run).alias("run"), pl.lit(batch.batch).alias("batch"))
-
-
-def _curve(run: str, key: str, found: dict[str, Curve]) -> Curve:
-    if key not in found:
-        found[key] = Curve(run=run, key=key, steps=[], times=[], values=[])
-    return found[key]
-
-
-def _read_parquet(path: Path, run: str, found: dict[str, Curve]) -> None:
-    import polars
-
-    parquet.checked(path)
-    frame = polars.scan_parquet(path).filter(polars.col("run") == run).select("key", "step", "time", "value").collect()
-    for (key,), part in frame.group_by(["key"], maintain_order=True):
-        curve = _curve(run, str(key), found)
-        curve.steps.extend(part["step"].to_list())
-        curve.times.extend(part["time"].to_list())
-        curve.values.extend(part["value"].to_list())
-
-
-def _read_batch(batch: LogMetrics, found: dict[str, Curve]) -> None:
-    places: dict[int, list[int]] = {}
-    for place, index in enumerate(array("H", batch.key)):
-        places.setdefault(index, []).append(place)
-    steps, times, values = array("q", batch.step), array("d", batch.time), array("d", batch.value)
-    for index, mine in places.items():  # column by column: point by point took half of a history's time
-        curve = _curve(batch.run, batch.keys[index], found)
-        curve.steps.extend(map(steps.__getitem__, mine))
-        curve.times.extend(map(times.__getitem__, mine))
-        curve.values.extend(map(values.__getitem__, mine))
-
-
-def _once(curve: Curve) -> Curve:
-    """Without the points that are there already; NaN equals NaN here."""
-    if all(map(operator.lt, curve.steps, islice(curve.steps, 1, None))):
-        return curve  # steps that only rise repeat nothing
-    points = dict.fromkeys(
-        (step, moment, value if value == value else None)
-        for step, moment, value in zip(curve.steps, curve.times, curve.values, strict=True)
-    )
-    if len(points) == len(curve.steps):
-        return curve
-    return Curve(
-        run=curve.run,
-        key=curve.key,
-        steps=[step for step, _, _ in points],
-        times=[moment for _, moment, _ in points],
-        values=[math.nan if value is None else value for _, _, value in points],
-    )
-
-
-def _thinned(curve: Curve, most: int) -> Curve:
-    """At most `most` points, evenly chosen, the first and the last among them."""
-    count = len(curve.steps)
-    if count <= most:
-        return curve
-    chosen = sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
-    return Curve(
-        run=curve.run,
-        key=curve.key,
-        steps=[curve.steps[index] for index in chosen],
-        times=[curve.times[index] for index in chosen],
-        values=[curve.values[index] for index in chosen],
-    )

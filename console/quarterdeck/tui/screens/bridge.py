@@ -191,7 +191,7 @@ def _endpoint(each: Deployment, trial: Trial | None, snapshot: Snapshot, now: fl
     text.append_text(traffic_bar(shares_of(each, trial), width))
     if canary is not None:
         text.append_text(fit(ladder(canary.ladder, canary.step), width)).append("\n")
-        text.append_text(canary_lines(canary, judged(snapshot, each), width))
+        text.append_text(canary_lines(judged(snapshot, each), width))
     if trial is not None:
         text.append_text(fit(safe(trial.words(), 200, "grey62"), width)).append("\n")
         text.append_text(trial_brief(trial, snapshot.trials.get(trial.id)))

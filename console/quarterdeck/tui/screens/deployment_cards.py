@@ -68,7 +68,7 @@ def _canary(shown: Shown, now: float, width: int) -> Iterator[Part]:
     canary = shown.deployment.canary
     assert canary is not None
     verdict = judged(shown.snapshot, shown.deployment)
-    lines = canary_lines(canary, verdict, width, pace(shown.history, canary.candidate, canary.step_since))
+    lines = canary_lines(verdict, width, pace(shown.history, canary.candidate, canary.step_since))
     lines.append("\n").append_text(steps(canary, now, width))
     yield f"canary of {canary.candidate} at {canary.share} %", lines
 

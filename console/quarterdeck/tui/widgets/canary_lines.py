@@ -42,7 +42,7 @@ def _step(mark: str, style: str, share: int, since: str, took: str, verdict: Can
     return Text(mark, style=style), right(f"{share} %", style), safe(since), right(took), safe(words, style=MUTED)
 
 
-def canary_lines(canary: Canary, judged: CanaryVerdict | None, width: int, pace: float | None = None) -> Text:
+def canary_lines(judged: CanaryVerdict | None, width: int, pace: float | None = None) -> Text:
     """The verdict on the step and why, how many requests there are of those it needs, and with a `pace` (the
     candidate's requests a second) in how long they will be there; each gate."""
     if judged is None:
