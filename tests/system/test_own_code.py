@@ -105,6 +105,7 @@ def test_what_is_installed_in_its_environment_is_kept_with_the_run(daemon: Any, 
         ('command = "train.sh"\n', "train.command: got str, expected array"),
         ('run = "train.py:train"\ninterpreter = "venv/bin/python"\ncode = "gone"\n', "a folder beside the definition"),
         ('python = "train.py:train"\ncode = "."\n', "train.code"),
+        ('python = "train.py:trian"\n', "train.python: got trian, expected one of "),
     ],
 )
 def test_a_definition_that_cannot_be_run_is_one_line_and_nothing_is_kept(

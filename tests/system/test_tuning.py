@@ -151,6 +151,8 @@ def test_a_study_that_is_stopped_leaves_nobody_behind(daemon: Daemon, folder: Pa
         ("slow.toml", '"minimise"', '"minimize"', "objectives.loss: got minimize, expected maximise or minimise"),
         ("slow.toml", "low = -10", "low = -10\nwhen = { y = 1 }", "space.x.when: got y, expected nothing"),
         ("slow.toml", "objective.py:", "nowhere.py:", "file: got nowhere.py"),
+        ("slow.toml", "py:objective", "py:objektive", "objective: got objektive, expected one of objective"),
+        ("objective.py", "def objective(", "def objective((", "objective.py: got line "),
         ("wine.toml", '["forest", "boosting"]', "[]", "space.learner.choices: got 0 choices"),
         ("wine.toml", "space.trees", "space.tree", "space.tree (forest): got tree"),
         ("wine.toml", '"wine"\ntarget', '"whine"\ntarget', "data.builtin: got whine"),
@@ -166,7 +168,7 @@ def test_a_bad_study_exits_before_trial_one_and_leaves_nothing(
     (folder / file).write_text(text.replace(before, after))
     with daemon.client() as client:
         head = client.status().seq
-        ran = daemon.qd("tune", "run", str(folder / file))
+        ran = daemon.qd("tune", "run", str(folder / ("slow.toml" if file == "objective.py" else file)))
         assert ran.returncode == (4 if "whine" in words else 2), ran.stderr
         assert words in ran.stderr and len(ran.stderr.splitlines()) == 1
         assert client.status().seq == head

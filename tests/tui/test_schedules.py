@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from quarterdeck.tui.keymap import SCREENS
 from quarterdeck.tui.screens.schedules import outcome, schedule_card
-from quarterstore.records import registry, runs, schedules
+from quarterstore.records import experiments, runs, schedules
 from quarterstore.records.names import drawn
 from quarterstore.records.schedules import Calendar, Happening
 from tests.tui.hostile import ODD
@@ -25,8 +25,9 @@ START = msgspec.to_builtins(runs.StartRun(experiment="clock", beats=False))
 @pytest.fixture(scope="module")
 def clocked(daemon: Any) -> Any:
     """A home with a schedule of each kind; one has failed, one fired, one is paused."""
-    stale = msgspec.to_builtins(registry.TagVersion(version="churn@1", tags={"stale": "yes"}))
+    stale = msgspec.to_builtins(experiments.CreateExperiment(name="clock"))  # which is there already
     with daemon.client() as owner:
+        owner.ask(experiments.CreateExperiment(name="clock"))
         for name, act, about in (
             ("nightly", stale, {"cron": "30 2 * * *", "zone": "Europe/Berlin", "overlap": "queue"}),
             ("broken", stale, {"every": 3600.0}),
@@ -52,7 +53,7 @@ async def test_what_failed_stands_first_and_a_card_has_both_clocks(
     app = console(clocked.home)
     async with app.run_test(size=size) as pilot:
         screen = await made.gone_to(pilot, "0", "schedules")
-        await made.shown(pilot, "got churn, expected a known one")
+        await made.shown(pilot, "clock is there already")
         assert next(iter(screen.records)) == "broken"
         await pilot.press("j")
         await made.shown(pilot, "02:30:00 CE")

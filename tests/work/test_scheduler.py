@@ -12,7 +12,7 @@ import pytest
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.work.scheduler import Scheduler
 from quarterstore.ledger.folding import events_of
-from quarterstore.records import runs, schedules
+from quarterstore.records import experiments, runs, schedules
 from tests.ruling import Ruling
 
 START = msgspec.to_builtins(runs.StartRun(experiment="clock", beats=False))
@@ -148,10 +148,11 @@ async def test_maintenance_sets_no_alarm_but_that_of_its_end(deck: Deck) -> None
 
 
 async def test_a_fault_of_the_act_is_kept_and_the_next_firing_comes(deck: Deck) -> None:
-    tag = {"type": "registry.tag", "version": "m@1", "tags": {"a": "b"}}
-    await deck.speak(schedules.AddSchedule(name="broken", act=tag, every=3600.0))
+    await deck.speak(experiments.CreateExperiment(name="e"))
+    again = {"type": "experiments.create", "name": "e"}
+    await deck.speak(schedules.AddSchedule(name="broken", act=again, every=3600.0))
     for hour in (1, 2):
         await deck.put(NOON + hour * 3600 + 1)
     found = deck.ruling.state.firings["broken"].firings
-    assert [each.state for each in found] == ["FAILED", "FAILED"] and "got m" in found[0].why
+    assert [each.state for each in found] == ["FAILED", "FAILED"] and "e is there already" in found[0].why
     assert deck.alarm("broken") == pytest.approx(3.0, abs=0.01)

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
+from quarterdeck.cli.named_code import check_names, source
 from quarterstore.records import flows, plans, tables
 from quarterstore.records.checks import CheckRows, Finding, RowRules, ValidateSection, checked_section
 from quarterstore.records.datasets import AddDataset, Dataset
@@ -108,6 +109,7 @@ def ready(context: Context, path: Path, allow_leak: str | None = None) -> tuple[
     definition = placed(read(path), path.parent)
     if allow_leak is not None:
         definition = replace(definition, split=replace(definition.split, allow_leak=allow_leak))
+    check_names(flows.functions_of(definition), path.parent)
     sources = {
         name: context.client.put(source(path.parent, name))[0]
         for name in dict.fromkeys((*flows.files_of(definition), *code_of(definition, path)))
@@ -174,14 +176,6 @@ def code_of(definition: Definition, path: Path) -> list[str]:
     data = definition.data.file
     names = files_in(folder, (path, path.parent / data) if data else (path,))
     return names if train.code in (None, ".") else [f"{train.code}/{name}" for name in names]
-
-
-def source(folder: Path, name: str) -> Path:
-    """A file of the user's own, beside the definition."""
-    file = folder / name
-    if not file.is_file():
-        raise got("file", name, "a file of that name beside the definition, as FILE.py:FUNCTION says")
-    return file
 
 
 def _with_reference(context: Context, path: Path, section: ValidateSection) -> ValidateSection:

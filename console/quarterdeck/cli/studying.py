@@ -10,7 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
-from quarterdeck.cli.definition import source, with_rows
+from quarterdeck.cli.definition import with_rows
+from quarterdeck.cli.named_code import check_names, source
 from quarterstore.records.faults import Invalid, got
 from quarterstore.records.misfits import misfit, refuse_unknown
 from quarterstore.records.names import drawn
@@ -47,6 +48,8 @@ def _check_objectives(objectives: Any) -> None:
 def start(context: Context, path: Path, **budget: Any) -> Study:
     """Check the study, send what it names, start it."""
     definition = context.client.ask(CheckStudy(definition=read(path, **budget)))
+    functions = {"objective": definition.objective, "train.python": definition.train.python}
+    check_names(((field, each) for field, each in functions.items() if each), path.parent)
     named = file_of(definition)
     sources = {named: context.client.put(source(path.parent, named))[0]} if named else {}
     if definition.objective is None:

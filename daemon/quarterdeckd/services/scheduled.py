@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -12,21 +11,16 @@ from cronsim import CronSimError
 from quarterdeckd.services import calendars
 from quarterdeckd.services.deciding import Asking
 from quarterdeckd.services.due_times import due_times
-from quarterstore.ledger.features import view_of
-from quarterstore.ledger.finding import deployment_of
-from quarterstore.ledger.state import State
 from quarterstore.records import schedules
-from quarterstore.records.base import Event, tag_of
+from quarterstore.records.base import Event
 from quarterstore.records.batches import StartBatch
-from quarterstore.records.ct import SetPolicy
 from quarterstore.records.datasets import AddDataset
-from quarterstore.records.deployments import Deploy
-from quarterstore.records.faults import Forbidden, NotFound, got, missing
+from quarterstore.records.faults import Forbidden, got, missing
 from quarterstore.records.hooks import AddHook
 from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.messages import ACTS, BY_TAG, EVENTS
 from quarterstore.records.registry import RegisterVersion
-from quarterstore.records.remotes import AddRemote, RollBackThere, SendVersion, TakeBundle
+from quarterstore.records.remotes import AddRemote, SendVersion, TakeBundle
 from quarterstore.records.runs import LogArtefact
 from quarterstore.records.wire import plain
 
@@ -62,35 +56,6 @@ def checked_act(act: dict[str, Any], asking: Asking) -> None:
         msgspec.convert(act, kind)
     except msgspec.ValidationError as error:
         raise got("act", str(error), f"the fields of {tag}") from error
-
-
-def checked_target(state: State, act: dict[str, Any]) -> None:
-    """Refuse an act on a pipeline, an endpoint or a view that is not there; what is gone by the time of a firing fails
-    that firing, which says so."""
-    if act["type"] in MAKES_OR_MEANS_ANOTHER:
-        return
-    for field, found in TARGETS.items():
-        if act.get(field) is None:
-            continue
-        try:
-            found(state, str(act[field]))
-        except NotFound as fault:
-            raise NotFound(fault.message, field=f"act.{field}", nearest=fault.nearest) from fault
-
-
-def _pipeline_of(state: State, name: str) -> None:
-    if name not in state.pipelines:
-        raise missing("pipeline", name, state.pipelines.rows)
-
-
-TARGETS: dict[str, Callable[[State, str], object]] = {
-    "pipeline": _pipeline_of,
-    "endpoint": deployment_of,
-    "view": view_of,
-}
-"""Fields of acts that name what has to be there already."""
-MAKES_OR_MEANS_ANOTHER = tuple(map(tag_of, (Deploy, SetPolicy, RollBackThere)))
-"""Acts whose endpoint may come with them, or is that of another deck."""
 
 
 def may(roles: tuple[str, ...], kind: Any) -> bool:

@@ -16,11 +16,11 @@ from quarterdeckd.services.scheduled import (
     LONGEST,
     checked_act,
     checked_jitter,
-    checked_target,
     checked_when,
     first_due,
     may,
 )
+from quarterdeckd.services.scheduled_targets import checked_target
 from quarterstore.ledger.state import State
 from quarterstore.records import schedules
 from quarterstore.records.base import Act, Event

@@ -194,6 +194,18 @@ def files_of(definition: Definition) -> Iterator[str]:
             yield file
 
 
+def functions_of(definition: Definition) -> Iterator[tuple[str, str]]:
+    """Each `FILE.py:NAME` that is loaded in our own worker, with the field that says it; what another interpreter runs
+    may be of another Python."""
+    for step in flow(definition):
+        if step.run is not None and step.interpreter is None:
+            yield f"{step.name}.run", step.run
+        elif step.uses == "validate" and (schema := effective(definition, step).validate.pandera):
+            yield "validate.pandera", schema
+        elif step.uses == "train" and (named := effective(definition, step).train.python):
+            yield "train.python", named
+
+
 def _usual(definition: Definition) -> tuple[StepSection, ...]:
     found: list[StepSection] = []
     for name, kind in KINDS.items():
