@@ -250,7 +250,7 @@ class Daemon:
         for at_once in (self.health, self.rollouts, self.traffic, self.trials, self.streams):
             dispatch.quick.update(at_once.quick())
         dispatch.enrich.update(ended(self.intake))
-        for before in (uploads, Fitting(view, artefacts), bundles, self.online, self.hooks, self.remotes):
+        for before in (uploads, rows, Fitting(view, artefacts), bundles, self.online, self.hooks, self.remotes):
             dispatch.prepare.update(before.preparers())
 
     async def work(self) -> None:

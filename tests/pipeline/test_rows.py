@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterdeckd.pipeline.rows import difference
+from quarterdeckd.pipeline.rows import count, difference
 from quarterstore.records.faults import Invalid
 
 CELLS = st.sampled_from(["", "0", "1", "1.0", "a", "b,c", 'q"q', "é", " "])
@@ -40,6 +40,7 @@ def test_rows_added_and_removed_are_what_a_slow_count_says(
             written(folder, "before", before, turned=False, parquet=False),
             written(folder, "after", after, turned=turned, parquet=parquet),
         )
+        assert count(*written(folder, "after", after, turned=turned, parquet=parquet)) == len(after)
     former, now = Counter(before), Counter(after)
     assert (found.rows_before, found.rows_after) == (len(before), len(after))
     assert found.added == sum((now - former).values())

@@ -303,23 +303,35 @@ def test_rows_of_a_feature_view_are_those_that_came_since() -> None:
     assert deck.status("rows").value == 0, "the next row is the first again"
 
 
-def test_rows_of_a_dataset_are_what_the_newest_of_its_name_has_more_and_that_one_is_trained_on() -> None:
+def dataset_came(deck: Deck, rows: int) -> str:
+    """A dataset `d` of so many rows; its hash."""
+    name = f"{rows:064x}"
+    made = datasets.Dataset(name, "d", "csv", rows, 1, (), deck.now + 1, "ana")
+    folded(deck, datasets.DatasetAdded(dataset=made))
+    return name
+
+
+def counting_rows_beyond(first: int) -> Deck:
+    """`p` was trained on a dataset of so many rows, and twenty more retrain it."""
     deck = Deck()
-
-    def came(rows: int) -> str:
-        name = f"{rows:064x}"
-        made = datasets.Dataset(name, "d", "csv", rows, 1, (), deck.now + 1, "ana")
-        folded(deck, datasets.DatasetAdded(dataset=made))
-        return name
-
-    first = came(100)
-    data = pipelines.DataSection(target="y", dataset=first)
+    data = pipelines.DataSection(target="y", dataset=dataset_came(deck, first))
     run = deck.act(pipelines.RunPipeline(definition=pipelines.Definition(name="p", model="m", data=data)))
     deck.act(pipelines.EndPipeline(pipeline_run=run.id, state="CANCELLED"))
     deck.on(rows=ct.OnRows(least=20, of="dataset"), cooldown=0.0)
-    came(119)
+    return deck
+
+
+def test_rows_beyond_a_dataset_that_was_never_counted_are_not_known_and_begin_nothing() -> None:
+    deck = counting_rows_beyond(0)
+    dataset_came(deck, 120)
+    assert deck.idle() and deck.status("rows").value == 0
+
+
+def test_rows_of_a_dataset_are_what_the_newest_of_its_name_has_more_and_that_one_is_trained_on() -> None:
+    deck = counting_rows_beyond(100)
+    dataset_came(deck, 119)
     assert deck.idle() and deck.status("rows").value == 19
-    newest = came(120)
+    newest = dataset_came(deck, 120)
     assert deck.look().retrains["rows"].value == 20
     [began] = deck.runs()
     assert deck.state.jobs[began.job].spec["data"] == newest

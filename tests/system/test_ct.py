@@ -7,8 +7,10 @@ import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from sklearn.datasets import load_iris
 
@@ -206,6 +208,24 @@ def test_labels_that_fell_and_labels_that_came_are_counted_and_begin_a_retrain(d
     assert deck.ended(run.id).version == "flowers@2"
     assert "a person decides" in deck.trigger("accuracy").why
     assert deck.trigger("rows").value == 0
+
+
+def test_rows_that_the_command_line_keeps_are_counted_and_begin_a_retrain(deck: Deck, tmp_path: Path) -> None:
+    """CSV and Parquet; a file that cannot be read is kept uncounted, and said."""
+    deck.qd("ct", "set", "flowers", "--pipeline", "flowers", "--new-rows", "10", "--rows-of", "dataset")
+    deck.qd("ct", "on", "flowers")
+    frame = pl.DataFrame(ROWS.tolist(), schema=list("abcd"), orient="row").with_columns(target=pl.Series(TRUTH))
+    more = pl.concat([frame, frame])
+    more.head(159).write_csv(tmp_path / "flowers.csv")
+    more.head(160).write_parquet(tmp_path / "more.parquet")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and nothing PAR1")
+    assert "159" in deck.qd("data", "add", str(tmp_path / "flowers.csv"))
+    deck.until(lambda: deck.trigger("rows").value == 9, "nine new rows")
+    torn = deck.daemon.qd("data", "add", str(tmp_path / "torn.parquet"))
+    assert "counts for no retrain" in torn.stderr and not deck.retrains()
+    deck.qd("data", "add", str(tmp_path / "more.parquet"), "--name", "flowers.csv")
+    [run] = deck.until(deck.retrains, "a retrain")
+    assert "10 rows more in flowers.csv" in str(run.cause)
 
 
 def test_the_clock_retrains_and_says_why_it_does_not_when_it_is_due_again(deck: Deck) -> None:

@@ -118,7 +118,7 @@ def ready(context: Context, path: Path, allow_leak: str | None = None) -> tuple[
 
 def with_rows(context: Context, path: Path, definition: Definition) -> Definition:
     """The definition with its file of rows sent and kept, once its job would take them."""
-    data, add = definition.data, None
+    data, add, rows = definition.data, None, 0
     if data.file:
         file = _beside(path, data.file, "data.file")
         parquet = file.suffix.lower() in (".parquet", ".pq")
@@ -126,14 +126,16 @@ def with_rows(context: Context, path: Path, definition: Definition) -> Definitio
             tables.check_parquet(file)
         elif not data.features:  # what there is to learn from comes of the join, which the daemon looks at
             table = tables.read(file, blank=data.missing, kinds=data.columns)
+            rows = table.rows
             plans.plan(table, data.target, task=definition.task, time=data.time, group=data.group, ignore=data.ignore)
         digest, size = context.client.put(file)
-        add = AddDataset(digest=digest, name=file.name[:200], format="parquet" if parquet else "csv", size=size)
+        kind = "parquet" if parquet else "csv"
+        add = AddDataset(digest=digest, name=file.name[:200], format=kind, size=size, rows=rows)
         definition = replace(definition, data=replace(data, dataset=digest, file=None))
     if any(step.uses == "validate" for step in flows.flow(definition)):
         check_rows(context, definition)
     if add is not None:
-        context.client.ask(add)
+        context.client.ask(add, timeout=READ_WITHIN)
     return definition
 
 
@@ -201,7 +203,7 @@ def added(context: Context, file: Path, name: str | None = None) -> Dataset:
     digest, size = context.client.put(file)
     named = (name or file.name)[:200]
     asked = AddDataset(digest=digest, name=named, format="parquet" if parquet else "csv", size=size)
-    return context.client.ask(asked)
+    return context.client.ask(asked, timeout=READ_WITHIN)
 
 
 def run_file(context: Context, path: Path, preempt: float | None = None, allow_leak: str | None = None) -> PipelineRun:

@@ -167,13 +167,7 @@ class Noun(click.Group):
         if found is None and args and args[0].endswith(".toml") and "run" in self._extra:
             return super().resolve_command(context, ["run", *args])  # `qd tune t.toml`: a definition is there to be run
         if found is None and args and not args[0].startswith("-"):
-            raise click.UsageError(unknown(args[0], self.list_commands(context)), context)
+            from quarterdeck.cli.tried import unknown
+
+            raise click.UsageError(unknown(args[0], self.list_commands(context), self.name or ""), context)
         return super().resolve_command(context, args)
-
-
-def unknown(name: str, known: list[str]) -> str:
-    """The complaint about an unknown word, with the nearest three."""
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-    return f"got {name}, expected a known command" + (f"; nearest: {', '.join(near)}" if near else "")

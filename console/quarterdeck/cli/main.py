@@ -78,7 +78,7 @@ class Words(click.Group):
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
         if args and self.get_command(context, args[0]) is None:
-            from quarterdeck.cli.generated import unknown
+            from quarterdeck.cli.tried import unknown
 
             raise click.UsageError(unknown(args[0], self.list_commands(context)), context)
         return super().resolve_command(context, args)

@@ -21,7 +21,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records.base import Act, Query, tag_of
 from quarterstore.records.batches import StartBatch
 from quarterstore.records.checks import CheckRows
-from quarterstore.records.datasets import CompareDatasets
+from quarterstore.records.datasets import AddDataset, CompareDatasets
 from quarterstore.records.faults import Failed, Fault, Full
 from quarterstore.records.ids import new_id
 from quarterstore.records.online import PushRows
@@ -40,7 +40,7 @@ TAKES_ROOM = (LogMetrics, PutBlob, AddOutcomes, PushRows)
 LOOKED_AT = (RegisterVersion, StartBatch, TakeBundle)
 """What a process reads a file for, which takes seconds, or a minute of a bad one: in threads of its own, so that no
 question waits behind it."""
-COUNTED = (CompareDatasets, CheckPipeline, CheckRows, AddOutcomes)
+COUNTED = (AddDataset, CompareDatasets, CheckPipeline, CheckRows, AddOutcomes)
 """What a child may work on for minutes: in a thread of their own, so that nobody else's waits behind them."""
 AWAY = (ShowRemote, SendVersion, RollBackThere)
 """What waits for another machine: in threads of their own, or one that is silent would hold up what is asked here."""

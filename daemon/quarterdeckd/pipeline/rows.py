@@ -1,5 +1,5 @@
-"""Which rows two files differ by, counted in a throw-away process: `python -m quarterdeckd.pipeline.rows A FORMAT B
-FORMAT`."""
+"""The rows of a file, or those that two differ by, counted in a throw-away process: `python -m
+quarterdeckd.pipeline.rows A FORMAT [B FORMAT]`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,14 @@ def difference(before: tuple[Path, str], after: tuple[Path, str]) -> RowDifferen
     )
 
 
+def count(path: Path, format_: str) -> int:
+    """How many rows a file has. Raises `Invalid` for one that cannot be read."""
+    try:
+        return _rows(scanned(path, format_))
+    except (*UNREADABLE, UnicodeDecodeError) as error:
+        raise got("dataset", said(error), "rows that can be read") from None
+
+
 def _rows(frame: pl.LazyFrame) -> int:
     return int(frame.select(pl.len()).collect(engine="streaming").item())
 
@@ -79,10 +87,11 @@ def _counted(frames: list[pl.LazyFrame], both: list[str]) -> tuple[list[int], in
 
 
 def main(argv: list[str]) -> int:
-    """Print the difference as JSON, or the fault's line on stderr."""
+    """Print the count, or the difference, as JSON, or the fault's line on stderr."""
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     try:
-        found = difference((Path(argv[1]), argv[2]), (Path(argv[3]), argv[4]))
+        sides = [(Path(path), format_) for path, format_ in zip(argv[1::2], argv[2::2], strict=True)]
+        found = count(*sides[0]) if len(sides) == 1 else difference(sides[0], sides[1])
     except Fault as fault:
         print(fault.line(), file=sys.stderr)
         return 1

@@ -39,7 +39,14 @@ def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) ->
         return Decision(
             [*overrides, event], f"canary of {version.id} at {endpoint}", lambda after: after.deployments[endpoint]
         )
-    waiting = replace(deployment, pending=version.id, pending_plan="canary", pending_canary=canary, changed=asking.now)
+    waiting = replace(
+        deployment,
+        pending=version.id,
+        pending_plan="canary",
+        pending_canary=canary,
+        changed=asking.now,
+        last_canary=None,
+    )
     decision = admitting(waiting, version, asking, f"canary of {version.id} at {endpoint} asked for")
     return decision._replace(events=[*overrides, *decision.events])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
@@ -16,6 +18,9 @@ def _add(state: State, act: datasets.AddDataset, asking: Asking) -> Decision:
     if act.format not in FORMATS:
         raise got("format", act.format, " or ".join(FORMATS))
     known = state.datasets.get(act.digest)
+    if known is not None and act.rows and not known.rows:
+        counted = replace(known, rows=act.rows)
+        return Decision([datasets.DatasetAdded(dataset=counted)], f"counted {known.name}", lambda after: counted)
     if known is not None:
         return Decision([], f"{known.name} is kept already", lambda after: known)
     dataset = datasets.Dataset(

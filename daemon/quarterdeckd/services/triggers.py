@@ -294,7 +294,10 @@ def _rows_beyond(state: State, newer: datasets.Dataset | None, since: float) -> 
         return 0
     before = [each for each in state.datasets if each.name == newer.name and each.created <= since]
     trained = max(before, key=lambda each: each.created, default=None)
-    return max(0, newer.rows - (trained.rows if trained else 0))
+    if trained is None:
+        return newer.rows
+    # kept before rows were counted: how many more there are is not known
+    return max(0, newer.rows - trained.rows) if trained.rows else 0
 
 
 def _judged(state: State, policy: ct.Policy, signal: Signal, now: Now) -> Found:

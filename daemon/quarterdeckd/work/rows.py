@@ -1,9 +1,10 @@
-"""Files of rows read in a child, so that none of a person's weighs on the daemon: how two differ, and whether a
-pipeline can learn from one."""
+"""Files of rows read in a child, so that none of a person's weighs on the daemon: how many rows one has, how two
+differ, and whether a pipeline can learn from one."""
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from quarterdeckd.api.dispatch import Wide
+from quarterdeckd.api.dispatch import Prepare, Wide
+from quarterdeckd.services.datasets import FORMATS
 from quarterdeckd.services.joining import spec_of
 from quarterdeckd.work.handover import placed
 from quarterdeckd.work.uploads import Uploads, told_by
@@ -21,13 +23,14 @@ from quarterstore.ledger.finding import one_of
 from quarterstore.ledger.state import State
 from quarterstore.records import flows
 from quarterstore.records.checks import CheckRows, Finding, ValidateSection, checked_section
-from quarterstore.records.datasets import CompareDatasets, Dataset, RowDifference
+from quarterstore.records.datasets import AddDataset, CompareDatasets, Dataset, RowDifference
 from quarterstore.records.faults import Failed, FaultRecord, TimedOut, raised
 from quarterstore.records.features import JoinSpec
 from quarterstore.records.pipelines import CheckPipeline, CheckSpec, Definition, Step
 from quarterstore.records.wire import encode
 from quarterstore.shelf.artefacts import Artefacts
 
+log = logging.getLogger(__name__)
 READ_WITHIN = 120.0
 THREADS = "2"
 DIGITS = 64
@@ -36,7 +39,7 @@ REMEMBERED = 64
 
 
 class RowFiles:
-    """Answers what is asked of files of rows; every method runs in a thread."""
+    """Answers what is asked of files of rows, and counts what is added; every method runs in a thread."""
 
     def __init__(self, view: State, artefacts: Artefacts) -> None:
         self._view = view
@@ -46,6 +49,10 @@ class RowFiles:
     def readers(self) -> dict[type, Wide]:
         """What is asked -> what answers it, in threads."""
         return {CompareDatasets: self.difference, CheckPipeline: self.check, CheckRows: self.findings}
+
+    def preparers(self) -> dict[type, Prepare]:
+        """The act to add rows -> what counts them, in threads."""
+        return {AddDataset: self.counted}
 
     def difference(self, query: CompareDatasets, speaker: Any, seen: int) -> RowDifference:
         """What differs. Raises `NotFound` for rows that are not kept here, `Failed` for what is no table."""
@@ -57,6 +64,19 @@ class RowFiles:
         if done.returncode != 0:
             raise Failed(self._said(done), field="dataset")
         return msgspec.json.decode(done.stdout, type=RowDifference)
+
+    def counted(self, act: AddDataset) -> AddDataset:
+        """The act with how many rows its file has, unless it says so or that is known: new rows of a name are what it
+        has more. Rows that cannot be read are kept uncounted. Raises `NotFound` for a file that is not kept."""
+        Uploads(self._artefacts).kept(act)
+        known = self._view.datasets.get(act.digest)
+        if act.rows or (known is not None and known.rows) or act.format not in FORMATS:
+            return act
+        done = _child("rows", [str(self._artefacts.checked(act.digest)), act.format])
+        if done.returncode != 0:
+            log.warning("dataset %s is kept uncounted: %s", act.name, self._said(done))
+            return act
+        return replace(act, rows=msgspec.json.decode(done.stdout, type=int))
 
     def findings(self, query: CheckRows, speaker: Any, seen: int) -> list[Finding]:
         """What each check finds in an upload. Raises `Invalid` for rules that are none, `NotFound` for files that

@@ -19,7 +19,6 @@ from quarterdeckd.formats.gather import Beside
 from quarterdeckd.services.registry import ALLOW, ALLOW_SKOPS, CODE
 from quarterdeckd.services.samples import schema_of
 from quarterstore.records.admission import Golden
-from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Failed, FaultRecord, NotFound, Refused, TimedOut, TooLarge, got, raised
 from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.registry import Described, RegisterVersion, Signature, Tensor
@@ -45,7 +44,6 @@ class Uploads:
         """Acts that name files -> what looks at those first."""
         return {
             RegisterVersion: self.described,
-            AddDataset: self.kept,
             LogArtefact: self.kept,
             LogModelArtefact: self.kept,
         }

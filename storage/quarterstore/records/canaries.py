@@ -138,3 +138,15 @@ class Canary(Record, frozen=True):
     def share(self) -> int:
         """Percent of the traffic the candidate has at this step."""
         return self.ladder[self.step]
+
+
+class CanaryEnd(Record, frozen=True):
+    """How a canary ended: `live` or called off, at which share of the traffic (0 where it never had any), why, and by
+    whom; nobody where the evidence decided."""
+
+    candidate: str
+    live: bool
+    share: int
+    at: float
+    why: str
+    by: str = ""

@@ -15,7 +15,8 @@ class Column(Record, frozen=True):
 
 
 class Dataset(Record, frozen=True):
-    """A file of rows in the artefact store; `id` is the SHA-256 of its bytes, `rows` 0 where nobody counted them."""
+    """A file of rows in the artefact store; `id` is the SHA-256 of its bytes, `rows` 0 where nobody could count
+    them."""
 
     id: str
     name: str
@@ -28,8 +29,8 @@ class Dataset(Record, frozen=True):
 
 
 class AddDataset(Act[Dataset], tag="datasets.add", frozen=True):
-    """Keep an uploaded CSV or Parquet file (see `store.put_blob`) as a dataset; the daemon reads its schema in a
-    child."""
+    """Keep an uploaded CSV or Parquet file (see `store.put_blob`) as a dataset; its rows are counted in a child
+    unless they are given."""
 
     digest: str
     name: str

@@ -8,9 +8,9 @@ import msgspec
 
 from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
 from quarterstore.records.canaries import Canary as Canary
+from quarterstore.records.canaries import CanaryEnd, GateReading
 from quarterstore.records.canaries import CanaryRule as CanaryRule
 from quarterstore.records.canaries import CanaryVerdict as CanaryVerdict
-from quarterstore.records.canaries import GateReading
 from quarterstore.records.histories import TrafficHistory
 from quarterstore.records.online import Needed, OnExpired, OnlineView
 from quarterstore.records.registry import Signature
@@ -65,6 +65,8 @@ class Deployment(Record, frozen=True):
     salt: str = ""
     why: str = ""
     batching: BatchingRule = BatchingRule()
+    last_canary: CanaryEnd | None = None
+    """How the last canary here ended; none while one runs."""
 
 
 class Slot(Record, frozen=True):

@@ -21,7 +21,10 @@ def _add() -> click.Command:
     def run(context: Context, file: Path, name: str | None) -> None:
         from quarterdeck.cli.definition import added
 
-        context.out(added(context, file, name))
+        kept = added(context, file, name)
+        if not kept.rows:
+            context.say(f"no row of {kept.name} could be counted, so it counts for no retrain by new rows")
+        context.out(kept)
 
     return run
 

@@ -45,7 +45,7 @@ class RunActs(NounScreen):
     def _look(self) -> None:
         screen = next(reversed(self.app.screen_stack), None)  # there is none while the console is being closed
         if screen is not None and (screen is self or getattr(screen, "origin", None) is self) and self.writes():
-            screen.soon()  # type: ignore[attr-defined]
+            screen.soon()
 
     def writes(self) -> bool:
         """Whether what is under the cursor may write to its log."""
