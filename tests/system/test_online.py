@@ -353,7 +353,7 @@ def kept(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Daemon:
         (("materialise", "usag"), "usag"),
         (("status", "usag"), "usag"),
         (("online", "usage", "--key", "one"), "keys[0].customer"),
-        (("online", "usage", "--key", "user=1"), "keys[0].customer"),
+        (("online", "usage", "--key", "user=1"), "key: got user=1, expected customer=VALUE"),
         (("online", "usage", "--key", '{"customer": 1, "other": 2}'), "keys[0]"),
         (("online", "usage", "--key", "{"), "key"),
         (("online", "usage", "--key", "1", "--feature", "minute"), "minutes"),
