@@ -23,7 +23,11 @@ ROWS = 100_000
 def columns_of(file: Path) -> dict[str, str]:
     """Each column with the kind of its values: number, integer, text, boolean, or time."""
     parquet = file.suffix.lower() in (".parquet", ".pq")
-    rows = pl.read_parquet_schema(file) if parquet else pl.read_csv(file, n_rows=ROWS, try_parse_dates=True).schema
+    try:
+        rows = pl.read_parquet_schema(file) if parquet else pl.read_csv(file, n_rows=ROWS, try_parse_dates=True).schema
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        why = (str(error).splitlines() or ["nothing can be read"])[0]
+        raise SystemExit(f"error: file: got {file} ({why}), expected a Parquet or CSV file") from None
     named = {} if parquet else unquoted(file, list(rows))
     return {named.get(name, name): kind_of(type_) for name, type_ in rows.items()}
 
@@ -43,6 +47,9 @@ def written(file: Path, view: str, keys: list[str], time: str, created: str | No
     for name in (*keys, time, *([created] if created else [])):
         if name not in columns:
             raise SystemExit(f"error: {name}: got no such column, expected one of {', '.join(columns)}")
+    for name in (time, *([created] if created else [])):
+        if columns[name] not in ("time", "integer", "number"):
+            raise SystemExit(f"error: {name}: got {columns[name]}, expected times, or numbers of seconds since 1970")
     named = [f"{quoted(key)} = {quoted('integer' if columns[key] == 'integer' else 'text')}" for key in keys]
     entity = "_".join(keys)
     lines = [f"[entities.{quoted(entity)}]", f"keys = {{ {', '.join(named)} }}", "", f"[views.{quoted(view)}]"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -71,7 +72,7 @@ class Daemon:
     def answer(self) -> None:
         """Wait until it answers."""
         assert self.process is not None
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:
             client = Client(self.home, timeout=1.0, spooled=False)
             try:
@@ -129,7 +130,8 @@ class Daemon:
         self.stop(signal.SIGKILL)
         for left in psutil.process_iter(["cmdline"]):  # a launcher that was being started hears of no stop
             if str(self.home.root) in (left.info["cmdline"] or ()):
-                left.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

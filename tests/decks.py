@@ -32,7 +32,7 @@ def made() -> Daemon:
     return Daemon(Path(tempfile.mkdtemp(prefix="qd", dir="/tmp")))
 
 
-def until(true: Callable[[], Any], seconds: float = 30) -> Any:
+def until(true: Callable[[], Any], seconds: float = 60) -> Any:
     """What it is, once it is so."""
     deadline = time.monotonic() + seconds
     while not (found := true()):

@@ -63,7 +63,7 @@ class End(threading.Thread):
     def stop(self) -> None:
         """End it as a process that dies: what is on its way is lost."""
         self.stopping.set()
-        self.join(10)
+        self.join(30)
         if self.failed is not None:
             raise self.failed
 

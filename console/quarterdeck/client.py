@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from quarterdeck.keys import own_name
 from quarterdeck.transport import Transport
+from quarterdeck.uploading import sent_file
 from quarterstore.records.base import Act, Blob, Pulse, Query, Sample, answer_type
-from quarterstore.records.faults import Corrupt, got
+from quarterstore.records.faults import Corrupt
 from quarterstore.records.places import Home, default_home
-from quarterstore.records.store import Chunk, GetBlob, PutBlob, Received, ShowStatus, Status
-from quarterstore.records.wire import CHUNK, Published
+from quarterstore.records.store import Chunk, GetBlob, ShowStatus, Status
+from quarterstore.records.wire import Published
 
 if TYPE_CHECKING:
     from quarterdeck.live_run import LiveRun
@@ -133,33 +134,3 @@ def connect(home: Path | str | None = None, as_: str | None = None, timeout: flo
     """A client of the daemon of a home, with the key of `as_` (else of `QUARTERDECK_AS`, as a job has it, else the
     owner's); its first question raises `Unreachable` when none runs there."""
     return Client(Home(Path(home) if home else default_home()), as_ or own_name(), timeout)
-
-
-def sent_file(ask: Callable[[PutBlob], Received], source: Path | str | bytes) -> tuple[str, int]:
-    """Send a file or bytes in pieces by `ask`; answers its SHA-256 and size once the daemon keeps it."""
-    if isinstance(source, bytes):
-        return _sent(ask, iter([source]), hashlib.sha256(source).hexdigest(), len(source))
-    path = Path(source)
-    if not path.is_file():
-        raise got("file", str(path), "a file that can be read")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _sent(ask, _chunks(path), digest, path.stat().st_size)
-
-
-def _sent(ask: Callable[[PutBlob], Received], chunks: Iterator[bytes], digest: str, size: int) -> tuple[str, int]:
-    offset = 0
-    received: Received | None = None
-    pending = next(chunks, b"")
-    while received is None or received.digest is None:
-        part, pending = pending[:CHUNK], pending[CHUNK:] or next(chunks, b"")
-        last = not pending
-        received = ask(PutBlob(upload=digest, offset=offset, data=part, digest=digest if last else None))
-        offset += len(part)
-    return digest, size
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk

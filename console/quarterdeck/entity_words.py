@@ -7,14 +7,15 @@ from typing import Any
 
 import msgspec
 
-from quarterstore.records.faults import got, missing
+from quarterstore.records.faults import Invalid, got, missing
 from quarterstore.records.features import FeatureView, Key
 
 WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def keys_of(view: FeatureView, texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
-    """An entity each: `customer=7`, `customer=7,region=eu`, JSON, or the value alone where there is one key."""
+    """An entity each: `customer=7`, `customer=7,region=eu`, JSON, or the value alone where there is one key and
+    no = in the value."""
     return tuple(_key(view.keys, text) for text in texts)
 
 
@@ -23,6 +24,8 @@ def _key(keys: Sequence[Key], text: str) -> dict[str, Any]:
         return object_of(text, "key")
     names = [key.name for key in keys]
     if len(keys) == 1 and not text.startswith(f"{names[0]}="):
+        if "=" in text:  # a name that was mistyped would else be looked up as a value, and not be found
+            raise _of_another_name(names[0], text)
         return {names[0]: _value(keys[0].kind, text)}
     parts = [text] if len(keys) == 1 else text.split(",")
     found = {}
@@ -32,6 +35,12 @@ def _key(keys: Sequence[Key], text: str) -> dict[str, Any]:
             raise got("key", text, ",".join(f"{each}=VALUE" for each in names))
         found[name] = _value(keys[names.index(name)].kind, value)
     return found
+
+
+def _of_another_name(name: str, text: str) -> Invalid:
+    value = text.partition("=")[2]
+    todo = f"say {name}={value}, or {name}={text} where the value itself has a ="
+    return Invalid(got("key", text, f"{name}=VALUE").message, field="key", next=todo)
 
 
 def row_of(view: FeatureView, key: str, values: Sequence[str], at: str | None) -> dict[str, Any]:

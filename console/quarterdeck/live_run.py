@@ -74,10 +74,7 @@ class LiveRun:
         from quarterdeck.source import found
 
         checked_text("experiment", experiment, longest=LONGEST_EXPERIMENT)
-        if nested and parent is None:
-            parent = _within.get()
-            if parent is None:
-                raise got("nested", "no run that this thread is in", "one, or parent=RUN")
+        parent = _nested_in(parent, nested)
         self._above = parent if isinstance(parent, LiveRun) else None
         self.id = new_id("run")
         self.home = sender.home
@@ -363,6 +360,16 @@ class LiveRun:
         self._begin()
         if "multiprocessing.util" in sys.modules:  # its children end without atexit
             sys.modules["multiprocessing.util"].Finalize(self, self._stop, exitpriority=10)
+
+
+def _nested_in(parent: LiveRun | str | None, nested: bool) -> LiveRun | str | None:
+    """The run that is named, else with `nested` the one whose `with` block this thread is in."""
+    if parent is not None or not nested:
+        return parent
+    within = _within.get()
+    if within is None:
+        raise got("nested", "no run that this thread is in", "one, or parent=RUN")
+    return within
 
 
 def _end_by(error: BaseException) -> tuple[str, str]:

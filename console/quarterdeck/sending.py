@@ -10,17 +10,15 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from quarterdeck.client import Client, sent_file
 from quarterdeck.spool import LATER
-from quarterdeck.transport import unreachable
+from quarterdeck.transport import Transport, unreachable
+from quarterdeck.uploading import sent_file
+from quarterstore.records.base import answer_type
 from quarterstore.records.faults import Fault
 from quarterstore.records.places import Home
 from quarterstore.records.runs import Beat
-
-if TYPE_CHECKING:
-    from quarterdeck.live_run import LiveRun
 
 EVERY = 0.05
 """Seconds between two rounds over the open runs."""
@@ -34,6 +32,33 @@ LINGER = 2.0
 _all: weakref.WeakSet[Sender] = weakref.WeakSet()
 
 
+class OpenRun(Protocol):
+    """A run as its sender sees it."""
+
+    id: str
+    stopping: float | None
+    """Since when the last of it is to be sent."""
+    over: threading.Event
+    """Set once nothing more is sent for it."""
+    spoke: float
+    """When the daemon last answered something of it."""
+
+    @property
+    def at_it(self) -> bool:
+        """Whether a thread is sending for it."""
+
+    @property
+    def carries(self) -> bool:
+        """Whether a file is among what is sent next."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether the daemon knows it and has not heard of it for a while."""
+
+    def send(self) -> None:
+        """Send what there is."""
+
+
 class Sender:
     """Sends for the open runs of one deck; every method may be called from any thread."""
 
@@ -44,7 +69,7 @@ class Sender:
         _all.add(self)
 
     def _reset(self) -> None:
-        self._runs: dict[str, LiveRun] = {}
+        self._runs: dict[str, OpenRun] = {}
         self._guard = threading.Lock()
         """Of the open runs and the thread."""
         self._thread: threading.Thread | None = None
@@ -52,7 +77,7 @@ class Sender:
         self._closed = False
         self._line = threading.Lock()
         """Of the connection: one question at a time."""
-        self._client: Client | None = None
+        self._transport: Transport | None = None
         self._failed = -AGAIN
         self._away = False
 
@@ -69,30 +94,30 @@ class Sender:
 
     def ask(self, message: Any, *, request: str | None = None, timeout: float | None = None) -> Any:
         """The answer to a message, or its fault raised."""
-        with self._connected() as client:
-            return client.ask(message, request=request, timeout=timeout)
+        with self._connected() as transport:
+            return transport.ask(message, answer_type(type(message)), timeout or PATIENCE, request)
 
     def ask_all(self, asked: Sequence[tuple[str, Any]], settled: Callable[[Any, Fault | None], None]) -> None:
         """Ask several messages (request id, message) at once; `settled` is told of each, in order, with the fault that
         is its last word. A fault that passes is raised: all from there on may be asked again, under their ids."""
-        with self._connected() as client:
-            for (_, message), fault in zip(asked, client.transport.ask_all(asked, PATIENCE), strict=True):
+        with self._connected() as transport:
+            for (_, message), fault in zip(asked, transport.ask_all(asked, PATIENCE), strict=True):
                 if isinstance(fault, LATER):
                     raise fault
                 settled(message, fault)
 
     @contextmanager
-    def _connected(self) -> Iterator[Client]:
+    def _connected(self) -> Iterator[Transport]:
         """The connection, for one at a time. `Unreachable` at once where the daemon was found away while this waited
         for its turn: many that wait do not wait one after the other."""
         began = time.monotonic()
         with self._line:
             if self.away_since(began):
                 raise unreachable(self.home)
-            if self._client is None:
-                self._client = Client(self.home, self.caller, PATIENCE, spooled=False)
             try:
-                yield self._client
+                if self._transport is None:
+                    self._transport = Transport(self.home, self.caller)
+                yield self._transport
             except LATER:
                 self._drop()
                 self._failed = time.monotonic()
@@ -110,13 +135,13 @@ class Sender:
         return sent_file(self.ask, source)
 
     def _drop(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
 
     # the runs
 
-    def open(self, run: LiveRun) -> None:
+    def open(self, run: OpenRun) -> None:
         """Send for a run from now on."""
         with self._guard:
             self._runs[run.id] = run
@@ -128,14 +153,14 @@ class Sender:
             self._thread = threading.Thread(target=self._work, name=f"quarterdeck {self.caller}", daemon=True)
             self._thread.start()
 
-    def finish(self, run: LiveRun) -> None:
+    def finish(self, run: OpenRun) -> None:
         """Have the last of a run sent, and wait until it is, or lies in the spool."""
         self._wake.set()
         while not run.over.wait(1.0):
             with self._guard:
                 self._start()  # should an error have ended the thread
 
-    def leave(self, run: LiveRun) -> None:
+    def leave(self, run: OpenRun) -> None:
         """Send no more for a run."""
         with self._guard:
             self._runs.pop(run.id, None)
@@ -171,7 +196,7 @@ class Sender:
             if self._idle(since=used):
                 return
 
-    def _turn(self, run: LiveRun) -> None:
+    def _turn(self, run: OpenRun) -> None:
         """Let a run send. One that has a file to send does so in a thread of its own: that may take minutes, and the
         others go on."""
         if run.at_it:

@@ -156,4 +156,4 @@ async def _watchdog(daemon: Daemon) -> None:
         await asyncio.sleep(min(interval or 10.0, 10.0))
         if interval and daemon.alive(2 * interval):
             notify.watchdog()
-        notify.status(words(daemon.health.status(daemon.dispatch.seq)))
+        notify.status(words(daemon.health.status()))

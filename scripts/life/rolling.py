@@ -57,7 +57,7 @@ def deploy(play: Play) -> Figures:
     address = play.deployed(play.first, MODEL)
     record = play.deck.ask(registry.ShowVersion(version=play.second))
     golden = play.golden(record)
-    play.traffic = Traffic(address, golden.inputs["x"], len(golden.inputs["x"][0]))
+    play.traffic = Traffic(address, MODEL, golden.inputs["x"])
     play.traffic.start()
     play.until(lambda: len(play.traffic.answers) >= 200, "200 answers")
     found = play.traffic.answers[:200]

@@ -10,8 +10,6 @@ from typing import NamedTuple
 import httpx
 import msgspec
 
-from life.play import MODEL
-
 
 class Answered(NamedTuple):
     """One request of the traffic: when it was sent and answered (monotonic), its status, the version that answered."""
@@ -25,12 +23,12 @@ class Answered(NamedTuple):
 class Traffic(threading.Thread):
     """Four keep-alive connections that send one row at a time for as long as they are let."""
 
-    def __init__(self, address: str, rows: list[list[float]], columns: int) -> None:
+    def __init__(self, address: str, model: str, rows: list[list[float]]) -> None:
         super().__init__(daemon=True)
         self.answers: list[Answered] = []
         self.rows = rows
-        self._url = f"{address}/v2/models/{MODEL}/infer"
-        self._columns = columns
+        self._url = f"{address}/v2/models/{model}/infer"
+        self._columns = len(rows[0])
         self._stopping = False
 
     def run(self) -> None:

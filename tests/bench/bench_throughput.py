@@ -23,6 +23,7 @@ from serving_bench import BIG, SIGNATURE, WIDTH, Caller, network, serve
 from quarterdeckd.serving.inference import Inference, Question
 from quarterdeckd.serving.load import Single
 from quarterstore.records import deployments, registry
+from quarterstore.records.serving import HostState
 from tests.conftest import Daemon
 
 SECONDS = counted(1, 1)
@@ -310,7 +311,7 @@ def switching(daemon: Daemon, pipe: Connection, address: str) -> None:
         )
 
 
-def newest(client: Any, before: deployments.HostState) -> deployments.HostState:
+def newest(client: Any, before: HostState) -> HostState:
     """The host that is ready, else the one before."""
     return next((each for each in client.ask(deployments.ShowServing()).hosts if each.ready), before)
 

@@ -84,6 +84,8 @@ SCHEDULE = ("schedule", "add", "s", "--act", "pipelines.rerun", "--set", "pipeli
         ((*SCHEDULE, "--each", "month", "--day", "last payday"), ("calendar.day: got last payday", "weekday")),
         ((*SCHEDULE, "--every", "1h", "--set", "pipelin=p"), ("pipelin",)),
         ((*SCHEDULE, "--every", "1h", "--set", "pipeline"), ("set: got pipeline", "FIELD=VALUE")),
+        (("predictions", "show"), ("--prediction: got nothing, expected it once",)),
+        (("prediction", "show", "p", "--prediction", "q"), ("--prediction: got it twice, expected it once",)),
         (("schedules", "next"), ("Missing argument 'NAME'",)),
         (("schedules", "add", "s", "--every", "1h"), ("Missing option '--act'",)),
         (("pause",), ("name: got both or neither", "--all")),

@@ -51,6 +51,24 @@ def test_what_is_wrong_in_a_table_says_what_fits() -> None:
     assert str(fault) == "objectives[...]: got maximize, expected maximise, minimise; nearest: maximise, minimise"
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"objectives": {"f1": "minimise", "rmse": "maximize"}, "space": {}},
+            "objectives.rmse: got maximize, expected",
+        ),
+        ({"objectives": {}, "space": {"c": {"kind": "choice"}, "lr": {"kind": "flot"}}}, "space.lr.kind: got flot"),
+        ({"objectives": {}, "space": {"c": {}}}, "space.c.kind: got nothing, expected a value"),
+        ({"objectives": {}, "space": {"a.b": {"kind": "int", "when": {"x": [{}]}}}}, "space.a.b.when.x[0]: "),
+    ],
+)
+def test_what_is_wrong_in_a_table_that_is_at_hand_is_named(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert(given, TuneSection)
+    assert str(misfit(TuneSection, str(caught.value), given)).startswith(words)
+
+
 def test_no_line_of_a_commands_help_is_wider_than_a_terminal(daemon: Any) -> None:
     said = daemon.qd_process("jobs", "list", "--help").stdout
     assert "materialise" in said and max(map(len, said.splitlines())) <= 80

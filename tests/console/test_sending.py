@@ -35,7 +35,7 @@ def senders() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "quarterdeck owner"]
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for what another thread does."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -11,9 +11,9 @@ import zmq
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.serving import NOTHING, ask_launcher, show
-from quarterstore.records.deployments import HostState, ServingState
 from quarterstore.records.faults import Unreachable
 from quarterstore.records.places import Home
+from quarterstore.records.serving import HostState, ServingState
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_launcher_that_ends_instead_of_answering_is_one_that_does_not_run(home
     launcher.start()
     assert ready.wait(30)
     assert ask_launcher(home, "stop", 5.0) == NOTHING
-    launcher.join(5)
+    launcher.join(30)
     assert asked == [b"ask"]
 
 

@@ -48,7 +48,7 @@ def test_a_job_that_ends_right_after_the_first_question_is_not_waited_for_longer
 
     waiting = threading.Thread(target=wait, daemon=True)
     waiting.start()
-    waiting.join(15)
+    waiting.join(60)
     assert not waiting.is_alive()
     assert isinstance(raised[0], Failed) and "cancelled" in str(raised[0])
     context._client.close()

@@ -28,7 +28,7 @@ ROWS = 200_000
 CHUNK = "1000"
 
 
-def until(found: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+def until(found: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     """Wait for something to be so."""
     deadline = time.monotonic() + seconds
     while not (answer := found()):

@@ -68,7 +68,7 @@ async def test_a_version_that_kills_three_hosts_is_out_and_another_endpoint_goes
     (news,) = [each for each in link.news if each.kind == "breaker"]
     assert (news.endpoint, news.version) == ("e", "m@1")
     await made.until(lambda: link.states[-1].out == ("e: m@1",) and link.states[-1].hosts[0].ready)
-    async with httpx.AsyncClient(base_url=state.address) as client:
+    async with httpx.AsyncClient(base_url=state.address, timeout=30) as client:
         refused, answered = await ask(client, "e"), await ask(client, "o")
         looked = await client.get("/v2/models/e")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
@@ -102,7 +102,7 @@ async def test_hosts_that_somebody_else_kills_open_nothing(link: Any, home: Home
 
         await made.until(replaced, 20)
     assert link.states[-1].out == () and not [each for each in link.news if each.kind == "breaker"]
-    async with httpx.AsyncClient(base_url=state.address) as client:
+    async with httpx.AsyncClient(base_url=state.address, timeout=30) as client:
         assert (await ask(client, "e")).status_code == 200
 
 

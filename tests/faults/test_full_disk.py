@@ -75,7 +75,7 @@ class SmallDisk:
         self.daemon.stop(signal.SIGKILL)
         assert self.holder.stdin is not None
         self.holder.stdin.close()
-        self.holder.wait(10)
+        self.holder.wait(30)
 
 
 @pytest.fixture

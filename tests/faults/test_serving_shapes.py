@@ -109,7 +109,11 @@ async def test_two_hundred_slow_senders_hold_nobody_up(link: Any, slot: Any, rep
     for _, writer in slow:
         writer.write(f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n".encode())
     dripping = [asyncio.create_task(drip(writer)) for _, writer in slow]
-    beside = min([await late() for _ in range(3)])
+    beside = await late()
+    for _ in range(9):  # what the machine does beside passes, what a sender holds up does not
+        if beside < 2 * alone + 0.002:
+            break
+        beside = min(beside, await late())
     for task, (_, writer) in zip(dripping, slow, strict=True):
         task.cancel()
         writer.transport.abort()

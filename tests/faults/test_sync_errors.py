@@ -77,7 +77,7 @@ def test_a_failed_sync_of_the_journal_is_told_and_the_daemon_leaves_for_a_restar
     absent.start(**disk.environ(SHIM_MATCH=".journal", SHIM_FAIL_AT=str(nth)))
     heard = ask_until_it_fails(absent)
     assert absent.process is not None
-    code = absent.process.wait(10)
+    code = absent.process.wait(30)
     left = time.monotonic() - heard.at
     assert isinstance(heard.fault, Unknown), heard.fault
     assert code == 75, absent.log()
@@ -107,7 +107,7 @@ def test_points_whose_sync_failed_are_not_acknowledged_and_the_daemon_leaves(
             for step in range(20):
                 client.ask(durable(run, step))
                 steps.append(step)
-    assert absent.process is not None and absent.process.wait(10) == 75, absent.log()
+    assert absent.process is not None and absent.process.wait(30) == 75, absent.log()
     assert tried_again(disk.log) == []
     absent.start()
     with absent.client() as client:
@@ -124,7 +124,7 @@ def test_points_that_were_only_written_make_the_daemon_leave_too(absent: Any, di
     with absent.client(timeout=1.0) as client:
         run = client.ask(runs.StartRun(experiment="eio")).id
         client.ask(durable(run, 0, durable=False))
-    assert absent.process is not None and absent.process.wait(10) == 75, absent.log()
+    assert absent.process is not None and absent.process.wait(30) == 75, absent.log()
     assert "could not be synced" in absent.log()
     report("F5-relaxed", 1, 0)
 
@@ -174,7 +174,7 @@ def test_whichever_sync_fails_nothing_that_was_answered_is_lost(
         absent.answer()
         heard = ask_until_it_fails(absent, 30)
     except (AssertionError, Fault):
-        assert absent.process is not None and absent.process.wait(10) != 0
+        assert absent.process is not None and absent.process.wait(30) != 0
         assert "Traceback" not in absent.log(), absent.log()
     absent.stop()
     failed = [file for _, result, file in syncs(disk.log) if result == "EIO"]

@@ -85,6 +85,9 @@ def test_cells_are_of_their_kind_and_rows_in_the_order_of_their_time(taken: Any)
         ("2026-01-01T01:00:00.25", 1767229200.25),
         ("2026-01-01T01:00:00+01:00", 1767225600.0),
         ("2026-01-01T01:00Z", 1767229200.0),
+        ("2026-01-01T01:00:00.000000+0100", 1767225600.0),
+        ("2026-01-01 01:00:00+01", 1767225600.0),
+        ("2025-12-31 19:30:00-0430", 1767225600.0),
         ("1767225600", 1767225600.0),
     ],
 )
@@ -99,6 +102,23 @@ def test_parquet_says_the_same_whatever_its_types(taken: Any) -> None:
     result, kept = taken(frame, "column")
     assert kept.select("k", "s", "n", "i", "t", "b").rows() == [(1, "7", 1.0, 2, "x", True)]
     assert (result.first_at, result.late) == (1767225600.0, 1)
+
+
+def test_a_number_that_is_nan_is_none_and_infinity_is_refused(taken: Any) -> None:
+    nan = float("nan")
+    cells = {"k": [1, 1], "s": ["a", "a"], "n": [nan, 1.0], "i": [2.0, nan], "t": ["x", "y"], "b": [True, None]}
+    frame = pl.DataFrame(cells).with_columns(at=pl.Series([1.0, 2.0]), written=pl.lit(3.0))
+    assert taken(frame)[1].select("n", "i").rows() == [(None, 2), (1.0, None)]
+    with pytest.raises(Fault, match="row 2, n: got inf, expected number or nothing"):
+        taken(frame.with_columns(n=pl.Series([1.0, float("inf")])))
+    with pytest.raises(Fault, match="row 1, n: got -inf, expected number or nothing"):
+        taken(f"{HEAD}1,a,2026-01-01,,-inf,1,x,1\n")
+
+
+def test_a_row_with_fewer_fields_than_the_header_is_named_and_one_whose_last_is_blank_is_taken(taken: Any) -> None:
+    assert taken(f'{HEAD}1,a,2026-01-01,,1,1,"x\ny",\n')[0].rows == 1
+    with pytest.raises(Fault, match="line 4: got 5 fields, expected 8 as in the header"):
+        taken(f'{HEAD}1,a,2026-01-01,,1,1,"x\ny",1\n1,a,2026-01-01,,1\n')
 
 
 def test_of_equal_times_the_one_known_later_comes_later(taken: Any) -> None:

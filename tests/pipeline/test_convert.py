@@ -24,8 +24,8 @@ from quarterdeckd.pipeline.convert import run
 from quarterdeckd.services.samples import schema_of
 from quarterdeckd.services.signatures import diff
 from quarterstore.records.admission import Golden
+from quarterstore.records.conversions import ConvertSpec
 from quarterstore.records.faults import Corrupt, Failed, Fault, Invalid
-from quarterstore.records.registry import ConvertSpec
 
 RNG = np.random.default_rng(11)
 X = RNG.normal(size=(120, 3)).astype(np.float32)

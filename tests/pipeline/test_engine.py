@@ -286,7 +286,7 @@ def test_a_worker_that_is_told_to_end_takes_its_step_along(bench: Bench) -> None
         assert time.monotonic() < deadline
         threading.Event().wait(0.02)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 1
+    assert worker.wait(30) == 1
     result = msgspec.json.decode((bench.job / "result.json").read_bytes(), type=jobs.JobResult)
     assert result.error == "cancelled" and not any(lives(int(pid)) for pid in bench.mark.read_text().split())
 

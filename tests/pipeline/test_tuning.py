@@ -94,8 +94,10 @@ def bare(trials: list[studies.StudyTrial]) -> list[Any]:
 
 
 def alive(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 SLOWER = "import time\n" + TRIVIAL.replace("    return", "    time.sleep(0.03)\n    return")

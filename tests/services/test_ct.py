@@ -592,6 +592,77 @@ def test_a_version_that_is_the_live_file_again_goes_nowhere() -> None:
     assert deck.state.deployments["m"].canary is deck.state.deployments["m"].pending is None
 
 
+def again(deck: Deck, made: str) -> None:
+    """The last run comes to a version that was there before."""
+    deck.act(pipelines.ClosePipeline(pipeline_run=deck.runs()[-1].id, version=made))
+
+
+def test_the_live_version_made_again_goes_nowhere_and_its_trigger_is_suppressed() -> None:
+    deck = Deck()
+    deck.on(drift=ct.OnDrift(), strategy="canary", cooldown=0.0)
+    deck.check()
+    deck.look()
+    again(deck, "m@1")
+    retrain = deck.look().retrains["drift"]
+    assert retrain.sent == "not sent on: m@1 was live and was made again, so nothing new was learnt"
+    assert "nothing new was learnt" in deck.look().suppressed["drift"].why
+    assert [each.id for each in deck.state.versions] == ["m@1"] and len(deck.runs()) == 1
+
+
+def test_a_version_of_before_that_is_made_again_goes_out_and_counts_as_the_retrains() -> None:
+    """It was there and never had traffic: what it answers is looked at as that of a new one."""
+    deck = Deck()
+    made = version(deck, metrics=measured()).id
+    deck.on(drift=ct.OnDrift(), strategy="canary", cooldown=0.0)
+    deck.check()
+    deck.look()
+    again(deck, made)
+    assert deck.look().retrains["drift"].tried and "on its way" in deck.status("drift").why
+    deck.act(deployments.AdmitVersion(endpoint="m", version=made, ok=True))
+    deck.act(deployments.RollBack(endpoint="m", reason="by hand, to put it live at once"))
+    deck.put_live(made)
+    assert deck.idle(), "nothing was checked since the switch"
+    deck.check()
+    assert f"unchanged with {made}" in deck.look().suppressed["drift"].why
+
+
+@pytest.mark.parametrize("strategy", ["staging", "canary"])
+@pytest.mark.parametrize("stage", ["Staging", "Production", "Archived"])
+def test_a_version_that_is_made_again_stays_where_a_person_left_it(stage: Any, strategy: Any) -> None:
+    deck = Deck()
+    made = version(deck, metrics=measured()).id
+    deck.on(rows=ct.OnRows(least=10), strategy=strategy, cooldown=0.0)
+    deck.act(registry.MoveStage(version=made, stage="Staging"))
+    if stage != "Staging":
+        deck.act(registry.MoveStage(version=made, stage=stage, reason="r"))
+    deck.look(labels(0, 0, new=10))
+    again(deck, made)
+    retrain = deck.look().retrains["rows"]
+    away = f"not sent on: {made} was put away; by hand: qd promote {made} Staging"
+    said = {"Archived": away}.get(stage, f"{made} is in {stage} already")
+    if (stage, strategy) == ("Staging", "canary"):
+        said = f"{made} on a canary at m"
+    assert retrain.sent == said and deck.state.versions[made].stage == stage
+
+
+def test_a_version_whose_canary_was_called_off_is_not_put_on_another_by_the_next_retrains() -> None:
+    deck = Deck()
+    deck.on(rows=ct.OnRows(least=10), strategy="canary", cooldown=0.0)
+    deck.look(labels(0, 0, new=10))
+    made = deck.trained()
+    deck.look()
+    deck.act(deployments.RollBack(endpoint="m", reason="worse"))
+    for _ in range(2):
+        deck.look(labels(0, 0, new=10))
+        again(deck, made)
+        sent = deck.look().retrains["rows"].sent
+        assert sent == f"not sent on: {made} was called off before; by hand: qd canary {made}"
+        assert deck.idle()
+    deck.look(labels(0, 0, new=10))
+    other = deck.trained()
+    assert deck.look().retrains["rows"].sent == f"{other} on a canary at m", "what is new goes on"
+
+
 # no loop
 
 

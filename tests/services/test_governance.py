@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quarterstore.records import governance, registry
 from quarterstore.records.faults import Conflict, Fault, Invalid, NeedsApproval, NotFound, Refused
@@ -144,6 +146,42 @@ def test_what_is_wrong_is_refused_and_changes_nothing(act: Any, kind: type[Fault
     with pytest.raises(kind):
         ruling.act(act, actor="bob")
     assert ruling.kept() == before
+
+
+@pytest.mark.parametrize(
+    ("metric", "op", "limit", "against", "words"),
+    [
+        ("accuracy", ">=", 1.7, "value", "got 1.7, expected a limit of accuracy, which is 0 to 1"),
+        ("accuracy", "<=", -0.5, "value", "accuracy, which is 0 to 1"),
+        ("equalised odds", "<=", 3.0, "value", "equalised odds, which is 0 to 1"),
+        ("latency p99 ms", "<=", -1.0, "value", "latency p99 ms, which is 0 or more"),
+        ("r2", ">=", 2.0, "value", "r2, which is 1 or less"),
+        ("accuracy", ">=", 1.5, "production", "the loss of accuracy, which is -1 to 1"),
+    ],
+)
+def test_a_limit_that_no_value_can_reach_is_refused(
+    metric: str, op: Any, limit: float, against: Any, words: str
+) -> None:
+    ruling = staged("team", limit=0.8)
+    before = ruling.kept()
+    rule = governance.GateRule(metric=metric, op=op, limit=limit, against=against)
+    with pytest.raises(Invalid, match=words) as refused:
+        ruling.act(governance.SetGate(model="m", rules=(rule,)))
+    assert refused.value.field == "rules.limit" and ruling.kept() == before
+
+
+@given(limit=st.floats(0, 1), metric=st.sampled_from(["accuracy", "roc auc", "calibration gap", "f1"]))
+def test_a_limit_that_a_metric_can_have_is_taken(limit: float, metric: str) -> None:
+    rules = tuple(
+        governance.GateRule(metric=metric, op=">=", limit=limit, against=against) for against in ("value", "production")
+    )
+    assert Ruling().act(governance.SetGate(model="m", rules=rules)).rules == rules
+
+
+def test_a_metric_that_a_person_measures_in_another_unit_has_limits_in_that_unit() -> None:
+    ruling = staged("team", accuracy=93.5)
+    rule = governance.GateRule(metric="accuracy", op=">=", limit=90.0)
+    assert ruling.act(governance.SetGate(model="m", rules=(rule,))).rules == (rule,)
 
 
 def test_the_same_proposal_twice_is_one() -> None:

@@ -128,6 +128,17 @@ def test_a_view_is_late_once_its_oldest_waiting_file_has_waited_for_longer_than_
     assert not status_of(ruling.state, view_of(ruling.state, "usage"), 0, at + 60).late
 
 
+def test_what_was_pushed_is_read_already_so_its_files_wait_for_nothing(ruling: Ruling) -> None:
+    add(ruling, "one")
+    end(ruling, ruling.act(online.Materialise(view="usage")))
+    result = features.RowsResult(output="pushed", rows=2, first_at=200.0, last_at=200.0, late=0)
+    ruling.act(features.NoteRows(view="usage", source="pushed", known="column", result=result))
+    stands = status_of(ruling.state, view_of(ruling.state, "usage"), 0, ruling.now + 1e6)
+    assert (stands.rows_waiting, stands.lag, stands.late, stands.rows) == (0, 0.0, False, 5)
+    read = spec_of(ruling.act(online.Materialise(view="usage"))).files
+    assert read == ("pushed",)
+
+
 def need_of(
     ruling: Ruling, asked: list[str], signature: Signature = SIGNATURE, dataset: str | None = None
 ) -> tuple[online.Needed, ...]:

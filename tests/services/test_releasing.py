@@ -100,10 +100,43 @@ def test_whatever_differs_makes_another_version_and_back_again_yet_another(other
     assert back == ("m@2" if {"leak", "warnings"} & set(other) else "m@3")
 
 
-def test_a_run_with_a_cause_has_a_version_of_its_own() -> None:
-    """Retrains, schedules and studies rely on it."""
+@pytest.mark.parametrize("cause", ["schedule s", "retrain-1 of m: the schedule was due", "study-1 trial 3"])
+def test_a_run_that_nobody_asked_for_registers_only_what_is_new(cause: str) -> None:
     ruling = Ruling()
-    assert [ran(ruling).version, ran(ruling, cause="schedule s").version, ran(ruling).version] == ["m@1", "m@2", "m@2"]
+    gate = GateSection(limits={"accuracy": 0.5})
+    assert [ran(ruling, gate=gate).version, ran(ruling, cause, gate=gate).version] == ["m@1", "m@1"]
+    judged = said(ran(ruling, cause, gate=gate))
+    assert judged["register"] == ("DONE", f"{CACHED}; m@1 1.0.0")
+    assert judged["gate"] == ("DONE", f"{CACHED}; accuracy: 0.9 meets >= 0.5")
+    assert ran(ruling, cause, model="e" * 64).version == "m@2" and numbers(ruling) == ["m@1", "m@2"]
+
+
+def test_a_clock_does_not_bring_back_what_a_person_or_its_canary_took_away() -> None:
+    ruling = Ruling()
+    version(ruling)
+    live(ruling, "m@1")
+    asked = ("DONE", "m@2 is in Staging, canary at m asked for")
+    assert said(ran(ruling, "schedule s", deploy=CANARY))["deploy"] == asked
+    ruling.act(deployments.AdmitVersion(endpoint="m", version="m@2", ok=True))
+    ruling.act(deployments.RollBack(endpoint="m", reason="worse"))
+    off = said(ran(ruling, "schedule s", deploy=CANARY))["deploy"]
+    assert off == ("SKIPPED", "m@2 was on a canary at m before; by hand: qd canary m@2")
+    ruling.act(registry.MoveStage(version="m@2", stage="Archived"))
+    away = said(ran(ruling, "schedule s", deploy=STAGING))["deploy"]
+    assert away == ("SKIPPED", "m@2 was put away; by hand: qd promote m@2 Staging")
+    assert said(ran(ruling, "schedule s", deploy=CANARY, model="e" * 64))["deploy"][0] == "DONE", "what is new goes on"
+
+
+def test_a_canary_that_had_to_wait_is_asked_for_by_the_next_run_of_the_clock() -> None:
+    ruling = Ruling()
+    version(ruling)
+    busy = said(ran(ruling, "schedule s", deploy=CANARY))["deploy"]
+    assert busy[0] == "DONE" and "a canary needs a free, live endpoint" in busy[1]
+    live(ruling, "m@1")
+    assert (
+        said(ran(ruling, "schedule s", deploy=CANARY))["deploy"][1]
+        == "m@2 is in Staging already, canary at m asked for"
+    )
 
 
 def test_a_version_that_was_removed_is_not_there_and_one_made_from_it_is_no_newer() -> None:
@@ -194,6 +227,19 @@ UNKNOWN: list[tuple[str, dict[str, Any], str]] = [
     ("of no groups", {"limits": {"equalised_odds": 0.1}}, "columns in evaluate.fairness"),
     ("of no parts", {"limits": {"worst_slice_rmse": 0.1}}, "columns in evaluate.slices"),
     ("no number", {"limits": {"accuracy": float("nan")}}, "a finite number"),
+    ("above all", {"limits": {"accuracy": 1.7}}, "accuracy: got 1.7, expected a limit of accuracy, which is 0 to 1"),
+    ("in percent", {"limits": {"roc_auc": 90.0}}, "a limit of roc auc, which is 0 to 1"),
+    (
+        "below all",
+        {"limits": {"rmse": -0.1}, "task": "regression"},
+        "got -0.1, expected a limit of rmse, which is 0 or more",
+    ),
+    ("above all", {"limits": {"r2": 1.01}, "task": "regression"}, "a limit of r2, which is 1 or less"),
+    (
+        "a ratio",
+        {"limits": {"demographic_parity": 3.0}, "evaluate": EvaluateSection(fairness=("b",))},
+        "a limit of demographic parity, which is 0 to 1",
+    ),
 ]
 
 
@@ -221,7 +267,12 @@ def test_a_limit_of_what_is_measured_is_taken_and_any_where_code_of_ones_own_mea
     own = (
         StepSection(name="make", run="steps.py:make"),
         StepSection(name="register", uses="register", after=("make",)),
-        StepSection(name="gate", uses="gate", after=("register",), params={"limits": {"profit": 100.0}}),
+        StepSection(
+            name="gate",
+            uses="gate",
+            after=("register",),
+            params={"limits": {"profit": 100.0, "accuracy": 90.0}, "set": True},
+        ),
     )
     definition = pipelines.Definition(name="q", model="q", steps=own)
     assert ruling.act(pipelines.RunPipeline(definition=definition, sources={"steps.py": "c" * 64})).state == "QUEUED"

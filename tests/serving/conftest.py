@@ -18,10 +18,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quarterdeckd.work.serving_link import ServingLink
-from quarterstore.records.deployments import Route, RoutingTable, ServingState, Slot
+from quarterstore.records.deployments import Route, RoutingTable, Slot
 from quarterstore.records.hosts import HostNews
 from quarterstore.records.places import Home
 from quarterstore.records.registry import Feature, Signature, Tensor
+from quarterstore.records.serving import ServingState
 
 SIGNATURE = Signature(
     inputs=(Tensor(name="x", datatype="FP32", shape=(-1, 4)),),
@@ -195,7 +196,7 @@ async def two(home: Home) -> AsyncIterator[Told]:
     found.close()
 
 
-async def until(true: Callable[[], Any], seconds: float = 30.0) -> Any:
+async def until(true: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait for something itself, with a deadline; answers what it was."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not (found := true()):

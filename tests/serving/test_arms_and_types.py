@@ -42,7 +42,7 @@ async def test_a_key_keeps_its_version_on_every_host_and_after_a_restart(
     keys = [f"caller {number}" for number in range(60)]
     expected = [("m@1", "m@2")[arm("s", key, (70, 30))] for key in keys]
     assert set(expected) == {"m@1", "m@2"}
-    async with httpx.AsyncClient(base_url=state.address) as client:
+    async with httpx.AsyncClient(base_url=state.address, timeout=30) as client:
         assert await arms_of(client, keys) == expected
         answer = await client.post(INFER, json={"inputs": [ROW], "parameters": {"key": keys[0]}})
         assert answer.headers["quarterdeck-version"] == expected[0]
@@ -59,7 +59,7 @@ async def test_a_constant_request_id_does_not_pin_all_traffic_to_one_version(
 ) -> None:
     """Many clients send the same `id` each time; with it as the key a canary of 5 % has nothing, or all of it."""
     state = await link.push(canary(slot, 50))
-    async with httpx.AsyncClient(base_url=state.address) as client:
+    async with httpx.AsyncClient(base_url=state.address, timeout=30) as client:
         answers = [await client.post(INFER, json={"id": "same", "inputs": [ROW]}) for _ in range(60)]
     assert {each.json()["id"] for each in answers} == {"same"}
     share = sum(each.headers["quarterdeck-version"] == "m@2" for each in answers)
@@ -69,7 +69,7 @@ async def test_a_constant_request_id_does_not_pin_all_traffic_to_one_version(
 
 async def test_a_key_that_is_no_text_is_refused(link: Any, slot: Callable[..., Slot]) -> None:
     state = await link.push(canary(slot, 50))
-    async with httpx.AsyncClient(base_url=state.address) as client:
+    async with httpx.AsyncClient(base_url=state.address, timeout=30) as client:
         answer = await client.post(INFER, json={"inputs": [ROW], "parameters": {"key": ["a"]}})
     assert answer.status_code == 400 and "parameters.key: got list" in answer.json()["error"]
 
@@ -109,7 +109,7 @@ def typed_inputs(**data: list[Any]) -> dict[str, Any]:
 async def test_integers_truths_and_texts_come_back_as_they_went(typed: str, home: Home, made: Any) -> None:
     """2^53 + 1 is what a detour over a float loses; and they are recorded as what they are."""
     sent = {"i": [2**53 + 1, -(2**63)], "b": [True, False], "s": ["Zürich ✓", ""]}
-    async with httpx.AsyncClient(base_url=typed) as client:
+    async with httpx.AsyncClient(base_url=typed, timeout=30) as client:
         answer = await client.post(INFER, json=typed_inputs(**sent))
         about = (await client.get("/v2/models/e")).json()
     found = {each["name"]: each for each in answer.json()["outputs"]}
@@ -141,7 +141,7 @@ async def test_integers_truths_and_texts_come_back_as_they_went(typed: str, home
 async def test_a_value_of_another_type_is_refused_by_name(typed: str, name: str, value: Any, words: str) -> None:
     """Taken silently, 1.5 would be 1 and "true" whatever it is."""
     sent: dict[str, list[Any]] = {"i": [1], "b": [True], "s": ["a"], name: [value]}
-    async with httpx.AsyncClient(base_url=typed) as client:
+    async with httpx.AsyncClient(base_url=typed, timeout=30) as client:
         answer = await client.post(INFER, json=typed_inputs(**sent))
     assert answer.status_code == 400
     assert f"inputs.{name}.data" in answer.json()["error"] and words in answer.json()["error"]
@@ -160,7 +160,7 @@ async def test_a_model_that_raises_is_the_versions_error_and_nobody_elses(link: 
         outputs=(Tensor(name="y", datatype="FP32", shape=(-1,)),),
     )
     state = await link.push(made.table(1, made.slot_of(tmp_path, "g@1", data, signature)))
-    async with httpx.AsyncClient(base_url=state.address) as client:
+    async with httpx.AsyncClient(base_url=state.address, timeout=30) as client:
 
         def ask(index: int) -> Any:
             body = {"inputs": [{"name": "i", "shape": [1], "datatype": "INT64", "data": [index]}]}
@@ -207,7 +207,7 @@ async def test_an_optional_input_that_is_left_out_is_a_missing_value_to_the_mode
         {"name": name, "shape": [2, 1], "datatype": "FP32", "data": values}
         for name, values in (("x", [1, 2]), ("a", [3, 4]))
     )
-    async with httpx.AsyncClient(base_url=address) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=30) as client:
         without = (await client.post(INFER, json={"inputs": [x]})).json()
         given = (await client.post(INFER, json={"inputs": [x, a]})).json()
         refused = await client.post(INFER, json={"inputs": [a]})

@@ -57,7 +57,7 @@ class Bench:
 
         loaded.run = run  # type: ignore[method-assign]
         loaded.expected = lambda rows: 0.0 if quick else 1.0  # type: ignore[method-assign]
-        return Batches(arm, self.status)
+        return Batches(loaded, slot.version, arm.number, rule, self.status)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ async def test_a_lone_request_waits_for_nobody(bench: Bench, made: Any) -> None:
         row = np.ones((1, 2), np.float32)
         began = time.perf_counter()
         await ran(batches, row)
-        assert time.perf_counter() - began < 5.0
+        assert time.perf_counter() - began < 9.0
 
 
 async def test_a_run_under_way_is_waited_for_no_longer_than_allowed(bench: Bench, made: Any, tmp_path: Path) -> None:

@@ -374,7 +374,7 @@ async def test_a_version_asked_for_by_name_answers_and_is_no_evidence_of_the_rol
     """By path or by field; one that only looks on is not there. What the routes dealt is counted, these are not."""
     state = await both.push(canary(made, tmp_path))
     row = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 1, 1, 1]}
-    async with httpx.AsyncClient(base_url=state.address) as client:
+    async with httpx.AsyncClient(base_url=state.address, timeout=30) as client:
         for path in ("m@2", "2", "m%402"):
             answer = await client.post(f"/v2/models/e/versions/{path}/infer", json={"inputs": [row]})
             assert answer.json()["outputs"][0]["data"] == [8.0, 8.0]
@@ -411,7 +411,7 @@ async def test_a_key_keeps_its_arm_at_every_door(both: Any, made: Any, tmp_path:
     rows = [{f"f{number}": 1 for number in range(4)}]
     seen = set()
     async with (
-        httpx.AsyncClient(base_url=state.address) as client,
+        httpx.AsyncClient(base_url=state.address, timeout=30) as client,
         grpc.aio.insecure_channel(state.grpc) as channel,
     ):
         for key in map(str, range(20)):
@@ -510,7 +510,7 @@ async def named(link: Any, made: Any, tmp_path: Path) -> AsyncIterator[httpx.Asy
         [(each.name, kinds[each.datatype], ["n", *each.shape[1:]]) for each in NAMED.outputs],
     )
     state = await link.push(made.table(3, made.slot_of(tmp_path, "n@4", data, NAMED)))
-    async with httpx.AsyncClient(base_url=state.address) as client:
+    async with httpx.AsyncClient(base_url=state.address, timeout=30) as client:
         yield client
 
 
@@ -592,13 +592,14 @@ async def test_a_body_that_is_no_rows_is_told_the_form(named: httpx.AsyncClient)
 async def test_a_call_whose_caller_gave_up_counts_all_the_same(both: Any, made: Any, tmp_path: Path) -> None:
     """A version that hangs would have no answers at all where every caller's deadline is shorter than ours."""
     signature = Signature(inputs=(Tensor("x", "FP32", (-1, 4)),), outputs=(Tensor("y", "FP32", ()),))
-    state = await both.push(made.table(1, made.slot_of(tmp_path, "slow@1", made.loop_bytes(400_000), signature)))
+    state = await both.push(made.table(1, made.slot_of(tmp_path, "slow@1", made.loop_bytes(3_000_000), signature)))
     message = message_of({"x": np.ones((1, 4), np.float32)}, raw=True)
     message.inputs[0].datatype = "FP32"
     async with grpc.aio.insecure_channel(state.grpc) as channel:
+        await channel.channel_ready()
         ask = channel.unary_unary(f"/{SERVICE}/ModelInfer")
         with pytest.raises(grpc.aio.AioRpcError) as told:
-            await ask(message.SerializeToString(), timeout=0.1)
+            await ask(message.SerializeToString(), timeout=1.0)
         assert told.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     await made.until(lambda: any(each.counts and each.counts["slow@1"].requests == 1 for each in both.news))
 

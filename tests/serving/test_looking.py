@@ -17,8 +17,7 @@ from quarterstore.records import features, online
 from quarterstore.records.deployments import Slot
 from quarterstore.records.faults import Conflict, Fault, NotFound
 from quarterstore.records.registry import Feature, Signature, Tensor
-from quarterstore.shelf.entity_keys import key_bytes
-from quarterstore.shelf.online import packed, write
+from tests.usage import Rows, generation
 
 KEYS = (features.Key(name="customer", kind="integer"), features.Key(name="region"))
 HAS = (
@@ -44,18 +43,8 @@ NEEDS = (online.Needed(name="usage", version=1, features=("minutes", "plan", "ac
 def views(tmp_path: Path) -> Views:
     """One view with an entity of now and one that is a day old; the ttl is an hour."""
     now = time.time_ns() // 1000
-    rows = {(1, "eu"): (now, [2.5, "pro", True]), (2, "eu"): (now - 86_400 * 10**6, [7.0, "old", False])}
-    write(tmp_path / "g", sorted((key_bytes(key), packed([at, at, *values])) for key, (at, values) in rows.items()))
-    view = online.OnlineView(
-        name="usage",
-        version=1,
-        keys=KEYS,
-        features=HAS,
-        ttl=3600.0,
-        folder=str(tmp_path / "g"),
-        columns=tuple(each.name for each in HAS),
-        made=now / 1e6,
-    )
+    rows: Rows = {(1, "eu"): (now, [2.5, "pro", True]), (2, "eu"): (now - 86_400 * 10**6, [7.0, "old", False])}
+    view = generation(tmp_path / "g", KEYS, HAS, rows, now / 1e6)
     found = Views()
     found.swap([view])
     return found

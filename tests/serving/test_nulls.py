@@ -30,8 +30,7 @@ from quarterdeckd.serving.web import Web
 from quarterstore.records import features, online
 from quarterstore.records.deployments import BatchingRule, Route, RoutingTable, Slot
 from quarterstore.records.registry import Feature, Signature, Tensor
-from quarterstore.shelf.entity_keys import key_bytes
-from quarterstore.shelf.online import packed, write
+from tests.usage import Rows, generation
 
 KEYS = (features.Key(name="customer", kind="integer"),)
 HAS = (features.Feature(name="minutes", kind="number"), features.Feature(name="calls", kind="integer"))
@@ -56,21 +55,8 @@ class Served:
         status.fresh(folder / "status-0")
         now = time.time()
         ages = {1: 0.0, 2: 86_400.0}
-        rows = [
-            (key_bytes((customer,)), packed([round((now - age) * 1e6)] * 2 + [4.0, 3]))
-            for customer, age in ages.items()
-        ]
-        write(folder / "g", sorted(rows))
-        view = online.OnlineView(
-            name="usage",
-            version=1,
-            keys=KEYS,
-            features=HAS,
-            ttl=3600.0,
-            folder=str(folder / "g"),
-            columns=tuple(each.name for each in HAS),
-            made=now,
-        )
+        rows: Rows = {(customer,): (round((now - age) * 1e6), [4.0, 3]) for customer, age in ages.items()}
+        view = generation(folder / "g", KEYS, HAS, rows, now)
         self.routes = Routes()
         for slot in slots:
             self.routes.hold(self.routes.load(slot))
@@ -111,6 +97,8 @@ class Served:
 
 
 Serve = Callable[..., Served]
+KNOWN, STRANGE = {"customer": 1, "age": 1}, {"customer": 9, "age": 1}
+"""Rows by keys: of an entity that is there, and of one that is not."""
 
 
 @pytest.fixture
@@ -153,9 +141,7 @@ async def test_a_key_that_is_not_known_is_refused_by_row_and_is_no_error_of_the_
     serve: Serve, tmp_path: Path, rule: BatchingRule
 ) -> None:
     served = serve(rule=rule)
-    found = await asyncio.gather(
-        served.rows({"customer": 1, "age": 1}, {"customer": 9, "age": 1}), served.rows({"customer": 1, "age": 5})
-    )
+    found = await asyncio.gather(served.rows(KNOWN, STRANGE), served.rows({"customer": 1, "age": 5}))
     (refused, told), (answered, body) = found
     assert (refused, told["error"], answered, body["rows"]) == (409, UNKNOWN, 200, [{"y": [4.0, 5.0]}])
     assert told["features"]["usage@1"]["statuses"] == ["PRESENT", "NOT_FOUND"] and "id" not in told
@@ -185,15 +171,15 @@ async def test_of_many_rows_some_are_named_and_the_others_counted(serve: Serve) 
 async def test_a_version_that_fails_on_whole_rows_has_an_error_also_beside_a_null(serve: Serve) -> None:
     """The logarithm of what is below zero is no number, whoever is asked for beside it."""
     served = serve(operator="Log")
-    failed, told = await served.rows({"customer": 1, "age": -1}, {"customer": 9, "age": 1})
+    failed, told = await served.rows({"customer": 1, "age": -1}, STRANGE)
     assert (failed, served.counts) == (500, (0, 1, 1)) and "not finite" in told["error"]
-    refused, _ = await served.rows({"customer": 1, "age": 1}, {"customer": 9, "age": -1})
+    refused, _ = await served.rows(KNOWN, {"customer": 9, "age": -1})
     assert (refused, served.counts) == (409, (1, 1, 1)), "the row with a null is what it fails on"
 
 
 async def test_a_null_that_the_signature_takes_is_a_promise_of_the_version(serve: Serve) -> None:
     served = serve(OPTIONAL)
-    failed, _ = await served.rows({"customer": 9, "age": 1})
+    failed, _ = await served.rows(STRANGE)
     assert (failed, served.counts) == (500, (0, 1, 1))
 
 
@@ -212,7 +198,7 @@ async def test_an_error_that_a_null_raises_is_the_callers_and_one_that_values_ra
         places = [numpy_helper.from_array(np.array([each], np.int64), name) for name, each in (("zero", 0), ("one", 1))]
         data = made.graph_bytes(nodes, [("x", FLOAT, ["n", 2])], [("y", FLOAT, ["n", 2])], [table, *places])
         served = serve(data=data)
-        found, _ = await served.rows({"customer": 1, "age": 1}, {"customer": 9, "age": 1})
+        found, _ = await served.rows(KNOWN, STRANGE)
         assert (found, served.counts) == (expected, counts)
 
 
@@ -229,7 +215,7 @@ async def test_where_whole_numbers_are_taken_a_null_is_refused_before_the_model_
 async def test_a_row_without_keys_gives_every_value_itself(serve: Serve) -> None:
     served = serve()
     for row in ({"age": 1}, {"age": 1, "minutes": None}):
-        refused, told = await served.rows({"customer": 1, "age": 1}, row)
+        refused, told = await served.rows(KNOWN, row)
         assert (refused, told["error"]) == (
             400,
             "rows[1].minutes: got no value, expected one, or the keys it is read by",
@@ -254,9 +240,9 @@ async def test_a_shadow_is_shown_no_null_that_its_signature_may_not_take(
     served.routes.ways["e"].shadow = served.routes.ways["e"].arms[0].slot
     copied: list[Any] = []
     monkeypatch.setattr(Copies, "later", lambda *about: copied.append(about))
-    answered, _ = await served.rows({"customer": 9, "age": 1})
+    answered, _ = await served.rows(STRANGE)
     assert (answered, copied) == (200, [])
-    await served.rows({"customer": 1, "age": 1})
+    await served.rows(KNOWN)
     assert len(copied) == 1
 
 

@@ -30,7 +30,7 @@ ROW = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 1, 1, 1]}
 INFER = "/v2/models/e/infer"
 
 
-async def until(true: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something itself, with a deadline."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -44,7 +44,7 @@ async def test_a_prediction_is_answered_with_its_version_and_recorded(
     """The whole way: routes pushed, asked over HTTP, the frame on disk."""
     state = await link.push(table(1, slot("m@1")))
     assert state.epoch == 1 and state.address
-    async with httpx.AsyncClient(base_url=state.address) as client:
+    async with httpx.AsyncClient(base_url=state.address, timeout=30) as client:
         answer = await client.post(INFER, json={"inputs": [ROW]})
         nested = await client.post(INFER, json={"inputs": [{**ROW, "data": [[1, 1, 1, 1]]}]})
     assert answer.status_code == 200 and answer.json()["outputs"][0]["data"] == [1.0, 1.0]
@@ -78,7 +78,7 @@ async def test_bad_requests_are_told_what_was_expected_and_never_counted_against
         (INFER, {"inputs": [ROW], "outputs": [{"name": "nope"}]}, "nope"),
         ("/v2/models/ee/infer", {"inputs": [ROW]}, "nearest: e"),
     ]
-    async with httpx.AsyncClient(base_url=state.address or "") as client:
+    async with httpx.AsyncClient(base_url=state.address or "", timeout=30) as client:
         for path, body, word in bad:
             content = {"content": body} if isinstance(body, bytes) else {"json": body}
             answer = await client.post(path, **content)
@@ -94,7 +94,7 @@ async def test_bad_requests_are_told_what_was_expected_and_never_counted_against
 async def test_an_answer_that_is_not_finite_is_the_models_error(link: ServingLink, slot: Callable[..., Slot]) -> None:
     """It is what a canary is rolled back for."""
     state = await link.push(table(1, slot("m@1", operator="Log")))
-    async with httpx.AsyncClient(base_url=state.address or "") as client:
+    async with httpx.AsyncClient(base_url=state.address or "", timeout=30) as client:
         answer = await client.post(INFER, json={"inputs": [{**ROW, "data": [-1, -1, -1, -1]}]})
     assert answer.status_code == 500 and answer.json()["error"] == "the model's answer is not finite"
     await until(lambda: any(each.latency and each.latency.total_errors == 1 for each in link.news))
@@ -107,7 +107,7 @@ async def test_what_was_answered_before_a_switch_is_told_however_soon_it_comes(
     slots = {1: slot("m@1"), 0: slot("m@2", bias=7.0)}
     for epoch in range(1, 5):
         state = await link.push(table(epoch, slots[epoch % 2]))
-        async with httpx.AsyncClient(base_url=state.address or "") as client:
+        async with httpx.AsyncClient(base_url=state.address or "", timeout=30) as client:
             for _ in range(7):
                 assert (await client.post(INFER, json={"inputs": [ROW]})).status_code == 200
 
@@ -139,7 +139,7 @@ async def test_a_switch_under_load_fails_nothing_and_never_mixes_versions(
             assert (version, answer.json()["outputs"][0]["data"][0]) == expected
             seen.add(version)
 
-    async with httpx.AsyncClient(base_url=state.address or "") as client:
+    async with httpx.AsyncClient(base_url=state.address or "", timeout=30) as client:
         asking = [asyncio.create_task(ask(client)) for _ in range(3)]
         for epoch in range(2, 16):
             assert (await link.push(table(epoch, slots[epoch % 2]))).epoch == epoch
@@ -163,7 +163,7 @@ async def test_a_killed_host_is_replaced_on_the_same_routes_and_port(
             except httpx.TransportError:
                 return 0
 
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 40
         while await again() != 200:
             assert time.monotonic() < deadline
     await until(lambda: any(each.kind == "crash" for each in link.news))
@@ -181,7 +181,7 @@ async def test_a_launcher_that_was_killed_comes_back_on_its_port_with_its_routes
         sys.executable, "-m", "quarterdeckd.serving.launcher", "--home", str(home.root)
     )
     async with httpx.AsyncClient(base_url=state.address or "", timeout=15) as client:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 40
         while True:
             try:
                 answer = await client.post(INFER, json={"inputs": [ROW]})

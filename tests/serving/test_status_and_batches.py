@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import platform
@@ -122,13 +123,15 @@ def test_a_batch_is_expected_to_take_longer_than_a_row(slot: Callable[..., Slot]
     assert loaded.expected(1) < 0.001
 
 
-def gettid_of_busiest(pid: int) -> int:
-    """The thread of a process that has used most processor time, its first one left out."""
-
-    def used(task: str) -> int:
-        return int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0])
-
-    return int(max((task for task in os.listdir(f"/proc/{pid}/task") if int(task) != pid), key=used))
+def busiest(pid: int) -> tuple[int, float]:
+    """The thread of a process that has used most processor time, its first one left out, and by how many seconds."""
+    used = {0: 0.0}
+    for task in map(int, os.listdir(f"/proc/{pid}/task")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may end while we look
+            if task != pid:
+                used[task] = int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0]) / 1e9
+    first, second, *_ = sorted(used, key=lambda task: -used[task])
+    return first, used[first] - used[second]
 
 
 @pytest.mark.skipif(TGKILL is None, reason="the number of tgkill(2) is not known for this processor")
@@ -147,10 +150,10 @@ async def test_of_two_running_versions_the_one_whose_thread_crashed_is_blamed(
         first = asyncio.create_task(client.post(infer("long"), json=body()))
         path = home.serving / "status-0"
         await made.until(lambda: len(status.running(path)) == 1)
-        await asyncio.sleep(0.3)  # the first one gets ahead in processor time, by which its thread is told
+        await made.until(lambda: busiest(host.pid)[1] > 0.3)  # it is told by the processor time it has used
         second = asyncio.create_task(client.post(infer("short"), json=body()))
         await made.until(lambda: len(status.running(path)) == 2)
-        thread = gettid_of_busiest(host.pid)
+        thread, _ = busiest(host.pid)
         assert ctypes.CDLL(None).syscall(TGKILL, host.pid, thread, signal.SIGSEGV) == 0
         found = await asyncio.gather(first, second, return_exceptions=True)
     assert all(isinstance(each, httpx.TransportError) for each in found)
@@ -162,7 +165,7 @@ async def test_a_slow_version_holds_up_no_other_one(
     link: Any, home: Home, slot: Callable[..., Slot], made: Any, tmp_path: Path
 ) -> None:
     """More of its requests wait than it has threads; the other version is answered meanwhile."""
-    slow = made.slot_of(tmp_path, "slow@1", made.loop_bytes(400_000), SLOW)
+    slow = made.slot_of(tmp_path, "slow@1", made.loop_bytes(1_500_000), SLOW)
     routes = tuple(
         Route(endpoint=name, epoch=1, slots=(each,), salt="s") for name, each in (("slow", slow), ("e", slot("m@1")))
     )
@@ -242,7 +245,7 @@ async def test_a_version_that_hangs_can_be_taken_back_at_once(
         assert (await link.push(made.table(2, slot("m@1")))).epoch == 2
         answer = await client.post(infer("e"), json=body())
         assert answer.status_code == 200 and answer.headers["quarterdeck-version"] == "m@1"
-        assert time.monotonic() - began < 5.0  # a run of it takes twenty
+        assert time.monotonic() - began < 15.0  # a run of it takes twenty
         os.kill(state.hosts[0].pid, signal.SIGKILL)
         await asyncio.gather(*stuck, return_exceptions=True)
         (crash,) = await made.until(lambda: [each for each in link.news if each.kind == "crash"])

@@ -91,8 +91,8 @@ class Traffic:
         return self.answers
 
     async def until(self, count: int) -> None:
-        """Wait for so many more answers: the time that they take at this rate, and 20 seconds."""
-        deadline = time.monotonic() + 20 + count / self._rate
+        """Wait for so many more answers: the time that they take at this rate, and 40 seconds."""
+        deadline = time.monotonic() + 40 + count / self._rate
         count += len(self.answers)
         while len(self.answers) < count:
             assert time.monotonic() < deadline, "no answers came"

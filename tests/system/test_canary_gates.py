@@ -79,7 +79,7 @@ class Trial:
     def shown(self) -> deployments.Deployment:
         return self.client.ask(deployments.ShowDeployment(endpoint="m"))
 
-    def until(self, true: Callable[[deployments.Deployment], Any], seconds: float = 30) -> deployments.Deployment:
+    def until(self, true: Callable[[deployments.Deployment], Any], seconds: float = 60) -> deployments.Deployment:
         """The deployment once it is so."""
         deadline = time.monotonic() + seconds
         while not true(found := self.shown()):
@@ -141,6 +141,8 @@ def test_a_candidate_with_worse_labels_is_rolled_back_with_metric_value_limit_an
         assert event.automatic and (verdict.metric, verdict.value, verdict.limit) == ("accuracy", 1.0, 0.2)
         assert verdict.have >= 50 and verdict.unit == "labels" and verdict.gates[0].verdict == "FAIL"
         assert "accuracy" in client.ask(ListAlerts())[0].words
+        said = quick.qd("canary", "status", "m").stdout
+        assert "m@2" in said and "called off at 50 %" in said and "1 worse, limit 0.2" in said
 
 
 def test_a_candidate_without_labels_holds_with_the_number_it_needs_and_time_alone_never_advances(
@@ -182,7 +184,8 @@ def test_a_candidate_without_labels_holds_with_the_number_it_needs_and_time_alon
 def test_gates_that_are_misspelt_are_refused_before_anything_happens(quick: Daemon) -> None:
     with quick.client() as client:
         Trial(quick, client, turned=False)
-        client.ask(deployments.RollBack(endpoint="m"))
+        assert "m@2 at 50 % beside m@1" in quick.qd("canary", "status", "m").stdout
+        client.ask(deployments.RollBack(endpoint="m", reason="enough"))
         before = client.status().seq
         for gate, words in (
             ("acuracy:0.1", "gate: got acuracy:0.1, expected one of accuracy, psi, "),
@@ -195,5 +198,7 @@ def test_gates_that_are_misspelt_are_refused_before_anything_happens(quick: Daem
         ):
             done = quick.qd("canary", "m@2", "--gate", gate)
             assert done.returncode in (2, 4) and words in done.stderr, done.stderr
-        assert quick.qd("canary", "status", "m").returncode == 4
+        said = quick.qd("canary", "status", "m").stdout.split()
+        assert {"m@2", "called", "off", "enough", "by"} <= {*said}, said
+        assert quick.qd("canary", "status", "nowhere").returncode == 4
         assert client.status().seq == before

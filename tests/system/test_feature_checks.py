@@ -99,9 +99,12 @@ def test_a_view_without_a_version_has_no_verdict_and_what_makes_no_sense_is_refu
     assert (found["verdict"], found["against"], len(found["features"])) == (None, None, 2)
     for words, said in (
         (("--against", "m@1"), "model: got m"),
-        (("--since", "2999-01-01"), "since: got"),
+        (("--since", "2999-01-01"), "since: got 2999-01-01 00:00:00 UTC, expected a time that is past"),
         (("--since", "soon"), "since: got soon, expected a time"),
-        (("--since", "2026-02-01", "--until", "2026-01-01"), "until: got"),
+        (
+            ("--since", "2026-02-01", "--until", "2026-01-01"),
+            "until: got 2026-01-01 00:00:00 UTC, expected a time after 2026-02-01",
+        ),
     ):
         refused = absent.qd("features", "stats", "usage", *words)
         assert refused.returncode in (2, 4) and said in refused.stderr, refused.stderr

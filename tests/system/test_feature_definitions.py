@@ -128,3 +128,22 @@ def test_definitions_are_written_from_rows_and_taken(absent: Daemon, folder: Pat
     assert done(absent, "load", "q", folder / "q.csv")["rows"] == 1
     ran = subprocess.run([*script, "--view", "v", "--key", "whom", "--time", "at"], capture_output=True, text=True)
     assert ran.returncode == 1 and "whom: got no such column" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "time", "words"),
+    [
+        ("cut.parquet", "PAR1", "at", "error: file: got "),
+        ("ragged.csv", "k,at\n1,2,3\n", "at", "error: file: got "),
+        ("empty.csv", "", "at", "error: file: got "),
+        ("text.csv", "k,at\n1,soon\n", "at", "error: at: got text, expected times, or numbers of seconds since 1970"),
+        ("k.csv", "k,at\n1,2\n", "when", "error: when: got no such column, expected one of k, at"),
+    ],
+)
+def test_no_definition_is_written_from_a_file_that_cannot_be_read_or_has_no_times(
+    tmp_path: Path, name: str, held: str, time: str, words: str
+) -> None:
+    (tmp_path / name).write_text(held)
+    script = [sys.executable, str(ROOT / "scripts" / "feature_definitions.py"), str(tmp_path / name)]
+    ran = subprocess.run([*script, "--view", "v", "--key", "k", "--time", time], capture_output=True, text=True)
+    assert ran.returncode == 1 and ran.stderr.startswith(words) and len(ran.stderr.splitlines()) == 1

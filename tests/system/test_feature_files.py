@@ -36,7 +36,7 @@ def make(daemon: Daemon, folder: Path, name: str, *more: str) -> Any:
     return done(daemon, "get", "--entities", folder / "e.csv", "--view", "usage", "-o", folder / name, *more)
 
 
-def until(found: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def until(found: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
     """Wait for something to be so."""
     deadline = time.monotonic() + seconds
     while not (answer := found()):

@@ -11,19 +11,8 @@ import polars as pl
 import pytest
 
 from tests.conftest import Daemon
+from tests.usage import DEFINED
 
-DEFINED = """
-[entities.customer]
-keys = { customer = "integer" }
-
-[views.usage]
-entities = ["customer"]
-event_time = "at"
-ttl = "30d"
-[views.usage.features]
-minutes = "number"
-plan = "text"
-"""
 ROWS = "customer,at,minutes,plan\n1,2026-01-01,1.5,basic\n1,2026-02-01T12:00Z,2.5,pro\n2,2026-01-15,7,\n"
 BACKFILL = "customer,at,minutes,plan\n1,2026-01-01,9.5,corrected\n"
 ENTITIES = "customer,event_time\n1,2026-01-05\n1,2026-02-01T12:00Z\n1,2026-06-01\n2,2026-01-20\n9,2026-01-20\n"

@@ -23,19 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 from quarterstore.records import deployments, jobs, monitoring, online
 from tests.conftest import Daemon
 from tests.decks import until
+from tests.usage import DEFINED
 
-DEFINED = """
-[entities.customer]
-keys = { customer = "integer" }
-
-[views.usage]
-entities = ["customer"]
-event_time = "at"
-ttl = "30d"
-[views.usage.features]
-minutes = "number"
-plan = "text"
-"""
 ROWS = "customer,at,minutes,plan\n1,2026-01-01,1.5,basic\n1,{now},2.5,pro\n2,2026-01-15,7,\n"
 
 

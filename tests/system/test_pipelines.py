@@ -17,6 +17,7 @@ import pytest
 from quarterstore.records import jobs, pipelines, registry
 from quarterstore.records.faults import NotFound
 from quarterstore.records.pipelines import CACHED
+from tests.faults.test_jobs import lives
 
 STEPS = """
 import os, pathlib, time
@@ -94,7 +95,7 @@ after = ["evaluate"]
 """
 
 
-def until(found: Callable[[], Any], seconds: float = 30) -> Any:
+def until(found: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait for something to be so."""
     deadline = time.monotonic() + seconds
     while not (answer := found()):
@@ -301,7 +302,7 @@ def test_a_run_whose_worker_or_daemon_is_killed_registers_one_version(absent: An
         absent.stop(signal.SIGKILL)
     if killed in ("worker", "both"):
         os.kill(worker, signal.SIGKILL)
-        until(lambda: not Path(f"/proc/{process}").exists() or "Z" in Path(f"/proc/{process}/stat").read_text())
+        until(lambda: not lives(process))
     if killed == "daemon":
         go.touch()
     else:
@@ -328,7 +329,7 @@ def test_a_cancelled_run_ends_its_step(daemon: Any, tmp_path: Path) -> None:
     process = int(until(lambda: mark.exists() and mark.read_text().endswith("\n") and mark.read_text()).split()[0])
     assert daemon.qd("pipeline", "cancel", run.id, "--reason", "enough").returncode == 0
     assert shown(daemon, run.id).state == "CANCELLED"
-    until(lambda: not Path(f"/proc/{process}").exists())
+    until(lambda: not lives(process))
     with daemon.client() as client, pytest.raises(NotFound):
         client.ask(registry.ListVersions(model="cancelled"))
 

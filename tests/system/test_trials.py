@@ -24,7 +24,7 @@ class Beside(Trial):
         self.until_served(self.shown().epoch)
 
 
-def until(true: Callable[[], Any], seconds: float = 30) -> Any:
+def until(true: Callable[[], Any], seconds: float = 60) -> Any:
     """What it is, once it is so."""
     deadline = time.monotonic() + seconds
     while not (found := true()):

@@ -87,7 +87,7 @@ def served(owner: Client, ana: Client) -> None:
         asked = owner.ask(governance.Propose(act=msgspec.to_builtins(move), reason="good enough"))
         ana.ask(governance.Approve(approval=asked.id, evidence=asked.evidence))
         owner.ask(deployments.Deploy(version=version))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while owner.ask(deployments.ShowDeployment(endpoint="churn")).live != version:
             assert time.monotonic() < deadline, owner.ask(deployments.ShowDeployment(endpoint="churn"))
             time.sleep(0.05)
@@ -95,7 +95,7 @@ def served(owner: Client, ana: Client) -> None:
 
 async def until(pilot: Pilot[Any], found: Callable[[], Any], what: str = "it") -> Any:
     """Wait for something on the screen."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (answer := found()):
         if pilot.app._exception is not None:  # a console that has ended shows its last screen for ever
             raise pilot.app._exception

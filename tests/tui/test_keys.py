@@ -162,7 +162,7 @@ async def test_a_notice_covers_nothing_and_gives_the_command_its_line_back(
     quiet: Any, made: Any, console: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At 80x24 the rows, the card and the keys stay where they are; the command is back when it was read."""
-    monkeypatch.setitem(notice_line.SIGNS, "information", ("·", "cyan", 0.5))
+    monkeypatch.setitem(notice_line.SIGNS, "information", ("·", "cyan", 600.0))
     async with console(quiet.home).run_test(size=(80, 24)) as pilot:
         await made.gone_to(pilot, "2", "runs")
         before = made.lines(pilot)
@@ -171,6 +171,8 @@ async def test_a_notice_covers_nothing_and_gives_the_command_its_line_back(
         await made.shown(pilot, "0 runs are marked")
         during = made.lines(pilot)
         assert during[:-2] == before[:-2] and during[-1] == before[-1]
+        monkeypatch.setitem(notice_line.SIGNS, "information", ("·", "cyan", 0.05))
+        await pilot.press("c")  # said once more, for less than it stands already
         await made.shown(pilot, "$ qd run show")
         assert "are marked" not in made.text(pilot)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quarterdeckd.work.health import serves, serving_words
-from quarterstore.records.deployments import HostState, ServingState
+from quarterstore.records.serving import HostState, ServingState
 
 HOST = HostState(pid=1, epoch=1, started=0.0)
 

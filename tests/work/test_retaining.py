@@ -48,7 +48,7 @@ class Store:
         """As a start does."""
         self.intake = Intake(self.home.samples / "metrics", lambda run: None)
         self.predictions = Predictions(self.home, self.deck.state)
-        args: Any = (self.home, self.deck.state, self.intake, self.predictions, self, self.fold_points)
+        args: Any = (self.home, self.deck.state, self.intake, self.predictions, self)
         self.retaining = Retaining(*args)
 
     async def speak(self, act: Any, answer: Any = None, *, request: str = "") -> Any:

@@ -91,3 +91,18 @@ async def test_another_change_of_the_deployment_does_not_begin_a_soak_anew() -> 
     assert await watch.step_after(SOAK - 1.0) == 0
     watch.keep(deployments.SetRecording(endpoint="m", days=30))
     assert await watch.step_after(1.0) == 1
+
+
+async def test_serving_that_is_stopped_while_its_launcher_starts_is_stopped() -> None:
+    """Nothing was acknowledged and no state has come: there is something to stop all the same, once."""
+    watch = Watch()
+    stopped: list[bool] = []
+
+    async def stop() -> None:
+        stopped.append(True)
+
+    watch.rollouts._link = SimpleNamespace(beginning=lambda: not stopped, stop=stop)  # type: ignore[assignment]
+    watch.keep(deployments.StopServing())
+    for _ in range(2):
+        await watch.rollouts.push()
+    assert stopped == [True]

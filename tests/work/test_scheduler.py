@@ -29,7 +29,7 @@ class Deck:
         self.clock = NOON
         self.scheduler = Scheduler(self.ruling.state, self, self.bus, lambda: self.clock)  # type: ignore[arg-type]
         self.scheduler.start()
-        self.scheduler._alarms.pause()  # its own clock is the true one; here it keeps alarms, and wakes nobody
+        self.scheduler._loaded().pause()  # its own clock is the true one; here it keeps alarms, and wakes nobody
 
     async def speak(self, act: Any, request: str | None = None) -> None:
         """Decide at the time of the clock, then tell the bus."""
@@ -58,7 +58,7 @@ class Deck:
 
     def alarm(self, name: str) -> float | None:
         """Hours after noon of the alarm that is set."""
-        job = self.scheduler._alarms.get_job(f"schedule {name}")
+        job = self.scheduler._loaded().get_job(f"schedule {name}")
         return None if job is None else (job.next_run_time.timestamp() - NOON) / 3600
 
 

@@ -69,7 +69,7 @@ def _written(path: Path, kind: type[Kind], what: str) -> Kind:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"got a file that is no TOML ({error})", field=path.name) from error
     except msgspec.ValidationError as error:
-        raise misfit(kind, str(error)) from error
+        raise misfit(kind, str(error), fields) from error
 
 
 def _beside(path: Path, name: str, field: str) -> Path:

@@ -92,7 +92,7 @@ def read(path: Path, *, run_code: bool = False) -> list[DefineView]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"got a file that is no TOML ({error})", field=path.name) from error
     except msgspec.ValidationError as error:
-        raise misfit(Written, str(error)) from error
+        raise misfit(Written, str(error), fields) from error
     entities = {name: _entity(name, each) for name, each in written.entities.items()}
     return [_view(name, each, entities) for name, each in written.views.items()]
 

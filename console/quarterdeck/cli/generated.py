@@ -15,6 +15,8 @@ from quarterstore.records.faults import Invalid
 from quarterstore.records.misfits import misfit, refuse_unknown
 
 HIDDEN = ("store.put_blob", "store.get_blob", "runs.log_metrics", "store.replay", "runs.beat")
+ALONE = "alone_"
+"""The parameter of the only value that a message needs, given without its option."""
 WIDEST_CHOICES = 50
 """Choices that stand in an option's own line; more of them are its help, which is folded."""
 
@@ -34,15 +36,29 @@ def askable() -> dict[str, dict[str, type]]:
 
 
 def command_of(kind: type, verb: str) -> click.Command:
-    """A command whose options are the fields of a message."""
+    """A command whose options are the fields of a message; the only one that it needs may also stand alone, where it is
+    a text: `qd predictions show ID`."""
     hints = get_type_hints(kind)
-    parameters: list[click.Parameter] = []
-    for field in msgspec.structs.fields(kind):
-        parameters.append(_option(field, hints[field.name]))
+    fields = msgspec.structs.fields(kind)
+    parameters: list[click.Parameter] = [_option(field, hints[field.name]) for field in fields]
+    needed = [option for option in parameters if option.required]
+    only = (
+        needed[0] if len(needed) == 1 and needed[0].type is click.STRING and _is_text(hints[needed[0].name]) else None
+    )
+    if only is not None:
+        only.required = False
+        parameters.append(click.Argument([ALONE], required=False, metavar=f"[{only.name.upper()}]"))
 
     def run(**given: Any) -> None:
-        context = click.get_current_context().find_object(Context)
+        click_context = click.get_current_context()
+        context = click_context.find_object(Context)
         assert context is not None
+        if only is not None:
+            alone = given.pop(ALONE)
+            if (alone is None) == (given[only.name] is None):
+                words = f"{only.opts[0]}: got {'nothing' if alone is None else 'it twice'}, expected it once"
+                raise click.UsageError(words, click_context)
+            given[only.name] = given[only.name] if alone is None else alone
         context.out(
             context.client.ask(message_of(kind, {name: value for name, value in given.items() if value is not None}))
         )
@@ -151,13 +167,7 @@ class Noun(click.Group):
         if found is None and args and args[0].endswith(".toml") and "run" in self._extra:
             return super().resolve_command(context, ["run", *args])  # `qd tune t.toml`: a definition is there to be run
         if found is None and args and not args[0].startswith("-"):
-            raise click.UsageError(unknown(args[0], self.list_commands(context)), context)
+            from quarterdeck.cli.tried import unknown
+
+            raise click.UsageError(unknown(args[0], self.list_commands(context), self.name or ""), context)
         return super().resolve_command(context, args)
-
-
-def unknown(name: str, known: list[str]) -> str:
-    """The complaint about an unknown word, with the nearest three."""
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-    return f"got {name}, expected a known command" + (f"; nearest: {', '.join(near)}" if near else "")

@@ -53,6 +53,8 @@ class Words(click.Group):
         return [*short.HELP, *(noun for noun in NOUNS if noun not in short.HELP)]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if f"{name}s" in NOUNS and name not in (*short.COMMANDS, *short.GROUPS):  # `qd prediction show ID`
+            name = f"{name}s"
         if name in short.COMMANDS:
             return short.COMMANDS[name]()
         if name == "runs":
@@ -76,7 +78,7 @@ class Words(click.Group):
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
         if args and self.get_command(context, args[0]) is None:
-            from quarterdeck.cli.generated import unknown
+            from quarterdeck.cli.tried import unknown
 
             raise click.UsageError(unknown(args[0], self.list_commands(context)), context)
         return super().resolve_command(context, args)

@@ -41,7 +41,6 @@ def quickstart(
     """Check the file, write the definition, train, register; answers the version and the run of the pipeline."""
     if not file.is_file():
         raise got("file", str(file), "a file that can be read")
-    name = word(file.stem)
     parquet = file.suffix.lower() in (".parquet", ".pq")
     columns: tuple[Column, ...] = ()
     rows, task = 0, "regression"  # of Parquet till the daemon has looked; this learner fits both tasks
@@ -49,40 +48,39 @@ def quickstart(
         tables.check_parquet(file)
     else:
         columns, rows, task = _looked_at(context, file, target, time, group, ignore)
-    by = "time" if time else "group" if group else "random"
-    definition = Definition(
-        name=name,
-        model=name,
-        data=DataSection(target=target, file=str(file), time=time, group=group, ignore=ignore),
-        split=SplitSection(by=by, allow_leak=allow_leak or ""),  # type: ignore[arg-type]
-        train=TrainSection(learner=learner or LEARNERS[task]),
-    )
-    path = out or Path(f"{name}.toml")
+    data = DataSection(target=target, file=str(file), time=time, group=group, ignore=ignore)
+    definition = _definition(word(file.stem), data, learner or LEARNERS[task], allow_leak or "")
+    path = out or Path(f"{definition.name}.toml")
     if not parquet:
         _check_free(path, definition)
     client = context.client
     digest, size = client.put(file)
-    data = replace(definition.data, dataset=digest, file=None)
+    data = replace(data, dataset=digest, file=None)
     found = check_rows(context, replace(definition, data=data))
     if parquet:
         rows, task = found["rows"], found["task"]
         definition = replace(definition, train=TrainSection(learner=learner or LEARNERS[task]))
         _check_free(path, definition)
         _tell(context, rows, found["without_target"], found["features"], target, task, found.get("left_out", {}))
-    client.ask(
-        AddDataset(
-            digest=digest,
-            name=file.name[:200],
-            format="parquet" if parquet else "csv",
-            size=size,
-            rows=rows,
-            columns=columns,
-        )
-    )
+    kind = "parquet" if parquet else "csv"
+    client.ask(AddDataset(digest=digest, name=file.name[:200], format=kind, size=size, rows=rows, columns=columns))
     path.write_text(toml_of(definition))
     context.say(f"wrote {path}: edit it and run it again with: qd pipeline run {path}")
     run = to_the_end(context, client.ask(RunPipeline(definition=replace(definition, data=data))))
     version = client.ask(ShowVersion(version=run.version))
+    _tell_version(context, version)
+    return version, run
+
+
+def _definition(name: str, data: DataSection, learner: str, allow_leak: str) -> Definition:
+    """What is run: the rows split by time or by group where the file has one, else at random."""
+    by = "time" if data.time else "group" if data.group else "random"
+    split = SplitSection(by=by, allow_leak=allow_leak)  # type: ignore[arg-type]
+    return Definition(name=name, model=name, data=data, split=split, train=TrainSection(learner=learner))
+
+
+def _tell_version(context: Context, version: Version) -> None:
+    """What came of it, what is not as it should be, and what comes next."""
     for metric in version.metrics:
         span = (
             f"  ({metric.low:.4g} to {metric.high:.4g})" if metric.low is not None and metric.high is not None else ""
@@ -95,7 +93,6 @@ def quickstart(
     context.say(
         f"next: qd promote {version.id} Staging, then qd promote {version.id} Production, then qd deploy {version.id}"
     )
-    return version, run
 
 
 def _looked_at(

@@ -18,9 +18,7 @@ from quarterstore.records.deployments import (
     BatchingRule,
     Deploy,
     Deployment,
-    HostState,
     ListDeployments,
-    ServingState,
     SetBatching,
     ShowServing,
     StopServing,
@@ -29,6 +27,7 @@ from quarterstore.records.faults import Fault, TimedOut, Unreachable
 from quarterstore.records.hosts import AskServing
 from quarterstore.records.places import Home, listened
 from quarterstore.records.registry import ShowVersion, Version
+from quarterstore.records.serving import HostState, ServingState
 from quarterstore.records.wire import decode, encode
 
 LOOK = 200

@@ -55,7 +55,23 @@ def show(context: Context, run: PipelineRun) -> None:
     if context.json:
         context.out(run)
         return
-    facts: dict[str, Any] = {
+    facts = _facts(run)
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if value:
+            print(f"{name:<{width}}  {drawn(str(value))}")
+    print()
+    rows = [_row(step) for step in run.steps]
+    # what no step has leaves its room to the words, of which a terminal of 80 columns has little
+    table(rows, [name for name in rows[0] if name in ("step", "state", "words") or any(r[name] != "-" for r in rows)])
+    for step in run.steps:
+        if step.state == "ASKING":
+            _evidence(step)
+
+
+def _facts(run: PipelineRun) -> dict[str, Any]:
+    """What a run is bound to."""
+    return {
         "id": run.id,
         "pipeline": run.pipeline,
         "state": run.state,
@@ -70,29 +86,20 @@ def show(context: Context, run: PipelineRun) -> None:
         "job": run.job,
         "run": run.run,
     }
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        if value:
-            print(f"{name:<{width}}  {drawn(str(value))}")
-    print()
-    rows = [
-        {
-            "step": step.name,
-            "state": step.state,
-            "how": step.how or "-",
-            "took": took(step) or "-",
-            "tries": str(step.attempts) if step.attempts else "-",
-            "after": ", ".join(step.after) or "-",
-            "key": step.key[:12] or "-",
-            "words": step.words.removeprefix(f"{CACHED}; "),  # that it was is said under `how`
-        }
-        for step in run.steps
-    ]
-    # what no step has leaves its room to the words, of which a terminal of 80 columns has little
-    table(rows, [name for name in rows[0] if name in ("step", "state", "words") or any(r[name] != "-" for r in rows)])
-    for step in run.steps:
-        if step.state == "ASKING":
-            _evidence(step)
+
+
+def _row(step: Step) -> dict[str, str]:
+    """A step on a line; `-` where it has none."""
+    return {
+        "step": step.name,
+        "state": step.state,
+        "how": step.how or "-",
+        "took": took(step) or "-",
+        "tries": str(step.attempts) if step.attempts else "-",
+        "after": ", ".join(step.after) or "-",
+        "key": step.key[:12] or "-",
+        "words": step.words.removeprefix(f"{CACHED}; "),  # that it was is said under `how`
+    }
 
 
 def _evidence(step: Step) -> None:

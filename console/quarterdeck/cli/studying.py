@@ -14,7 +14,7 @@ from quarterdeck.cli.definition import source, with_rows
 from quarterstore.records.faults import Invalid, got
 from quarterstore.records.misfits import misfit, refuse_unknown
 from quarterstore.records.names import drawn
-from quarterstore.records.spaces import Goal, Parameter
+from quarterstore.records.spaces import Goal
 from quarterstore.records.studies import CheckStudy, StartStudy, Study, StudyDefinition, file_of, pipeline_of
 
 
@@ -26,12 +26,11 @@ def read(path: Path, **budget: Any) -> StudyDefinition:
         fields = tomllib.loads(path.read_text())
         refuse_unknown(StudyDefinition, fields)
         _check_objectives(fields.get("objectives"))
-        _check_parameters(fields.get("space"))
         found = msgspec.convert(fields, StudyDefinition)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"got a file that is no TOML ({error})", field=path.name) from error
     except msgspec.ValidationError as error:
-        raise misfit(StudyDefinition, str(error)) from error
+        raise misfit(StudyDefinition, str(error), fields) from error
     given = {name: value for name, value in budget.items() if value is not None}
     return replace(found, budget=replace(found.budget, **given))
 
@@ -43,17 +42,6 @@ def _check_objectives(objectives: Any) -> None:
         if goal not in known:
             place = drawn(f"objectives.{name}", longest=200)
             raise got(place, drawn(str(goal), longest=100), " or ".join(known))
-
-
-def _check_parameters(space: Any) -> None:
-    """Raise for the first parameter that is none, by its name, which msgspec does not say of what is in a table."""
-    for name, given in space.items() if isinstance(space, dict) else ():
-        try:
-            msgspec.convert(given, Parameter)
-        except msgspec.ValidationError as error:
-            fault = misfit(Parameter, str(error))
-            place = f"space.{name}" if fault.field == "message" else f"space.{name}.{fault.field}"
-            raise Invalid(fault.message, field=drawn(place, longest=200), nearest=fault.nearest) from error
 
 
 def start(context: Context, path: Path, **budget: Any) -> Study:

@@ -199,6 +199,12 @@ class DeckApp(App[int]):
     async def on_event(self, event: events.Event) -> None:
         """For the benchmarks: when a key came in, before anything is done about it. `:` is answered here, so that the
         keys behind it are typed into the palette, not at the screen that is left."""
+        if isinstance(event, events.InputEvent) and not self.screen_stack:
+            return  # pressed while the console is being closed
+        if isinstance(event, events.Key) and event.is_forwarded and not self.screen.is_mounted:
+            # it comes back from a screen that was left; the new one answers it once it has widgets
+            self.screen._forward_event(events.Key(event.key, event.character))
+            return
         if isinstance(event, events.Key) and not event.is_forwarded:
             self.trace("press", event.key)
             if event.key == "colon" and isinstance(self.screen, DeckScreen) and not isinstance(self.focused, Input):

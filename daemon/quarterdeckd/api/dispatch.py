@@ -9,8 +9,6 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from msgspec.structs import replace
-
 from quarterdeckd.api.clock import Clock
 from quarterdeckd.api.permissions import DAEMON, Speaker, check
 from quarterdeckd.api.posting import Poster
@@ -51,6 +49,8 @@ Wide = Callable[[Any, Speaker, int], Any]
 """A reader that may take a while: message, speaker, the seq that must be visible; runs in a thread."""
 Quick = Callable[[Any, Speaker], Any]
 """A taker of samples: runs on the loop."""
+Prepare = Callable[[Any], Any]
+"""What adds to an act before it is decided, or refuses it."""
 
 
 class Dispatch:
@@ -65,9 +65,9 @@ class Dispatch:
         self._clock = clock
         self.wide: dict[type, Wide] = {}
         self.quick: dict[type, Quick] = {}
-        self.enrich: dict[type, Callable[[Any], Any]] = {}
+        self.enrich: dict[type, Prepare] = {}
         """Acts that the daemon adds something to before they are decided (the last metrics to the end of a run)."""
-        self.prepare: dict[type, Callable[[Any], Any]] = {}
+        self.prepare: dict[type, Prepare] = {}
         """The same for what takes a while (a file is looked at): done in a thread, the act is queued after it."""
         self.hold: Callable[[Asked], Coroutine[Any, Any, None] | None] = lambda asked: None
         """What a person's act has to wait for outside the daemon, if anything: it is queued after that."""
@@ -164,7 +164,7 @@ class Dispatch:
         self._loop.create_task(waiting).add_done_callback(queue)
         return True
 
-    def _prepared(self, prepare: Callable[[Any], Any], act: Act[Any], asked: Asked) -> None:
+    def _prepared(self, prepare: Prepare, act: Act[Any], asked: Asked) -> None:
         def queue(done: Any) -> None:
             error = done.exception()
             if error is None:
@@ -251,11 +251,6 @@ class Dispatch:
         """Wait for the readers that still run."""
         for pool in (self._readers, self._lookers, self._counters, self._away):
             pool.shutdown(cancel_futures=True)
-
-
-def with_metrics(latest: Callable[[str], dict[str, float]]) -> Callable[[Any], Any]:
-    """Add the last value of each metric to an act that ends a run."""
-    return lambda act: replace(act, metrics=latest(act.run))
 
 
 def _own_error(kind: type, error: BaseException) -> Fault:

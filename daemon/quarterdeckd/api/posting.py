@@ -10,13 +10,15 @@ from quarterdeckd.api.writer import Group
 from quarterstore.ledger.anchor import Anchor
 from quarterstore.ledger.book import Changes
 from quarterstore.ledger.database import Damaged, Posting
-from quarterstore.ledger.journal import Head, crash
+from quarterstore.ledger.journal import Entry, Head, crash
 from quarterstore.ledger.opening import Ledger, Owed, make_again
 from quarterstore.records.faults import Fault, TimedOut
 
 log = logging.getLogger(__name__)
 EVERY = 0.1
 MOST = 1000
+READ_WITHIN = 5.0
+"""Seconds to wait for an entry that is to be read."""
 AGAIN_AFTER = 2.0
 """Seconds between two tries to bring a projection up that is behind."""
 
@@ -27,6 +29,7 @@ class Poster:
     def __init__(self, ledger: Ledger, posted: int) -> None:
         self.posted = posted
         self.stale: dict[str, str] = {"projection": ledger.lacking} if ledger.lacking else {}
+        self._ledger = ledger
         self._database = ledger.database
         self._journal = ledger.home.journal
         self._owed = ledger.owed
@@ -71,6 +74,11 @@ class Poster:
                 if left <= 0:
                     raise TimedOut(f"entry {seq} was not posted within {seconds:g} s", field="query")
                 self._wake.wait(left)
+
+    def entry(self, seq: int) -> Entry:
+        """A kept entry, once it is posted; from a thread."""
+        self.wait_for(seq, READ_WITHIN)
+        return self._ledger.entry(seq)
 
     def stop(self) -> None:
         """Post what is left and end the thread."""

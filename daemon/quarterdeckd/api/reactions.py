@@ -21,10 +21,18 @@ CAUGHT_UP = 1000
 
 class Reactions:
     """Tells `happened` of each event with its entry and its place there: what it asks has an id made of those, so one
-    that is told again has one effect. While `held` says so nothing is told: that is caught up with afterwards."""
+    that is told again has one effect. While `held` says so nothing is told: that is caught up with afterwards. While
+    nobody `listens`, entries of before are not read."""
 
-    def __init__(self, folder: Path, held: Callable[[], bool], happened: Callable[[Kept, int, Event], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        listens: Callable[[], bool],
+        held: Callable[[], bool],
+        happened: Callable[[Kept, int, Event], None],
+    ) -> None:
         self._folder = folder
+        self._listens = listens
         self._held = held
         self._happened = happened
         self._catching_up: set[asyncio.Task[None]] = set()
@@ -44,6 +52,8 @@ class Reactions:
         """React again to the newest entries, those of before a start or a maintenance; ids make what was done already
         harmless. An entry that is damaged ends this reading and not the daemon: most of what it does needs no entry of
         before."""
+        if not self._listens():
+            return
         recent, fault = await asyncio.to_thread(_newest, self._folder, newest)
         if fault is not None:
             log.error("the entries from there on are not reacted to again: %s", fault.line())

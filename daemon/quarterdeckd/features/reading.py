@@ -11,7 +11,7 @@ import polars as pl
 from quarterstore.records.faults import got
 from quarterstore.records.features import Kind
 from quarterstore.records.names import drawn
-from quarterstore.records.tables import MISSING, check_parquet, unquoted
+from quarterstore.records.tables import MISSING, check_parquet, rows_of, unquoted
 
 KINDS: Final[dict[Kind, Any]] = {
     "number": pl.Float64(),
@@ -22,8 +22,9 @@ KINDS: Final[dict[Kind, Any]] = {
 WORDS: Final = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 ISO: Final = (
     r"^(?<day>\d{4}-\d\d-\d\d)(?:[T ](?<minute>\d\d:\d\d)(?::(?<second>\d\d(?:\.\d+)?))?\s?"
-    r"(?<zone>Z|[+-]\d\d:\d\d)?)?$"
+    r"(?<zone>Z|[+-]\d\d(?::?\d\d)?)?)?$"
 )
+"""The zone as `+01:00`, as Polars writes it (`+0100`) or as PostgreSQL does (`+01`)."""
 LATEST: Final = 253_402_300_800_000_000
 """The year 10,000 in microseconds."""
 
@@ -49,12 +50,25 @@ def opened(path: Path, format_: str) -> pl.LazyFrame:
         else:
             rows = pl.scan_csv(path, infer_schema=False, null_values=list(MISSING), glob=False)
         names = rows.collect_schema().names()
-        if format_ == "csv" and (named := unquoted(path, names)):
-            rows = rows.rename(named)
-            rows.collect_schema()
+        if format_ == "csv":
+            _refuse_short(path, rows, names)
+            if named := unquoted(path, names):
+                rows = rows.rename(named)
+                rows.collect_schema()
     except UNREADABLE as error:
         raise got("file", said(error), f"a {format_} file") from None
     return rows
+
+
+def _refuse_short(path: Path, rows: pl.LazyFrame, names: Sequence[str]) -> None:
+    """`Invalid` names the line with fewer fields than the header. Polars takes the rest for blank, so that only a file
+    whose last column has blanks is read again."""
+    if len(names) < 2 or not rows.select(pl.col(names[-1]).is_null().any()).collect().item():
+        return
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for line, fields in rows_of(path, file):
+            if len(fields) < len(names):
+                raise got(f"line {line}", f"{len(fields)} fields", f"{len(names)} as in the header")
 
 
 def collected(rows: pl.LazyFrame) -> pl.DataFrame:
@@ -74,9 +88,13 @@ def need(rows: pl.LazyFrame, columns: Mapping[str, str]) -> None:
 
 
 def column(frame: pl.DataFrame, name: str, kind: Kind) -> pl.Series:
-    """A column as its kind; `Invalid` names the first row (from 1) whose cell is none."""
-    found = frame[name]
-    if kind == "text":
+    """A column as its kind; NaN, which is how frames hold a number that is not known, is null. `Invalid` names the
+    first row (from 1) whose cell is none, such as infinity."""
+    found = frame[name].fill_nan(None) if frame[name].dtype.is_float() else frame[name]
+    if kind == "number":
+        number = found.cast(pl.Float64(), strict=False)
+        cast = pl.select(pl.when(pl.lit(number).is_finite()).then(pl.lit(number))).to_series()
+    elif kind == "text":
         cast = found.cast(pl.String, strict=False)
     elif kind == "boolean" and found.dtype == pl.String:
         cast = found.str.to_lowercase().replace_strict(WORDS, default=None, return_dtype=pl.Boolean)
@@ -136,9 +154,9 @@ def _parsed(found: pl.Series) -> pl.Series:
         pl.col("minute").fill_null("00:00"),
         pl.lit(":"),
         pl.col("second").fill_null("00"),
-        pl.col("zone").replace("Z", "+00:00").fill_null("+00:00"),
+        pl.col("zone").str.replace("Z", "+00").str.replace(":", "").str.pad_end(5, "0").fill_null("+0000"),
     )
-    parsed = whole.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", time_zone="UTC", strict=False)
+    parsed = whole.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", time_unit="us", time_zone="UTC", strict=False)
     return parts.select(pl.coalesce(pl.lit(seconds), parsed.cast(pl.Int64))).to_series()
 
 

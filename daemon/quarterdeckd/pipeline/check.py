@@ -3,18 +3,14 @@ msgpack on stdin: `python -m quarterdeckd.pipeline.check [FILE]`."""
 
 from __future__ import annotations
 
-import resource
 import sys
 import tempfile
 from pathlib import Path
 
-import msgspec
-
 from quarterdeckd.learning import learners
 from quarterdeckd.pipeline import checking, files, joined, judging, splitting, validation
-from quarterdeckd.pipeline.rows import MOST_MEMORY
+from quarterdeckd.pipeline.throw_away import answered
 from quarterstore.records import flows
-from quarterstore.records.faults import Fault
 from quarterstore.records.features import JoinSpec
 from quarterstore.records.pipelines import CheckSpec, Definition, Step
 from quarterstore.records.training import named_code
@@ -52,15 +48,8 @@ def _joined(definition: Definition, join: JoinSpec) -> files.Rows:
 
 def main(argv: list[str]) -> int:
     """Print the steps as JSON, or the fault."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     spec = decode(sys.stdin.buffer.read(), CheckSpec)
-    try:
-        found = check(spec, argv[1] if len(argv) > 1 else None)
-    except Fault as fault:
-        print(msgspec.json.encode(fault.record()).decode())
-        return 1
-    print(msgspec.json.encode(found).decode())
-    return 0
+    return answered(lambda: check(spec, argv[1] if len(argv) > 1 else None))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,13 @@ quarterdeckd.pipeline.check_rows FILE [REFERENCE]`."""
 
 from __future__ import annotations
 
-import resource
 import sys
 
-import msgspec
 from msgspec.structs import replace
 
 from quarterdeckd.pipeline import checking, files
-from quarterdeckd.pipeline.rows import MOST_MEMORY
+from quarterdeckd.pipeline.throw_away import answered
 from quarterstore.records.checks import CheckRows, Finding
-from quarterstore.records.faults import Fault
 from quarterstore.records.pipelines import DataSection
 from quarterstore.records.wire import decode
 
@@ -29,15 +26,8 @@ def check(query: CheckRows, path: str, reference: str | None) -> list[Finding]:
 
 def main(argv: list[str]) -> int:
     """Print the findings as JSON, or the fault."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     query = decode(sys.stdin.buffer.read(), CheckRows)
-    try:
-        found = check(query, argv[1], argv[2] if len(argv) > 2 else None)
-    except Fault as fault:
-        print(msgspec.json.encode(fault.record()).decode())
-        return 1
-    print(msgspec.json.encode(found).decode())
-    return 0
+    return answered(lambda: check(query, argv[1], argv[2] if len(argv) > 2 else None))
 
 
 if __name__ == "__main__":

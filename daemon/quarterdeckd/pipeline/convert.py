@@ -17,10 +17,11 @@ from quarterdeckd.learning.fitted import Meaning, signature
 from quarterdeckd.measures import quality
 from quarterdeckd.pipeline.export import TOLERANCE, compared
 from quarterstore.records.admission import Golden
+from quarterstore.records.conversions import ConvertResult, ConvertSpec
 from quarterstore.records.datasets import Column
 from quarterstore.records.faults import Corrupt, Failed, got
 from quarterstore.records.names import drawn
-from quarterstore.records.registry import ConvertResult, ConvertSpec, Metric, Signature
+from quarterstore.records.registry import Metric, Signature
 from quarterstore.shelf.files import digest_of
 
 

@@ -41,17 +41,7 @@ def split(rows: Rows, section: SplitSection, time: str | None, group: str | None
     if not 0.0 < section.test < 1.0:
         raise got("split.test", section.test, "a share between 0 and 1")
     same = _same(rows.frame, [rows.plan.target, *(column.name for column in rows.plan.features)])
-    rng = np.random.default_rng(section.seed)
-    if section.by == "time":
-        train, test, words = _by_time(rows, _named("time", time), section.test)
-    elif section.by == "group":
-        train, test, words = _by_group(rows.frame, _named("group", group), same, section.test, rng)
-    elif section.by == "hash":
-        train, test, words = _by_hash(rows.frame, _key(rows, section, group), section)
-    else:
-        strata = rows.frame[rows.plan.target].to_list() if rows.plan.task == "classification" else None
-        train, test = at_random(same, strata, section.test, rng)
-        words = "at random" + (", classes in proportion" if strata is not None else "")
+    train, test, words = _sides(rows, section, time, group, same)
     _check(rows, train, test)
     at = instants(rows.frame[time]) if time is not None else None
     leaks = crossings(same, at, rows.frame[group] if group is not None else None, train, test)
@@ -76,6 +66,22 @@ def split(rows: Rows, section: SplitSection, time: str | None, group: str | None
         figures["leak"] = leak
         told.append(f"LEAK {leak}")
     return Split(train, test, "; ".join(told), figures, leak)
+
+
+def _sides(
+    rows: Rows, section: SplitSection, time: str | None, group: str | None, same: Indices
+) -> tuple[Indices, Indices, str]:
+    """Which rows are learnt from and which are held out, and by what, in words."""
+    rng = np.random.default_rng(section.seed)
+    if section.by == "time":
+        return _by_time(rows, _named("time", time), section.test)
+    if section.by == "group":
+        return _by_group(rows.frame, _named("group", group), same, section.test, rng)
+    if section.by == "hash":
+        return _by_hash(rows.frame, _key(rows, section, group), section)
+    strata = rows.frame[rows.plan.target].to_list() if rows.plan.task == "classification" else None
+    train, test = at_random(same, strata, section.test, rng)
+    return train, test, "at random" + (", classes in proportion" if strata is not None else "")
 
 
 def at_random(

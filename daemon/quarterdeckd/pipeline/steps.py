@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from quarterdeckd.learning.fitted import Fitted
 from quarterdeckd.pipeline import (
     evaluation,
     export,
@@ -22,10 +23,11 @@ from quarterdeckd.pipeline import (
     training,
     validation,
 )
+from quarterdeckd.pipeline.export import Exported
 from quarterdeckd.pipeline.made import Made, Measured
 from quarterdeckd.pipeline.step import At, Told
 from quarterstore.records.base import Record
-from quarterstore.records.pipelines import Definition
+from quarterstore.records.pipelines import Definition, TrainSection
 from quarterstore.records.plans import Plan
 from quarterstore.records.studies import pipeline_of, study_of
 from quarterstore.records.tables import Table
@@ -97,8 +99,17 @@ def train(at: At) -> Told:
     meaning = training.meaning_of(rows)
     seed = max(1, at.definition.split.seed)
     found = export.export(at.out, fitted, meaning, training.features_of(rows, learnt), held_out, truth, answers, seed)
+    made = _made(fitted, found, section)
+    (at.out / "made.json").write_bytes(msgspec.json.encode(made))
+    words = f"{fitted.words}, {fitted.framework}, on {fitted.device}; {_exported(fitted, found)}"
+    figures = {"params": fitted.params, "seconds": seconds, "parity": found.parity, "size": found.size}
+    return Told(words, figures)
+
+
+def _made(fitted: Fitted, found: Exported, section: TrainSection) -> Made:
+    """What was learnt, by what, in which environment."""
     learner = named_code(section) or section.learner
-    made = Made(
+    return Made(
         signature=found.signature,
         params={"learner": learner, "seed": section.seed, **fitted.params},
         parity=found.parity,
@@ -109,13 +120,12 @@ def train(at: At) -> Told:
         python=fitted.environment.python if fitted.environment else None,
         packages=fitted.environment.packages if fitted.environment else (),
     )
-    (at.out / "made.json").write_bytes(msgspec.json.encode(made))
-    exported = f"ONNX, {found.size:,} bytes; the largest difference from the trained model is {found.parity:.1e}"
+
+
+def _exported(fitted: Fitted, found: Exported) -> str:
     if fitted.kept:
-        exported = f"{found.size:,} bytes as they are; the answers are those that the code gave"
-    words = f"{fitted.words}, {fitted.framework}, on {fitted.device}; {exported}"
-    figures = {"params": fitted.params, "seconds": seconds, "parity": found.parity, "size": found.size}
-    return Told(words, figures)
+        return f"{found.size:,} bytes as they are; the answers are those that the code gave"
+    return f"ONNX, {found.size:,} bytes; the largest difference from the trained model is {found.parity:.1e}"
 
 
 def _tuned(at: At) -> Definition:

@@ -19,6 +19,7 @@ from quarterdeckd.pipeline.watch import Outcome, Watch, set_limits
 from quarterstore.records.admission import AdmissionSpec
 from quarterstore.records.batches import BatchSpec
 from quarterstore.records.compression import OptimiseSpec
+from quarterstore.records.conversions import ConvertSpec
 from quarterstore.records.drills import DrillSpec
 from quarterstore.records.feature_checks import ParitySpec, StatsSpec
 from quarterstore.records.feature_files import CompactSpec, ForgetSpec
@@ -28,7 +29,6 @@ from quarterstore.records.monitoring import DriftSpec
 from quarterstore.records.names import drawn
 from quarterstore.records.online import MaterialiseSpec
 from quarterstore.records.pipelines import PipelineSpec
-from quarterstore.records.registry import ConvertSpec
 from quarterstore.records.replays import ReplaySpec
 from quarterstore.records.streams import StreamSpec
 from quarterstore.records.studies import StudySpec

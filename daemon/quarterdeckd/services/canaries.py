@@ -6,11 +6,11 @@ from msgspec.structs import replace
 
 from quarterdeckd.rollout import canary as rollout
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.endpoints import admitting, call_off, cleared_to_try, free_endpoint, stages_of
+from quarterdeckd.services.endpoints import admitting, call_off, cleared_to_try, live_beside, stages_of
 from quarterstore.ledger.finding import deployment_of, production_of, version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments
-from quarterstore.records.faults import Conflict, Refused, missing
+from quarterstore.records.faults import Conflict, missing
 
 
 def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) -> Decision:
@@ -20,15 +20,8 @@ def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) ->
     for gate in rule.gates:
         if gate.kind == "fairness" and gate.of not in known:
             raise missing(f"gates.{gate.name}", gate.of, known)
-    endpoint, deployment = free_endpoint(state, act.endpoint, version, asking.now)
-    if deployment is None or deployment.live is None:
-        raise Refused(
-            f"{endpoint} has no live version",
-            field="endpoint",
-            next=f"deploy one first: qd deploy {version.model}@Production",
-        )
-    if deployment.live == version.id:
-        raise Conflict(f"{version.id} is live at {endpoint} already", field="version")
+    _, deployment = live_beside(state, act.endpoint, version, asking)
+    endpoint = deployment.endpoint
     overrides = cleared_to_try(state, version, deployment, asking, "a canary")
     canary = deployments.Canary(
         candidate=version.id,
@@ -46,7 +39,14 @@ def _start_canary(state: State, act: deployments.StartCanary, asking: Asking) ->
         return Decision(
             [*overrides, event], f"canary of {version.id} at {endpoint}", lambda after: after.deployments[endpoint]
         )
-    waiting = replace(deployment, pending=version.id, pending_plan="canary", pending_canary=canary, changed=asking.now)
+    waiting = replace(
+        deployment,
+        pending=version.id,
+        pending_plan="canary",
+        pending_canary=canary,
+        changed=asking.now,
+        last_canary=None,
+    )
     decision = admitting(waiting, version, asking, f"canary of {version.id} at {endpoint} asked for")
     return decision._replace(events=[*overrides, *decision.events])
 

@@ -11,10 +11,8 @@ from msgspec.structs import replace
 
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.elapsed import Now
-from quarterdeckd.services.endpoints import SERVED, breaks_callers
-from quarterdeckd.services.evidence import gates_of, judge
 from quarterdeckd.services.policy import check
-from quarterdeckd.services.scheduled import may
+from quarterdeckd.services.sent_on import SENT_BY, called_off, due_out
 from quarterdeckd.services.triggers import (
     Found,
     checks_name,
@@ -22,11 +20,10 @@ from quarterdeckd.services.triggers import (
     in_the_way,
     newest,
     place_of,
-    same_file,
     schedule_name,
     trained_on,
 )
-from quarterstore.ledger.finding import deployment_of, in_use, trial_at
+from quarterstore.ledger.finding import deployment_of, in_use
 from quarterstore.ledger.state import State
 from quarterstore.records import ct, deployments, governance, monitoring, pipelines, registry, schedules
 from quarterstore.records.base import Act, Event, tag_of
@@ -35,8 +32,6 @@ from quarterstore.records.names import checked_word
 
 SUPPRESSED_ALERT = "retraining suppressed"
 FORBIDDEN_ALERT = "retrained version not sent on"
-SENT_BY: dict[str, type[Act[Any]]] = {"staging": registry.MoveStage, "canary": deployments.StartCanary}
-"""The act that each strategy ends with."""
 Then = Iterator[tuple[Act[Any], Asking]]
 
 
@@ -215,6 +210,7 @@ def _begun(
             limit=limit,
             live=deployment.live if deployment is not None else None,
             began=asked.time.moment,
+            called_off=called_off(after, policy),
         )
         yield ct.NoteRetrain(model=policy.model, retrain=noted), spoken
 
@@ -232,7 +228,7 @@ def leads(state: State, policy: ct.Policy, readings: ct.Readings, now: Now) -> F
     settled, suppressed or fires; None where nothing has to."""
     if not policy.enabled:
         return None
-    if (way := _due_out(state, policy)) is not None:
+    if (way := due_out(state, policy)) is not None:
         return way
     judged = [each for each in found(state, policy, readings, now) if each.leads]
     return min(judged, key=lambda each: ("GONE", "UNCHANGED", "FIRE").index(each.leads), default=None)
@@ -266,51 +262,6 @@ def _look(state: State, act: ct.LookAtTriggers, asking: Asking) -> Decision:
         lambda after: after.policies[model],
         lambda after, asked: iter([(alert, asked)]),
     )
-
-
-def _due_out(state: State, policy: ct.Policy) -> str | None:
-    """What the strategy has to do with the version of the newest retrain, in words: `staging`, `canary`, `forbidden`,
-    or why it cannot; None where it has nothing to do, or has to wait for the endpoint."""
-    retrain = newest(policy)
-    if retrain is None or retrain.sent or policy.strategy == "none":
-        return None
-    run = state.pipeline_runs[retrain.pipeline_run]
-    version = state.versions.get(run.version or "")
-    if run.state != "SUCCEEDED" or version is None or version.removed is not None:
-        return None
-    outcome = judge(state, version, retrain.at)
-    if not outcome.ok:
-        failed = "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks if not check.ok)
-        return f"not sent on, the gate says no: {failed}"[:300]
-    if (endpoint := in_use(state, version.id)) is not None:
-        return f"{version.id} is at {endpoint} already"
-    if same := same_file(state, policy, version):
-        return f"not sent on: {same}"
-    if version.stage == "None" and gates_of(state, version.model, "Staging"):
-        return f"not sent on: a hook is a gate to Staging: qd promote {version.id} Staging"
-    way = "staging" if policy.strategy == "staging" else _canary_due(state, policy, version)
-    return "forbidden" if way in SENT_BY and not _may_send(state, policy, version, SENT_BY[way]) else way
-
-
-def _may_send(state: State, policy: ct.Policy, version: registry.Version, way: type[Act[Any]]) -> bool:
-    """Whether who set the policy may still do what sends a version on: it is done in that person's name."""
-    person = state.people.get(policy.set_by)
-    asks = {way, registry.MoveStage} if version.stage == "None" else {way}
-    return person is None or all(may(person.roles, each) for each in asks)
-
-
-def _canary_due(state: State, policy: ct.Policy, version: registry.Version) -> str | None:
-    deployment = state.deployments.get(policy.endpoint)
-    if deployment is None or deployment.live is None:
-        return f"not sent on: {policy.endpoint} has no live version; deploy one: qd deploy {version.id}"
-    if version.format != SERVED:
-        return f"not sent on: {version.id} is {version.format}, which is not served"
-    if gates_of(state, version.model, "Production"):
-        return f"not sent on: a hook is a gate to Production: qd canary {version.id}"
-    if broken := breaks_callers(state, deployment, version):
-        return f"not sent on: {version.id} cannot answer what callers ask of {deployment.live}: {broken}"[:300]
-    busy = deployment.canary or deployment.pending or trial_at(state, policy.endpoint)
-    return None if busy else "canary"
 
 
 def _sent(state: State, policy: ct.Policy, what: str) -> Decision:
@@ -373,7 +324,7 @@ def standing(state: State, policy: ct.Policy, readings: ct.Readings, now: Now, f
     if retrain is not None:
         place = place_of(state, policy, retrain, now.moment.at)
         words = f"{retrain.id} by {retrain.cause} ({retrain.words}): {place.words}"
-        words += f"; {retrain.sent}" if retrain.sent else ""
+        words += f"; {retrain.sent}" if retrain.sent and place.words not in retrain.sent else ""
     next_ = f"qd ct off {policy.model}" if policy.enabled else f"qd ct on {policy.model}"
     if policy.suppressed:
         next_ = f"qd ct resume {policy.model}"

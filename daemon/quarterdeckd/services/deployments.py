@@ -32,6 +32,7 @@ from quarterstore.records import deployments, monitoring, registry
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, NotFound, Refused, got, missing
 from quarterstore.records.names import checked_text
+from quarterstore.records.serving import ServingState
 
 CRASHES = 2
 """Crashes of one slot after which it is rolled back."""
@@ -320,7 +321,7 @@ def _note_crash(state: State, act: deployments.NoteCrash, asking: Asking) -> Dec
 def _serving(state: State, act: deployments.StopServing, asking: Asking) -> Decision:
     stopped = not act.resume
     event = deployments.ServingStopped(stopped=stopped, at=asking.now)
-    nothing = deployments.ServingState(launcher=None, address=None, epoch=0, hosts=())
+    nothing = ServingState(launcher=None, address=None, epoch=0, hosts=())
     return Decision([event], "stopped serving" if stopped else "resumed serving", lambda after: nothing)
 
 

@@ -149,6 +149,22 @@ def admitting(waiting: deployments.Deployment, version: registry.Version, asking
     return Decision(events, words, lambda after: after.deployments[waiting.endpoint])
 
 
+def live_beside(
+    state: State, given: str | None, version: registry.Version, asking: Asking
+) -> tuple[str, deployments.Deployment]:
+    """The live version beside which another one may be tried, and its endpoint; `Refused` where there is none."""
+    endpoint, deployment = free_endpoint(state, given, version, asking.now)
+    if deployment is None or deployment.live is None:
+        raise Refused(
+            f"{endpoint} has no live version",
+            field="endpoint",
+            next=f"deploy one first: qd deploy {version.model}@Production",
+        )
+    if deployment.live == version.id:
+        raise Conflict(f"{version.id} is live at {endpoint} already", field="version")
+    return deployment.live, deployment
+
+
 def stages_of(
     state: State,
     up: str,
@@ -161,36 +177,26 @@ def stages_of(
 ) -> list[Event]:
     """The champion leaves Production and `up` takes its place; who asked and who approved go with it."""
     events: list[Event] = []
-    asked_by = canary.asked_by if canary else asking.actor
-    if champion is not None and champion.id != up:
-        events.append(
-            registry.StageMoved(
-                version=champion.id,
-                before="Production",
-                after=down_to,
-                environment=deployment.environment,
-                at=asking.now,
-                asked_by=asked_by,
-                reason=reason,
-                deployment=deployment.id,
-            )
+
+    def moved(version: str, before: registry.Stage, after: registry.Stage, **approved: Any) -> registry.StageMoved:
+        return registry.StageMoved(
+            version=version,
+            before=before,
+            after=after,
+            environment=deployment.environment,
+            at=asking.now,
+            asked_by=canary.asked_by if canary else asking.actor,
+            reason=reason,
+            deployment=deployment.id,
+            **approved,
         )
+
+    if champion is not None and champion.id != up:
+        events.append(moved(champion.id, "Production", down_to))
     version = state.versions[up]
     if deployment.environment not in places_of(state, version):
-        events.append(
-            registry.StageMoved(
-                version=up,
-                before=version.stage,
-                after="Production",
-                environment=deployment.environment,
-                at=asking.now,
-                asked_by=asked_by,
-                reason=reason,
-                approval=canary.approval if canary else None,
-                approved_by=canary.approved_by if canary else None,
-                deployment=deployment.id,
-            )
-        )
+        by = {"approval": canary.approval, "approved_by": canary.approved_by} if canary else {}
+        events.append(moved(up, version.stage, "Production", **by))
     return events
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from quarterdeckd.services.clock_words import utc
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.queueing import queued
 from quarterdeckd.services.routing import online_view
@@ -25,9 +26,9 @@ MOST_SAMPLED: Final = 100_000
 def _stats(state: State, act: feature_checks.MeasureView, asking: Asking) -> Decision:
     view = view_of(state, act.view)
     if act.since is not None and not (math.isfinite(act.since) and 0 <= act.since <= asking.now):
-        raise got("since", act.since, "a time that is past, in seconds since 1970")
+        raise got("since", utc(act.since), f"a time that is past (it is {utc(asking.now)})")
     if act.until is not None and not (math.isfinite(act.until) and act.until > (act.since or 0)):
-        raise got("until", act.until, "a time after since, in seconds since 1970")
+        raise got("until", utc(act.until), f"a time after {utc(act.since or 0)}")
     [wanted] = wanted_views(state, [act.view])
     sets = [each for each in state.training_sets if any(_of(each_view, view.name) for each_view in each.views)]
     found = _against(state, act.against, sets, view.name)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from quarterdeckd.services.clock_words import utc
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.queueing import queued
 from quarterdeckd.services.wanting import wanted_views
@@ -213,7 +214,7 @@ def _few(view: str) -> Callable[[State, Asking], Iterator[tuple[Act[Any], Asking
 def _join(state: State, act: features.JoinFeatures, asking: Asking) -> Decision:
     at = act.reading.known_at
     if at is not None and not (math.isfinite(at) and 0 < at <= asking.now):
-        raise got("reading.known_at", at, "a time that is past, in seconds since 1970")
+        raise got("reading.known_at", utc(at), f"a time that is past (it is {utc(asking.now)})")
     checked_text("time", act.time)
     wanted = wanted_views(state, act.views)
     spec = features.JoinSpec(

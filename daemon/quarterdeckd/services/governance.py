@@ -15,6 +15,7 @@ from quarterstore.ledger.state import State
 from quarterstore.records import governance, traffic
 from quarterstore.records.base import Act, tag_of
 from quarterstore.records.deployments import Deploy, StartCanary
+from quarterstore.records.evaluations import check_range, range_of
 from quarterstore.records.faults import Conflict, NotFound, Refused, got
 from quarterstore.records.names import checked_text, checked_word
 from quarterstore.records.registry import MoveStage, Version
@@ -47,9 +48,24 @@ def _set_gate(state: State, act: governance.SetGate, asking: Asking) -> Decision
             raise got("rules.limit", rule.limit, "a finite number")
         if rule.against == "drill" and not (rule.op == "<=" and rule.limit > 0):
             raise got("rules", f"{rule.op} {rule.limit:g} of a drill", "<= and days above 0")
+        # what a run sets as it ends was looked at when it was asked for
+        if rule.against != "drill" and not asking.chained and not _other_unit(state, model, rule.metric):
+            check_range("rules.limit", rule.metric, rule.limit, loss=rule.against == "production")
     gate = governance.Gate(model=model, rules=act.rules, set_by=asking.actor, at=asking.now)
     words = ", ".join(f"{rule.metric} {rule.op} {rule.limit:g}" for rule in act.rules) or "none"
     return Decision([governance.GateSet(gate=gate)], f"set the gate of {model}: {words}", lambda after: gate)
+
+
+def _other_unit(state: State, model: str, metric: str) -> bool:
+    """Whether a person's own code measures a metric of this name in another unit, such as an accuracy in percent."""
+    low, high = range_of(metric) or (-math.inf, math.inf)
+    return any(
+        not low <= found.value <= high
+        for version in state.versions
+        if version.model == model
+        for found in version.metrics
+        if found.name == metric
+    )
 
 
 def _propose(state: State, act: governance.Propose, asking: Asking) -> Decision:

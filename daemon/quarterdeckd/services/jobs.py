@@ -30,6 +30,7 @@ from quarterstore.records import (
 )
 from quarterstore.records.admission import AdmissionSpec
 from quarterstore.records.base import Act, Event
+from quarterstore.records.conversions import ConvertResult
 from quarterstore.records.faults import Conflict, got
 from quarterstore.records.names import checked_text
 
@@ -131,13 +132,13 @@ def _after_convert(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Ac
     if act.result is None:
         yield _failed(job, act)
         return
-    result = msgspec.convert(act.result, registry.ConvertResult)
+    result = msgspec.convert(act.result, ConvertResult)
     parent = state.versions[job.subject]
     yield replace(_child(state, parent, result, result.size), notes=f"converted from {parent.id}: {result.words}")
 
 
 def _child(
-    state: State, parent: registry.Version, result: compression.OptimiseResult | registry.ConvertResult, size: int
+    state: State, parent: registry.Version, result: compression.OptimiseResult | ConvertResult, size: int
 ) -> registry.RegisterVersion:
     """What a job made of a version, to be registered below it."""
     return registry.RegisterVersion(
@@ -179,9 +180,15 @@ def _failed(job: jobs.Job, act: jobs.EndJob) -> Act[Any]:
     )
 
 
-def _after_batch(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
-    if act.result is None and act.state != "CANCELLED":
+def _without_result(job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    """A job that left nothing is an alert, unless somebody cancelled it."""
+    if act.state != "CANCELLED":
         yield _failed(job, act)
+
+
+def _after_batch(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
+    if act.result is None:
+        yield from _without_result(job, act)
 
 
 def _after_rows(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
@@ -200,15 +207,15 @@ def _after_join(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[A
 def _after_materialise(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     if act.result is not None:
         yield online.NoteGeneration(job=job.id, result=msgspec.convert(act.result, online.MaterialiseResult))
-    elif act.state != "CANCELLED":
-        yield _failed(job, act)
+    else:
+        yield from _without_result(job, act)
 
 
 def _after_compaction(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     if act.result is not None:
         yield feature_files.NoteParts(spec=job.spec, result=act.result)
-    elif act.state != "CANCELLED":
-        yield _failed(job, act)
+    else:
+        yield from _without_result(job, act)
 
 
 def _after_forgetting(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
@@ -222,7 +229,7 @@ def _after_forgetting(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator
 
 def _after_parity(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     if act.result is None:
-        yield from _after_batch(state, job, act)
+        yield from _without_result(job, act)
         return
     found = msgspec.convert(act.result, feature_checks.ParityResult)
     standing = [
@@ -248,8 +255,7 @@ def _after_stream(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act
 
 def _after_replay(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     if act.result is None:
-        if act.state != "CANCELLED":
-            yield _failed(job, act)
+        yield from _without_result(job, act)
         return
     spec = msgspec.convert(job.spec, replays.ReplaySpec)
     yield replays.RecordReplay(
@@ -266,8 +272,7 @@ def _after_replay(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act
 
 def _after_drill(state: State, job: jobs.Job, act: jobs.EndJob) -> Iterator[Act[Any]]:
     if act.result is None:
-        if act.state != "CANCELLED":
-            yield _failed(job, act)
+        yield from _without_result(job, act)
         return
     spec = msgspec.convert(job.spec, drills.DrillSpec)
     yield drills.RecordDrill(

@@ -87,10 +87,11 @@ def _note(state: State, act: online.NoteGeneration, asking: Asking) -> Decision:
 
 
 def status_of(state: State, view: features.FeatureView, pushed: int, now: float) -> online.OnlineStatus:
-    """How a view stands at `now` (seconds since 1970), with so many rows pushed that are in no file yet."""
+    """How a view stands at `now` (seconds since 1970), with so many rows pushed that are in no file yet. What was
+    pushed is read from the moment it came: a file of it waits for nothing."""
     generation, files = newest_of(state, view.name), rows_of(state, view.name)
     there = set(generation.files) if generation else set()
-    waiting = [each for each in files if each.digest not in there]
+    waiting = [each for each in files if each.digest not in there and not was_pushed(each)]
     lag = max(0.0, now - min((each.at for each in waiting), default=now))
     newest = generation.newest if generation else None
     last = max((each.last_at for each in files if each.last_at <= now), default=None)
@@ -109,6 +110,11 @@ def status_of(state: State, view: features.FeatureView, pushed: int, now: float)
         rows=sum(each.rows for each in files if not each.folded)
         + sum(part.rows for part in state.feature_parts if part.view == view.name),
     )
+
+
+def was_pushed(rows: features.FeatureRows) -> bool:
+    """Whether a file of rows was made of pushed ones: no file was sent for it."""
+    return rows.source == rows.digest
 
 
 RULES: Rules = {online.Materialise: _materialise, online.NoteGeneration: _note}

@@ -29,6 +29,7 @@ from quarterstore.ledger.finding import (
 from quarterstore.ledger.state import State
 from quarterstore.records import jobs, registry, traffic
 from quarterstore.records.base import Event
+from quarterstore.records.conversions import ConvertSpec
 from quarterstore.records.faults import Conflict, Invalid, NotFound, Refused, got
 from quarterstore.records.names import checked_name, checked_text, checked_word, drawn
 
@@ -65,12 +66,24 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
     elif model.removed is not None:
         todo = f"bring it back with: qd models restore --model '{name}', or take its name: qd models create"
         raise Conflict(f"the model {name} was removed", field="model", next=todo)
+    version = _next_version(state, model, act, asking)
+    events.append(registry.VersionRegistered(version=version))
+    words = f"registered {version.id} as {version.semver}"
+    if version.rejected:
+        words += f", REJECTED: {version.rejected}"
+    if version.allow_code:
+        words += f", code allowed: {act.format} that imports {_listed(act.code)}"
+    return Decision(events, words, lambda after: after.versions[version.id])
+
+
+def _next_version(
+    state: State, model: registry.Model, act: registry.RegisterVersion, asking: Asking
+) -> registry.Version:
     number = model.latest + 1
     semver, reason = _semver(state, model, act)
-    runs_code = act.format in CODE or bool(act.code)
-    version = registry.Version(
-        id=f"{name}@{number}",
-        model=name,
+    return registry.Version(
+        id=f"{model.name}@{number}",
+        model=model.name,
         number=number,
         semver=semver,
         stage="None",
@@ -89,7 +102,7 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         golden=act.golden,
         notes=act.notes,
         tags=checked_tags(act.tags),
-        allow_code=runs_code,
+        allow_code=act.format in CODE or bool(act.code),
         code=act.code,
         rejected=drawn(act.rejected, longest=LONGEST_REJECTED),
         views=needed(state, act),
@@ -97,11 +110,6 @@ def _register(state: State, act: registry.RegisterVersion, asking: Asking) -> De
         source=act.source and checked_text("source", act.source, longest=LONGEST_SOURCE),
         logged_model=act.logged_model and one_of(state.logged_models, "logged_model", act.logged_model).id,
     )
-    events.append(registry.VersionRegistered(version=version))
-    words = f"registered {version.id} as {semver}" + (f", REJECTED: {version.rejected}" if version.rejected else "")
-    if runs_code:
-        words += f", code allowed: {act.format} that imports {_listed(act.code)}"
-    return Decision(events, words, lambda after: after.versions[version.id])
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -144,7 +152,7 @@ def _convert(state: State, act: registry.ConvertVersion, asking: Asking) -> Deci
     for other in state.jobs:
         if other.kind == "convert" and other.subject == version.id and other.state in ("QUEUED", "RUNNING"):
             raise Conflict(f"{other.id} does this already", field="version")
-    spec = registry.ConvertSpec(
+    spec = ConvertSpec(
         version=version.id,
         model=version.digest,
         digest=version.digest,

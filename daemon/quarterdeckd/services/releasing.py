@@ -33,7 +33,15 @@ class _Release(NamedTuple):
     steps: dict[str, pipelines.Step]
 
     def noted(
-        self, kind: str, state: pipelines.StepState, words: str, now: float, *, cached: bool = False, key: str = ""
+        self,
+        kind: str,
+        state: pipelines.StepState,
+        words: str,
+        now: float,
+        *,
+        cached: bool = False,
+        key: str = "",
+        figures: dict[str, Any] | None = None,
     ) -> pipelines.NoteStep:
         """How a step ended; one that had nothing to do says so, as those before it do."""
         step = replace(
@@ -45,17 +53,24 @@ class _Release(NamedTuple):
             how="cached" if cached else "",
             key=key,
             attempts=0 if cached else 1,
+            figures=figures or {},
         )
         return pipelines.NoteStep(pipeline_run=self.pipeline_run.id, step=step)
 
 
 class _Sending(NamedTuple):
-    """What a version is sent on by, and how the step `deploy` ends; `there` where it is there already."""
+    """What a version is sent on by, and how the step `deploy` ends; `there` where it is there already, `canary` the
+    endpoint of a canary that is asked for."""
 
     acts: tuple[Act[Any], ...]
     state: pipelines.StepState
     words: str
     there: bool = False
+    canary: str = ""
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return {"canary": self.canary} if self.canary else {}
 
 
 def released(
@@ -65,8 +80,8 @@ def released(
     act: pipelines.EndPipeline,
     asking: Asking,
 ) -> Decision:
-    """Register, judge and send on, as far as there are steps for it. What a person's run made that is the model's
-    newest version already is registered no second time; a run with a cause relies on a version of its own."""
+    """Register, judge and send on, as far as there are steps for it. What a run made that is the model's newest version
+    already is registered no second time, whoever or whatever asked for the run."""
     kinds = {step.uses: step for step in flows.flow(definition) if step.uses}
     for kind in ("gate", "deploy"):
         if kind in kinds:
@@ -96,7 +111,7 @@ def _following(state: State, release: _Release, asked: Asking) -> Iterator[Act[A
     if release.result.packages:
         yield packages.KeepPackages(packages=release.result.packages)
     registration = _registration(definition, release.pipeline_run, release.result)
-    version = None if release.pipeline_run.cause else same_version(state, registration)
+    version = same_version(state, registration)
     if version is not None:
         yield release.noted("register", "DONE", f"{version.id} {version.semver}", now, cached=True)
     else:
@@ -111,9 +126,9 @@ def _following(state: State, release: _Release, asked: Asking) -> Iterator[Act[A
         ok = verdict.ok
         yield _judged(state, release, verdict, now)
     if "deploy" in release.steps:
-        sending = _sending(state, definition, version, ok, asked)
+        sending = _sending(state, release, definition, version, ok, asked)
         yield from sending.acts
-        yield release.noted("deploy", sending.state, sending.words, now, cached=sending.there)
+        yield release.noted("deploy", sending.state, sending.words, now, cached=sending.there, figures=sending.figures)
     yield pipelines.ClosePipeline(pipeline_run=release.pipeline_run.id, version=version.id)
 
 
@@ -225,7 +240,12 @@ def _drill_rules(state: State, model: str) -> tuple[governance.GateRule, ...]:
 
 
 def _sending(
-    state: State, definition: pipelines.Definition, version: registry.Version, ok: bool, asked: Asking
+    state: State,
+    release: _Release,
+    definition: pipelines.Definition,
+    version: registry.Version,
+    ok: bool,
+    asked: Asking,
 ) -> _Sending:
     """To Staging or on a canary, when the definition says so, the gate holds and nothing stands in the way."""
     then, endpoint = definition.deploy.then, definition.deploy.endpoint
@@ -233,6 +253,8 @@ def _sending(
         return _Sending((), "SKIPPED", "not asked for" if ok else "the gate says no")
     if there := _there(state, definition.deploy, version):
         return _Sending((), "SKIPPED", there, there=True)
+    if release.pipeline_run.cause and (taken := _taken_off(state, definition.deploy, version)):
+        return _Sending((), "SKIPPED", taken)
     acts: list[Act[Any]] = []
     words = f"{version.id} is in Staging already"
     if version.stage != "Staging":
@@ -245,7 +267,7 @@ def _sending(
             words += f"; {way}"
         else:
             acts.append(deployments.StartCanary(version=version.id, endpoint=endpoint))
-            words += f", canary at {endpoint} asked for"
+            return _Sending(tuple(acts), "DONE", f"{words}, canary at {endpoint} asked for", canary=endpoint)
     return _Sending(tuple(acts), "DONE" if acts else "SKIPPED", words)
 
 
@@ -255,6 +277,23 @@ def _there(state: State, deploy: pipelines.DeploySection, version: registry.Vers
         return f"{version.id} is at {deploy.endpoint} already"
     if version.stage == "Production" or (deploy.then == "staging" and version.stage == "Staging"):
         return f"{version.id} is in {version.stage} already"
+    return ""
+
+
+def _taken_off(state: State, deploy: pipelines.DeploySection, version: registry.Version) -> str:
+    """That a version was where it would be sent and is not any more, in words: only a person brings it back, or a
+    nightly run would put the same version on the same canary every night."""
+    if version.stage == "Archived":
+        return f"{version.id} was put away; by hand: qd promote {version.id} Staging"
+    tried = (
+        step.figures.get("canary") == deploy.endpoint
+        for run in state.pipeline_runs
+        if run.version == version.id
+        for step in run.steps
+        if step.uses == "deploy"
+    )
+    if deploy.then == "canary" and any(tried):
+        return f"{version.id} was on a canary at {deploy.endpoint} before; by hand: qd canary {version.id}"
     return ""
 
 

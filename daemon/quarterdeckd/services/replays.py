@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quarterdeckd.services.clock_words import lasting
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.queueing import queued
 from quarterstore.ledger.finding import deployment_of, one_of, version_of
@@ -45,7 +46,7 @@ def _start(state: State, act: replays.StartReplay, asking: Asking) -> Decision:
         live_digest=here.digest if here else "",
         live_signature=here.signature if here else None,
     )
-    words = f"replaying {act.window:g} s of {deployment.endpoint} against {version.id}"
+    words = f"replaying {lasting(act.window)} of {deployment.endpoint} against {version.id}"
     return queued(asking, "replay", version.id, spec, words)
 
 

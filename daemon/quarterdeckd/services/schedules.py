@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from quarterdeckd.services.clock_words import lasting, utc
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
 from quarterdeckd.services.due_times import coming, following, retimed
 from quarterdeckd.services.scheduled import (
@@ -84,7 +85,7 @@ def in_maintenance(state: State, now: float) -> schedules.Maintenance | None:
 
 def _pause_all(state: State, act: schedules.PauseAll, asking: Asking) -> Decision:
     if not asking.now < act.until <= asking.now + LONGEST:
-        raise got("until", act.until, "a time in the next 366 days, in seconds since 1970")
+        raise got("until", utc(act.until), f"a time in the next 366 days (it is {utc(asking.now)})")
     reason = checked_text("reason", act.reason, longest=500)
     former = in_maintenance(state, asking.now)
     since = former.since if former else asking.now
@@ -187,7 +188,7 @@ def _became(
     schedule: schedules.Schedule, act: schedules.FireSchedule, busy: list[str], queued: int, now: float
 ) -> tuple[schedules.FiringState, str]:
     if not act.run:
-        return "SKIPPED", f"late by {now - act.due:.0f} s, and what is missed is skipped"
+        return "SKIPPED", f"late by {lasting(now - act.due)}, and what is missed is skipped"
     if (busy or queued) and schedule.overlap == "skip":
         return "SKIPPED", f"{busy[0] if busy else 'a firing'} is not over"
     if (busy or queued) and schedule.overlap == "queue":

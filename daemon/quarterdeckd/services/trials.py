@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from quarterdeckd.rollout import ab, bandit
 from quarterdeckd.services.deciding import Answerers, Asking, Decision, Rules
-from quarterdeckd.services.endpoints import cleared_to_try, free_endpoint
+from quarterdeckd.services.endpoints import cleared_to_try, live_beside
 from quarterdeckd.services.trying import begun, ended
 from quarterstore.ledger.finding import deployment_of, one_of, trial_at, version_of
 from quarterstore.ledger.state import State
-from quarterstore.records import deployments, monitoring, registry, trials
+from quarterstore.records import deployments, monitoring, trials
 from quarterstore.records.base import Act, Event
 from quarterstore.records.faults import Conflict, NotFound, Refused, got
 from quarterstore.records.names import checked_text
@@ -27,7 +27,7 @@ def _start_shadow(state: State, act: trials.StartShadow, asking: Asking) -> Deci
     version = version_of(state, act.version)
     if not 1 <= act.share <= 100:
         raise got("share", act.share, "1 to 100 percent")
-    live, deployment = _live(state, act.endpoint, version, asking)
+    live, deployment = live_beside(state, act.endpoint, version, asking)
     if version.stage == "Archived":
         raise Refused(
             f"{version.id} is in Archived, expected another stage",
@@ -82,7 +82,7 @@ def _arms(
     versions = tuple(version_of(state, name) for name in names)
     cleared: list[Event] = []
     for version in versions:
-        live, deployment = _live(state, given, version, asking)
+        live, deployment = live_beside(state, given, version, asking)
         cleared += cleared_to_try(state, version, deployment, asking, "a trial")
     if control.id != live:
         raise Conflict(f"got {control.id}, expected {live}, which is live at {deployment.endpoint}", field="against")
@@ -90,22 +90,6 @@ def _arms(
     if len(set(found)) < len(found):
         raise got("others", ", ".join(found), "each version once")
     return live, deployment, found, cleared
-
-
-def _live(
-    state: State, given: str | None, version: registry.Version, asking: Asking
-) -> tuple[str, deployments.Deployment]:
-    """The live version beside which another one may be tried, and its endpoint."""
-    endpoint, deployment = free_endpoint(state, given, version, asking.now)
-    if deployment is None or deployment.live is None:
-        raise Refused(
-            f"{endpoint} has no live version",
-            field="endpoint",
-            next=f"deploy one first: qd deploy {version.model}@Production",
-        )
-    if deployment.live == version.id:
-        raise Conflict(f"{version.id} is live at {endpoint} already", field="version")
-    return deployment.live, deployment
 
 
 def _trial(

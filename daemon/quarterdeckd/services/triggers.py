@@ -11,10 +11,10 @@ unchanged   Data that a version made since has answered is past the limit all th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from quarterdeckd.measures.proportions import fall
+from quarterdeckd.services.clock_words import lasting, utc
 from quarterdeckd.services.elapsed import Now
 from quarterdeckd.services.evidence import judge
 from quarterdeckd.services.scheduled import may
@@ -100,7 +100,7 @@ def in_the_way(state: State, policy: ct.Policy, now: Now) -> str:
     if retrain is not None and (place := place_of(state, policy, retrain, now.moment.at)).state == "UNDER WAY":
         return f"one retrain at a time: {place.words}"
     if policy.cools is not None and (left := policy.cooldown - now.since(policy.cools)) > 0:
-        return f"cooling down for {left:.0f} s more"
+        return f"cooling down for {lasting(left)} more"
     return ""
 
 
@@ -112,6 +112,8 @@ def place_of(state: State, policy: ct.Policy, retrain: ct.Retrain, now: float) -
     version = state.versions.get(run.version or "")
     if run.state != "SUCCEEDED" or version is None:
         return Place("OVER", f"{run.id} {run.state.lower()}: {run.error or 'no version came of it'}"[:300])
+    if again := made_again(retrain, version):
+        return Place("OVER", again)
     deployment = state.deployments.get(policy.endpoint)
     if deployment is not None and deployment.live == version.id:
         return Place("LIVE", f"{version.id} is live at {policy.endpoint}")
@@ -124,6 +126,8 @@ def place_of(state: State, policy: ct.Policy, retrain: ct.Retrain, now: float) -
         return Place("UNDER WAY", f"{version.id} waits for an approval: qd approve {asked[0]}")
     if same := same_file(state, policy, version):
         return Place("OVER", same)
+    if retrain.called_off == version.id:
+        return Place("OVER", f"{version.id} was made again and had been called off before")
     outcome = judge(state, version, now)
     if not outcome.ok:
         failed = "; ".join(f"{check.rule.metric}: {check.why}" for check in outcome.checks if not check.ok)
@@ -136,6 +140,11 @@ def place_of(state: State, policy: ct.Policy, retrain: ct.Retrain, now: float) -
     if policy.strategy != "none" and not retrain.sent:
         return Place("UNDER WAY", f"{version.id} is to go out ({policy.strategy})")
     return Place("WAITING", f"{version.id} is in {version.stage} and not live: a person decides")
+
+
+def made_again(retrain: ct.Retrain, version: Version) -> str:
+    """That nothing new was learnt, in words: the retrain came to the version that was live when it began."""
+    return f"{version.id} was live and was made again, so nothing new was learnt" if retrain.live == version.id else ""
 
 
 def same_file(state: State, policy: ct.Policy, version: Version) -> str:
@@ -182,7 +191,7 @@ def _schedule(state: State, policy: ct.Policy, now: float) -> Signal:
     elif due is None:
         words = f"paused: qd resume {schedule.name}"
     else:
-        words = f"due {datetime.fromtimestamp(due, UTC):%Y-%m-%d %H:%M} UTC"
+        words = f"due {utc(due)}"
     held = policy.held
     if held is not None and held.cause == "schedule":
         words += f"; last time: {held.why}"
@@ -219,7 +228,7 @@ def _drift(state: State, policy: ct.Policy, rule: ct.OnDrift) -> Signal:
         words=words[:300],
         enough=bool(judged),
         clear=retrain is not None and any(each.verdict != "DRIFT" and each.seq > retrain.seq for each in judged),
-        fresh=_made_since(state, live, retrain),
+        fresh=_of_after(state, live, retrain),
     )
 
 
@@ -253,14 +262,18 @@ def _dropped(
     )
     if points > rule.drop and not past:
         words += ", which may be chance"
-    fresh = _made_since(state, reading.version, policy.retrains.get("accuracy"))
+    fresh = _of_after(state, reading.version, policy.retrains.get("accuracy"))
     return Signal("accuracy", past, points, rule.drop, "points", reading.at, words, clear=not past, fresh=fresh)
 
 
-def _made_since(state: State, live: str | None, retrain: ct.Retrain | None) -> bool:
-    """Whether the live version was made after a retrain began, by it or by anything else."""
+def _of_after(state: State, live: str | None, retrain: ct.Retrain | None) -> bool:
+    """Whether the live version is none of before a retrain: made since by anything, or made again by it and not live
+    then."""
     version = state.versions.get(live or "")
-    return retrain is not None and version is not None and version.number > retrain.newest
+    if retrain is None or version is None:
+        return False
+    again = state.pipeline_runs[retrain.pipeline_run].version == version.id != retrain.live
+    return again or version.number > retrain.newest
 
 
 def _rows(state: State, policy: ct.Policy, rule: ct.OnRows, readings: ct.Readings) -> Signal:

@@ -12,7 +12,8 @@ from quarterdeckd.services.signatures import Bump, diff
 from quarterstore.ledger.finding import version_of
 from quarterstore.ledger.state import State
 from quarterstore.records import registry
-from quarterstore.records.registry import Feature, MetricPair, Signature, SignatureChange, Tensor, Version
+from quarterstore.records.registry import Feature, Signature, Tensor, Version
+from quarterstore.records.version_diffs import MetricPair, SignatureChange, VersionDiff
 
 ELSEWHERE = "elsewhere"
 Part = Tensor | Feature
@@ -21,11 +22,11 @@ BESIDE = Feature(name="\0", kind="number", input="")
 """Stands on both sides where features are compared one by one: a name that no feature has."""
 
 
-def _diff(state: State, query: registry.DiffVersions, asking: Asking) -> registry.VersionDiff:
+def _diff(state: State, query: registry.DiffVersions, asking: Asking) -> VersionDiff:
     after = version_of(state, query.after, removed=True)
     before = version_of(state, query.before, removed=True) if query.before is not None else _former(state, after)
     if before is None:
-        return registry.VersionDiff(
+        return VersionDiff(
             before=None,
             after=after.id,
             semvers=("", after.semver),
@@ -33,7 +34,7 @@ def _diff(state: State, query: registry.DiffVersions, asking: Asking) -> registr
             reason=after.reason,
             metrics=tuple(MetricPair(each.name, None, each.value) for each in after.metrics),
         )
-    return registry.VersionDiff(
+    return VersionDiff(
         before=before.id,
         after=after.id,
         semvers=(before.semver, after.semver),

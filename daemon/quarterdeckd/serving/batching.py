@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from quarterdeckd.serving.nulls import NONE, Nulls
-from quarterdeckd.serving.router import Arm
 from quarterdeckd.serving.running import INLINE, RUN_WITHIN, Ran, attempt, checked, run
 from quarterdeckd.serving.session import Loaded
 from quarterdeckd.serving.status import LOOP, Status
 from quarterdeckd.serving.tensors import Array, Feed
+from quarterstore.records.deployments import BatchingRule
 
 log = logging.getLogger("quarterdeck.host")
 Shapes = tuple[tuple[int, ...], ...]
@@ -52,17 +52,20 @@ class Batches:
     turn, so a lone request waits for nobody), when what was running is done, or when its oldest request has waited as
     long as it may; on the loop only, the runs in threads."""
 
-    def __init__(self, arm: Arm, status: Status) -> None:
-        self._arm = arm
+    def __init__(self, loaded: Loaded, version: str, number: int, rule: BatchingRule, status: Status) -> None:
+        """The model of a version, as it is called in words and (by the number of its arm) in the status byte."""
+        self._loaded = loaded
+        self._version = version
+        self._number = number
+        self._rule = rule
         self._status = status
-        self._rule = arm.route.batching
         self._loop = asyncio.get_running_loop()
         self._groups: dict[Shapes, Group] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = 0
         self._soon = False
         """Whether a batch starts at the end of this turn."""
-        self._together = has_rows(arm.loaded)
+        self._together = has_rows(loaded)
         self._proven = False
         """Whether a batch of several requests gave what each gives alone."""
 
@@ -108,15 +111,14 @@ class Batches:
     def _start(self, shapes: Shapes) -> None:
         group = self._groups.pop(shapes)
         group.timer.cancel()
-        loaded = self._arm.loaded
-        if loaded.expected(group.rows) <= INLINE:
+        if self._loaded.expected(group.rows) <= INLINE:
             try:
                 _give(group.waiting, self._run(group.waiting, LOOP))
             except Exception as error:
                 _fail(group.waiting, error)
             return
         self._running += 1
-        work = self._loop.run_in_executor(loaded.threads, self._run_aside, group.waiting)
+        work = self._loop.run_in_executor(self._loaded.threads, self._run_aside, group.waiting)
         # a caller that goes away leaves its row in the batch: nobody's answer, and no mate's loss
         task = self._loop.create_task(self._ended(work, group.waiting))
         self._tasks.add(task)
@@ -127,7 +129,7 @@ class Batches:
         try:
             found = await asyncio.wait_for(work, RUN_WITHIN)
         except TimeoutError:
-            log.warning("%s: a batch took more than %g s", self._arm.slot.version, RUN_WITHIN)
+            log.warning("%s: a batch took more than %g s", self._version, RUN_WITHIN)
         except Exception as error:
             _fail(waiting, error)
         self._running -= 1
@@ -140,7 +142,7 @@ class Batches:
 
     def _run(self, waiting: list[Waiting], entry: int) -> list[Ran]:
         """Each request's outputs; one whose batch failed is run again alone, so that it fails for itself only."""
-        self._status.mark(entry, self._arm.number)
+        self._status.mark(entry, self._number)
         try:
             if len(waiting) == 1 or not self._together:
                 return [self._alone(each) for each in waiting]
@@ -152,13 +154,13 @@ class Batches:
             self._status.mark(entry, 0)
 
     def _alone(self, one: Waiting) -> Ran:
-        return run(self._arm, one.feed, one.rows, one.nulls)
+        return run(self._loaded, self._version, one.feed, one.rows, one.nulls)
 
     def _split(self, waiting: list[Waiting]) -> list[Ran]:
         """One run of them all, cut into what is whose."""
         feed = {name: np.concatenate([each.feed[name] for each in waiting]) for name in waiting[0].feed}
         total = sum(each.rows for each in waiting)
-        ran = attempt(self._arm, feed, total)
+        ran = attempt(self._loaded, self._version, feed, total)
         if ran.error is not None or any(not array.ndim or len(array) != total for array in ran.found):
             return [Ran([], ran.error or "no row for each row")] * len(waiting)
         ends = np.cumsum([each.rows for each in waiting]).tolist()
@@ -175,7 +177,7 @@ class Batches:
             self._proven = True
         elif not any(ran.error for ran in alone):
             self._together = False
-            log.warning("%s: a row's answer depends on the rows beside it; it is not batched", self._arm.slot.version)
+            log.warning("%s: a row's answer depends on the rows beside it; it is not batched", self._version)
         return alone
 
 

@@ -225,7 +225,7 @@ class Inference:
         if arm.route.batching.max_batch == 1:
             return None
         if arm.batches is None:
-            arm.batches = Batches(arm, self._status)
+            arm.batches = Batches(arm.loaded, arm.slot.version, arm.number, arm.route.batching, self._status)
         return arm.batches if arm.batches.takes(asked.feed, asked.rows) else None
 
     async def _batched(self, asked: Asked[Reply], batches: Batches) -> Reply:
@@ -307,7 +307,7 @@ class Inference:
         """Run, render, record: a prediction that was answered was written. The status entry holds the slot's number
         while it runs, so that who crashes is named by it, and `meanwhile` afterwards."""
         self._status.mark(entry, asked.arm.number)
-        ran = run(asked.arm, asked.feed, asked.rows, asked.nulls)
+        ran = run(asked.arm.loaded, asked.arm.slot.version, asked.feed, asked.rows, asked.nulls)
         self._status.mark(entry, meanwhile)
         try:
             return self._rendered(asked, ran)

@@ -26,10 +26,11 @@ from quarterdeckd.serving.scaling import Hosts, Scaling
 from quarterdeckd.serving.shadow_process import ShadowProcess
 from quarterdeckd.serving.telling import Telling
 from quarterdeckd.settings import least_and_most
-from quarterstore.records.deployments import RoutingTable, ServingState
+from quarterstore.records.deployments import RoutingTable
 from quarterstore.records.faults import MEANINGS, Fault
 from quarterstore.records.hosts import AskServing, HostNews, PushRoutes
 from quarterstore.records.places import Home
+from quarterstore.records.serving import ServingState
 from quarterstore.records.wire import decode, encode
 
 log = logging.getLogger("quarterdeck.launcher")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from quarterdeckd.serving import status
 from quarterdeckd.serving.load import Measured
-from quarterstore.records.deployments import HostState
 from quarterstore.records.hosts import HostNews
 from quarterstore.records.places import Home
+from quarterstore.records.serving import HostState
 
 log = logging.getLogger("quarterdeck.launcher")
 LAGGARD = 0.1

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from quarterdeckd.measures import latency
 from quarterdeckd.rollout.arms import arm_at, drawn, point_of
+from quarterdeckd.serving.batching import Batches
 from quarterdeckd.serving.looking import Views
 from quarterdeckd.serving.session import Loaded
 from quarterstore.records.deployments import ArmCounts, Route, RoutingTable, Slot
 from quarterstore.records.faults import Overloaded, missing
 from quarterstore.records.registry import Signature
-
-if TYPE_CHECKING:
-    from quarterdeckd.serving.batching import Batches
 
 RETRY = 10
 """Seconds after which a caller may ask again a version that is out of traffic."""

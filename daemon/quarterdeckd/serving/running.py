@@ -7,7 +7,7 @@ import time
 from typing import Any, NamedTuple
 
 from quarterdeckd.serving.nulls import NONE, Nulls, blamed
-from quarterdeckd.serving.router import Arm
+from quarterdeckd.serving.session import Loaded
 from quarterdeckd.serving.tensors import Array, Feed, finite
 
 log = logging.getLogger("quarterdeck.host")
@@ -26,29 +26,31 @@ class Ran(NamedTuple):
     """It failed on nulls that were read by keys."""
 
 
-def run(arm: Arm, feed: Feed, rows: int, nulls: Nulls = NONE) -> Ran:
-    """Run an arm's model on tensors of so many rows; a raised error and a number that is not finite are the model's,
-    unless `nulls` among them are to blame."""
-    ran = _once(arm, feed, rows)
+def run(loaded: Loaded, version: str, feed: Feed, rows: int, nulls: Nulls = NONE) -> Ran:
+    """Run the model of a version on tensors of so many rows; a raised error and a number that is not finite are the
+    model's, unless `nulls` among them are to blame."""
+    ran = _once(loaded, version, feed, rows)
     if ran.error is None or not nulls:
         return ran
-    return ran._replace(by_nulls=blamed(nulls, feed, rows, lambda whole: _once(arm, whole, rows).error is not None))
+    return ran._replace(
+        by_nulls=blamed(nulls, feed, rows, lambda whole: _once(loaded, version, whole, rows).error is not None)
+    )
 
 
-def _once(arm: Arm, feed: Feed, rows: int) -> Ran:
-    ran = attempt(arm, feed, rows)
+def _once(loaded: Loaded, version: str, feed: Feed, rows: int) -> Ran:
+    ran = attempt(loaded, version, feed, rows)
     return checked(ran.found) if ran.error is None else ran
 
 
-def attempt(arm: Arm, feed: Feed, rows: int) -> Ran:
+def attempt(loaded: Loaded, version: str, feed: Feed, rows: int) -> Ran:
     """The same, whatever numbers the outputs hold."""
     began = time.perf_counter()
     try:
-        found = arm.loaded.run(feed)
+        found = loaded.run(feed)
     except Exception as error:
-        log.warning("%s: %s", arm.slot.version, " ".join(str(error).split())[:300])
+        log.warning("%s: %s", version, " ".join(str(error).split())[:300])
         return Ran([], "the model raised an error on this input")
-    arm.loaded.took(rows, time.perf_counter() - began)
+    loaded.took(rows, time.perf_counter() - began)
     return Ran(found)
 
 

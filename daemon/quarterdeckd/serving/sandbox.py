@@ -15,11 +15,12 @@ from typing import Any
 import zmq
 
 from quarterdeckd.serving import last_routes
-from quarterstore.records.deployments import RoutingTable, ServingState
+from quarterstore.records.deployments import RoutingTable
 from quarterstore.records.faults import Failed, TimedOut
 from quarterstore.records.hosts import AskServing, PushRoutes
 from quarterstore.records.names import drawn
 from quarterstore.records.places import Home
+from quarterstore.records.serving import ServingState
 from quarterstore.records.wire import decode, encode
 
 READY_WITHIN = 45.0

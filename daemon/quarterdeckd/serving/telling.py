@@ -10,8 +10,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from quarterdeckd.serving.tally import Tally
-from quarterstore.records.deployments import ServingState
 from quarterstore.records.hosts import HostNews
+from quarterstore.records.serving import ServingState
 from quarterstore.records.wire import encode
 
 WATCHERS = 8

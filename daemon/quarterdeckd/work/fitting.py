@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
+from quarterdeckd.api.dispatch import Prepare
 from quarterdeckd.services.batches import spec_of
 from quarterdeckd.work.uploads import Uploads, told_by
 from quarterstore.ledger.state import State
@@ -18,6 +19,10 @@ class Fitting:
     def __init__(self, view: State, artefacts: Artefacts) -> None:
         self._view = view
         self._artefacts = artefacts
+
+    def preparers(self) -> dict[type, Prepare]:
+        """The act that names rows -> what looks at those first."""
+        return {StartBatch: self.checked}
 
     def checked(self, act: StartBatch) -> StartBatch:
         """The act, when its file is kept and has the columns that the version takes; `NotFound` or `Invalid` else."""

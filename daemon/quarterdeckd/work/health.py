@@ -9,18 +9,26 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from quarterdeckd.api.dispatch import Dispatch, Quick, Wide
 from quarterdeckd.api.posting import Poster
 from quarterdeckd.api.writer import Writer
 from quarterdeckd.services.schedules import in_maintenance
+from quarterdeckd.work.remotes import Remotes
 from quarterdeckd.work.retaining import Retaining
 from quarterdeckd.work.rollouts import Rollouts
 from quarterstore.ledger.opening import Ledger
 from quarterstore.ledger.state import State
 from quarterstore.records import store
-from quarterstore.records.deployments import ServingState
+from quarterstore.records.serving import ServingState
 
 FEW = 5 * 1024**3
 """Bytes free below which the doctor warns."""
+LARGEST = 3
+"""Folders that are named where there is little room."""
+FEW_FILES = 1024
+SECRETS = ("secret", "hook", "token", "key")
+"""Endings of the files that nobody else may read."""
+OTHERS = 0o077
 
 
 class Health:
@@ -34,30 +42,41 @@ class Health:
         poster: Poster,
         rollouts: Rollouts,
         retaining: Retaining,
-        profile: str,
+        remotes: Remotes,
+        dispatch: Dispatch,
         refused: object,
     ) -> None:
         self._ledger = ledger
+        self._home = ledger.home
         self._view = view
         self._writer = writer
         self._poster = poster
         self._rollouts = rollouts
         self._retaining = retaining
-        self._profile = profile
+        self._remotes = remotes
+        self._dispatch = dispatch
         self._started = time.time()
         self._refused = refused
 
-    def status(self, seq: int) -> store.Status:
+    def readers(self) -> dict[type, Wide]:
+        """What is asked -> what answers it, in threads."""
+        return {store.Diagnose: lambda query, speaker, seen: self.findings()}
+
+    def quick(self) -> dict[type, Quick]:
+        """What is asked -> what answers it, on the loop."""
+        return {store.ShowStatus: lambda query, speaker: self.status()}
+
+    def status(self) -> store.Status:
         """The daemon in one record; cheap, it is asked often."""
-        view, home = self._view, self._ledger.home
+        view, home = self._view, self._home
         serving = self._rollouts.serving
         return store.Status(
             version=version("quarterdeck"),
             home=str(home.root),
-            profile=self._profile,
+            profile=self._dispatch.profile,
             pid=os.getpid(),
             started=self._started,
-            seq=seq,
+            seq=self._dispatch.seq,
             posted=self._poster.posted,
             counts={
                 name: len(book)
@@ -83,67 +102,51 @@ class Health:
 
     def findings(self) -> list[store.Finding]:
         """Everything worth looking at when something is wrong, each with what to do."""
-        home = self._ledger.home
-        free = shutil.disk_usage(home.root).free
-        kinds = ("secret", "hook", "token", "key")
-        secrets = [path for kind in kinds for path in home.keys.glob(f"*.{kind}")]
-        loose = [path.name for path in secrets if path.stat().st_mode & 0o077]
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        serving = self._rollouts.serving
-        live = [found.endpoint for found in self._view.deployments if found.live]
-        damaged = sorted((home.serving / "predictions").glob("*.damaged"))
-        checks = [
-            ("store", self._writer.read_only is None, self._writer.read_only or "writing goes on", "free some room"),
-            ("disk", free > FEW, f"{free / 1e9:.1f} GB free", "free some room: qd status --json shows what uses it"),
-            (
-                "projection",
-                not self._poster.stale,
-                "as the journal" if not self._poster.stale else str(self._poster.stale),
-                "restart: it is made again",
-            ),
-            ("recovery", True, self._ledger.recovered or "nothing had to be recovered", ""),
-            (
-                "keys",
-                not loose,
-                "only you can read them" if not loose else f"others can read {', '.join(loose)}",
-                "chmod 600 them",
-            ),
-            ("sockets", _private(home.runtime), f"{home.runtime}", "chmod 700 it"),
-            ("open files", files >= 1024, f"limit {files}", "raise LimitNOFILE"),
-            (
-                "serving",
-                not live or serves(serving),
-                serving.error or serving_words(serving, self._rollouts.stopped()),
-                "qd serving start" if self._rollouts.stopped() else "qd serving status",
-            ),
-            self._stages(),
-            (
-                "retention",
-                not self._retaining.unmet(),
-                self._retaining.unmet()
-                or "; ".join(f"{kind}: {words}" for kind, words in self._retaining.words().items()),
-                "raise the limit (qd retention set) or release a hold (qd hold list)",
-            ),
-            (
-                "predictions",
-                self._rollouts.dropped == 0,
-                f"{self._rollouts.dropped} dropped",
-                "free some room under serving/",
-            ),
-            (
-                "segments",
-                not damaged,
-                damaged[0].read_text() + (f", and {len(damaged) - 1} more" if len(damaged) > 1 else "")
-                if damaged
-                else "every recorded prediction could be read",
-                "look at the disk, then remove serving/predictions/*.damaged",
-            ),
-        ]
-        return [
-            store.Finding(name=name, ok=ok, words=words, next="" if ok else todo) for name, ok, words, todo in checks
-        ]
+        looks = (
+            *(self._store, self._disk, self._projection, self._recovery, self._keys, self._sockets, self._open_files),
+            *(self._serving, self._stages, self._retention, self._predictions, self._segments),
+        )
+        return [*(look() for look in looks), *self._remotes.findings()]
 
-    def _stages(self) -> tuple[str, bool, str, str]:
+    def _store(self) -> store.Finding:
+        why = self._writer.read_only
+        return _found("store", why is None, why or "writing goes on", "free some room")
+
+    def _disk(self) -> store.Finding:
+        return room(self._home.root)
+
+    def _projection(self) -> store.Finding:
+        stale = self._poster.stale
+        return _found("projection", not stale, str(stale or "as the journal"), "restart: it is made again")
+
+    def _recovery(self) -> store.Finding:
+        return _found("recovery", True, self._ledger.recovered or "nothing had to be recovered")
+
+    def _keys(self) -> store.Finding:
+        """Whether what is secret is this person's alone."""
+        secrets = [path for kind in SECRETS for path in self._home.keys.glob(f"*.{kind}")]
+        loose = [path.name for path in secrets if path.stat().st_mode & OTHERS]
+        words = f"others can read {', '.join(loose)}" if loose else "only you can read them"
+        return _found("keys", not loose, words, "chmod 600 them")
+
+    def _sockets(self) -> store.Finding:
+        folder = self._home.runtime
+        private = folder.exists() and not folder.stat().st_mode & OTHERS
+        return _found("sockets", private, str(folder), "chmod 700 it")
+
+    def _open_files(self) -> store.Finding:
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return _found("open files", files >= FEW_FILES, f"limit {files}", "raise LimitNOFILE")
+
+    def _serving(self) -> store.Finding:
+        """Whether what has an endpoint is answered."""
+        serving, stopped = self._rollouts.serving, self._rollouts.stopped()
+        live = any(found.live for found in self._view.deployments)
+        words = serving.error or serving_words(serving, stopped)
+        todo = "qd serving start" if stopped else "qd serving status"
+        return _found("serving", not live or serves(serving), words, todo)
+
+    def _stages(self) -> store.Finding:
         """Whether what answers is in Production: another version may have been promoted and not deployed."""
         view, wrong, todo = self._view, [], []
         for found in view.deployments:
@@ -155,19 +158,44 @@ class Health:
             champion = model.production.get(found.environment) if model else None
             deploy = f"qd deploy {found.model}@{champion} --endpoint {found.endpoint}, or " if champion else ""
             todo.append(f"{deploy}qd rollback {found.endpoint}")
-        return "stages", not wrong, "; ".join(wrong) or "what answers is in Production", "; ".join(todo)
+        return _found("stages", not wrong, "; ".join(wrong) or "what answers is in Production", "; ".join(todo))
 
-    def disk_used(self) -> dict[str, int]:
-        """Bytes under each folder of the home."""
-        return {
-            folder.name: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            for folder in sorted(self._ledger.home.root.iterdir())
-            if folder.is_dir()
-        }
+    def _retention(self) -> store.Finding:
+        unmet = self._retaining.unmet()
+        words = unmet or "; ".join(f"{kind}: {words}" for kind, words in self._retaining.words().items())
+        todo = "raise the limit (qd retention set) or release a hold (qd hold list)"
+        return _found("retention", not unmet, words, todo)
+
+    def _predictions(self) -> store.Finding:
+        dropped = self._rollouts.dropped
+        return _found("predictions", dropped == 0, f"{dropped} dropped", "free some room under serving/")
+
+    def _segments(self) -> store.Finding:
+        """Whether what hosts recorded could be read."""
+        damaged = sorted((self._home.serving / "predictions").glob("*.damaged"))
+        words = "every recorded prediction could be read"
+        if damaged:
+            words = damaged[0].read_text() + (f", and {len(damaged) - 1} more" if len(damaged) > 1 else "")
+        todo = "look at the disk, then remove serving/predictions/*.damaged"
+        return _found("segments", not damaged, words, todo)
 
 
-def _private(folder: Path) -> bool:
-    return folder.exists() and folder.stat().st_mode & 0o077 == 0
+def room(root: Path, few: int = FEW) -> store.Finding:
+    """Whether more than `few` bytes are free below a folder and, where not, what in it takes most of the room."""
+    free = shutil.disk_usage(root).free
+    words = f"{free / 1e9:.1f} GB free"
+    if free <= few:
+        folders = [(_size(folder), folder.name) for folder in root.iterdir() if folder.is_dir()]
+        words += "; " + ", ".join(f"{name} {size / 1e9:.1f} GB" for size, name in sorted(folders)[: -LARGEST - 1 : -1])
+    return _found("disk", free > few, words, "free some room")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _found(name: str, ok: bool, words: str, todo: str = "") -> store.Finding:
+    return store.Finding(name=name, ok=ok, words=words, next="" if ok else todo)
 
 
 def serves(serving: ServingState) -> bool:

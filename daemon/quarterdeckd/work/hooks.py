@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.api.dispatch import Dispatch, Prepare
 from quarterdeckd.bus import Kept
 from quarterdeckd.services.targets import checked_url
 from quarterdeckd.work import receivers
@@ -256,6 +256,10 @@ class Hooks:
             pool.shutdown(cancel_futures=True)
 
     # what is kept beside the journal
+
+    def preparers(self) -> dict[type, Prepare]:
+        """The act to add a hook -> what adds to it, in threads."""
+        return {hooks.AddHook: self.prepared}
 
     def prepared(self, act: hooks.AddHook) -> hooks.AddHook:
         """An act to add a hook with what only the daemon can say: the program's own path, and the name of a kept

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.api.dispatch import Dispatch, Prepare
 from quarterdeckd.api.permissions import Speaker
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.features import entities
@@ -73,6 +73,10 @@ class OnlineFeatures:
             online.ShowOnline: self.statuses,
             online.PushRows: self.push,
         }
+
+    def preparers(self) -> dict[type, Prepare]:
+        """Acts that read files of features -> what folds what was pushed first."""
+        return {online.Materialise: self.folded, feature_checks.CheckParity: self.noted}
 
     # read
 
@@ -157,9 +161,9 @@ class OnlineFeatures:
     def forget(self) -> None:
         """Of whoever is being forgotten nothing is read from here on but what is pushed later; whoever is forgotten, is
         so before a job has looked through the files. Done again it does no harm."""
-        from quarterdeckd.features.forgetting import entity_of
-
         for forgetting in [each for each in self._view.forgettings if each.done is None]:
+            from quarterdeckd.features.forgetting import entity_of  # with polars: 0.1 s of a start that forgets nobody
+
             try:
                 who = entity_of(self._artefacts.checked(forgetting.entity).read_bytes())
             except (Fault, OSError) as error:

@@ -85,44 +85,33 @@ class Outcomes:
         with self._taking:
             self._settle()
             self._predictions.fold_all()
-            upload, now = new_id("upload"), time.time()
-            folder = self._folder / f"metric={asked.metric}"
-            make_folder(folder)
-            spec = outcomes.JoinSpec(
-                file=str(file),
-                format=asked.format,
-                metric=asked.metric,
-                endpoint=asked.endpoint,
-                salt=salt,
-                window=asked.window,
-                now=now,
-                upload=upload,
-                predictions=tuple(map(str, self._predictions.paths(asked.endpoint))),
-                history=tuple(map(str, self.files(asked.metric))),
-                target=str(folder / f"{upload}.pending"),
-            )
-            joined = self._joined(spec, file.stat().st_size)
-            taken = outcomes.OutcomeUpload(
-                id=upload,
-                at=now,
-                by=speaker.person,
-                digest=asked.digest,
-                metric=asked.metric,
-                window=asked.window,
-                rows=joined.rows,
-                joined=joined.joined,
-                late=joined.late,
-                unknown=joined.unknown,
-                duplicate=joined.duplicate,
-                conflicting=joined.conflicting,
-                endpoints=joined.endpoints,
-            )
+            spec = self._join_of(asked, salt, file)
+            taken = _upload_of(asked, speaker, spec, self._joined(spec, file.stat().st_size))
             crash("outcomes.joined")
             self._spoken(outcomes.NoteUpload(upload=taken))
             crash("outcomes.noted")
             self._settle()
         self._loop.call_soon_threadsafe(self.on_added)
         return taken
+
+    def _join_of(self, asked: outcomes.AddOutcomes, salt: str, file: Path) -> outcomes.JoinSpec:
+        """What is joined to what, and where it waits."""
+        upload = new_id("upload")
+        folder = self._folder / f"metric={asked.metric}"
+        make_folder(folder)
+        return outcomes.JoinSpec(
+            file=str(file),
+            format=asked.format,
+            metric=asked.metric,
+            endpoint=asked.endpoint,
+            salt=salt,
+            window=asked.window,
+            now=time.time(),
+            upload=upload,
+            predictions=tuple(map(str, self._predictions.paths(asked.endpoint))),
+            history=tuple(map(str, self.files(asked.metric))),
+            target=str(folder / f"{upload}.pending"),
+        )
 
     def _joined(self, spec: outcomes.JoinSpec, size: int) -> outcomes.Joined:
         if size <= SMALL:
@@ -283,3 +272,23 @@ class Outcomes:
                 late=row["late"],
                 upload=row["upload"],
             )
+
+
+def _upload_of(
+    asked: outcomes.AddOutcomes, speaker: Speaker, spec: outcomes.JoinSpec, joined: outcomes.Joined
+) -> outcomes.OutcomeUpload:
+    return outcomes.OutcomeUpload(
+        id=spec.upload,
+        at=spec.now,
+        by=speaker.person,
+        digest=asked.digest,
+        metric=asked.metric,
+        window=asked.window,
+        rows=joined.rows,
+        joined=joined.joined,
+        late=joined.late,
+        unknown=joined.unknown,
+        duplicate=joined.duplicate,
+        conflicting=joined.conflicting,
+        endpoints=joined.endpoints,
+    )

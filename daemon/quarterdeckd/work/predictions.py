@@ -8,13 +8,14 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
+from quarterdeckd.api.dispatch import Wide
 from quarterdeckd.services.retention import HELD, Lot
 from quarterstore.ledger.journal import crash
 from quarterstore.ledger.state import State
@@ -41,7 +42,7 @@ DIVIDED = 4
 FIRST_ROW_SIZE = 100.0
 """Bytes of a row in a segment, before any were seen."""
 DAY = 86_400.0
-
+MOST_LISTED = 10_000
 CLOSED_WITHIN = 10.0
 """Seconds to wait for a host that closes its segment, a second of its own time; one that died has its closed for it."""
 
@@ -67,6 +68,20 @@ class Predictions:
         self._folding = threading.Lock()
         self._kept = KeptFiles(self.folder)
         self._row_size = FIRST_ROW_SIZE
+        self.dropped: Callable[[], int] = lambda: 0
+        """How many predictions the hosts had no room for."""
+
+    def readers(self) -> dict[type, Wide]:
+        """What is asked -> what answers it, in threads."""
+        return {
+            predictions.ListPredictions: lambda query, speaker, seen: self.newest(
+                query.endpoint, max(1, min(query.limit, MOST_LISTED)), query.version
+            ),
+            predictions.ShowPrediction: lambda query, speaker, seen: self.one(query.prediction),
+            predictions.CountPredictions: lambda query, speaker, seen: predictions.PredictionCount(
+                endpoint=query.endpoint, versions=self.count(query.endpoint, query.since), dropped=self.dropped()
+            ),
+        }
 
     def waiting(self) -> int:
         """Bytes in closed segments."""

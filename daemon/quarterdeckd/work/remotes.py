@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from quarterdeckd.api.dispatch import Dispatch, Wide
+from quarterdeckd.api.dispatch import Dispatch, Prepare, Wide
 from quarterdeckd.api.identity import deck_name
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.services.remotes import remote_of
@@ -74,6 +74,14 @@ class Remotes:
         }
 
     # what is added to acts, in threads
+
+    def preparers(self) -> dict[type, Prepare]:
+        """Acts that a remote has to be looked at for -> what does so."""
+        return {
+            remotes.AddRemote: self.prepared,
+            remotes.SendVersion: self.reached,
+            remotes.RollBackThere: self.reached,
+        }
 
     def prepared(self, act: remotes.AddRemote) -> remotes.AddRemote:
         """The act to add a remote with what only the daemon can say: the name of its kept token, its certificates. The

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -32,6 +31,9 @@ log = logging.getLogger(__name__)
 SAY_EVERY = 10.0
 """Seconds between two entries about one kind: purges that come faster are said in one."""
 LOOK_FOR_OLD_EVERY = 60.0
+KEEP_EVERY = 0.5
+KEEP_SOON = 0.1
+KEEP_AGAIN = 5.0
 STUCK_FOR = 1.0
 """Seconds until what is over a limit is looked through again, when none of it could go."""
 ALERT = "retention"
@@ -68,7 +70,6 @@ class Retaining:
         intake: Intake,
         predictions: Predictions,
         dispatch: Dispatch,
-        fold_points: Callable[[], Awaitable[None]],
     ) -> None:
         self.pause = threading.Lock()
         """Held while files are listed and read for long (a backup): nothing is purged meanwhile."""
@@ -78,7 +79,6 @@ class Retaining:
         self._intake = intake
         self._predictions = predictions
         self._dispatch = dispatch
-        self._fold_points = fold_points
         self._keeping = asyncio.Lock()
         self._totals: dict[Samples, tuple[int, int]] = {}
         self._over: dict[Samples, str] = {}
@@ -99,6 +99,26 @@ class Retaining:
             if kind == "predictions":
                 self._finish(kind)
             self.recovered.append(f"a purge of {purge.rows} {kind} was cut short and is ended")
+
+    async def run(self) -> None:
+        """Until cancelled, twice a second and whenever a log is full: what fills up before its time is folded, then
+        what is over a limit goes."""
+        full = asyncio.Event()
+        self._intake.on_due = full.set
+        pause = KEEP_EVERY
+        while True:
+            try:
+                # not wait_for: in Python 3.11 it swallows a cancel that comes with the wake, and stopping hangs
+                async with asyncio.timeout(pause):
+                    await full.wait()
+            except TimeoutError:
+                pass
+            full.clear()
+            try:
+                pause = KEEP_SOON if await self.keep() else KEEP_EVERY
+            except Exception:
+                log.exception("retention failed; it is tried again in %g s", KEEP_AGAIN)
+                await asyncio.sleep(KEEP_AGAIN)
 
     async def keep(self) -> bool:
         """Measure and purge both kinds, say what was purged and which limit cannot be met; answers whether samples fill
@@ -125,6 +145,9 @@ class Retaining:
         if predictions:
             await asyncio.to_thread(self._predictions.fold)
         return points or predictions
+
+    async def _fold_points(self) -> None:
+        await asyncio.to_thread(self._intake.fold, self._intake.roll())
 
     async def _fold_first(self, limit: Retention) -> None:
         """Points go by run: those that wait in logs have to be folded before they can."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.api.dispatch import Dispatch, Quick
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.rollout import canary as rollout
 from quarterdeckd.services.routing import table_of
@@ -21,6 +21,7 @@ from quarterdeckd.serving.restarts import Restarts
 from quarterdeckd.serving.shedding import Shedding
 from quarterdeckd.work.readings import Readings
 from quarterdeckd.work.serving_link import ServingLink
+from quarterstore.ledger.finding import deployment_of
 from quarterstore.ledger.state import State
 from quarterstore.records import deployments, monitoring, trials
 from quarterstore.records.faults import Conflict, Failed, Fault, Unreachable
@@ -28,6 +29,7 @@ from quarterstore.records.features import ViewDefined
 from quarterstore.records.hosts import HostNews
 from quarterstore.records.online import GenerationMade
 from quarterstore.records.retention import RetentionSet
+from quarterstore.records.serving import ServingState
 
 log = logging.getLogger(__name__)
 ROUTING = (
@@ -64,7 +66,7 @@ class Rollouts:
         readings: Readings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.serving = deployments.ServingState(launcher=None, address=None, epoch=0, hosts=())
+        self.serving = ServingState(launcher=None, address=None, epoch=0, hosts=())
         self.dropped = 0
         self.on_copies: Callable[[HostNews], None] = lambda news: None
         """Told what was copied to a shadow, and what was dropped for it."""
@@ -108,7 +110,7 @@ class Rollouts:
             self._watching[endpoint] = place, now  # not by epoch: other changes do not begin a step anew
         return now - self._watching[endpoint][1]
 
-    def _heard(self, state: deployments.ServingState) -> None:
+    def _heard(self, state: ServingState) -> None:
         """A state came, asked for or not; another launcher than before may hold other routes, so it is pushed ours."""
         if state.launcher != self.serving.launcher:
             self._acknowledged = None
@@ -125,6 +127,14 @@ class Rollouts:
                     next="qd serving status; more of them: quarterdeckd --hosts MIN:MAX",
                 )
             )
+
+    def quick(self) -> dict[type, Quick]:
+        """What is asked -> what answers it, on the loop."""
+        return {
+            deployments.ShowServing: lambda query, speaker: self.serving,
+            deployments.ListDeployments: lambda query, speaker: self.listed(),
+            deployments.ShowDeployment: lambda query, speaker: self.read(deployment_of(self._view, query.endpoint)),
+        }
 
     def stopped(self) -> bool:
         """Whether a person stopped serving."""
@@ -179,7 +189,7 @@ class Rollouts:
     async def push(self) -> None:
         """Make the hosts serve what the deployments say."""
         if self.stopped():
-            if self._acknowledged is not None or self.serving.launcher is not None:
+            if self._acknowledged is not None or self.serving.launcher is not None or self._link.beginning():
                 await self._link.stop()
                 self._acknowledged = None
                 self.serving = replace(self.serving, launcher=None, hosts=())
@@ -308,7 +318,7 @@ class Rollouts:
         """Every deployment, as `read` says, by endpoint."""
         return [self.read(found) for found in sorted(self._view.deployments, key=lambda found: found.endpoint)]
 
-    async def state(self) -> deployments.ServingState:
+    async def state(self) -> ServingState:
         """The launcher and its hosts as they are now."""
         try:
             self.serving = await self._link.state()

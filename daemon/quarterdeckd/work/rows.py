@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from quarterdeckd.api.dispatch import Prepare, Wide
 from quarterdeckd.services.datasets import FORMATS
 from quarterdeckd.services.joining import spec_of
 from quarterdeckd.work.handover import placed
@@ -38,13 +39,20 @@ REMEMBERED = 64
 
 
 class RowFiles:
-    """Answers `datasets.compare`, `checks.rows` and `pipelines.check`, and counts what is added; runs in a reader's
-    thread."""
+    """Answers what is asked of files of rows, and counts what is added; every method runs in a thread."""
 
     def __init__(self, view: State, artefacts: Artefacts) -> None:
         self._view = view
         self._artefacts = artefacts
         self._remembered = functools.lru_cache(REMEMBERED)(self._looked)
+
+    def readers(self) -> dict[type, Wide]:
+        """What is asked -> what answers it, in threads."""
+        return {CompareDatasets: self.difference, CheckPipeline: self.check, CheckRows: self.findings}
+
+    def preparers(self) -> dict[type, Prepare]:
+        """The act to add rows -> what counts them, in threads."""
+        return {AddDataset: self.counted}
 
     def difference(self, query: CompareDatasets, speaker: Any, seen: int) -> RowDifference:
         """What differs. Raises `NotFound` for rows that are not kept here, `Failed` for what is no table."""

@@ -50,7 +50,7 @@ class Scheduler:
     def __init__(self, view: State, dispatch: Dispatch, bus: Bus, clock: Callable[[], float] = time.time) -> None:
         self._view = view
         self._dispatch = dispatch
-        self._alarms: AsyncIOScheduler
+        self._alarms: AsyncIOScheduler | None = None
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._listening: dict[str, list[str]] | None = None
         self._jobs = {job: kept.schedule for kept in view.firings for firing in kept.firings for job in firing.jobs}
@@ -60,17 +60,23 @@ class Scheduler:
         self._apart = clock() - time.monotonic()
 
     def start(self) -> None:
-        """Load APScheduler (0.1 s, so behind the first answer), and set every alarm."""
-        from apscheduler.schedulers.asyncio import AsyncIOScheduler
-
-        self._alarms = AsyncIOScheduler(timezone=UTC)
-        self._alarms.start()
+        """Set every alarm."""
         self._bus.on_kept(self._kept)
         self._set_all()
 
     def stop(self) -> None:
         """Set no more alarms."""
-        self._alarms.shutdown(wait=False)
+        if self._alarms is not None:
+            self._alarms.shutdown(wait=False)
+
+    def _loaded(self) -> AsyncIOScheduler:
+        """APScheduler, from the first alarm on: it takes 0.05 s to import, and most daemons have no schedule."""
+        if self._alarms is None:
+            from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+            self._alarms = AsyncIOScheduler(timezone=UTC)
+            self._alarms.start()
+        return self._alarms
 
     def held(self) -> bool:
         """Whether maintenance is on: nothing fires, nothing reacts."""
@@ -115,12 +121,12 @@ class Scheduler:
 
     def _wake(self, own: str, call: Callable[..., Any], at: float | None, *args: str) -> None:
         """Call at a time of the wall clock, in place of what was set before; without a time do not call."""
-        if self._alarms.get_job(own) is not None:
+        if self._alarms is not None and self._alarms.get_job(own) is not None:
             self._alarms.remove_job(own)
         if at is not None:
             when = datetime.fromtimestamp(max(at, self._clock()), UTC)
             # the grace is stored with a job and its default of 1 s drops what is late: say it every time
-            self._alarms.add_job(call, "date", run_date=when, id=own, args=args, misfire_grace_time=None)
+            self._loaded().add_job(call, "date", run_date=when, id=own, args=args, misfire_grace_time=None)
 
     async def watch_jumps(self) -> None:
         """Until cancelled: set every alarm anew when the wall clock was moved."""
@@ -225,6 +231,10 @@ class Scheduler:
     async def _end_maintenance(self) -> None:
         if self._view.maintenance.get("deck") is not None and not self.held():
             await self._dispatch.speak(schedules.ResumeAll())
+
+    def listens(self) -> bool:
+        """Whether any schedule is set on an event."""
+        return any(schedule.on is not None for schedule in self._view.schedules)
 
     def happened(self, kept: Kept, place: int, event: Event) -> None:
         """Fire the schedules that are set on an event. The request id is made of the entry, so that one that is read

@@ -17,10 +17,11 @@ import zmq
 import zmq.asyncio
 
 from quarterdeckd.serving.listener import refuse_taken
-from quarterstore.records.deployments import RoutingTable, ServingState
+from quarterstore.records.deployments import RoutingTable
 from quarterstore.records.faults import Unreachable
 from quarterstore.records.hosts import AskServing, HostNews, PushRoutes
 from quarterstore.records.places import Home
+from quarterstore.records.serving import ServingState
 from quarterstore.records.wire import decode, encode
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class ServingLink:
         self._numbers = count(1)
         self._asking: dict[int, asyncio.Future[ServingState]] = {}
         self._child: subprocess.Popen[bytes] | None = None
+        self._answered = False
+        """Whether the launcher that was reached or started has answered yet."""
         self._log_from = 0
         """Where in the launcher's log our own one began."""
         self._pid = 0
@@ -90,6 +93,11 @@ class ServingLink:
         """Whether a launcher holds the home's lock."""
         return self.launcher() != 0
 
+    def beginning(self) -> bool:
+        """Whether a launcher that we started is on its way: it may not hold the lock yet, but it will."""
+        child = self._child
+        return not self._answered and child is not None and child.pid == self._pid and child.poll() is None
+
     def refuse_taken(self) -> None:
         """Raise `Conflict` where a launcher of ours could not have its addresses, naming who has them."""
         if not self.alive():
@@ -98,7 +106,7 @@ class ServingLink:
     async def start(self) -> None:
         """Find the launcher that runs, or start one that outlives us; raises `Unreachable` or `Failed`."""
         async with self._starting:
-            pid = self.launcher()
+            pid = self._pid if self.beginning() else self.launcher()
             if pid == 0:
                 if self._pid and self._pidfd >= 0:
                     self._gone()  # its lock is free: it ended, and the loop has not come to say so
@@ -111,6 +119,8 @@ class ServingLink:
             self._watch(pid)
             if self._socket is None:
                 self._connect()
+                self._answered = False
+            if not self._answered:
                 await self._asked(AskServing(what="state"), b"ask", STARTED_WITHIN)
 
     def _connect(self) -> None:
@@ -193,6 +203,7 @@ class ServingLink:
                 start_new_session=True,
                 env=environment,
             )
+        self._answered = False
         log.info("started the serving launcher %d", self._child.pid)
         return self._child.pid
 
@@ -211,6 +222,7 @@ class ServingLink:
             state = decode(payload, ServingState)
             if state.launcher is not None:
                 self._watch(state.launcher)
+                self._answered = True
             future = self._asking.get(int(number[0])) if number else None
             if future is not None and not future.done():
                 future.set_result(state)
@@ -245,7 +257,7 @@ class ServingLink:
 
     async def stop(self) -> None:
         """Stop the launcher and its hosts, if any run."""
-        if self.alive():
+        if self.alive() or self.beginning():
             await self.start()
             try:
                 await self._asked(AskServing(what="stop"), b"ask", 10.0)

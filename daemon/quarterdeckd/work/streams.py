@@ -7,6 +7,7 @@ import logging
 
 from msgspec.structs import replace
 
+from quarterdeckd.api.dispatch import Quick
 from quarterdeckd.bus import Bus
 from quarterdeckd.serving.recorder import adopt_segments
 from quarterdeckd.serving.stream_counts import read
@@ -28,6 +29,13 @@ class Streams:
         self._told: dict[str, streams.StreamCounts] = {}
         self._over: set[str] = set()
         """Streams that ended and whose keys are forgotten."""
+
+    def quick(self) -> dict[type, Quick]:
+        """What is asked -> what answers it, on the loop."""
+        return {
+            streams.ListStreams: lambda query, speaker: self.listed(query),
+            streams.ShowStream: lambda query, speaker: self.shown(query),
+        }
 
     def _with_counts(self, stream: streams.Stream) -> streams.Stream:
         counts = read(self._home.streams / stream.id / "counts")

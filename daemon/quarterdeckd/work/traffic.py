@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from quarterdeckd.api.dispatch import Quick
 from quarterdeckd.measures import latency
 from quarterstore.ledger.finding import deployment_of
 from quarterstore.ledger.state import State
@@ -108,6 +109,10 @@ class Traffic:
         self._arms: dict[tuple[str, str], Arm] = {}
         """By endpoint and version, the one heard of last at the end."""
         self._since = time.time()
+
+    def quick(self) -> dict[type, Quick]:
+        """What is asked -> what answers it, on the loop."""
+        return {ShowTraffic: lambda query, speaker: self.history(query)}
 
     def heard(self, news: HostNews) -> None:
         """Take a second of one arm; other news is none of ours."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from quarterdeckd.api.dispatch import Dispatch
+from quarterdeckd.api.dispatch import Dispatch, Quick, Wide
 from quarterdeckd.bus import Bus, Kept
 from quarterdeckd.rollout import ab, bandit
 from quarterdeckd.services.trials import nothing
@@ -56,6 +56,14 @@ class Trials:
     def _kept(self, kept: Kept) -> None:
         if any(isinstance(event, trials.TrialStarted) for event in kept.events):
             self._began.set()
+
+    def readers(self) -> dict[type, Wide]:
+        """What is asked -> what answers it, in threads."""
+        return {trials.ReportShadow: lambda query, speaker, seen: self.report(query)}
+
+    def quick(self) -> dict[type, Quick]:
+        """What is asked -> what answers it, on the loop."""
+        return {trials.ShowTrial: lambda query, speaker: self.shown(query)}
 
     async def run(self, every: float) -> None:
         """Until cancelled: look at what is on trial, each `every` seconds."""

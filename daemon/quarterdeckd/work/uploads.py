@@ -14,12 +14,15 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from quarterdeckd.api.dispatch import Prepare
 from quarterdeckd.formats.gather import Beside
 from quarterdeckd.services.registry import ALLOW, ALLOW_SKOPS, CODE
 from quarterdeckd.services.samples import schema_of
 from quarterstore.records.admission import Golden
 from quarterstore.records.faults import Failed, FaultRecord, NotFound, Refused, TimedOut, TooLarge, got, raised
+from quarterstore.records.logged_models import LogModelArtefact
 from quarterstore.records.registry import Described, RegisterVersion, Signature, Tensor
+from quarterstore.records.runs import LogArtefact
 from quarterstore.shelf.artefacts import Artefacts
 
 READ_WITHIN = 120.0
@@ -36,6 +39,14 @@ class Uploads:
         self._known: dict[str, Described] = {}
         """What was found of the last files, by their hash: the same bytes are the same model."""
         self._lock = threading.Lock()
+
+    def preparers(self) -> dict[type, Prepare]:
+        """Acts that name files -> what looks at those first."""
+        return {
+            RegisterVersion: self.described,
+            LogArtefact: self.kept,
+            LogModelArtefact: self.kept,
+        }
 
     def kept(self, act: Any) -> Any:
         """The act, when every file it names is kept; `NotFound` otherwise."""

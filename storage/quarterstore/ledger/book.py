@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
-import msgspec
-
+from quarterstore.ledger.shape import meant, written
 from quarterstore.records.base import Record
 
 R = TypeVar("R", bound=Record)
@@ -62,20 +61,20 @@ class Book(Generic[R]):
         return len(self.rows)
 
 
-_SQL = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
+_SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
 
 
-def columns_of(kind: type) -> dict[str, str]:
+def columns_of(kind: type[Record]) -> dict[str, str]:
     """The plain fields of a record and their SQL types: what plain DuckDB can filter by, beside the whole record."""
     columns: dict[str, str] = {}
-    hints: dict[str, Any] = get_type_hints(kind)
-    for field in msgspec.structs.fields(kind):
-        hint = hints[field.name]
-        options = [part for part in getattr(hint, "__args__", ()) if part is not type(None)]
-        plain = options[0] if len(options) == 1 and len(getattr(hint, "__args__", ())) == 2 else hint
-        literal = getattr(plain, "__args__", ())
+    for name, (text, module) in written(kind).items():
+        plain = text.removesuffix(" | None")
         if plain in _SQL:
-            columns[field.name] = _SQL[plain]
-        elif literal and all(isinstance(value, str) for value in literal):
-            columns[field.name] = "VARCHAR"
+            columns[name] = _SQL[plain]
+        elif plain.startswith("Literal['") or _is_words(meant(plain, module)):
+            columns[name] = "VARCHAR"
     return columns
+
+
+def _is_words(found: Any) -> bool:
+    return get_origin(found) is Literal and all(isinstance(value, str) for value in get_args(found))

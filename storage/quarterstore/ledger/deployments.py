@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quarterstore.ledger.state import Admission, Cursor, Fold, Recording, State, copy_of
 from quarterstore.records import deployments
-from quarterstore.records.canaries import PassedStep
+from quarterstore.records.canaries import CanaryEnd, PassedStep
 
 KEPT_BEHIND = 8
 
@@ -27,8 +27,18 @@ def _not_admitted(state: State, event: deployments.AdmissionFailed) -> None:
             pending_canary=None,
             changed=event.at,
             why=event.why,
+            last_canary=_called_off(deployment, event.at, event.why),
         )
     )
+
+
+def _called_off(deployment: deployments.Deployment, at: float, why: str, by: str = "") -> CanaryEnd | None:
+    """The end of the canary that runs or waits; of none what is known of the last one."""
+    canary = deployment.canary or deployment.pending_canary
+    if canary is None:
+        return deployment.last_canary
+    share = canary.share if deployment.canary is not None else 0
+    return CanaryEnd(candidate=canary.candidate, live=False, share=share, at=at, why=why, by=by)
 
 
 def _behind(previous: tuple[str, ...], before: str | None) -> tuple[str, ...]:
@@ -79,6 +89,7 @@ def _canary(state: State, event: deployments.CanaryStarted) -> None:
             epoch=event.epoch,
             changed=event.at,
             why="",
+            last_canary=None,
         )
     )
 
@@ -110,6 +121,7 @@ def _finished(state: State, event: deployments.CanaryFinished) -> None:
             epoch=event.epoch,
             changed=event.at,
             why="",
+            last_canary=CanaryEnd(candidate=event.after, live=True, share=100, at=event.at, why=event.verdict.why),
         )
     )
 
@@ -131,6 +143,7 @@ def _rolled_back(state: State, event: deployments.RolledBack) -> None:
             epoch=event.epoch,
             changed=event.at,
             why=event.reason,
+            last_canary=_called_off(deployment, event.at, event.reason, "" if event.automatic else event.by),
         )
     )
 
@@ -149,6 +162,7 @@ def _stopped(state: State, event: deployments.EndpointStopped) -> None:
             epoch=event.epoch,
             changed=event.at,
             why=event.reason,
+            last_canary=_called_off(deployment, event.at, event.reason),
         )
     )
 

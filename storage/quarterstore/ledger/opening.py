@@ -18,7 +18,7 @@ from quarterstore.ledger.anchor import Anchor
 from quarterstore.ledger.book import Changes
 from quarterstore.ledger.database import Damaged, Database, Posting, damaged_aside
 from quarterstore.ledger.folding import fold_entry
-from quarterstore.ledger.journal import Head, Journal, newest, read, read_at
+from quarterstore.ledger.journal import Entry, Head, Journal, newest, read, read_at
 from quarterstore.ledger.state import State
 from quarterstore.records.faults import Conflict, Corrupt, Protocol
 from quarterstore.records.places import Home
@@ -60,6 +60,18 @@ class Ledger:
         """What could not be posted at the start, and why (`lacking`): a full disk."""
         self.lacking = lacking
         self._lock = lock
+
+    def entry(self, seq: int) -> Entry:
+        """A posted entry, read from the journal under its hash."""
+        [(position, before)] = self.database.places(seq - 1, 1)
+        return read_at(self.home.journal, position, before)
+
+    def reserve(self, keep: bool) -> bool:
+        """Keep room aside or free it; answers whether it is kept."""
+        if keep:
+            return keep_reserve(self.home.reserve)
+        self.home.reserve.unlink(missing_ok=True)
+        return False
 
     def close(self) -> None:
         """Close everything; the lock goes last."""

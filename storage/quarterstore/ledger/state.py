@@ -156,6 +156,13 @@ class State:
     def _book(self, name: str, kind: type[R], key: Callable[[R], str]) -> Book[R]:
         return Book(name, kind, key, self.changes, self.former)
 
+    def copied(self) -> State:
+        """Another state of the same records, from which on each goes its own way."""
+        copy = State()
+        for name, book in self.books().items():
+            copy.books()[name].rows.update(book.rows)
+        return copy
+
     def books(self) -> dict[str, Book[Any]]:
         """Every book by its name."""
         return self._books

@@ -1,4 +1,4 @@
-"""What a canary is judged by: its rule, its gates, what was measured for them, the verdict."""
+"""Canaries: how far one is, and what it is judged by: its rule, its gates, what was measured for them, the verdict."""
 
 from __future__ import annotations
 
@@ -116,3 +116,37 @@ class PassedStep(Record, frozen=True):
     since: float
     until: float
     verdict: CanaryVerdict
+
+
+class Canary(Record, frozen=True):
+    """A rollout in progress: candidate, ladder, the step it is at and how that step was last judged."""
+
+    candidate: str
+    ladder: tuple[int, ...]
+    step: int
+    rule: CanaryRule
+    since: float
+    step_since: float
+    asked_by: str
+    approval: str | None = None
+    approved_by: str | None = None
+    judged: CanaryVerdict | None = None
+    passed: tuple[PassedStep, ...] = ()
+    """The steps before this one, as they went on."""
+
+    @property
+    def share(self) -> int:
+        """Percent of the traffic the candidate has at this step."""
+        return self.ladder[self.step]
+
+
+class CanaryEnd(Record, frozen=True):
+    """How a canary ended: `live` or called off, at which share of the traffic (0 where it never had any), why, and by
+    whom; nobody where the evidence decided."""
+
+    candidate: str
+    live: bool
+    share: int
+    at: float
+    why: str
+    by: str = ""

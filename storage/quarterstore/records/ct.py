@@ -79,6 +79,8 @@ class Retrain(Record, frozen=True):
     """The entry in which it began: what came after it is known by its entry, whatever the clock showed."""
     newest: int = 0
     """The number of the newest version of the model then."""
+    called_off: str | None = None
+    """The version that an earlier retrain put on live traffic and that did not stay there."""
 
 
 class Held(Record, frozen=True):

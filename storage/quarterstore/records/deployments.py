@@ -7,13 +7,15 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from quarterstore.records.base import Act, Event, Pulse, Query, Record, Role
+from quarterstore.records.canaries import Canary as Canary
+from quarterstore.records.canaries import CanaryEnd, GateReading
 from quarterstore.records.canaries import CanaryRule as CanaryRule
 from quarterstore.records.canaries import CanaryVerdict as CanaryVerdict
-from quarterstore.records.canaries import GateReading, PassedStep
 from quarterstore.records.histories import TrafficHistory
 from quarterstore.records.online import Needed, OnExpired, OnlineView
 from quarterstore.records.registry import Signature
 from quarterstore.records.retention import Waiting
+from quarterstore.records.serving import ServingState
 
 DeploymentState = Literal["ADMITTING", "LIVE", "CANARY", "STOPPED", "REFUSED"]
 LADDER: tuple[int, ...] = (5, 10, 25, 50, 100)
@@ -35,28 +37,6 @@ class BatchingRule(Record, frozen=True):
 
     max_batch: int = 1
     max_wait_ms: float = 0.0
-
-
-class Canary(Record, frozen=True):
-    """A rollout in progress: candidate, ladder, the step it is at and how that step was last judged."""
-
-    candidate: str
-    ladder: tuple[int, ...]
-    step: int
-    rule: CanaryRule
-    since: float
-    step_since: float
-    asked_by: str
-    approval: str | None = None
-    approved_by: str | None = None
-    judged: CanaryVerdict | None = None
-    passed: tuple[PassedStep, ...] = ()
-    """The steps before this one, as they went on."""
-
-    @property
-    def share(self) -> int:
-        """Percent of the traffic the candidate has at this step."""
-        return self.ladder[self.step]
 
 
 class Deployment(Record, frozen=True):
@@ -85,6 +65,8 @@ class Deployment(Record, frozen=True):
     salt: str = ""
     why: str = ""
     batching: BatchingRule = BatchingRule()
+    last_canary: CanaryEnd | None = None
+    """How the last canary here ended; none while one runs."""
 
 
 class Slot(Record, frozen=True):
@@ -133,46 +115,6 @@ class RoutingTable(Record, frozen=True):
     waiting: Waiting = Waiting()
     views: tuple[OnlineView, ...] = ()
     """What features are read from, of every view."""
-
-
-class HostState(Record, frozen=True):
-    """One serving host as its launcher sees it."""
-
-    pid: int
-    epoch: int
-    started: float
-    requests: int = 0
-    ready: bool = False
-    shed: int = 0
-    """Requests among them that were turned away: there was no room."""
-    busy: float = 0.0
-    """Seconds of processor a second, lately."""
-    waiting: int = 0
-    """The longest queue, lately."""
-    leaving: bool = False
-    """It ends what it has begun and goes."""
-
-
-class ServingState(Record, frozen=True):
-    """The serving side as it is: the launcher, its hosts, the routes they acknowledged, the address they answer at."""
-
-    launcher: int | None
-    address: str | None
-    epoch: int
-    hosts: tuple[HostState, ...]
-    crashes: dict[str, int] = msgspec.field(default_factory=dict)
-    grpc: str | None = None
-    """HOST:PORT where gRPC is answered, if it is."""
-    least: int = 1
-    most: int = 1
-    """How many hosts there may be; between the two their number follows the load."""
-    wanted: int = 1
-    why: str = ""
-    """Why it was changed last."""
-    out: tuple[str, ...] = ()
-    """`endpoint: version` of what is out of traffic for a while because hosts die of it."""
-    error: str = ""
-    """Why serving could not be started, in words."""
 
 
 class Deploy(Act[Deployment], tag="deployments.deploy", frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Final, Literal
 
 from quarterstore.records.base import Record
@@ -16,7 +17,16 @@ FAIRNESS: Final = ("demographic parity", "equalised odds", "calibration gap")
 LOWER_IS_BETTER: Final = ("log loss", "brier", "rmse", "mae", *FAIRNESS, "worst slice rmse")
 OF_CLASSES: Final = ("accuracy", "balanced accuracy", "f1", "log loss", "brier", "roc auc")
 OF_NUMBERS: Final = ("rmse", "mae", "r2")
+RANGES: Final = {
+    **dict.fromkeys((*OF_CLASSES, *FAIRNESS, "worst slice accuracy"), (0.0, 1.0)),
+    **dict.fromkeys(("log loss", "rmse", "mae", "worst slice rmse", "latency"), (0.0, math.inf)),
+    "brier": (0.0, 2.0),
+    "r2": (-math.inf, 1.0),
+}
+"""Between which values a metric lies, as we measure it; a Brier score of many classes is a sum and goes to 2."""
 MOST_COLUMNS: Final = 50
+_latency = re.compile(r"latency([ _.](p\d+|mean|median|max|[mun]?s))*\Z")
+"""A latency of a person's own measuring, in any unit; a difference of two is none."""
 
 
 class EvaluateSection(Record, frozen=True):
@@ -74,15 +84,37 @@ def measurable(section: EvaluateSection, task: str) -> tuple[str, ...]:
     return found
 
 
+def range_of(metric: str) -> tuple[float, float] | None:
+    """The least and the greatest value of a metric, where that is known."""
+    return RANGES["latency"] if _latency.match(metric) else RANGES.get(metric)
+
+
+def check_range(field: str, metric: str, limit: float, *, loss: bool = False) -> None:
+    """`Invalid` for a limit outside the range of its metric, or of the loss of one: no value reaches it, or every one
+    does."""
+    low, high = range_of(metric) or (-math.inf, math.inf)
+    if loss:
+        low, high = low - high, high - low
+    if low <= limit <= high:
+        return
+    ends = f"{low:g} to {high:g}"
+    if math.inf in (high, -low):
+        ends = f"{low:g} or more" if high == math.inf else f"{high:g} or less"
+    raise got(field, f"{limit:g}", f"a limit of {f'the loss of {metric}' if loss else metric}, which is {ends}")
+
+
 def check_limits(limits: dict[str, float], section: EvaluateSection | None, task: str) -> None:
-    """`Invalid` where a limit is no number, or of a metric that no run can have; `section` is None where a person's own
-    code says what is measured."""
+    """`Invalid` where a limit is no number, of a metric that no run can have, or one that its metric cannot have;
+    `section` is None where a person's own code says what is measured, and in which unit."""
     for name, limit in limits.items():
         field = f"gate.limits.{drawn(name, longest=60)}"
         if not math.isfinite(limit):
             raise got(field, limit, "a finite number")
         metric = name.replace("_", " ")
-        if section is None or metric in (known := measurable(section, task)):
+        if section is None:
+            continue
+        if metric in (known := measurable(section, task)):
+            check_range(field, metric, limit)
             continue
         for columns, metrics in (("fairness", FAIRNESS), ("slices", ("worst slice accuracy", "worst slice rmse"))):
             if metric in metrics and not getattr(section, columns):

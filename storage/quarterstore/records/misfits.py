@@ -14,14 +14,16 @@ from quarterstore.records.faults import Invalid, got
 from quarterstore.records.names import drawn
 
 
-def misfit(kind: type, words: str) -> Invalid:
-    """msgspec's words for a field that does not fit (`… - at `$.stage``), as a fault of that field."""
+def misfit(kind: type, words: str, given: Any = None) -> Invalid:
+    """msgspec's words for a field that does not fit (`… - at `$.stage``), as a fault of that field; where what was
+    `given` is at hand, the entry of a table (`views[...].ttl`) is named (`views.usage.ttl`)."""
     what, _, path = words.partition(" - at `$")
-    field = path.strip("`.") or "message"
+    place = path.strip("`.")
+    field = (_named(kind, given, place) if isinstance(given, dict) and "[...]" in place else place) or "message"
     if lacking := re.fullmatch(r"Object missing required field `(.+)`", what):
         return got(lacking[1] if field == "message" else f"{field}.{lacking[1]}", "nothing", "a value")
     enum = re.fullmatch(r"Invalid enum value '?(.*?)'?", what, re.DOTALL)
-    if enum and (known := [value for hint in _hints_at(kind, field) for value in _literals(hint)]):
+    if enum and (known := [value for hint in _hints_at(kind, place) for value in _literals(hint)]):
         by_small = {name.lower(): name for name in known}
         near = difflib.get_close_matches(enum[1].lower(), by_small, n=3, cutoff=0.5)
         return Invalid(
@@ -94,6 +96,22 @@ def _hints_at(kind: type, path: str) -> Iterator[Any]:
             if part is not type(None)
         ]
     yield from found
+
+
+def _named(kind: type, given: Any, path: str) -> str:
+    """A place with the names of its tables' entries: of each the first that does not fit."""
+    before, _, after = path.partition("[...]")
+    for step in re.findall(r"[^.\[\]]+", before):
+        given = given[int(step) if isinstance(given, list) else step]
+    for name, value in given.items():
+        for hint in _hints_at(kind, f"{before}[...]"):
+            try:
+                msgspec.convert(value, hint)
+            except msgspec.ValidationError:
+                rest = _named(hint, value, after.removeprefix(".")) if "[...]" in after else after.removeprefix(".")
+                place = f"{before}.{name}".removeprefix(".")
+                return f"{place}.{rest}" if rest and not rest.startswith("[") else place + rest
+    return path
 
 
 def _literals(hint: Any) -> list[str]:

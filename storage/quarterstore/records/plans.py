@@ -51,13 +51,7 @@ def plan(
     Left out with a note: what is ignored, time and group columns, dates, identifiers and free text. A feature that
     is all missing or constant is a fault that says how to ignore it; with `strict` off it is left out with a note.
     """
-    names = [column.name for column in table.columns]
-    for field, name in (("target", target), ("time", time), ("group", group), *(("ignore", n) for n in ignore)):
-        if name is not None and name not in names:
-            raise missing(field, name, names)
-    for field, name in (("time", time), ("group", group), *(("ignore", n) for n in ignore)):
-        if name == target:
-            raise got(field, target, "a column that is not the target")
+    _check_named(table, target, time, group, ignore)
     aim = table.column(target)
     found = _task(table, aim, task)
     classes = _classes(table, aim) if found == "classification" else ()
@@ -66,15 +60,7 @@ def plan(
     for column in table.columns:
         if column.name == target:
             continue
-        why = _why_not(table, column, time, group, ignore)
-        if why is None and (empty := _emptiness(table, column)):
-            if strict:
-                raise Invalid(
-                    f"got {empty}, expected at least two different values",
-                    field=column.name,
-                    next=f"ignore it with --ignore {_quoted(column.name)} (data.ignore)",
-                )
-            why = empty
+        why = _why_not(table, column, time, group, ignore) or _why_empty(table, column, strict)
         if why is None:
             features.append(column)
         else:
@@ -83,6 +69,30 @@ def plan(
         raise got("features", "no usable column", "at least one besides the target; left out: " + _listed(left_out))
     notes = [f"{drawn(name)} is not used: {why}" for name, why in left_out.items() if name not in ignore]
     return Plan(target, found, tuple(features), left_out, classes, (*table.notes, *notes))
+
+
+def _check_named(table: Table, target: str, time: str | None, group: str | None, ignore: Sequence[str]) -> None:
+    """Raise where a column that is named is not there, or is the target."""
+    names = [column.name for column in table.columns]
+    others = (("time", time), ("group", group), *(("ignore", name) for name in ignore))
+    for field, name in (("target", target), *others):
+        if name is not None and name not in names:
+            raise missing(field, name, names)
+    for field, name in others:
+        if name == target:
+            raise got(field, target, "a column that is not the target")
+
+
+def _why_empty(table: Table, column: Column, strict: bool) -> str | None:
+    """Why nothing can be learnt from a feature; `strict` raises it."""
+    empty = _emptiness(table, column) or None
+    if empty and strict:
+        raise Invalid(
+            f"got {empty}, expected at least two different values",
+            field=column.name,
+            next=f"ignore it with --ignore {_quoted(column.name)} (data.ignore)",
+        )
+    return empty
 
 
 def _task(table: Table, aim: Column, task: str) -> Literal["classification", "regression"]:

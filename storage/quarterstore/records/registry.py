@@ -9,6 +9,7 @@ import msgspec
 from quarterstore.records.base import Act, Event, Query, Record
 from quarterstore.records.jobs import Job
 from quarterstore.records.online import Needed, OnExpired
+from quarterstore.records.version_diffs import VersionDiff
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
 STAGES: tuple[Stage, ...] = ("None", "Staging", "Production", "Archived")
@@ -186,40 +187,6 @@ class Lineage(Record, frozen=True):
     down: tuple[LineageNode, ...]
 
 
-class SignatureChange(Record, frozen=True):
-    """One part of a signature that differs; `bump` is what it alone asks of the semantic version."""
-
-    part: Literal["input", "output", "feature", "classes", "task", "label", "score"]
-    name: str
-    change: Literal["added", "removed", "changed"]
-    before: str
-    after: str
-    bump: Literal["patch", "minor", "major"]
-    optional: bool = False
-
-
-class MetricPair(Record, frozen=True):
-    """A metric of two versions; None where one was not given it."""
-
-    name: str
-    before: float | None
-    after: float | None
-
-
-class VersionDiff(Record, frozen=True):
-    """Two versions side by side: what differs in their signatures, what that asks of the semantic version, and their
-    metrics; `before` is None for a version that nothing was registered before."""
-
-    before: str | None
-    after: str
-    semvers: tuple[str, str]
-    bump: Literal["patch", "minor", "major"] | None
-    reason: str
-    """Why the semantic version of `after` is what it is, as it was decided when it was registered."""
-    changes: tuple[SignatureChange, ...] = ()
-    metrics: tuple[MetricPair, ...] = ()
-
-
 class RegisterVersion(Act[Version], tag="registry.register", frozen=True):
     """Register an uploaded model file under a name (made when new); the semantic version is worked out unless `bump`
     asks for more than the signature diff demands (auto, patch, minor, major). The daemon looks what the file is
@@ -275,29 +242,6 @@ class ConvertVersion(Act[Job], tag="registry.convert", frozen=True):
     as the estimator does."""
 
     version: str
-
-
-class ConvertSpec(Record, frozen=True):
-    """What a convert job is given; `model` and `golden` are hashes in the journal and paths in the job's folder."""
-
-    version: str
-    model: str
-    digest: str
-    golden: str
-    signature: Signature
-    code: tuple[str, ...] = ()
-
-
-class ConvertResult(Record, frozen=True):
-    """What a convert job made: the largest difference to the estimator is `parity`."""
-
-    model: str
-    golden: str
-    signature: Signature
-    metrics: tuple[Metric, ...]
-    parity: float
-    words: str
-    size: int = 0
 
 
 class DescribeVersion(Act[Version], tag="registry.describe", frozen=True):

@@ -13,6 +13,7 @@ from quarterstore.search.matching import NUMBERS, TEXTS, Row, cell_of, datasets_
 from quarterstore.search.paging import Key
 from quarterstore.search.statement import MOST_TABLES, Names, Statement
 from quarterstore.search.tree import Order, Tree
+from quarterstore.shelf.arrow import ArrowStream
 
 _RUNS = {
     "row": "INTEGER",
@@ -132,7 +133,7 @@ class RunIndex:
         self._connection.execute("BEGIN")
         for table, frame in prepared.frames.items():
             if len(frame):
-                self._connection.register("many", _Stream(frame))
+                self._connection.register("many", ArrowStream(frame))
                 self._connection.execute(f"INSERT INTO {table} SELECT * FROM many")
                 self._connection.unregister("many")
         self._connection.execute("COMMIT")
@@ -186,14 +187,3 @@ class RunIndex:
             raise TimedOut(f"got no answer in {seconds:g} s", field="where") from error
         finally:
             timer.cancel()
-
-
-class _Stream:
-    """A frame as nothing but its Arrow stream (the PyCapsule protocol): DuckDB asks pyarrow for what it knows to be a
-    frame."""
-
-    def __init__(self, frame: Any) -> None:
-        self._frame = frame
-
-    def __arrow_c_stream__(self, requested: Any = None) -> Any:
-        return self._frame.__arrow_c_stream__(requested)

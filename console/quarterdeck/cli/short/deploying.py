@@ -14,7 +14,8 @@ from quarterdeck.cli.context import Context
 from quarterdeck.cli.short.making import Made, command, do_or_propose
 
 if TYPE_CHECKING:
-    from quarterstore.records.deployments import BatchingRule
+    from quarterstore.records.canaries import CanaryEnd
+    from quarterstore.records.deployments import BatchingRule, Canary, Deployment
     from quarterstore.records.histories import TrafficHistory
 
 Given = TypeVar("Given", bound=Callable[..., Any] | click.Command)
@@ -160,27 +161,54 @@ def steps(field: str, text: str) -> tuple[int, ...]:
 
 
 def _canary_status(context: Context, endpoint: str) -> None:
-    """The trial at an endpoint: its step, the verdict on it, and each gate."""
+    """The canary at an endpoint: its step, the verdict on it and each gate; that it waits for its golden rows; or how
+    the last one ended."""
     from quarterstore.records.deployments import ShowDeployment
     from quarterstore.records.faults import NotFound
 
     found = context.client.ask(ShowDeployment(endpoint=endpoint))
-    canary = found.canary
-    if canary is None:
-        raise NotFound(f"no canary runs at {endpoint}", field="endpoint", next=found.why or "qd canary VERSION")
+    canary = found.canary or (found.pending_canary if found.pending else None)
+    answer = canary or found.last_canary
+    if answer is None:
+        raise NotFound(f"no canary was tried at {endpoint}", field="endpoint", next="qd canary VERSION")
     if context.json:
-        context.out(canary)
-        return
-    from quarterdeck.cli.printing import plain, table
-    from quarterstore.records.names import drawn
+        context.out(answer)
+    elif found.last_canary is not None and canary is None:
+        _canary_ended(found.last_canary)
+    elif canary is not None:
+        _canary_stands(context, found, canary)
 
-    print(drawn(f"{canary.candidate} at {canary.share} % beside {found.live}"))
-    if canary.judged is None:
-        context.say("this step was not judged yet")
+
+def _canary_ended(end: CanaryEnd) -> None:
+    from quarterdeck.cli.printing import lines, shown
+
+    how = "it is live" if end.live else f"called off at {end.share} %" if end.share else "called off before it began"
+    lines(
+        {
+            "canary": end.candidate,
+            "ended": f"{shown('at', end.at, 0)}, {how}",
+            "why": end.why,
+            "by": end.by,
+        }
+    )
+
+
+def _canary_stands(context: Context, found: Deployment, canary: Canary) -> None:
+    from quarterdeck.cli.printing import lines, plain, table
+
+    if found.canary is None:
+        lines({"canary": canary.candidate, "waits": f"it answers its golden rows first, then {canary.share} %"})
         return
     judged = canary.judged
-    print(drawn(f"{judged.verdict}  {judged.why}"))
-    if judged.gates:
+    lines(
+        {
+            "canary": f"{canary.candidate} at {canary.share} % beside {found.live}",
+            "verdict": judged and f"{judged.verdict}  {judged.why}",
+        }
+    )
+    if judged is None:
+        context.say("this step was not judged yet")
+    elif judged.gates:
         table([plain(gate) for gate in judged.gates], ("gate", "verdict", "value", "limit", "n", "need", "why"))
 
 

@@ -12,8 +12,9 @@ from quarterdeck.cli.short.making import Made, command
 from quarterdeck.cli.short.rows import with_rows
 
 if TYPE_CHECKING:
-    from quarterstore.records.registry import Model, Version, VersionDiff
+    from quarterstore.records.registry import Model, Version
     from quarterstore.records.runs import Comparison
+    from quarterstore.records.version_diffs import VersionDiff
 
 SIDE_BY_SIDE = 6
 """Runs up to which each is a column; more are rows, and what differs the columns."""

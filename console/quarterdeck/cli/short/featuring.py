@@ -10,6 +10,7 @@ import click
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.short import feature_files
 from quarterdeck.cli.short.making import Made, command
+from quarterdeck.cli.spans import written
 
 if TYPE_CHECKING:
     from quarterstore.records.features import FeatureView
@@ -62,17 +63,9 @@ def _row(view: FeatureView) -> dict[str, Any]:
         "version": view.version,
         "keys": ", ".join(key.name for key in view.keys),
         "features": ", ".join(each.name for each in view.features),
-        "ttl": "-" if view.ttl is None else _span(view.ttl),
+        "ttl": "-" if view.ttl is None else written(view.ttl),
         "owner": view.owner or "-",
     }
-
-
-def _span(seconds: float) -> str:
-    """As a file of definitions says it, in the largest unit that is whole."""
-    from quarterdeck.cli.spans import UNITS
-
-    unit, size = next((unit, size) for unit, size in reversed(UNITS.items()) if seconds % size == 0 or size == 1)
-    return f"{seconds / size:g}{unit}"
 
 
 def _show() -> click.Command:

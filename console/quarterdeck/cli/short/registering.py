@@ -41,13 +41,9 @@ def register() -> click.Command:
         name: str,
         schema: Path | None,
         sample: Path | None,
-        bump: str,
         run_id: str | None,
         artefact: str | None,
-        parent: str | None,
-        allow_code: bool,
-        views: tuple[str, ...],
-        on_expired: Any,
+        **asked: Any,
     ) -> None:
         from quarterdeck.cli.brief import brief
         from quarterdeck.cli.registering import Source, schema_in
@@ -55,33 +51,32 @@ def register() -> click.Command:
 
         signature = schema_in(schema)
         source = Source(context, file, run_id, artefact)
-        version = context.client.ask(
-            RegisterVersion(
-                model=name,
-                digest=source.digest,
-                size=source.size,
-                format="auto",
-                signature=signature,
-                metrics=source.metrics,
-                run=source.run,
-                parent=parent,
-                golden=context.client.put(sample)[0] if sample else None,
-                bump=bump,
-                allow_code=allow_code,
-                views=views,
-                on_expired=on_expired,
-            ),
-            timeout=PATIENCE,
+        act = RegisterVersion(
+            model=name,
+            digest=source.digest,
+            size=source.size,
+            format="auto",
+            signature=signature,
+            metrics=source.metrics,
+            run=source.run,
+            golden=context.client.put(sample)[0] if sample else None,
+            **asked,
         )
-        context.say(f"{version.id} is {version.semver}: {version.reason}")
-        if version.code or version.allow_code:
-            context.say(f"it runs code when it is loaded: {', '.join(version.code) or 'a pickle that names nothing'}")
-        if version.format == "skops":
-            rows = "" if version.golden else "--sample ROWS.json, then "
-            context.say(f"what serves it is its ONNX child: {rows}qd registry convert --version {version.id}")
+        version = context.client.ask(act, timeout=PATIENCE)
+        _tell(context, version)
         brief(context, version)
 
     return run
+
+
+def _tell(context: Context, version: Version) -> None:
+    """What is worth knowing of a version that was just registered."""
+    context.say(f"{version.id} is {version.semver}: {version.reason}")
+    if version.code or version.allow_code:
+        context.say(f"it runs code when it is loaded: {', '.join(version.code) or 'a pickle that names nothing'}")
+    if version.format == "skops":
+        rows = "" if version.golden else "--sample ROWS.json, then "
+        context.say(f"what serves it is its ONNX child: {rows}qd registry convert --version {version.id}")
 
 
 def promote() -> click.Command:
@@ -141,70 +136,74 @@ def reject() -> click.Command:
     return run
 
 
+def at() -> click.Command:
+    @click.option("--environment", default="default")
+    @click.argument("time")
+    @click.argument("model")
+    @command("at", "What was in Production at an instant (ISO 8601 with a zone), who asked, who approved.")
+    def run(context: Context, model: str, time: str, environment: str) -> None:
+        from datetime import datetime
+
+        from quarterstore.records.faults import got
+        from quarterstore.records.registry import ProductionAt
+
+        try:
+            moment = datetime.fromisoformat(time)
+        except ValueError as error:
+            raise got("time", time, "ISO 8601 such as 2026-03-01T12:00Z") from error
+        if moment.tzinfo is None:
+            raise got("time", time, "a time with a zone, such as 2026-03-01T12:00Z")
+        context.out(context.client.ask(ProductionAt(model=model, at=moment.timestamp(), environment=environment)))
+
+    return run
+
+
+def history() -> click.Command:
+    @click.argument("model")
+    @command("history", "Every span of Production of a model: who asked, who approved, the deployment.")
+    def run(context: Context, model: str) -> None:
+        from quarterstore.records.registry import ListTenures
+
+        columns = ("version", "environment", "since", "until", "asked_by", "approved_by", "deployment", "entry")
+        context.out(context.client.ask(ListTenures(model=model)), columns)
+
+    return run
+
+
+def moves() -> click.Command:
+    @click.option("--version", help="only of this one")
+    @click.argument("model")
+    @command("moves", "Every move of a model's versions from stage to stage: who, why, in which entry.")
+    def run(context: Context, model: str, version: str | None) -> None:
+        from quarterstore.records.registry import ListStageMoves
+
+        columns = ("version", "before", "after", "at", "asked_by", "approved_by", "skipped", "reason", "entry")
+        context.out(context.client.ask(ListStageMoves(model=model, version=version)), columns)
+
+    return run
+
+
+def models() -> click.Command:
+    @click.option("--removed/--no-removed", default=False, help="those that were removed, too")
+    @command("models", "Every model: what is in Production and in Staging, the newest, when it changed.")
+    def run(context: Context, removed: bool) -> None:
+        from quarterstore.records.registry import ListModels, ListVersions
+
+        found = context.client.ask(ListModels(removed=removed))
+        if context.json:
+            context.out(found)
+            return
+        from quarterdeck.cli.printing import table
+
+        versions = context.client.ask(ListVersions(removed=removed))
+        columns = ("model", "production", "staging", "latest", "versions", "changed")
+        rows = [_row(model, [each for each in versions if each.model == model.name]) for model in found]
+        table(rows, (*columns, "removed") if removed else columns)
+
+    return run
+
+
 def registry_group() -> dict[str, Made]:
-    def at() -> click.Command:
-        @click.option("--environment", default="default")
-        @click.argument("time")
-        @click.argument("model")
-        @command("at", "What was in Production at an instant (ISO 8601 with a zone), who asked, who approved.")
-        def run(context: Context, model: str, time: str, environment: str) -> None:
-            from datetime import datetime
-
-            from quarterstore.records.faults import got
-            from quarterstore.records.registry import ProductionAt
-
-            try:
-                moment = datetime.fromisoformat(time)
-            except ValueError as error:
-                raise got("time", time, "ISO 8601 such as 2026-03-01T12:00Z") from error
-            if moment.tzinfo is None:
-                raise got("time", time, "a time with a zone, such as 2026-03-01T12:00Z")
-            context.out(context.client.ask(ProductionAt(model=model, at=moment.timestamp(), environment=environment)))
-
-        return run
-
-    def history() -> click.Command:
-        @click.argument("model")
-        @command("history", "Every span of Production of a model: who asked, who approved, the deployment.")
-        def run(context: Context, model: str) -> None:
-            from quarterstore.records.registry import ListTenures
-
-            columns = ("version", "environment", "since", "until", "asked_by", "approved_by", "deployment", "entry")
-            context.out(context.client.ask(ListTenures(model=model)), columns)
-
-        return run
-
-    def moves() -> click.Command:
-        @click.option("--version", help="only of this one")
-        @click.argument("model")
-        @command("moves", "Every move of a model's versions from stage to stage: who, why, in which entry.")
-        def run(context: Context, model: str, version: str | None) -> None:
-            from quarterstore.records.registry import ListStageMoves
-
-            columns = ("version", "before", "after", "at", "asked_by", "approved_by", "skipped", "reason", "entry")
-            context.out(context.client.ask(ListStageMoves(model=model, version=version)), columns)
-
-        return run
-
-    def models() -> click.Command:
-        @click.option("--removed/--no-removed", default=False, help="those that were removed, too")
-        @command("models", "Every model: what is in Production and in Staging, the newest, when it changed.")
-        def run(context: Context, removed: bool) -> None:
-            from quarterstore.records.registry import ListModels, ListVersions
-
-            found = context.client.ask(ListModels(removed=removed))
-            if context.json:
-                context.out(found)
-                return
-            from quarterdeck.cli.printing import table
-
-            versions = context.client.ask(ListVersions(removed=removed))
-            columns = ("model", "production", "staging", "latest", "versions", "changed")
-            rows = [_row(model, [each for each in versions if each.model == model.name]) for model in found]
-            table(rows, (*columns, "removed") if removed else columns)
-
-        return run
-
     return {"at": at, "history": history, "models": models, "moves": moves}
 
 

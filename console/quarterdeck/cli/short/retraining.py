@@ -12,10 +12,10 @@ from quarterdeck.cli.short.making import Made, command
 from quarterdeck.cli.spans import seconds
 
 if TYPE_CHECKING:
-    from quarterstore.records.ct import OnAccuracy, OnDrift, OnRows, OnSchedule, PolicyStatus, SetPolicy
+    from quarterstore.records.base import Act
+    from quarterstore.records.ct import OnAccuracy, OnDrift, OnRows, OnSchedule, Policy, SetPolicy
 
 LISTED = ("model", "on", "pipeline", "strategy", "triggers", "retrain")
-TRIGGERS = ("trigger", "state", "value", "limit", "unit", "checked_at", "why")
 
 
 def ct_group() -> dict[str, Made]:
@@ -55,10 +55,7 @@ def _set() -> click.Command:
     @click.argument("model")
     @command("set", "Say when a model is retrained by itself; off until: qd ct on MODEL.")
     def run(context: Context, model: str, **given: Any) -> None:
-        policy = context.client.ask(_asked(model, given))
-        context.out(policy)
-        if not policy.enabled:
-            context.say(f"it is off; switch it on: qd ct on {model}")
+        _told(context, _asked(model, given))
 
     return run
 
@@ -130,40 +127,37 @@ def _switch(enabled: bool) -> click.Command:
     def run(context: Context, model: str) -> None:
         from quarterstore.records.ct import SwitchPolicy
 
-        context.out(context.client.ask(SwitchPolicy(model=model, enabled=enabled)))
+        _told(context, SwitchPolicy(model=model, enabled=enabled))
 
     return run
+
+
+def _told(context: Context, act: Act[Policy]) -> None:
+    """Do it, and say how the policy is now; as JSON the record."""
+    from quarterdeck.cli.policies import policy_words
+    from quarterdeck.cli.printing import lines
+
+    policy = context.client.ask(act)
+    if context.json:
+        context.out(policy)
+    else:
+        lines(policy_words(policy))
 
 
 def _status() -> click.Command:
     @click.argument("model")
     @command("status", "Each trigger with its value, limit, last check, and why it does not fire.")
     def run(context: Context, model: str) -> None:
+        from quarterdeck.cli.policies import show_standing
         from quarterstore.records.ct import ShowPolicy
 
         found = context.client.ask(ShowPolicy(model=model))
         if context.json:
             context.out(found)
         else:
-            _shown(context, found)
+            show_standing(found)
 
     return run
-
-
-def _shown(context: Context, found: PolicyStatus) -> None:
-    from quarterdeck.cli.printing import lines, plain, table
-
-    policy = found.policy
-    context.say(f"continuous training of {found.model} is {'on' if policy.enabled else 'off'}, by {policy.set_by}")
-    rows = []
-    for each in found.triggers:
-        row = plain(each) | {"checked_at": each.checked}
-        if each.unit == "time":  # both sides of a clock are moments
-            row |= {"value": None, "limit": None}
-        rows.append(row)
-    table(rows, TRIGGERS, {"checked_at": "CHECKED"})
-    print()
-    lines({"pipeline": policy.pipeline, "strategy": policy.strategy, "retrain": found.retrain, "next": found.next})
 
 
 def _list() -> click.Command:
@@ -196,23 +190,14 @@ def _why() -> click.Command:
     @click.argument("model")
     @command("why", "Why a model was retrained by itself, who set that, what came of it, and how to stop it.")
     def run(context: Context, model: str) -> None:
+        from quarterdeck.cli.policies import show_why
         from quarterstore.records.ct import ShowPolicy
 
         found = context.client.ask(ShowPolicy(model=model))
         if context.json:
             context.out(found)
-            return
-        policy = found.policy
-        print(f"set by {policy.set_by}: {policy.pipeline}, then {policy.strategy}; stop it: qd ct off {model}")
-        for retrain in sorted(policy.retrains.values(), key=lambda each: each.at):
-            context.out(retrain)
-            print()
-        if not policy.retrains:
-            context.say("it was never retrained by itself")
-        for each in found.triggers:
-            print(f"{each.trigger} {each.state}: {each.why}")
-        if found.retrain:
-            print(f"newest: {found.retrain}")
+        else:
+            show_why(found)
 
     return run
 
@@ -224,7 +209,7 @@ def _resume() -> click.Command:
     def run(context: Context, model: str, trigger: Any) -> None:
         from quarterstore.records.ct import ResumeTrigger
 
-        context.out(context.client.ask(ResumeTrigger(model=model, trigger=trigger)))
+        _told(context, ResumeTrigger(model=model, trigger=trigger))
 
     return run
 
@@ -233,9 +218,15 @@ def _retrain() -> click.Command:
     @click.argument("model")
     @command("retrain", "Retrain a model now as its policy says, unless something stands in the way.")
     def run(context: Context, model: str) -> None:
+        from quarterdeck.cli.policies import retrain_words
+        from quarterdeck.cli.printing import lines
         from quarterstore.records.ct import StartRetrain
 
-        context.out(context.client.ask(StartRetrain(model=model)))
+        policy = context.client.ask(StartRetrain(model=model))
+        if context.json:
+            context.out(policy)
+        else:
+            lines(retrain_words(policy.retrains["person"]))
 
     return run
 
@@ -246,6 +237,10 @@ def _remove() -> click.Command:
     def run(context: Context, model: str) -> None:
         from quarterstore.records.ct import RemovePolicy
 
-        context.out(context.client.ask(RemovePolicy(model=model)))
+        policy = context.client.ask(RemovePolicy(model=model))
+        if context.json:
+            context.out(policy)
+        else:
+            context.say(f"{model} is not retrained by itself any more; the pipeline {policy.pipeline} is kept")
 
     return run

@@ -100,67 +100,70 @@ def _wanted(context: Context, *, saved: str | None, sort: str | None, experiment
     return SearchRuns(where=where, order=order, experiments=experiments)
 
 
+def show() -> click.Command:
+    @click.option("--points", is_flag=True, help="every point of every metric too, in order")
+    @click.argument("run")
+    @command("show", "One run: what it was given, what came out, its images, the runs nested in it.")
+    def run(context: Context, run: str, points: bool) -> None:
+        from quarterstore.records.runs import MetricHistory, ShowRun
+        from quarterstore.records.search import RunTree
+
+        found = context.client.ask(ShowRun(run=run))
+        curves = context.client.ask(MetricHistory(run=found.id, points=0)) if points else []
+        if context.json:
+            for each in [found, *curves]:
+                context.out(each)
+            return
+        show_run(found)
+        if points:
+            print()
+            context.out(curves)
+        branches = context.client.ask(RunTree(runs=(found.id,), below=True))
+        if len(branches) > 1:
+            print()
+            show_tree(context, branches)
+
+    return run
+
+
+def rm() -> click.Command:
+    @click.argument("run")
+    @command("rm", "Take a run out of sight; qd undo brings it back.")
+    def run(context: Context, run: str) -> None:
+        from quarterstore.records.runs import RemoveRun
+
+        context.out(context.client.ask(RemoveRun(run=run)))
+
+    return run
+
+
+def history() -> click.Command:
+    @click.option("--key", "keys", multiple=True, help="only this metric, several times for several")
+    @click.option("--points", default=1000, help="at most so many a curve; 0 gives all")
+    @click.argument("run")
+    @command("history", "The points of a run, a row each, and whether some were purged.")
+    def run(context: Context, run: str, keys: tuple[str, ...], points: int) -> None:
+        from quarterdeck.cli.printing import table
+        from quarterstore.records.runs import MetricHistory, ShowRun
+
+        found = context.client.ask(ShowRun(run=run))
+        curves = context.client.ask(MetricHistory(run=found.id, keys=keys, points=points))
+        if (words := purged_words(found)) is not None:
+            context.say(words)
+        if context.json:
+            context.out(curves)
+            return
+        table(
+            [
+                {"key": curve.key, "step": step, "at": at, "value": value}
+                for curve in curves
+                for step, at, value in zip(curve.steps, curve.times, curve.values, strict=True)
+            ],
+            ("key", "step", "at", "value"),
+        )
+
+    return run
+
+
 def run_group() -> dict[str, Made]:
-    def show() -> click.Command:
-        @click.option("--points", is_flag=True, help="every point of every metric too, in order")
-        @click.argument("run")
-        @command("show", "One run: what it was given, what came out, its images, the runs nested in it.")
-        def run(context: Context, run: str, points: bool) -> None:
-            from quarterstore.records.runs import MetricHistory, ShowRun
-            from quarterstore.records.search import RunTree
-
-            found = context.client.ask(ShowRun(run=run))
-            curves = context.client.ask(MetricHistory(run=found.id, points=0)) if points else []
-            if context.json:
-                for each in [found, *curves]:
-                    context.out(each)
-                return
-            show_run(found)
-            if points:
-                print()
-                context.out(curves)
-            branches = context.client.ask(RunTree(runs=(found.id,), below=True))
-            if len(branches) > 1:
-                print()
-                show_tree(context, branches)
-
-        return run
-
-    def rm() -> click.Command:
-        @click.argument("run")
-        @command("rm", "Take a run out of sight; qd undo brings it back.")
-        def run(context: Context, run: str) -> None:
-            from quarterstore.records.runs import RemoveRun
-
-            context.out(context.client.ask(RemoveRun(run=run)))
-
-        return run
-
-    def history() -> click.Command:
-        @click.option("--key", "keys", multiple=True, help="only this metric, several times for several")
-        @click.option("--points", default=1000, help="at most so many a curve; 0 gives all")
-        @click.argument("run")
-        @command("history", "The points of a run, a row each, and whether some were purged.")
-        def run(context: Context, run: str, keys: tuple[str, ...], points: int) -> None:
-            from quarterdeck.cli.printing import table
-            from quarterstore.records.runs import MetricHistory, ShowRun
-
-            found = context.client.ask(ShowRun(run=run))
-            curves = context.client.ask(MetricHistory(run=found.id, keys=keys, points=points))
-            if (words := purged_words(found)) is not None:
-                context.say(words)
-            if context.json:
-                context.out(curves)
-                return
-            table(
-                [
-                    {"key": curve.key, "step": step, "at": at, "value": value}
-                    for curve in curves
-                    for step, at, value in zip(curve.steps, curve.times, curve.values, strict=True)
-                ],
-                ("key", "step", "at", "value"),
-            )
-
-        return run
-
     return {"show": show, "history": history, "rm": rm, "repro": repro}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -91,6 +93,8 @@ class DeckScreen(Screen[None]):
 
     def on_screen_resume(self) -> None:
         """In sight: as fresh as can be."""
+        if self.is_left():
+            return  # gone through on the way to another: it is being taken down
         self.tell()
         self.query_one(ConnectionBanner).tell(self.deck_app.connected)
         self.load()
@@ -142,6 +146,8 @@ class DeckScreen(Screen[None]):
 
     def on_link_changed(self, message: LinkChanged) -> None:
         """The daemon was lost, or is back."""
+        if self.is_left():
+            return  # it hears of it when it is in sight again
         self.query_one(ConnectionBanner).tell(message.connected)
         if message.connected:
             self.load()
@@ -163,23 +169,30 @@ class DeckScreen(Screen[None]):
         """Query and draw; a fault is a line on the screen, never a crash."""
         self._filling = True
         try:
-            await self.fill()
-            self.tell()
+            with self.unless_left():
+                await self.fill()
+                self.tell()
             self.call_after_refresh(self.deck_app.trace, "screen_painted", self.name_of_screen)
         except Fault as fault:
             if self.deck_app.connected:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
             if isinstance(fault, TimedOut):  # what took too long is not the last word of a screen
                 self.soon()
-        except NoMatches:
-            if not self.is_left():
-                raise
         finally:
             self._filling = False
 
     def is_left(self) -> bool:
         """Whether it lost its widgets while an answer was on the way."""
         return not (self.is_current and self.app.is_running)
+
+    @contextmanager
+    def unless_left(self) -> Iterator[None]:
+        """Draw what was waited for: where the screen was left meanwhile, widgets that are no more are no fault."""
+        try:
+            yield
+        except NoMatches:
+            if not self.is_left():
+                raise
 
     async def fill(self) -> None:
         """Ask the daemon and update the widgets."""
@@ -258,15 +271,13 @@ class CardScreen(DeckScreen):
         self.call_after_refresh(self.deck_app.trace, "row_painted", str(event.row_key.value))
         if self._filling:
             return  # it does so when it has its rows
-        try:
-            self.tell()
-            await self.show_card()
-        except Fault as fault:
-            words = fault.line()
-            self.query_one("#card", CardView).show(lambda width, height: safe(words, 400))
-        except NoMatches:
-            if not self.is_left():
-                raise
+        with self.unless_left():
+            try:
+                self.tell()
+                await self.show_card()
+            except Fault as fault:
+                words = fault.line()
+                self.query_one("#card", CardView).show(lambda width, height: safe(words, 400))
 
     async def show_card(self) -> None:
         """The card of what is under the cursor now."""

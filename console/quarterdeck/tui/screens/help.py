@@ -8,11 +8,12 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from quarterdeck.tui.widgets.dialog import Dialog
 
-class HelpDialog(ModalScreen[None]):
+
+class HelpDialog(Dialog[None]):
     """Leaves with any of its keys."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,enter", "leave", "close")]

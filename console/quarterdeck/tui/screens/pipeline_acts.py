@@ -43,9 +43,9 @@ class RunActs(NounScreen):
         self.set_interval(LOOK, self._look)
 
     def _look(self) -> None:
-        screen = self.app.screen
-        if (screen is self or getattr(screen, "origin", None) is self) and self.writes():
-            screen.soon()  # type: ignore[attr-defined]
+        screen = next(reversed(self.app.screen_stack), None)  # there is none while the console is being closed
+        if screen is not None and (screen is self or getattr(screen, "origin", None) is self) and self.writes():
+            screen.soon()
 
     def writes(self) -> bool:
         """Whether what is under the cursor may write to its log."""

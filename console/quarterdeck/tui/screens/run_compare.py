@@ -212,7 +212,8 @@ class CompareScreen(MatrixScreen):
     async def _load_curves(self) -> None:
         self.lay_rows()
         try:
-            await self._ask_curves()
+            with self.unless_left():
+                await self._ask_curves()
         except Fault as fault:
             self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
 

@@ -212,7 +212,8 @@ class RunsScreen(NounScreen):
         self._draw()
         if moved:
             try:
-                await self.show_card()
+                with self.unless_left():
+                    await self.show_card()
             except Fault as fault:
                 self.notify(safe(fault.line(), 200).plain, severity="warning", markup=False)
 

@@ -207,7 +207,8 @@ class VersionScreen(LineageScreen, VersionActs):
 
     def on_mount(self) -> None:
         """Show the pane it was opened at."""
-        self._turn(self._pane)
+        with self.unless_left():
+            self._turn(self._pane)
 
     def _turn(self, pane: str) -> None:
         self._pane = pane
@@ -322,5 +323,6 @@ class VersionScreen(LineageScreen, VersionActs):
         if wanted and found is None:
             return
         self._against = found.id if found else None
-        self._turn("changes")
+        with self.unless_left():
+            self._turn("changes")
         self.load()

@@ -24,7 +24,8 @@ from quarterdeck.tui.widgets.drawing import (
 from quarterdeck.units import size
 from quarterdeck.wording import command_text
 from quarterstore.records.governance import Approval, GateOutcome
-from quarterstore.records.registry import Model, MoveStage, Signature, Stage, StageMove, Tenure, Version, VersionDiff
+from quarterstore.records.registry import Model, MoveStage, Signature, Stage, StageMove, Tenure, Version
+from quarterstore.records.version_diffs import VersionDiff
 
 CHANGES = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 LISTED = 30

@@ -8,13 +8,13 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from quarterdeck.tui.widgets.dialog import Dialog
 from quarterdeck.tui.widgets.drawing import muted, safe
 
 
-class AskDialog(ModalScreen[str | None]):
+class AskDialog(Dialog[str | None]):
     """Answers the typed text, or None when it was left. `expected` is what has to be typed exactly; without it `needed`
     says whether an empty answer will do; `value` is there already, to be changed."""
 

@@ -9,14 +9,14 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from quarterdeck.tui.widgets.dialog import Dialog
 from quarterdeck.tui.widgets.drawing import muted, safe
 from quarterstore.records.faults import Fault
 
 
-class LookDialog(ModalScreen[None]):
+class LookDialog(Dialog[None]):
     """`look` answers a text for a width; a fault of it is said in the place of the answer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

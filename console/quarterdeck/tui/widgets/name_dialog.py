@@ -8,18 +8,18 @@ from typing import Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from quarterdeck.tui.widgets.dialog import Dialog
 from quarterdeck.tui.widgets.drawing import muted, safe
 
 MOST = 300
 """Names in the list at once; more are found by typing."""
 
 
-class NameDialog(ModalScreen[Any]):
+class NameDialog(Dialog[Any]):
     """Answers a name, or None when it was left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from quarterdeckd.api.dispatch import Prepare, Wide
 from quarterdeckd.api.identity import deck_name
 from quarterdeckd.services.remotes import check_newer, registering, trusted
 from quarterdeckd.services.signing import bundle_id, upload_name
@@ -30,6 +31,14 @@ class Bundles:
         self._view = view
         self._kept = kept
         self._described = described
+
+    def readers(self) -> dict[type, Wide]:
+        """What is asked -> what answers it, in threads."""
+        return {CheckBundle: lambda query, speaker, seen: self.plan(query)}
+
+    def preparers(self) -> dict[type, Prepare]:
+        """The act to take a bundle -> what looks at its files first."""
+        return {TakeBundle: self.prepared}
 
     def plan(self, bundle: CheckBundle) -> BundlePlan:
         """What is still to be sent; raises where the bundle would not be taken."""
