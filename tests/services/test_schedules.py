@@ -103,6 +103,16 @@ def test_a_firing_that_is_skipped_is_counted_and_does_nothing() -> None:
     assert history(ruling)[0].why.startswith("late by")
 
 
+@pytest.mark.parametrize(
+    ("missed", "words"), [("once", "3 missed before it, made up for once"), ("skip", "3 missed before it, skipped")]
+)
+def test_a_firing_says_what_became_of_those_that_were_missed_before_it(missed: Any, words: str) -> None:
+    ruling = Ruling()
+    found = added(ruling, every=60.0, missed=missed)
+    ruling.act(schedules.FireSchedule(name="s", due=found.created + 60, missed=3, run=True))
+    assert history(ruling)[0].why == words
+
+
 def history(ruling: Ruling) -> list[schedules.Firing]:
     """The firings of `s`, newest first."""
     found: list[schedules.Firing] = ruling.ask(schedules.ListFirings(name="s"))

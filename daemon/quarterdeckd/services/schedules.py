@@ -160,7 +160,7 @@ def _fire(state: State, act: schedules.FireSchedule, asking: Asking) -> Decision
         if became == "RAN":
             yield from _done(after, schedule, firing.id, busy, asked)
 
-    counted = f" ({act.missed} missed before it)" if act.missed else ""
+    counted = f" ({act.missed} missed before it)" if act.missed and became != "RAN" else ""
     words = f"schedule {act.name} was due{counted}" + (f": {why}" if why else "")
     return Decision([event], words, lambda after: after.schedules[act.name], then)
 
@@ -195,7 +195,13 @@ def _became(
         if queued >= MOST_WAITING:
             return "SKIPPED", f"{queued} firings wait already"
         return "WAITING", f"behind {busy[0] if busy else 'another firing'}"
-    return "RAN", ""
+    return "RAN", _made_up_for(schedule, act.missed)
+
+
+def _made_up_for(schedule: schedules.Schedule, missed: int) -> str:
+    """What became of the due times that were missed before a firing."""
+    became = "skipped" if schedule.missed == "skip" else "made up for once"
+    return f"{missed} missed before it, {became}" if missed else ""
 
 
 def _done(

@@ -75,7 +75,8 @@ def _started(state: State, event: schedules.FiringStarted) -> None:
         schedule = state.schedules[event.name]
         state.schedules.put(copy_of(schedule, fired=schedule.fired + 1))
     jobs = (*firing.jobs, *event.jobs)
-    _put(state, event.name, copy_of(firing, state="RAN", at=event.at, why="", jobs=jobs, tries=firing.tries + 1))
+    why = firing.why if firing.state == "RAN" else ""  # what it waited behind is over
+    _put(state, event.name, copy_of(firing, state="RAN", at=event.at, why=why, jobs=jobs, tries=firing.tries + 1))
 
 
 def _failed(state: State, event: schedules.ScheduledActFailed) -> None:

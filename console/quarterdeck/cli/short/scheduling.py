@@ -266,7 +266,7 @@ def jobs() -> click.Command:
                 "state": each.state,
                 "id": each.jobs[-1] if each.jobs else None,
                 "missed": each.missed,
-                "why": each.why or "made up for once",
+                "why": each.why,
             }
             for each in missed
         ]
