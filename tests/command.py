@@ -15,7 +15,7 @@ from unittest.mock import patch
 from quarterdeck.cli.context import Context, guarded
 from quarterdeck.cli.main import command
 
-LIMIT = 120
+LIMIT = 200
 """Seconds that a command may take."""
 
 

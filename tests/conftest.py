@@ -112,7 +112,7 @@ class Daemon:
     def qd_process(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run the command line on this home as a process of its own."""
         command = [sys.executable, "-m", "quarterdeck.cli.main", "--home", str(self.home.root), *words]
-        return subprocess.run(command, env=self.environ, input=stdin, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=self.environ, input=stdin, capture_output=True, text=True, timeout=200)
 
     def python(self, code: str, *, talk: bool = False) -> subprocess.Popen[str]:
         """Run a script that finds this home; with `talk` it can be told something on its stdin."""

@@ -101,6 +101,7 @@ class Way:
     def __init__(self, port: int) -> None:
         self._port = port
         self._manner = "pass"
+        self._most: int | None = None
         self.passed = 0
         self._changed = threading.Condition()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -112,6 +113,10 @@ class Way:
         with self._changed:
             self._manner = manner
             self._changed.notify_all()
+
+    def stop_at(self, size: int) -> None:
+        """Silent once so many bytes went over, however late whoever waits for them looks."""
+        self._most = size
 
     def close(self) -> None:
         """Let everybody go."""
@@ -151,6 +156,8 @@ class Way:
     def _on(self, data: bytes, target: socket.socket) -> bytes:
         """Pass some of it on in the present manner; what is left."""
         with self._changed:
+            if self._most is not None and self.passed >= self._most:
+                self._manner, self._most = "silent", None
             if self._manner == "silent":
                 self._changed.wait()
                 return data

@@ -66,7 +66,8 @@ class AsyncClient:
                 await self._ask(WhoAmI(), BEAT * 2)
                 alive = True
             except TimedOut:
-                alive = False
+                # a loop that stood still itself has read no answer: that says nothing of the daemon
+                alive = self.connected and time.monotonic() - began > 2.5 * BEAT
             except Fault:
                 alive = True
             if alive != self.connected:

@@ -50,11 +50,11 @@ def test_two_runs_of_one_deck_in_two_threads_keep_their_own_points_over_one_conn
     def train(number: int) -> None:
         with client.run("both", name=f"run {number}") as run:
             ids[number] = run.id
-            both.wait(10)
+            both.wait(60)
             for step in range(2000):
                 run.log(loss=float(number * 10_000 + step))
             assert len(senders()) == 1
-            both.wait(10)
+            both.wait(60)
 
     threads = [threading.Thread(target=train, args=(number,)) for number in (1, 2)]
     for thread in threads:
@@ -88,7 +88,7 @@ def test_thread_and_connection_go_when_no_run_is_open_for_a_while_and_come_back(
         for _ in range(2):
             with deck.run("again") as run:
                 run.log(loss=1.0)
-            assert len(senders()) == 1
+                assert len(senders()) == 1
             until(lambda: not senders())
             assert deck.ask(ShowRun(run=run.id)).state == "FINISHED"
 

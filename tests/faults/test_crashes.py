@@ -119,12 +119,12 @@ def test_a_crash_at_a_named_point_loses_nothing_that_was_answered(absent: Any, p
     """F2: `_exit` exactly before or after the write, the sync, the posting; at the third time it is passed."""
     absent.start(QD_CRASH_AT=f"{point}:{2 if point.startswith('post') else 6}")
     answered = []
-    with absent.client(timeout=3.0) as client:
+    with absent.client(timeout=15.0) as client:
         try:
             for number in range(5000):  # until it is gone: a posting comes every 100 ms
                 run = client.ask(runs.StartRun(experiment="crash")).id
                 answered.append(run)
-                client.ask(batch(run, number), timeout=3.0)
+                client.ask(batch(run, number), timeout=15.0)
         except Fault:
             pass
     assert absent.process is not None

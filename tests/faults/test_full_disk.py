@@ -151,7 +151,7 @@ def test_a_full_disk_stops_writing_with_a_reason_and_writing_resumes_by_itself(s
     small.start()
     daemon = small.daemon
     data = onnx_file(size=50_000)
-    with daemon.client(timeout=5.0) as client:
+    with daemon.client(timeout=20.0) as client:
         answered = [start_run(client) for _ in range(20)]
         client.ask(point(answered[0]))
         digest, size = client.put(data)
@@ -207,7 +207,7 @@ def test_a_daemon_killed_on_a_full_disk_starts_there_and_answers(small: SmallDis
     """A restart needs room for nothing: no crash loop under a unit that restarts it."""
     small.start()
     daemon = small.daemon
-    with daemon.client(timeout=5.0) as client:
+    with daemon.client(timeout=20.0) as client:
         answered = [start_run(client) for _ in range(20)]
         client.ask(point(answered[0]))
         digest, _ = client.put(b"kept")
@@ -218,9 +218,9 @@ def test_a_daemon_killed_on_a_full_disk_starts_there_and_answers(small: SmallDis
         began = time.monotonic()
         small.start()
         took = time.monotonic() - began
-        with daemon.client(timeout=5.0) as client:
+        with daemon.client(timeout=20.0) as client:
             check_reads(client, answered[0], digest, b"kept")
-    with daemon.client(timeout=5.0) as client:
+    with daemon.client(timeout=20.0) as client:
         small.fill()
         answered += write_until_full(client)[0]
         small.free()
@@ -234,7 +234,7 @@ def test_a_projection_that_found_no_room_is_whole_again_when_there_is_room(small
     """The journal has room ahead when the projection has none: those acts are kept, and shown, and nothing piles up."""
     small.start()
     daemon = small.daemon
-    with daemon.client(timeout=8.0) as client:
+    with daemon.client(timeout=20.0) as client:
         answered = [start_run(client) for _ in range(5)]
         client.ask(governance.ListAudit(limit=5))
         small.fill()
@@ -245,7 +245,7 @@ def test_a_projection_that_found_no_room_is_whole_again_when_there_is_room(small
         stale = client.status().stale
     daemon.stop(signal.SIGKILL)
     small.start()
-    with daemon.client(timeout=8.0) as client:
+    with daemon.client(timeout=20.0) as client:
         assert {run.id for run in client.ask(runs.ListRuns(experiment="full", limit=1000)).runs} == set(answered)
         small.free()
         began = time.monotonic()

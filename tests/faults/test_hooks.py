@@ -123,16 +123,16 @@ def test_a_promotion_is_told_signed_and_the_secret_stays_in_its_file(absent: Any
     assert "swordfish-zzyzx" not in absent.log() and "swordfish-zzyzx" not in done.stdout + done.stderr
     absent.start()
     assert absent.qd("hook", "rm", hook["id"]).returncode == 0
-    until(lambda: not kept.exists(), 10, "end of the secret")
+    until(lambda: not kept.exists(), 30, "end of the secret")
 
 
 @pytest.fixture(scope="module")
 def brief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A daemon that gives programs two seconds."""
+    """A daemon that gives programs four seconds."""
     from tests.conftest import _made
 
     made = _made()
-    made.start(QUARTERDECK_HOOK_WITHIN="2", DATABASE_PASSWORD="hunter2")
+    made.start(QUARTERDECK_HOOK_WITHIN="4", DATABASE_PASSWORD="hunter2")
     yield made
     made.end()
 
@@ -266,7 +266,7 @@ def test_a_kill_right_after_the_sync_loses_no_delivery(absent: Any, receiver: Re
 
 PROGRAMS: dict[str, tuple[str, str, str]] = {
     "exits with an error": ("echo no; exit 7", "FAILED", "exit 7"),
-    "hangs": ("sleep 300 & wait", "FAILED", "ended after 2 s"),
+    "hangs": ("sleep 300 & wait", "FAILED", "ended after 4 s"),
     "forks and leaves": ("sleep 300 & exit 0", "MADE", "exit 0"),
     "is killed": ("kill -9 $$", "FAILED", "SIGKILL"),
     "prints sequences": ("printf 'a\\033]0;t\\007\\033[31mred'", "MADE", "exit 0"),

@@ -42,7 +42,7 @@ async def served(home: Home, hosts: int | str, *slots: Any, grpc: str | None = N
     try:
         yield link, await link.push(made.table(1, *slots))
     finally:
-        await asyncio.wait_for(link.stop(), 30)
+        await asyncio.wait_for(link.stop(), 60)
         link.close()
 
 
@@ -155,7 +155,7 @@ async def test_a_version_that_is_swamped_takes_no_room_from_another_endpoint(hom
         answers = await asking.stop()
         assert 503 in {each.status for each in await swamped.stop()}
     finally:
-        await asyncio.wait_for(link.stop(), 30)
+        await asyncio.wait_for(link.stop(), 60)
         link.close()
     assert {each.status for each in answers} == {200}
 
@@ -201,7 +201,7 @@ async def test_a_host_that_is_told_to_leave_fails_nothing(home: Home, tmp_path: 
         await asking.until(100)
         answers = await asking.stop()
     finally:
-        await asyncio.wait_for(link.stop(), 30)
+        await asyncio.wait_for(link.stop(), 60)
         link.close()
     failed = [each for each in answers if each.status != 200]
     report("hosts that leave", 3, len(failed), requests=len(answers))

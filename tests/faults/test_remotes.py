@@ -33,6 +33,7 @@ def between() -> Iterator[tuple[Pair, Way]]:
     pair.end()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("manner", ["silent", "reset", pytest.param("drip", marks=pytest.mark.slow)])
 def test_a_remote_that_does_not_answer_is_unreachable_in_time_and_nothing_changes(
     between: tuple[Pair, Way], manner: str
@@ -84,9 +85,9 @@ def test_a_stall_in_the_middle_of_a_file_ends_in_time_and_the_next_attempt_goes_
     size = 64 * 1024 * 1024
     with pair.ours.client() as ours, pair.theirs.client() as theirs:
         version = produced(ours, "large", size=size)
+        way.stop_at(4 * 1024 * 1024)
         asked = ours.ask(remotes.SendVersion(version=version, remote="prod"), timeout=30)
         way.until_passed(4 * 1024 * 1024)
-        way.be("silent")
         began = time.monotonic()
         question = remotes.ShowChange(change=asked.id)
         over = until(lambda: (found := ours.ask(question)).state != "WAITING" and found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import threading
@@ -10,7 +11,7 @@ import time
 import urllib.request
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,10 @@ def taken(*folders: Path) -> int:
     """Bytes of all files below folders, some of which come and go."""
     total = 0
     for folder in folders:
-        for path in folder.rglob("*"):
-            try:
-                total += path.stat().st_size if path.is_file() else 0
-            except FileNotFoundError:
-                continue
+        for at, _, names in os.walk(folder):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    total += os.stat(os.path.join(at, name)).st_size
     return total
 
 

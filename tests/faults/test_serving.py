@@ -76,7 +76,7 @@ async def watched(home: Home) -> AsyncIterator[Watched]:
     found = Watched(home)
     await found.link.start()
     yield found
-    await asyncio.wait_for(found.link.stop(), 20)
+    await asyncio.wait_for(found.link.stop(), 60)
     found.link.close()
 
 
@@ -92,7 +92,7 @@ async def killed(watched: Watched, chance: random.Random, asking: Any) -> float:
     gone = asyncio.Event()
     asyncio.get_running_loop().add_reader(pidfd, gone.set)
     os.kill(victim, signal.SIGKILL)
-    await asyncio.wait_for(gone.wait(), 5)
+    await asyncio.wait_for(gone.wait(), 30)
     died = time.monotonic()
     asyncio.get_running_loop().remove_reader(pidfd)
     os.close(pidfd)

@@ -74,7 +74,7 @@ def without_ids(body: dict[str, Any]) -> dict[str, Any]:
 def by_rest(client: Any, bodies: dict[bytes, bytes]) -> dict[bytes, dict[str, Any]]:
     """What the REST door answers to the same bodies."""
     address = client.ask(deployments.ShowServing()).address
-    with httpx.Client() as http:
+    with httpx.Client(timeout=30) as http:
         return {key: http.post(f"{address}/v1/predict/small", content=body).json() for key, body in bodies.items()}
 
 
@@ -336,7 +336,7 @@ def test_the_live_version_is_followed_and_one_that_is_named_is_kept(served: Any)
             key = os.urandom(8)
             for address, body in ((source, bodies), (other_source, bodies)):
                 with Sender(address, {key: body}) as sender:
-                    assert sender.done.wait(10)
+                    assert sender.done.wait(30)
             return str(consumer.answers[key][1]["version"])
 
         bodies = rows(1)[b"k0"]

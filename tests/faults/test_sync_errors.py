@@ -31,7 +31,7 @@ class Heard(NamedTuple):
 def ask_until_it_fails(daemon: Any, most: int = 60) -> Heard:
     """Start runs one after the other until one is refused."""
     answered: list[str] = []
-    with daemon.client(timeout=1.0) as client:
+    with daemon.client(timeout=5.0) as client:
         for _ in range(most):
             run = new_id("run")
             try:

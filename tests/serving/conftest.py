@@ -172,7 +172,7 @@ async def link(home: Home) -> AsyncIterator[Told]:
     found = Told(home)
     await found.start()
     yield found
-    await asyncio.wait_for(found.stop(), 20)
+    await asyncio.wait_for(found.stop(), 60)
     found.close()
 
 
@@ -182,7 +182,7 @@ async def both(home: Home) -> AsyncIterator[Told]:
     found = Told(home, grpc="127.0.0.1:0")
     await found.start()
     yield found
-    await asyncio.wait_for(found.stop(), 20)
+    await asyncio.wait_for(found.stop(), 60)
     found.close()
 
 
@@ -192,7 +192,7 @@ async def two(home: Home) -> AsyncIterator[Told]:
     found = Told(home, 2)
     await found.start()
     yield found
-    await asyncio.wait_for(found.stop(), 20)
+    await asyncio.wait_for(found.stop(), 60)
     found.close()
 
 

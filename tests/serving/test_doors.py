@@ -643,5 +643,5 @@ async def test_hosts_share_the_port_of_grpc_and_one_that_is_killed_is_replaced_a
             again.add(await answered_by(state.grpc))
         assert again == {max(pids), new}
     finally:
-        await asyncio.wait_for(told.stop(), 20)
+        await asyncio.wait_for(told.stop(), 60)
         told.close()

@@ -187,7 +187,7 @@ async def test_a_launcher_that_was_just_started_is_known_before_it_holds_the_loc
     os.kill(pid, signal.SIGCONT)
     await asked
     assert link.launcher() == (0 if then == "stop" else pid) and not link.beginning()
-    await asyncio.wait_for(link.stop(), 20)
+    await asyncio.wait_for(link.stop(), 60)
     link.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from quarterstore.records import feature_files, features, jobs
 from tests.conftest import Daemon
+from tests.contents import contents
 from tests.system.test_features import DEFINED, ENTITIES, done, listed
 
 
@@ -48,10 +50,10 @@ def until(found: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
 def holding(daemon: Daemon, needle: str) -> list[str]:
     """Every file of the home with this text in it, in its bytes or, of Parquet, in its rows."""
     found = []
-    for path in daemon.home.root.rglob("*"):
-        if path.is_file() and path.suffix != ".duckdb":
-            data = path.read_bytes()
-            text = pl.read_parquet(path).write_csv() if data[:4] == b"PAR1" else data.decode(errors="replace")
+    for path, data in contents(daemon.home.root):
+        if path.suffix != ".duckdb":
+            rows = data[:4] == data[-4:] == b"PAR1"
+            text = pl.read_parquet(io.BytesIO(data)).write_csv() if rows else data.decode(errors="replace")
             if needle in text:
                 found.append(str(path.relative_to(daemon.home.root)))
     return found

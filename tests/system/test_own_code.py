@@ -131,6 +131,6 @@ def test_a_cancelled_run_takes_the_process_of_the_code_along(daemon: Any, place:
     done = daemon.qd("pipeline", "run", defined(place, "waits.toml", train), "--no-wait", "--json")
     assert done.returncode == 0, done.stderr
     job = json.loads(done.stdout)["job"]
-    pid = int(until(lambda: mark.exists() and mark.read_text(), 30, "start of the code"))
+    pid = int(until(lambda: mark.exists() and mark.read_text(), 60, "start of the code"))
     assert daemon.qd("jobs", "cancel", "--job", job).returncode == 0
-    until(lambda: not lives(pid), 10, "end of the code")
+    until(lambda: not lives(pid), 30, "end of the code")
