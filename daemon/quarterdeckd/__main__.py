@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -9,6 +10,7 @@ import sys
 
 def main() -> int:
     """Run the daemon, or say which extra is missing."""
+    gc.disable()  # until the store is open: what is made till then stays
     try:
         from quarterdeckd.main import main as run
     except ModuleNotFoundError as error:

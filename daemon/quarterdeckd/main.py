@@ -103,6 +103,7 @@ async def _serve(home: Home, settings: Settings, flags: dict[str, object], enrol
     loop = asyncio.get_running_loop()
     ledger = open_ledger(home)
     gc.freeze()  # the state and the code stay: a collection that looked through them held every answer up
+    gc.enable()
     try:
         daemon = Daemon(ledger, settings)
         await daemon.start(enrol=enrol)
