@@ -108,6 +108,8 @@ def _question(answer: Any) -> Query[Any]:
 
 
 def _going(found: Any) -> bool:
+    if isinstance(found, Trial):  # one that runs goes on until it is stopped
+        return found.state == "ADMITTING"
     return found.state in GOING or (isinstance(found, Deployment) and found.pending is not None)
 
 
