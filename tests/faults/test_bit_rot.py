@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from quarterdeckd.serving.recorder import Frame, Recorder, read_segment
 from quarterstore.ledger import journal
 from quarterstore.ledger.opening import open_ledger
-from quarterstore.records import governance, predictions, runs, store
+from quarterstore.records import governance, predictions, runs, schedules, store
 from quarterstore.records.faults import Corrupt, Fault
 from quarterstore.records.places import Home
 from tests.decks import until
@@ -319,6 +320,12 @@ def test_an_entry_that_was_damaged_before_the_newest_segment_ends_no_daemon(fill
     under load the test above met that reading, and the daemon was gone before the first question."""
     daemon, truth = filled
     install(daemon)
+    daemon.start()
+    with daemon.client() as client:
+        act = msgspec.to_builtins(runs.StartRun(experiment="rot"))
+        on = schedules.Happening(event="registry.version_registered")  # a daemon without any of these reads nothing again
+        client.ask(schedules.AddSchedule(name="again", act=act, on=on))
+    daemon.stop(signal.SIGKILL)
     ledger = open_ledger(daemon.home)
     ledger.journal.roll()
     ledger.close()
