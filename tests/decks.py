@@ -65,7 +65,7 @@ class Pair:
         """Start the other deck, or start it again."""
         self.theirs.start("--remote", f"127.0.0.1:{self.port}", *options)
 
-    def meet(self, port: int = 0, within: float = 5.0, scheme: str = "http", options: tuple[str, ...] = ()) -> None:
+    def meet(self, port: int = 0, within: float = 60.0, scheme: str = "http", options: tuple[str, ...] = ()) -> None:
         """The other deck gives a token and trusts our key; `port` is a way to it that is not the straight one."""
         with self.theirs.client() as owner:
             public = keys.make(self.theirs.home, "sender")

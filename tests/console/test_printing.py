@@ -92,7 +92,7 @@ def test_what_is_tried_is_explained_where_somebody_looks_first(absent: Any) -> N
     ("widths", "room", "narrow"),
     [
         ([20, 3, 60], 80, [20, 3, 53]),
-        ([22, 60, 19, 40], 80, [22, 12, 19, 21]),
+        ([22, 60, 19, 40], 80, [22, 16, 19, 16]),
         ([24, 24, 24, 60], 80, [24, 24, 24, 60]),
         ([20, 60], 200, [20, 60]),
     ],
@@ -121,6 +121,19 @@ def test_a_terminal_has_no_line_that_is_wider_than_it(
     caught = capsys.readouterr()
     assert caught.out.splitlines()[0].split() == ["ONE", "TWO", "THREE"]
     assert "four, five: no room here, --json has all" in caught.err
+
+
+def test_a_text_that_has_room_on_a_terminal_is_not_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It once was cut at 60 columns wherever it stood, and one text gave way for another."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "160")
+    printing.table([{"id": "run-1", "words": "w" * 120}])
+    assert "w" * 120 in capsys.readouterr().out
+    printing.table([{"id": "run-1", "words": "w" * 90, "events": "e" * 90}])
+    said = capsys.readouterr().out.splitlines()[1]
+    assert said.count("w") == said.count("e") > 70 and len(said) <= 160
 
 
 def test_times_in_a_table_of_names_are_said_as_times(capsys: pytest.CaptureFixture[str]) -> None:

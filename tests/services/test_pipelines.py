@@ -161,8 +161,19 @@ def test_a_resumed_run_reuses_what_was_done_with_the_same_hashes() -> None:
     assert resumed.steps[0].words == "reused"
     assert resumed.steps[1].state == "WAITING" and resumed.steps[1].attempts == 0
     assert ruling.state.runs[resumed.run].state == "RUNNING" and ruling.state.runs[run.run].state == "FAILED"
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match="expected FAILED, LOST or CANCELLED"):
         ruling.act(pipelines.ResumePipeline(pipeline_run=run.id))
+
+
+@pytest.mark.parametrize(("found", "said"), [("", "reused"), ("; 427 rows", "reused; 427 rows")])
+def test_a_cached_step_that_is_reused_says_what_it_found_and_not_how_it_came_before(found: str, said: str) -> None:
+    ruling = Ruling()
+    run = asked(ruling, step("a"), step("b", "a"))
+    note(ruling, run, name="a", state="DONE", how="cached", words=f"{pipelines.CACHED}{found}", attempts=1)
+    for _ in range(2):
+        end(ruling, run, "FAILED", error="a bug")
+        resumed = ruling.act(pipelines.ResumePipeline(pipeline_run=run.id))
+        assert (resumed.steps[0].how, resumed.steps[0].words) == ("reused", said)
 
 
 def test_what_says_something_else_than_before_is_done_again_with_what_is_behind_it() -> None:

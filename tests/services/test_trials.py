@@ -84,6 +84,19 @@ def test_a_trial_waits_until_its_version_has_answered_its_golden_rows() -> None:
     assert (found.state, found.why) == ("ENDED", "m@4 was not admitted: another answer in row 3")
 
 
+@pytest.mark.parametrize("end", [trials.StopTrial(endpoint="m"), deployments.StopEndpoint(endpoint="m")])
+def test_the_alert_of_a_shadow_that_falls_behind_ends_with_it(end: Any) -> None:
+    ruling = ready()
+    ruling.act(trials.StartShadow(version="m@2"))
+    behind = monitoring.RaiseAlert(kind=trials.BEHIND, subject="m", severity="warning", words="3 of 9")
+    other = monitoring.RaiseAlert(kind=trials.BEHIND, subject="elsewhere", severity="warning", words="3 of 9")
+    raised, kept = ruling.act(behind), ruling.act(other)
+    ruling.act(end)
+    assert ruling.state.alerts[raised.id].resolved == ruling.now
+    assert ruling.state.alerts[raised.id].note == "shadow m@2 at 100 % ended"
+    assert ruling.state.alerts[kept.id].resolved is None
+
+
 def begin(ruling: Ruling, kind: str) -> None:
     """A rollout of that kind, of `m@2`."""
     acts: dict[str, Any] = {

@@ -140,6 +140,9 @@ def test_a_bug_is_fixed_and_the_run_goes_on_at_the_step_that_failed(daemon: Any,
     found = shown(daemon, run.id)
     assert found.state == "SUCCEEDED" and found.code != run.code and found.steps[1].figures == {"n": 2}
     assert found.steps[0].outputs == run.steps[0].outputs and found.steps[0].how == "reused"
+    over = daemon.qd("pipeline", "resume", run.id)
+    assert over.returncode == 5 and over.stdout == "", over.stderr
+    assert over.stderr == f"error: pipeline_run: {run.id} is SUCCEEDED, expected FAILED, LOST or CANCELLED\n"
     again = daemon.qd("pipeline", "run", str(tmp_path / "two.toml"))
     assert again.returncode == 0
     cached = daemon.qd("pipeline", "run", str(tmp_path / "two.toml"))

@@ -9,6 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from quarterdeck.tui.screens.pipeline_cards import brief, job_card, named, run_card, step_card
+from quarterdeck.tui.screens.pipelines import of_no_run
 from quarterdeck.tui.widgets.graph import MOST, gutters
 from quarterdeck.wording import command_text
 from quarterstore.records import pipelines
@@ -81,6 +82,17 @@ def lively() -> pipelines.PipelineRun:
         Step("look", "ASKING", NOW - 60, None, "enough?", figures, ("count", "list"), "approve"),
         Step("publish", "WAITING", after=("look",)),
     )
+
+
+def test_the_job_of_a_run_before_it_was_gone_on_with_is_not_shown_beside_it() -> None:
+    run = msgspec.structs.replace(lively(), job="job-2")
+
+    def job(id_: str, kind: Any, subject: str) -> Job:
+        return Job(id_, kind, subject, "FAILED", NOW, "ana")
+
+    jobs = [job("job-2", "pipeline", run.id), job("job-1", "pipeline", run.id)]
+    others = [job("job-3", "pipeline", "pipe-of-long-ago"), job("job-4", "drift", run.id)]
+    assert of_no_run([*jobs, *others], [run]) == others
 
 
 @pytest.mark.parametrize("width", [60, 78, 150])

@@ -8,11 +8,14 @@ from quarterdeck.cli.context import Context
 from quarterdeck.cli.printing import lines, plain
 from quarterdeck.units import size
 from quarterstore.records.deployments import Deployment
+from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import PipelineRun
 from quarterstore.records.registry import Metric, Version
 from quarterstore.records.store import Status
 
-METRICS = 3
+METRICS = 2
+LONGEST_TAG = 24
+"""Of a tag what says which it is; a warning of an evaluation is a sentence, and was said when it was made."""
 DEPLOYED = ("endpoint", "environment", "state", "live", "pending", "pending_plan", "epoch", "approved_by", "why")
 COUNTED = (
     ("runs", "runs"),
@@ -58,7 +61,7 @@ def version(found: Version) -> dict[str, Any]:
         "file": f"{found.format}, {size(found.size)}, {found.digest[:12]}",
         "metrics": ", ".join(metrics) + (f" and {more} more" if more else ""),
         "from": ", ".join(filter(None, (found.run, found.parent, found.dataset and f"data {found.dataset[:12]}"))),
-        "tags": ", ".join(f"{name}={value}" for name, value in found.tags.items()),
+        "tags": ", ".join(f"{name}={drawn(value, longest=LONGEST_TAG)}" for name, value in found.tags.items()),
     }
 
 

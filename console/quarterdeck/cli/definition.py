@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.named_code import check_names, source
+from quarterdeck.cli.steps import ENDED_BADLY
 from quarterstore.records import flows, plans, tables
 from quarterstore.records.checks import CheckRows, Finding, RowRules, ValidateSection, checked_section
 from quarterstore.records.datasets import AddDataset, Dataset
@@ -210,6 +211,8 @@ def run_file(context: Context, path: Path, preempt: float | None = None, allow_l
 def resume(context: Context, given: str, path: Path | None, as_it_was: bool) -> PipelineRun:
     """Go on with a run, by its definition as it is now where that is still there, else as it was."""
     run = context.client.ask(ShowPipelineRun(pipeline_run=given))
+    if run.state not in ENDED_BADLY:  # refused, before it is said to go on and before a file is sent
+        return context.client.ask(ResumePipeline(pipeline_run=run.id))
     path = path or (Path(run.origin) if run.origin and Path(run.origin).is_file() and not as_it_was else None)
     if path is None or as_it_was:
         context.say("going on with definition and code as they were")

@@ -195,11 +195,12 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = (), headings:
         say("none")
         return
     names = list(columns) or [name for name, value in rows[0].items() if not isinstance(value, dict | list)][:8]
-    cells = [[shown(name, row.get(name), WIDEST) for name in names] for row in rows]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    longest = max(WIDEST, room or 0)  # what has room on a terminal is not cut
+    cells = [[shown(name, row.get(name), longest) for name in names] for row in rows]
     heads = [drawn((headings or {}).get(name, name.upper()), longest=WIDEST) for name in names]
     widths = _widths(heads, cells)
-    if sys.stdout.isatty():
-        room = shutil.get_terminal_size().columns
+    if room is not None:
         fits = fitting(widths, room)
         if fits < len(names):
             say(f"{', '.join(names[fits:])}: no room here, --json has all")
@@ -217,16 +218,13 @@ def _widths(heads: list[str], cells: list[list[str]]) -> list[int]:
 
 
 def narrowed(widths: list[int], room: int) -> list[int]:
-    """What each column may take for a table to fit: the widest texts give way first, nothing as short as an id does.
-    One that cannot fit stays whole: a cut would cost words and win no line."""
-    found = list(widths)
-    over = sum(found) + 2 * (len(found) - 1) - room
-    for index in sorted(range(len(found)), key=lambda each: -found[each]):
-        if over > 0 and found[index] > LONGEST_ID:
-            kept = max(found[index] - over, NARROWEST)
-            over -= found[index] - kept
-            found[index] = kept
-    return found if over <= 0 else list(widths)
+    """What each column may take for a table to fit: the wide texts give way together, down to one width, nothing as
+    short as an id does. One that cannot fit stays whole: a cut would cost words and win no line."""
+    for most in range(max(widths, default=0), NARROWEST - 1, -1):
+        found = [min(width, most) if width > LONGEST_ID else width for width in widths]
+        if sum(found) + 2 * (len(found) - 1) <= room:
+            return found
+    return list(widths)
 
 
 def fitting(widths: list[int], room: int) -> int:

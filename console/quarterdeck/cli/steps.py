@@ -11,6 +11,8 @@ from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import CACHED, PipelineLog, PipelineRun, ShowPipelineRun, Step
 
 OVER = ("DONE", "FAILED", "LOST", "SKIPPED", "ASKING")
+ENDED_BADLY = ("FAILED", "LOST", "CANCELLED")
+"""Runs that can be gone on with."""
 FOLLOW_EVERY = 0.5
 
 
@@ -46,8 +48,7 @@ def took(step: Step, before: str = "") -> str:
 
 def goes_on(run: PipelineRun) -> str | None:
     """The command that goes on with a run that did not end well; none of any other."""
-    ended_badly = run.state in ("FAILED", "LOST", "CANCELLED")
-    return f"once it is mended: qd pipeline resume {run.id}" if ended_badly else None
+    return f"once it is mended: qd pipeline resume {run.id}" if run.state in ENDED_BADLY else None
 
 
 def show(context: Context, run: PipelineRun) -> None:
@@ -98,8 +99,13 @@ def _row(step: Step) -> dict[str, str]:
         "tries": str(step.attempts) if step.attempts else "-",
         "after": ", ".join(step.after) or "-",
         "key": step.key[:12] or "-",
-        "words": step.words.removeprefix(f"{CACHED}; "),  # that it was is said under `how`
+        "words": _found(step),
     }
+
+
+def _found(step: Step) -> str:
+    """What came of a step; how it came by it stands under `how`."""
+    return step.words.removeprefix(f"{CACHED}; ").removeprefix("reused; ")
 
 
 def _evidence(step: Step) -> None:

@@ -1,4 +1,4 @@
-"""`--wait`: a job, a pipeline run or a deployment followed on the feed to its end."""
+"""`--wait`: a job, a pipeline run, a deployment or the start of a trial followed on the feed to its end."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from quarterstore.records.jobs import Job, Progress, ShowJob
 from quarterstore.records.pipelines import PipelineRun, ShowPipelineRun
 from quarterstore.records.store import ShowStatus
 from quarterstore.records.studies import ShowStudy, Study
+from quarterstore.records.trials import ShowTrial, Trial
 
 GOING = ("QUEUED", "RUNNING", "ADMITTING", "CANARY")
 PATIENCE = 3600.0
@@ -100,11 +101,15 @@ def _question(answer: Any) -> Query[Any]:
         return ShowJob(job=answer.id)
     if isinstance(answer, PipelineRun):
         return ShowPipelineRun(pipeline_run=answer.id)
+    if isinstance(answer, Trial):
+        return ShowTrial(endpoint=answer.endpoint)
     assert isinstance(answer, Deployment)
     return ShowDeployment(endpoint=answer.endpoint)
 
 
 def _going(found: Any) -> bool:
+    if isinstance(found, Trial):  # one that runs goes on until it is stopped
+        return found.state == "ADMITTING"
     return found.state in GOING or (isinstance(found, Deployment) and found.pending is not None)
 
 
@@ -112,6 +117,8 @@ def _judged(found: Any) -> Any:
     if isinstance(found, Job | PipelineRun | Study) and found.state not in ("SUCCEEDED", "WAITING"):
         words = f"{found.state.lower()}: {found.error or 'no reason was given'}"
         raise Failed(words, field=found.id, next=goes_on(found) if isinstance(found, PipelineRun) else None)
+    if isinstance(found, Trial) and found.state == "ENDED":
+        raise Failed(found.why or "it was ended", field=found.endpoint)
     if isinstance(found, Deployment) and (found.state == "REFUSED" or found.why):
         raise Failed(found.why or "it was refused", field=found.endpoint)
     return found

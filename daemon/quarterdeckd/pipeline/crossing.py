@@ -28,9 +28,14 @@ def crossings(
         learnt, held = (set(groups[side].drop_nulls().unique().to_list()) for side in (train, test))
         both = learnt & held
         if both:
-            one = drawn(str(min(both, key=str)), longest=40)
+            one = drawn(_named(min(both, key=str)), longest=40)
             found.append(f"{len(both):,} of {len(held):,} held-out {groups.name} are learnt from too ({one})")
     equal = int(np.isin(same[test], same[train]).sum())
     if equal:
         found.append(f"{equal:,} of {len(test):,} held-out rows are equal to learnt ones")
     return tuple(found)
+
+
+def _named(entity: object) -> str:
+    """An entity as its file has it: a column of whole numbers is read as floating-point ones."""
+    return f"{entity:.0f}" if isinstance(entity, float) and entity.is_integer() else str(entity)

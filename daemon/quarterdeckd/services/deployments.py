@@ -247,8 +247,13 @@ def _stop(state: State, act: deployments.StopEndpoint, asking: Asking) -> Decisi
         endpoint=act.endpoint, epoch=asking.seq, at=asking.now, reason=act.reason or f"by {asking.actor}"
     )
     trial = trial_at(state, act.endpoint)
-    over = ended(trial, asking, "the endpoint was stopped", lambda after: trial).events if trial else []
-    return Decision([event, *over], f"stopped {act.endpoint}", lambda after: after.deployments[act.endpoint])
+    over = ended(trial, asking, "the endpoint was stopped", lambda after: trial) if trial else None
+    return Decision(
+        [event, *(over.events if over else ())],
+        f"stopped {act.endpoint}",
+        lambda after: after.deployments[act.endpoint],
+        over.then if over else None,
+    )
 
 
 def _set_recording(state: State, act: deployments.SetRecording, asking: Asking) -> Decision:

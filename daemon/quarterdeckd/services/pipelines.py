@@ -175,7 +175,9 @@ def _found(state: State, given: str) -> pipelines.PipelineRun:
 def _resume(state: State, act: pipelines.ResumePipeline, asking: Asking) -> Decision:
     pipeline_run = _found(state, act.pipeline_run)
     if pipeline_run.state not in ("FAILED", "CANCELLED", "LOST"):
-        raise Conflict(f"{pipeline_run.id} is {pipeline_run.state}, not over and failed", field="pipeline_run")
+        raise Conflict(
+            f"{pipeline_run.id} is {pipeline_run.state}, expected FAILED, LOST or CANCELLED", field="pipeline_run"
+        )
     before = definition = definition_of(state, pipeline_run)
     sources = pipeline_run.sources
     events: list[Event] = []
@@ -204,7 +206,9 @@ def _stands(step: pipelines.Step, mended: bool) -> bool:
 
 
 def _reused(step: pipelines.Step) -> pipelines.Step:
-    words = step.words.removeprefix("reused").removeprefix("; ") if step.how == "reused" else step.words
+    """What a step did before, not how it came by it: that is said anew."""
+    before = {"reused": "reused", "cached": pipelines.CACHED}.get(step.how, "")
+    words = step.words.removeprefix(before).removeprefix("; ")
     return replace(step, how="reused", words=f"reused; {words}" if words else "reused")
 
 

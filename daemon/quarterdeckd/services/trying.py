@@ -69,6 +69,9 @@ def ended(
     )
 
     def alert(after: State, asked: Asking) -> Iterator[tuple[Act[Any], Asking]]:
+        for each in after.alerts:  # what it fell behind with is over too
+            if (each.kind, each.subject, each.resolved) == (trials.BEHIND, trial.endpoint, None):
+                yield monitoring.ResolveAlert(alert=each.id, note=f"{trial.words()} ended"), asked
         if verdict is not None:
             yield (
                 monitoring.RaiseAlert(

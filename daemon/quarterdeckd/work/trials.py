@@ -129,7 +129,7 @@ class Trials:
 
     def _alert(self, trial: trials.Trial, news: HostNews) -> None:
         alert = monitoring.RaiseAlert(
-            kind="shadow falls behind",
+            kind=trials.BEHIND,
             subject=trial.endpoint,
             severity="warning",
             words=f"{news.dropped:,} of {news.copied + news.dropped:,} requests were not shown to {trial.versions[1]}; "

@@ -15,6 +15,8 @@ Better = Literal["higher", "lower"]
 Algorithm = Literal["thompson", "egreedy"]
 KINDS: dict[str, str] = {"shadow": "shadow", "ab": "A/B", "bandit": "bandit"}
 """What people call each kind."""
+BEHIND = "shadow falls behind"
+"""The alert of a shadow that is not shown every request that it should see."""
 
 
 class AbRule(Record, frozen=True):

@@ -58,12 +58,13 @@ def _start_shadow() -> click.Command:
     @click.option("--endpoint", help="the model's name unless given")
     @click.option("--share", default=100, show_default=True, help="percent of the requests that it is shown")
     @click.option("--reason", default="", help="kept with the act")
+    @click.option("--wait", is_flag=True, help="until it has answered its golden rows and is shown requests")
     @click.argument("version")
     @command("shadow", "Show a version copies of the requests; it answers nobody.")
-    def run(context: Context, version: str, endpoint: str | None, share: int, reason: str) -> None:
+    def run(context: Context, version: str, endpoint: str | None, share: int, reason: str, wait: bool) -> None:
         from quarterstore.records.trials import StartShadow
 
-        do_or_propose(context, StartShadow(version=version, endpoint=endpoint, share=share), reason)
+        do_or_propose(context, StartShadow(version=version, endpoint=endpoint, share=share), reason, wait)
 
     return run
 

@@ -53,9 +53,7 @@ class PipelinesScreen(RunActs):
         self.streams = {found.job: found for found in await ask(ListStreams(live=True))}
         self.names = {found.id: found.name for found in await ask(ListStudies())}
         runs: list[PipelineRun] = await ask(ListPipelineRuns(limit=150))
-        known = {run.job for run in runs} | {step.job for run in runs for step in run.steps}
-        jobs = [job for job in await ask(ListJobs(limit=100)) if job.id not in known]
-        found: list[PipelineRun | Job] = [*runs, *jobs]
+        found: list[PipelineRun | Job] = [*runs, *of_no_run(await ask(ListJobs(limit=100)), runs)]
         return [(each.id, each) for each in sorted(found, key=lambda each: (each.state != "WAITING", -each.created))]
 
     def cells(self, record: PipelineRun | Job, now: float) -> tuple[Text, ...]:
@@ -120,6 +118,13 @@ class PipelinesScreen(RunActs):
         found = self.selected()
         if found is not None and self.is_current:
             self.open(found)
+
+
+def of_no_run(jobs: Sequence[Job], runs: Sequence[PipelineRun]) -> list[Job]:
+    """The jobs that stand for themselves: none of a run, nor one that a run had before it was gone on with."""
+    known = {run.job for run in runs} | {step.job for run in runs for step in run.steps}
+    ids = {run.id for run in runs}
+    return [job for job in jobs if job.id not in known and not (job.kind == "pipeline" and job.subject in ids)]
 
 
 def _where(run: PipelineRun) -> str:
