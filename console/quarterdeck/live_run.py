@@ -178,7 +178,7 @@ class LiveRun:
             raise got("path", str(path), "a .csv or .parquet file")
         digest, size = spool.keep_file(self.home, file)
         name = name or file.name
-        self._later(AddDataset(digest=digest, name=name, format=kind, size=size))
+        self._later(AddDataset(digest=digest, name=name, format=kind, size=size, count=False))
         tags = {"mlflow.data.context": context} if context else {}
         used = DatasetInput(name=name, digest=digest, source_type="local", source=str(path), tags=tags)
         self._later(LogInputs(run=self.id, inputs=(used,)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from quarterdeckd.api.syncing import Syncing
 from quarterdeckd.api.writer import Outcome
 from quarterdeckd.bus import Bus
 from quarterstore.ledger.state import State
+from quarterstore.records.datasets import AddDataset
 from quarterstore.records.faults import Unknown
 from quarterstore.records.runs import ListRuns
 
@@ -41,6 +43,26 @@ async def test_a_question_that_is_sent_again_meanwhile_waits_with_the_first() ->
     dispatch.ask(ListRuns(), "one", ANA, 0, answers.put_nowait)
     await asyncio.wait_for(answers.get(), 10)
     assert len(asked) == 4, "an answered one is asked anew"
+
+
+async def test_rows_that_need_no_count_wait_for_none_that_are_counted() -> None:
+    """A run that names its data waits two seconds for an answer, a count takes minutes."""
+    dispatch = Dispatch(State(), {}, Bus(), "solo", Clock())
+    queued: asyncio.Queue[Any] = asyncio.Queue()
+    dispatch.writer = SimpleNamespace(ask=queued.put_nowait, read_only=None)  # type: ignore[assignment]
+    go = threading.Event()
+
+    def counted(act: AddDataset) -> AddDataset:
+        assert not act.count or go.wait(30)
+        return act
+
+    dispatch.prepare[AddDataset] = counted
+    for request, count in (("counted", True), ("not", False)):
+        act = AddDataset(digest="a" * 64, name="d", format="csv", count=count)
+        dispatch.ask(act, request, ANA._replace(roles=("admin",)), 0, lambda outcome: None)
+    assert (await asyncio.wait_for(queued.get(), 30)).request == "not"
+    go.set()
+    assert (await asyncio.wait_for(queued.get(), 30)).request == "counted"
 
 
 async def test_whoever_comes_while_a_sync_runs_waits_for_the_next() -> None:

@@ -699,7 +699,12 @@ def asked(body: Any, protocol: int = PROTOCOL, request: str = "r") -> bytes:
     return encode(Ask(protocol, request, msgspec.Raw(encode(body))))
 
 
-DEEP = msgspec.msgpack.decode(b"\x91" * 400 + b"\x01")
+def packed(body: bytes) -> bytes:
+    """A request with these bytes as its body, which need not be a message."""
+    return encode(Ask(PROTOCOL, "r", msgspec.Raw(body)))
+
+
+DEEP = b"\x91" * 50_000 + b"\x01"
 BAD: list[tuple[str, tuple[bytes, ...], str, str]] = [
     ("an unknown word", (asked({"type": "runs.lst"}),), "NotFound", "runs.list"),
     ("no word", (asked({}),), "Invalid", "type"),
@@ -711,12 +716,13 @@ BAD: list[tuple[str, tuple[bytes, ...], str, str]] = [
     ("an endless id", (asked({"type": "store.status"}, request="i" * 500),), "Invalid", "id"),
     ("three frames", (asked({"type": "store.status"}), b"", b""), "Invalid", "frames"),
     ("no msgpack", (b"\xc1\xc1\xc1",), "Invalid", ""),
-    (
-        "deeply nested",
-        (asked({"type": "runs.show", "run": msgspec.msgpack.decode(b"\x91" * 400 + b"\x01")}),),
-        "Invalid",
-        "",
-    ),
+    ("a word that is a number", (asked({"type": 7}),), "Invalid", "type"),
+    ("an event", (asked({"type": "runs.started"}),), "Invalid", "type"),
+    ("two words", (packed(b"\x82\xa4type\xa9runs.list\xa4type\xa9runs.show"),), "Invalid", "type"),
+    ("no map", (asked(["runs.list"]),), "Invalid", "type"),
+    ("a key that is no text", (packed(b"\x82\xa4kind\xa9runs.list\xa2\xff\xfe\xc0"),), "Invalid", "type"),
+    ("a field as deep as can be", (packed(b"\x82\xa4type\xa9runs.show\xa3run" + DEEP),), "Invalid", "recursion"),
+    ("nothing but depth", (packed(DEEP),), "Invalid", "recursion"),
 ]
 
 

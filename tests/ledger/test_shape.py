@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 import pytest
 
+from quarterstore.ledger import shape
 from quarterstore.ledger.shape import shape_of
 from quarterstore.ledger.state import State
 from quarterstore.records.base import Record
@@ -68,6 +69,13 @@ class OtherMaker(Record, frozen=True):
     words: dict[str, str] = msgspec.field(default_factory=lambda: {"a": "b"})
 
 
+Weight = int
+
+
+class Named(Record, frozen=True):
+    weight: Weight
+
+
 class More(Plain, frozen=True):
     extra: int = 0
 
@@ -79,6 +87,16 @@ def _own(kind: type[Record]) -> dict[str, str]:
 @pytest.mark.parametrize("other", [OtherType, OtherName, OtherWords, OtherDefault, OtherMaker, More])
 def test_a_record_with_another_field_type_word_or_default_has_another_shape(other: type[Record]) -> None:
     assert _own(other) != {**_own(Plain), "tag": _own(other)["tag"]}
+
+
+def test_a_name_for_a_plain_type_that_comes_to_mean_another_one_changes_the_shape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = _own(Named)
+    shape.meant.cache_clear()
+    monkeypatch.setitem(globals(), "Weight", float)
+    assert _own(Named) != before
+    shape.meant.cache_clear()
 
 
 def test_what_is_in_a_record_is_in_its_shape_whatever_lies_between() -> None:
@@ -95,7 +113,7 @@ def test_what_is_in_a_record_is_in_its_shape_whatever_lies_between() -> None:
 
 def test_the_shape_of_the_books_has_every_record_that_msgspec_finds_in_them_and_no_address() -> None:
     kinds = [book.kind for book in State().books().values()]
-    shape = shape_of(kinds)
-    assert not [each for fields in shape.values() for each in fields.values() if " at 0x" in each]
+    made = shape_of(kinds)
+    assert not [each for fields in made.values() for each in fields.values() if " at 0x" in each]
     _, found = msgspec.json.schema_components(kinds)
-    assert {name.rpartition(".")[2] for name in found} <= {name.rpartition(".")[2] for name in shape}
+    assert {name.rpartition(".")[2] for name in found} <= {name.rpartition(".")[2] for name in made}

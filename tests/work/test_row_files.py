@@ -1,4 +1,5 @@
-"""What is asked again of the same rows is remembered, a fault is not."""
+"""What is asked again of the same rows is remembered, a fault is not; rows that are added are counted if they can
+be."""
 
 from __future__ import annotations
 
@@ -8,12 +9,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from quarterdeckd.work import rows
 from quarterstore.ledger.state import State
-from quarterstore.records.faults import Invalid
+from quarterstore.records.datasets import AddDataset
+from quarterstore.records.faults import Invalid, TimedOut
 from quarterstore.records.pipelines import CheckPipeline, Definition, Step
 from quarterstore.shelf.artefacts import Artefacts
+from quarterstore.shelf.files import digest_of
 
 NOBODY: Any = None
 FOUND = [Step("validate", "DONE")]
@@ -50,3 +54,34 @@ def test_what_is_wrong_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(Invalid, match="y: no"):
             files.check(asked(), NOBODY, 0)
     assert children.count == 2
+
+
+def added(tmp_path: Path, **how: Any) -> tuple[rows.RowFiles, AddDataset]:
+    artefacts = Artefacts(tmp_path, tmp_path)
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"x,y\n1,2\n")
+    digest = digest_of(path)
+    kept = artefacts.path(digest)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(kept)
+    return rows.RowFiles(State(), artefacts), AddDataset(digest=digest, name="d", format="csv", **how)
+
+
+def test_rows_are_counted_unless_they_are_given_or_need_not_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    children = Children(monkeypatch, 0, 7)
+    files, act = added(tmp_path)
+    assert files.counted(act).rows == 7
+    assert files.counted(replace(act, rows=3)).rows == 3
+    assert files.counted(replace(act, count=False)).rows == 0
+    assert children.count == 1
+
+
+def test_rows_that_are_not_counted_in_time_are_kept_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*words: Any) -> Any:
+        raise TimedOut("the rows were not read within 120 s", field="dataset")
+
+    monkeypatch.setattr(rows, "_child", late)
+    files, act = added(tmp_path)
+    assert files.counted(act) == act

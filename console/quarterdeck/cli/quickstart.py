@@ -63,7 +63,8 @@ def quickstart(
         _check_free(path, definition)
         _tell(context, rows, found["without_target"], found["features"], target, task, found.get("left_out", {}))
     kind = "parquet" if parquet else "csv"
-    client.ask(AddDataset(digest=digest, name=file.name[:200], format=kind, size=size, rows=rows, columns=columns))
+    name = file.name[:200]
+    client.ask(AddDataset(digest=digest, name=name, format=kind, size=size, rows=rows, columns=columns, count=False))
     path.write_text(toml_of(definition))
     context.say(f"wrote {path}: edit it and run it again with: qd pipeline run {path}")
     run = to_the_end(context, client.ask(RunPipeline(definition=replace(definition, data=data))))

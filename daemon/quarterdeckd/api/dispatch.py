@@ -173,7 +173,7 @@ class Dispatch:
                 fault = error if isinstance(error, Fault) else _own_error(type(act), error)
                 asked.done(Outcome(None, self.seq, fault))
 
-        self._loop.run_in_executor(self._pool(type(act)), prepare, act).add_done_callback(queue)
+        self._loop.run_in_executor(self._pool(act), prepare, act).add_done_callback(queue)
 
     def _once(self, name: str, reply: Reply) -> Reply | None:
         """What tells everybody who sent this request (a client that waits sends it again after 2 s), or None when the
@@ -203,11 +203,15 @@ class Dispatch:
             except Exception as error:
                 return Outcome(None, seen, _own_error(type(message), error))
 
-        future = self._loop.run_in_executor(self._pool(type(message)), read)
+        future = self._loop.run_in_executor(self._pool(message), read)
         future.add_done_callback(lambda done: None if done.cancelled() else told(done.result()))
 
-    def _pool(self, kind: type) -> ThreadPoolExecutor:
-        """The threads in which a message of this kind may take its time."""
+    def _pool(self, message: Any) -> ThreadPoolExecutor:
+        """The threads in which a message of this kind may take its time; rows that are not counted wait for none that
+        are."""
+        kind = type(message)
+        if isinstance(message, AddDataset) and not message.count:
+            return self._readers
         special = ((LOOKED_AT, self._lookers), (COUNTED, self._counters), (AWAY, self._away))
         return next((pool for kinds, pool in special if kind in kinds), self._readers)
 

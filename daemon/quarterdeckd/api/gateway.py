@@ -30,6 +30,8 @@ EVENTS, POLLIN, NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
 SENDMORE = NOBLOCK | int(zmq.SNDMORE)
 """Plain integers: an enum's `&` costs a microsecond and a half, five times a request."""
 _ASKABLE = frozenset(ASKABLE)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+"""What bytes that are no message end a decoder with."""
 BURST = 64
 """Requests taken in one go before the loop may do something else."""
 
@@ -163,7 +165,7 @@ class Gateway:
         except Fault as fault:
             self._answer(peer, ask.id if ask else "", Outcome(None, self._dispatch.seq, fault))
             return
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        except UNREADABLE as error:
             self._answer(peer, ask.id if ask else "", Outcome(None, self._dispatch.seq, _undecoded(ask, error)))
             return
         request = ask.id
@@ -224,10 +226,8 @@ def _undecoded(ask: Ask | None, error: Exception) -> Fault:
     own."""
     if ask is not None and isinstance(error, msgspec.ValidationError):
         try:
-            tag = msgspec.msgpack.decode(ask.body).get("type")
-        except (msgspec.DecodeError, AttributeError):
-            tag = None
-        if not isinstance(tag, str):
+            tag = _tagged(ask.body).type
+        except UNREADABLE:
             return got("type", "none", "a message that says what it is")
         return missing("type", tag, BY_TAG) if tag not in BY_TAG else misfit(BY_TAG[tag], str(error))
     return Invalid(f"got bytes that are no message ({str(error)[:200]})", field="message")

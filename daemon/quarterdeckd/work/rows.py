@@ -60,23 +60,28 @@ class RowFiles:
             one_of(self._view.datasets, field, getattr(query, field)) for field in ("before", "after")
         ]
         words = [word for dataset in found for word in (str(self._artefacts.checked(dataset.id)), dataset.format)]
+        return msgspec.json.decode(self._counts(words), type=RowDifference)
+
+    def counted(self, act: AddDataset) -> AddDataset:
+        """The act with how many rows its file has, unless it says so, need not be counted or that is known: new rows of
+        a name are what it has more. Rows that cannot be read, or not in time, are kept uncounted. Raises `NotFound` for
+        a file that is not kept."""
+        Uploads(self._artefacts).kept(act)
+        known = self._view.datasets.get(act.digest)
+        if not act.count or act.rows or (known is not None and known.rows) or act.format not in FORMATS:
+            return act
+        try:
+            found = self._counts([str(self._artefacts.checked(act.digest)), act.format])
+        except (Failed, TimedOut) as fault:
+            log.warning("dataset %s is kept uncounted: %s", act.name, fault.line())
+            return act
+        return replace(act, rows=msgspec.json.decode(found, type=int))
+
+    def _counts(self, words: list[str]) -> bytes:
         done = _child("rows", words)
         if done.returncode != 0:
             raise Failed(self._said(done), field="dataset")
-        return msgspec.json.decode(done.stdout, type=RowDifference)
-
-    def counted(self, act: AddDataset) -> AddDataset:
-        """The act with how many rows its file has, unless it says so or that is known: new rows of a name are what it
-        has more. Rows that cannot be read are kept uncounted. Raises `NotFound` for a file that is not kept."""
-        Uploads(self._artefacts).kept(act)
-        known = self._view.datasets.get(act.digest)
-        if act.rows or (known is not None and known.rows) or act.format not in FORMATS:
-            return act
-        done = _child("rows", [str(self._artefacts.checked(act.digest)), act.format])
-        if done.returncode != 0:
-            log.warning("dataset %s is kept uncounted: %s", act.name, self._said(done))
-            return act
-        return replace(act, rows=msgspec.json.decode(done.stdout, type=int))
+        return done.stdout
 
     def findings(self, query: CheckRows, speaker: Any, seen: int) -> list[Finding]:
         """What each check finds in an upload. Raises `Invalid` for rules that are none, `NotFound` for files that

@@ -55,8 +55,10 @@ def shape_of(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, dict[str, str]]
         found[name] = {"tag": str(kind.__struct_config__.tag), "defaults": _defaults_of(kind)}
         for field, (text, module) in written(kind).items():
             named = {each: meant(each, module) for each in _NAMES.findall(text)}
-            aliases = [f"{each} = {found!r}" for each, found in named.items() if get_args(found)]
-            found[name][f"field {field}"] = "; ".join([text, *aliases])
+            meanings = [
+                f"{each} = {what!r}" for each, what in named.items() if what is not None and not _is_record(what)
+            ]
+            found[name][f"field {field}"] = "; ".join([text, *meanings])
             left.extend(record for each in named.values() for record in _records_in(each))
     return found
 
@@ -71,7 +73,11 @@ def _made_by(default: Any) -> str:
 
 
 def _records_in(found: Any) -> Iterator[type[msgspec.Struct]]:
-    if isinstance(found, type) and issubclass(found, msgspec.Struct):
+    if _is_record(found):
         yield found
     for part in get_args(found):
         yield from _records_in(part)
+
+
+def _is_record(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, msgspec.Struct)

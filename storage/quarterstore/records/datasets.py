@@ -30,7 +30,7 @@ class Dataset(Record, frozen=True):
 
 class AddDataset(Act[Dataset], tag="datasets.add", frozen=True):
     """Keep an uploaded CSV or Parquet file (see `store.put_blob`) as a dataset; its rows are counted in a child
-    unless they are given."""
+    first unless they are given, or `count` is off: a run that goes on does not wait for that."""
 
     digest: str
     name: str
@@ -38,6 +38,7 @@ class AddDataset(Act[Dataset], tag="datasets.add", frozen=True):
     size: int = 0
     rows: int = 0
     columns: tuple[Column, ...] = ()
+    count: bool = True
 
 
 class ListDatasets(Query[list[Dataset]], tag="datasets.list", frozen=True):

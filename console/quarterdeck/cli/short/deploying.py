@@ -182,7 +182,7 @@ def _canary_status(context: Context, endpoint: str) -> None:
 def _canary_ended(end: CanaryEnd) -> None:
     from quarterdeck.cli.printing import lines, shown
 
-    how = "it is live" if end.live else f"called off at {end.share} %" if end.share else "called off before it began"
+    how = "it went live" if end.live else f"called off at {end.share} %" if end.share else "called off before it began"
     lines(
         {
             "canary": end.candidate,
