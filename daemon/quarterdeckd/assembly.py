@@ -30,6 +30,7 @@ from quarterdeckd.doors.remote.bundles import Bundles
 from quarterdeckd.rules import ANSWERS, RULES
 from quarterdeckd.serving.listener import refuse_taken
 from quarterdeckd.settings import Settings
+from quarterdeckd.work.disk import Disk
 from quarterdeckd.work.doomed import DoomedFiles
 from quarterdeckd.work.fitting import Fitting
 from quarterdeckd.work.gates import Gates
@@ -197,9 +198,10 @@ class Daemon:
         await enrol_owner(home, self.view, self.dispatch, again=enrol)
         await self._keep_profile()
         self.handshakes = Handshakes(self._context, self._known)
+        self.disk = Disk(home.root)
         self.health = Health(
             *(self.ledger, self.view, self.writer, self.poster, self.rollouts, self.retaining),
-            *(self.remotes, self.dispatch, self.handshakes),
+            *(self.remotes, self.dispatch, self.handshakes, self.disk),
         )
         self._join()
         feed = curve_server(self._context, zmq.PUB, secret)
@@ -276,6 +278,7 @@ class Daemon:
             self._every(0.5, self._sync),
             self._every(FOLD_EVERY, self._fold),
             self.retaining.run(),
+            self.disk.run(),
             self._tick(),
         )
         self._tasks = [asyncio.create_task(each) for each in endless]

@@ -17,9 +17,9 @@ import pytest
 
 from quarterdeckd.serving import status
 from quarterdeckd.serving.shadow import RUN_WITHIN
-from quarterstore.records import deployments, predictions, trials
+from quarterstore.records import deployments, monitoring, predictions, trials
 from quarterstore.records.faults import Conflict
-from tests.faults.test_serving import ask, deployed, live, made, nan_for_ones, staged, told_of, traffic, until
+from tests.faults.test_serving import ask, deployed, live, made, nan_for_ones, staged, traffic, until
 
 pytestmark = pytest.mark.fault
 
@@ -120,7 +120,9 @@ async def test_a_shadow_that_dies_is_taken_away_and_no_caller_notices(absent: An
         answers = await asking.stop()
         found = client.ask(trials.ShowTrial(endpoint="small"))
         dropped = report(client).dropped
-        alerts = [each.words for each in told_of(client, "shadow falls behind")]
+        alerts = [
+            each for each in client.ask(monitoring.ListAlerts(all=True)) if each.kind == "shadow falls behind"
+        ]  # over with its shadow
         assert client.ask(deployments.ShowDeployment(endpoint="small")).live == first
         await asyncio.to_thread(until, lambda: not shadows(launcher))
     assert {(each.status, each.version) for each in answers} == {(200, first)}

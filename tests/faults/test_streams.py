@@ -246,7 +246,7 @@ def suspected(counts: Path) -> tuple[bytes, bytes]:
 
 def test_a_message_that_ends_the_process_twice_is_an_error_and_not_tried_a_third_time(served: Any, daemon: Any) -> None:
     """As the memory killer does it: SIGKILL while that message is being answered."""
-    version = staged(served, made.loop_bytes(1_000_000), made.Signature((), ()))
+    version = staged(served, made.loop_bytes(4_000_000), made.Signature((), ()))
     stream, source, sink = started(served, version)
     slow = json.dumps({"rows": [{"x": [1, 2, 3, 4]}]}).encode()
     counts = daemon.home.streams / stream.id / "counts"

@@ -88,7 +88,7 @@ def test_a_schema_of_ones_own_is_a_check(daemon: Daemon, folder: Path) -> None:
     assert run(daemon, folder, 36, 'pandera = "schema.py:rows"').returncode == 0
     (folder / "schema.py").write_text("rows = 1\n")
     assert "no schema rows" in run(daemon, folder, 36, 'pandera = "schema.py:rows"').stderr
-    (folder / "schema.py").write_text("import nothing_of_that_name\n")
+    (folder / "schema.py").write_text("import nothing_of_that_name\nrows = 1\n")
     assert "line 1: ModuleNotFoundError" in run(daemon, folder, 36, 'pandera = "schema.py:rows"').stderr
 
 

@@ -16,6 +16,8 @@ from quarterstore.records.store import Status
 METRICS = 2
 LONGEST_TAG = 24
 """Of a tag what says which it is; a warning of an evaluation is a sentence, and was said when it was made."""
+LARGEST = 3
+"""Files and folders of the store that are named, of those that take room."""
 DEPLOYED = ("endpoint", "environment", "state", "live", "pending", "pending_plan", "epoch", "approved_by", "why")
 COUNTED = (
     ("runs", "runs"),
@@ -84,5 +86,13 @@ def status(found: Status) -> dict[str, Any]:
         "waiting": f"alerts {found.alerts}, approvals {found.approvals}, jobs {found.jobs}",
         "kept": ", ".join(f"{words} {found.counts[name]:,}" for words, name in COUNTED if found.counts.get(name)),
         "lost": ", ".join(f"{name} {count:,}" for name, count in found.dropped.items() if count),
-        "disk": f"{size(found.disk_free)} free",
+        "disk": f"{size(found.disk_free)} free{_used(found.disk_used)}",
     }
+
+
+def _used(places: dict[str, int]) -> str:
+    """What the store takes, and which of its files and folders most of it; nothing before it was measured."""
+    if not places:
+        return ""
+    most = ", ".join(f"{drawn(name)} {size(taken)}" for name, taken in list(places.items())[:LARGEST] if taken)
+    return f", {size(sum(places.values()))} taken" + (f": {most}" if most else "")

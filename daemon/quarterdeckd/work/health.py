@@ -6,14 +6,13 @@ import os
 import resource
 import shutil
 import time
-from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 
 from quarterdeckd.api.dispatch import Dispatch, Quick, Wide
 from quarterdeckd.api.posting import Poster
 from quarterdeckd.api.writer import Writer
 from quarterdeckd.services.schedules import in_maintenance
+from quarterdeckd.work.disk import Disk, room
 from quarterdeckd.work.remotes import Remotes
 from quarterdeckd.work.retaining import Retaining
 from quarterdeckd.work.rollouts import Rollouts
@@ -22,10 +21,6 @@ from quarterstore.ledger.state import State
 from quarterstore.records import store
 from quarterstore.records.serving import ServingState
 
-FEW = 5 * 1024**3
-"""Bytes free below which the doctor warns."""
-LARGEST = 3
-"""Folders that are named where there is little room."""
 FEW_FILES = 1024
 SECRETS = ("secret", "hook", "token", "key")
 """Endings of the files that nobody else may read."""
@@ -46,6 +41,7 @@ class Health:
         remotes: Remotes,
         dispatch: Dispatch,
         refused: object,
+        disk: Disk,
     ) -> None:
         self._ledger = ledger
         self._home = ledger.home
@@ -58,6 +54,7 @@ class Health:
         self._dispatch = dispatch
         self._started = time.time()
         self._refused = refused
+        self._disk_used = disk
 
     def readers(self) -> dict[type, Wide]:
         """What is asked -> what answers it, in threads."""
@@ -85,7 +82,7 @@ class Health:
                 if name not in ("undo", "cursors", "admissions", "gate_answers", "retentions", "maintenance")
             },
             disk_free=shutil.disk_usage(home.root).free,
-            disk_used={},
+            disk_used=self._disk_used.used,
             read_only=self._writer.read_only,
             stale=tuple(f"{name}: {why}" for name, why in self._poster.stale.items()),
             recovered=self._ledger.recovered,
@@ -114,7 +111,8 @@ class Health:
         return _found("store", why is None, why or "writing goes on", "free some room")
 
     def _disk(self) -> store.Finding:
-        return room(self._home.root)
+        enough, words = room(self._home.root)
+        return _found("disk", enough, words, "free some room")
 
     def _projection(self) -> store.Finding:
         stale = self._poster.stale
@@ -179,26 +177,6 @@ class Health:
             words = damaged[0].read_text() + (f", and {len(damaged) - 1} more" if len(damaged) > 1 else "")
         todo = "look at the disk, then remove serving/predictions/*.damaged"
         return _found("segments", not damaged, words, todo)
-
-
-def room(root: Path, few: int = FEW) -> store.Finding:
-    """Whether more than `few` bytes are free below a folder and, where not, what in it takes most of the room."""
-    free = shutil.disk_usage(root).free
-    words = f"{free / 1e9:.1f} GB free"
-    if free <= few:
-        folders = [(_size(folder), folder.name) for folder in root.iterdir() if folder.is_dir()]
-        words += "; " + ", ".join(f"{name} {size / 1e9:.1f} GB" for size, name in sorted(folders)[: -LARGEST - 1 : -1])
-    return _found("disk", free > few, words, "free some room")
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the files in a folder; what goes while it is looked at is none of them."""
-    size = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                size += os.stat(os.path.join(place, name), follow_symlinks=False).st_size
-    return size
 
 
 def _found(name: str, ok: bool, words: str, todo: str = "") -> store.Finding:

@@ -31,6 +31,7 @@ class Status(Record, frozen=True):
     counts: dict[str, int]
     disk_free: int
     disk_used: dict[str, int]
+    """Bytes by file or folder of the store, the largest first, as of the last minutes; none before the first look."""
     read_only: str | None
     stale: tuple[str, ...]
     recovered: str
