@@ -323,7 +323,8 @@ def test_an_entry_that_was_damaged_before_the_newest_segment_ends_no_daemon(fill
     daemon.start()
     with daemon.client() as client:
         act = msgspec.to_builtins(runs.StartRun(experiment="rot"))
-        on = schedules.Happening(event="registry.version_registered")  # a daemon without any of these reads nothing again
+        # a daemon without any of these reads nothing again
+        on = schedules.Happening(event="registry.version_registered")
         client.ask(schedules.AddSchedule(name="again", act=act, on=on))
     daemon.stop(signal.SIGKILL)
     ledger = open_ledger(daemon.home)
