@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quarterdeckd.pipeline import check as looking
 from quarterdeckd.pipeline import checking, files
 from quarterstore.records.checks import DataCheck, Finding, ValidateSection, checked_section
 from quarterstore.records.faults import Invalid
-from quarterstore.records.pipelines import DataSection
+from quarterstore.records.pipelines import CheckSpec, DataSection
+from quarterstore.records.spaces import Parameter
+from quarterstore.records.studies import StudyDefinition, searched
 from quarterstore.shelf.query import Queried, quoted
 
 NOW = 1_767_312_000.0
@@ -226,3 +229,23 @@ def test_a_question_to_files_reaches_nothing_else(
     with Queried({"rows": path}) as rows, pytest.raises(Invalid):
         rows.rows(statement)
     assert [one.name for one in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def looked_at(tmp_path: Path, *choices: str) -> None:
+    """A search for the best learner of numbers, looked at as before its first trial."""
+    path = tmp_path / "rows.csv"
+    path.write_text("x,y\n" + "".join(f"{row * 7 % 13},{row * 7 % 13 * 1.5}\n" for row in range(60)))
+    space = {"learner": Parameter("choice", choices=choices)}
+    data = DataSection(target="y", file=path.name)
+    study = StudyDefinition(name="s", objectives={"rmse": "minimise"}, space=space, data=data)
+    looking.check(CheckSpec(searched(study)), str(path))
+
+
+def test_a_search_that_chooses_the_learner_is_not_held_to_the_one_that_nobody_named(tmp_path: Path) -> None:
+    looked_at(tmp_path, "forest", "ridge")
+
+
+def test_a_search_is_refused_for_a_choice_that_cannot_learn_these_rows(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="got logistic, expected ridge, forest, boosting or mlp for a regression") as told:
+        looked_at(tmp_path, "forest", "logistic")
+    assert told.value.field == "space.learner.choices"

@@ -16,7 +16,7 @@ from quarterstore.records.faults import Invalid, got
 from quarterstore.records.misfits import misfit, refuse_unknown
 from quarterstore.records.names import drawn
 from quarterstore.records.spaces import Goal
-from quarterstore.records.studies import CheckStudy, StartStudy, Study, StudyDefinition, file_of, pipeline_of
+from quarterstore.records.studies import CheckStudy, StartStudy, Study, StudyDefinition, file_of, searched
 
 
 def read(path: Path, **budget: Any) -> StudyDefinition:
@@ -53,6 +53,6 @@ def start(context: Context, path: Path, **budget: Any) -> Study:
     named = file_of(definition)
     sources = {named: context.client.put(source(path.parent, named))[0]} if named else {}
     if definition.objective is None:
-        rows = with_rows(context, path, pipeline_of(definition, {}))
+        rows = with_rows(context, path, searched(definition))
         definition = replace(definition, data=rows.data)
     return context.client.ask(StartStudy(definition=definition, sources=sources))

@@ -10,14 +10,14 @@ from quarterdeckd.learning.parameters import LEARNERS
 from quarterstore.records.faults import got, missing
 
 
-def check_task(learner: str, task: str) -> None:
+def check_task(learner: str, task: str, field: str = "train.learner") -> None:
     """`NotFound` with the nearest for a name that is none, `Invalid` for a learner of the other task only."""
     if learner not in LEARNERS:
-        raise missing("train.learner", learner, LEARNERS)
+        raise missing(field, learner, LEARNERS)
     if learner == "logistic" and task == "regression":
-        raise got("train.learner", "logistic", "ridge, forest, boosting or mlp for a regression")
+        raise got(field, "logistic", "ridge, forest, boosting or mlp for a regression")
     if learner == "ridge" and task == "classification":
-        raise got("train.learner", "ridge", "logistic, forest, boosting or mlp for a classification")
+        raise got(field, "ridge", "logistic, forest, boosting or mlp for a classification")
 
 
 def fit(

@@ -29,7 +29,7 @@ def check(spec: CheckSpec, path: str | None) -> list[Step]:
     found = [Step("validate", "DONE", words=words, figures=figures)]
     train = kinds.get("train")
     if train is not None and named_code(train.train) is None:
-        learners.check_task(train.train.learner, rows.plan.task)
+        _check_learners(train.train.learner, kinds.get("tune", definition), rows.plan.task)
     if (split := kinds.get("split")) is not None:
         sides = splitting.split(rows, split.split, definition.data.time, definition.data.group)
         found.append(Step("split", "DONE", words=sides.words, figures=sides.figures))
@@ -37,6 +37,16 @@ def check(spec: CheckSpec, path: str | None) -> list[Step]:
         judging.check_columns(rows, evaluate.evaluate)
     flows.check_gate(definition, rows.plan.task)
     return found
+
+
+def _check_learners(learner: str, tune: Definition, task: str) -> None:
+    """The learners that a search chooses from, where it does: the one of `[train]` then trains nothing."""
+    chooser = tune.tune.space.get("learner") if tune.tune is not None else None
+    if chooser is None:
+        learners.check_task(learner, task)
+        return
+    for choice in chooser.choices:
+        learners.check_task(str(choice), task, "space.learner.choices")
 
 
 def _joined(definition: Definition, join: JoinSpec) -> files.Rows:

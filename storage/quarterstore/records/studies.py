@@ -273,6 +273,12 @@ def pipeline_of(definition: StudyDefinition, params: dict[str, Any], seed: int |
     )
 
 
+def searched(definition: StudyDefinition) -> Definition:
+    """The pipeline of a study with its search in it, as its rows are looked at before the first trial."""
+    section = TuneSection(definition.objectives, definition.space)
+    return replace(pipeline_of(definition, {}), tune=section)
+
+
 def sampler_of(definition: StudyDefinition) -> str:
     """How trials are drawn: as said, else by the number of objectives."""
     return definition.sampler or ("tpe" if len(definition.objectives) == 1 else "nsga2")
