@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from quarterdeckd.work.disk import Disk, room, used
 
 
@@ -45,3 +47,15 @@ async def test_what_a_store_takes_is_known_by_file_and_folder_the_largest_first(
     looking.cancel()
     assert list(disk.used.items()) == [("journal", 3000), ("projection.duckdb", 500), ("jobs", 10), ("samples", 0)]
     assert disk.used == used(tmp_path)
+
+
+async def test_a_store_that_cannot_be_read_for_once_ends_no_daemon(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk(tmp_path / "gone")
+    looking = asyncio.create_task(disk.run())
+    async with asyncio.timeout(30):
+        while "could not be measured" not in caplog.text:
+            await asyncio.sleep(0.01)
+    assert not looking.done() and disk.used == {}
+    looking.cancel()

@@ -7,7 +7,6 @@ from typing import Any
 
 from quarterdeck.cli.context import Context
 from quarterdeck.cli.printing import lines, say, table
-from quarterstore.records.names import drawn
 from quarterstore.records.pipelines import CACHED, PipelineLog, PipelineRun, ShowPipelineRun, Step
 
 OVER = ("DONE", "FAILED", "LOST", "SKIPPED", "ASKING")
@@ -56,11 +55,7 @@ def show(context: Context, run: PipelineRun) -> None:
     if context.json:
         context.out(run)
         return
-    facts = _facts(run)
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        if value:
-            print(f"{name:<{width}}  {drawn(str(value))}")
+    lines(_facts(run))
     print()
     rows = [_row(step) for step in run.steps]
     # what no step has leaves its room to the words, of which a terminal of 80 columns has little

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
+log = logging.getLogger(__name__)
 FEW = 5 * 1024**3
 """Bytes free below which the doctor warns."""
 LARGEST = 3
@@ -27,7 +29,10 @@ class Disk:
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         while True:
-            self.used = await asyncio.to_thread(used, self._root)
+            try:
+                self.used = await asyncio.to_thread(used, self._root)
+            except OSError as error:  # what was measured before stands, and the daemon goes on
+                log.warning("what the store takes could not be measured: %s", error)
             await asyncio.sleep(MEASURED_EVERY)
 
 
